@@ -1,0 +1,6 @@
+"""GR00T N1.5 at 4-bit weights and 8-bit activations: the model, its quantization, its service and its evaluation.
+
+Importing this package imports nothing else: the simulator's client needs neither torch nor transformers.
+"""
+
+__version__ = "0.1.0"
