@@ -1,0 +1,1 @@
+"""Serving a policy and driving it: the wire format, the client, the server. Imports nothing by itself."""

@@ -1,0 +1,242 @@
+"""The client of a policy server: what a robot or a simulator imports.
+
+It speaks NVIDIA's wire format, so it drives an Isaac-GR00T N1.5 server too. Two things differ from NVIDIA's
+client: a timeout is kept, and a call that failed leaves the client usable, even if the server restarts.
+
+This file runs inside the simulator's process: Python 3.8, numpy, msgpack and pyzmq, no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from gr00t.eval import wire
+
+logger = logging.getLogger(__name__)
+
+# A full-size model on two busy CPU cores needs up to 40 s for one action chunk.
+DEFAULT_TIMEOUT_MS = 120_000
+_PING_TIMEOUT_MS = 5_000
+
+
+class ServerError(RuntimeError):
+    """The server refused the request; `reply` is its own text."""
+
+    def __init__(self, reply: str) -> None:
+        super().__init__(f"Server error: {reply}")
+        self.reply = reply
+
+
+class NoServerError(ConnectionError):
+    """Nothing that speaks the protocol accepted a connection in time."""
+
+
+class NoReplyError(TimeoutError):
+    """A server took the request and did not answer it in time."""
+
+
+class BaseInferenceClient:
+    """One connection to a server. Not safe to share between threads; make one client for each.
+
+    Args:
+        host: Name or IPv4 address of the server.
+        port: Its TCP port.
+        timeout_ms: The longest a call may take, connecting included.
+        api_token: Sent with every request when given.
+
+    Raises:
+        ValueError: A port, host or timeout that cannot be.
+    """
+
+    def __init__(
+        self,
+        host: str = "localhost",
+        port: int = 5555,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+        api_token: str | None = None,
+    ) -> None:
+        if not 1 <= port <= 65535:
+            raise ValueError(f"port: expected 1 to 65535, got {port}")
+        if timeout_ms <= 0:
+            raise ValueError(f"timeout_ms: expected a positive number of milliseconds, got {timeout_ms}")
+        self.host = host
+        self.port = port
+        self.timeout_ms = timeout_ms
+        self.api_token = api_token
+        self.address = f"tcp://{host}:{port}"
+        self.context = zmq.Context()
+        self.socket: zmq.Socket[bytes] | None = None
+        self._init_socket()
+
+    def ping(self, timeout_ms: int | None = None) -> bool:
+        """Return whether the server answers within `timeout_ms` (default: 5 s, or the client's if shorter).
+
+        Raises:
+            ServerError: The server answers, but refuses the token.
+        """
+        try:
+            self._call({"endpoint": "ping"}, timeout_ms or min(self.timeout_ms, _PING_TIMEOUT_MS))
+        except (NoServerError, NoReplyError):
+            return False
+        return True
+
+    def wait_until_ready(self, timeout_s: float = 600.0) -> None:
+        """Return as soon as the server answers a ping; loading and quantizing a model takes it a while.
+
+        Raises:
+            NoServerError: No answer within `timeout_s` seconds.
+            ServerError: The server answers, but refuses the token.
+        """
+        deadline = time.monotonic() + timeout_s
+        announced = False
+        while True:
+            left_ms = int((deadline - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                raise NoServerError(
+                    f"no server at {self.address}: waited {timeout_s:g} seconds; start it with "
+                    f"./run_inference_server.sh SUITE, or python scripts/inference_service.py --server "
+                    f"--model-path PATH_OR_HUB_ID --port {self.port}"
+                )
+            if self.ping(min(left_ms, 2_000)):
+                return
+            if not announced:
+                logger.info("waiting for a server at %s, up to %g seconds", self.address, timeout_s)
+                announced = True
+
+    def kill_server(self) -> None:
+        """Stop the server. It obeys whoever has its token or, if it has none, its own machine."""
+        self.call_endpoint("kill", requires_input=False)
+
+    def call_endpoint(
+        self,
+        endpoint: str,
+        data: dict[str, Any] | None = None,
+        requires_input: bool = True,
+        options: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call an endpoint and return its answer.
+
+        Args:
+            endpoint: `ping`, `get_action`, `get_modality_config`, `get_quantization_report`, `kill`, or any
+                other that the server has.
+            data: Its input, sent when `requires_input`.
+            requires_input: Whether the request carries `data`.
+            options: Extra fields that NVIDIA's server does not know, such as `{"seed": 7}`.
+
+        Raises:
+            NoServerError: No connection within the client's timeout.
+            NoReplyError: No answer within the client's timeout.
+            ServerError: The server's own error reply.
+            gr00t.eval.wire.WireError: The answer is not in this format.
+        """
+        request: dict[str, Any] = {"endpoint": endpoint}
+        if requires_input:
+            request["data"] = data
+        if options:
+            request["options"] = options
+        return self._call(request, self.timeout_ms)
+
+    def close(self) -> None:
+        """Close the connection; the client cannot be used any more."""
+        if self.socket is not None:
+            self.socket.close(linger=0)
+            self.socket = None
+        self.context.term()
+
+    def __enter__(self) -> BaseInferenceClient:
+        """Return the client; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def _init_socket(self) -> None:
+        if self.socket is not None:
+            self.socket.close(linger=0)
+            self.socket = None
+        socket = self.context.socket(zmq.REQ)
+        socket.setsockopt(zmq.LINGER, 0)
+        # A message only leaves after the handshake, so that "nobody there" and "no answer" can be told apart.
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        try:
+            socket.connect(self.address)
+        except zmq.ZMQError as error:
+            socket.close(linger=0)
+            raise ValueError(f"host {self.host!r}: cannot connect to {self.address}: {error}") from None
+        self.socket = socket
+
+    def _call(self, request: dict[str, Any], timeout_ms: int) -> Any:
+        if self.api_token:
+            request["api_token"] = self.api_token
+        reply = wire.unpack(self._exchange(wire.pack(request), str(request["endpoint"]), timeout_ms))
+        if isinstance(reply, dict) and "error" in reply:
+            raise ServerError(str(reply["error"]))
+        return reply
+
+    def _exchange(self, payload: bytes, endpoint: str, timeout_ms: int) -> bytes:
+        socket = self.socket
+        if socket is None:
+            raise ValueError(f"the client of {self.address} is closed")
+        deadline = time.monotonic() + timeout_ms / 1000
+        sent = answered = False
+        try:
+            socket.setsockopt(zmq.SNDTIMEO, timeout_ms)
+            socket.send(payload)
+            sent = True
+            socket.setsockopt(zmq.RCVTIMEO, max(1, int((deadline - time.monotonic()) * 1000)))
+            reply = socket.recv()
+            answered = True
+            return reply
+        except zmq.Again:
+            seconds = timeout_ms / 1000
+            if sent:
+                raise NoReplyError(
+                    f"no answer to {endpoint} from {self.address} within {seconds:g} seconds"
+                ) from None
+            raise NoServerError(
+                f"no server at {self.address}: no connection within {seconds:g} seconds"
+            ) from None
+        finally:
+            # A REQ socket that waits for an answer refuses the next question, after Ctrl-C too: begin anew.
+            if not answered:
+                self._init_socket()
+
+
+class ExternalRobotInferenceClient(BaseInferenceClient):
+    """A policy on the other side of a socket; the name by which Isaac-GR00T N1.5's users know it."""
+
+    def get_action(self, observations: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
+        """Return the action chunk for an observation.
+
+        Args:
+            observations: Per key an array, `video.*` (T, height, width, 3) uint8 and `state.*` (T, D) float,
+                or a list of text; all with a leading B for a batch.
+            seed: Fixes the flow noise of this request. NVIDIA's server ignores it.
+
+        Returns:
+            Per action key a float32 array (H, D), or (B, H, D) for a batch.
+
+        Raises:
+            ServerError: The server's error reply, which names the key. Other errors: see `call_endpoint`.
+        """
+        options = None if seed is None else {"seed": seed}
+        actions: dict[str, Any] = self.call_endpoint("get_action", observations, options=options)
+        return actions
+
+    def get_modality_config(self) -> dict[str, Any]:
+        """Return the keys and time steps that the policy expects, a `ModalityConfig` per modality."""
+        config: dict[str, Any] = self.call_endpoint("get_modality_config", requires_input=False)
+        return config
+
+    def get_quantization_report(self) -> dict[str, Any]:
+        """Return what is quantized in the served model, as measured there; unknown to NVIDIA's server."""
+        report: dict[str, Any] = self.call_endpoint("get_quantization_report", requires_input=False)
+        return report

@@ -1,0 +1,151 @@
+"""The bytes between client and server, equal to those of Isaac-GR00T N1.5's own service.
+
+A message is one msgpack map. Two kinds of value travel as small maps of their own:
+
+    array            {"__ndarray_class__": true, "as_npy": <bytes of a .npy file>}
+    ModalityConfig   {"__ModalityConfig_class__": true, "as_json": <its JSON text>}
+
+Whatever arrives is treated as hostile. Array headers are matched, not evaluated, and the declared size must
+be the size that is there, so a few bytes can neither run code nor ask for a terabyte.
+
+This file and the client run inside the simulator's process: Python 3.8, numpy and msgpack, no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import struct
+import sys
+from typing import Any
+
+import msgpack
+import numpy as np
+
+# A frame of 256 x 256 written as nested lists instead of an array still fits. The bound is needed because
+# msgpack spends one byte on an empty list and Python spends 64.
+MAX_VALUES = 1_000_000
+
+_NPY_MAGIC = b"\x93NUMPY"
+_DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?[biufcSU]\d{1,9})['"]""")
+_FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
+_SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d\s,]{0,400})\)""")
+
+
+class WireError(ValueError):
+    """A message that cannot be decoded; the text says which part and why."""
+
+
+def pack(message: Any) -> bytes:
+    """Encode a message: maps, lists, text, numbers, arrays and ModalityConfigs.
+
+    Raises:
+        TypeError: A value of another type; so are numpy scalars other than float64, as in NVIDIA's packer.
+        ValueError: An array of Python objects.
+    """
+    packed: bytes = msgpack.packb(message, default=_encode)
+    return packed
+
+
+def unpack(payload: bytes) -> Any:
+    """Decode a message; arrays come back writable, in the dtype and memory order they were sent in.
+
+    Raises:
+        WireError: Not msgpack, truncated, followed by other bytes, an array that is not a plain .npy, or more
+            than `MAX_VALUES` values outside arrays.
+    """
+    values = 0
+
+    def count(container: Any) -> Any:
+        nonlocal values
+        values += 1 + len(container)
+        if values > MAX_VALUES:
+            raise WireError(f"message with more than {MAX_VALUES} values; send numbers as arrays")
+        return container
+
+    try:
+        return msgpack.unpackb(payload, object_hook=lambda fields: _decode(count(fields)), list_hook=count)
+    except WireError:
+        raise
+    except msgpack.ExtraData as error:
+        raise WireError(str(error)) from None  # clients know this text from NVIDIA's server
+    except msgpack.StackError:
+        raise WireError("message is nested too deeply") from None
+    except ValueError as error:
+        raise WireError(f"not a msgpack message: {error or 'invalid byte'}") from None
+
+
+class MsgSerializer:
+    """`pack` and `unpack` under the names that Isaac-GR00T N1.5 gives them."""
+
+    @staticmethod
+    def to_bytes(data: Any) -> bytes:
+        """Return `pack(data)`."""
+        return pack(data)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Any:
+        """Return `unpack(data)`."""
+        return unpack(data)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        buffer = io.BytesIO()
+        np.save(buffer, value, allow_pickle=False)
+        return {"__ndarray_class__": True, "as_npy": buffer.getvalue()}
+    # Where nobody has imported ModalityConfig there is none to send: a simulator needs no pydantic.
+    dataset = sys.modules.get("gr00t.data.dataset")
+    if dataset is not None and isinstance(value, dataset.ModalityConfig):
+        return {"__ModalityConfig_class__": True, "as_json": value.model_dump_json()}
+    return value  # msgpack then names the type that it cannot serialize
+
+
+def _decode(fields: dict[str, Any]) -> Any:
+    if "__ndarray_class__" in fields:
+        return _array_from_npy(fields.get("as_npy"))
+    if "__ModalityConfig_class__" in fields:
+        from gr00t.data.dataset import ModalityConfig
+
+        try:
+            return ModalityConfig(**json.loads(fields["as_json"]))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise WireError(f"ModalityConfig: as_json is not one: {error!r:.200}") from None
+    return fields
+
+
+def _array_from_npy(npy: Any) -> np.ndarray:
+    if not isinstance(npy, bytes):
+        raise WireError(f"array: as_npy must be the bytes of a .npy file, got {type(npy).__name__}")
+    # Version 1 has a two-byte header length, versions 2 and 3 have four bytes.
+    wide = len(npy) > 6 and npy[6] > 1
+    start = 12 if wide else 10
+    if not npy.startswith(_NPY_MAGIC) or len(npy) < start:
+        raise WireError("array: as_npy does not begin like a .npy file")
+    data_at = start + struct.unpack_from("<I" if wide else "<H", npy, 8)[0]
+    header = npy[start : min(data_at, start + 10_000)].decode("latin1")
+    descr, fortran, shape_text = _DESCR.search(header), _FORTRAN.search(header), _SHAPE.search(header)
+    if not (descr and fortran and shape_text):
+        raise WireError(
+            "array: a plain boolean, integer, float, complex or text array is expected, "
+            f"not object arrays, pickles or records; its header is {header.strip()!r:.200}"
+        )
+    shape = tuple(int(size) for size in shape_text.group(1).replace(",", " ").split())
+    try:
+        dtype = np.dtype(descr.group(1))
+        expected = dtype.itemsize
+        for size in shape:
+            expected *= size
+        if dtype.itemsize == 0 or expected != len(npy) - data_at:
+            got = len(npy) - data_at
+            raise WireError(
+                f"array: {descr.group(1)} of shape {shape!r:.200} takes {expected} bytes, got {got}"
+            )
+        in_fortran_order = fortran.group(1) == "True"
+        view = np.ndarray(shape, dtype, buffer=npy, offset=data_at, order="F" if in_fortran_order else "C")
+        return view.copy(order="K")
+    except WireError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise WireError(f"array: {descr.group(1)} of shape {shape!r:.200}: {error}") from None
