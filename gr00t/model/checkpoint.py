@@ -1,0 +1,188 @@
+"""NVIDIA's checkpoint folders: finding, reading and writing them.
+
+A folder holds `config.json` and safetensors files, one or several with an index. Reading is strict: before
+any weight is touched, the headers of all files are compared with the model, and everything that is missing,
+left over or of another shape is an error that lists it. The weights are then mapped into memory, not read:
+a page is fetched when it is first used, and only tensors stored in another dtype than the model's are
+copied.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gr00t.model.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
+from gr00t.model.json_section import CheckpointError
+from gr00t.model.names import is_unused, to_checkpoint_name
+from gr00t.model.weight_files import INDEX_FILE, StoredTensor, stored_tensors
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["CheckpointError", "load_weights", "module_aliases", "resolve_checkpoint", "save_checkpoint"]
+
+_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "experiment_cfg/*"]
+_SHARD_BYTES = 5_000_000_000
+_LISTED = 8
+
+
+def resolve_checkpoint(path_or_hub_id: str | Path) -> Path:
+    """Return the local folder of a checkpoint, downloading it from the model hub where it is not a folder.
+
+    Raises:
+        CheckpointError: it is neither a folder nor a hub id, or the hub does not give it.
+    """
+    path = Path(path_or_hub_id)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(
+            f"{path} is a file; a checkpoint is a folder with {CONFIG_FILE} and safetensors files"
+        )
+    name = str(path_or_hub_id)
+    if not _HUB_ID.fullmatch(name):
+        raise CheckpointError(
+            f"{name}: no such folder (and not a model hub id of the form ORGANIZATION/NAME)"
+        )
+    return _download(name)
+
+
+def _download(hub_id: str) -> Path:
+    """Fetch a checkpoint from the model hub, or find it in the hub's local cache."""
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    logger.info("Fetching %s from the model hub", hub_id)
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+    except GatedRepoError:
+        problem = "the model hub asks for a login: accept its licence there and set HF_TOKEN"
+    except RepositoryNotFoundError:
+        problem = "the model hub has no such model (or it is private: set HF_TOKEN)"
+    except LocalEntryNotFoundError:
+        problem = "not in the local cache, and the model hub cannot be reached (no network?)"
+    except OSError as error:
+        problem = f"the download from the model hub failed: {error}"
+    raise CheckpointError(f"{hub_id}: no such folder, and {problem}")
+
+
+def load_weights(model: nn.Module, folder: str | Path) -> None:
+    """Map the weights of a checkpoint folder onto a model, in the dtypes that its parameters have.
+
+    Raises:
+        CheckpointError: a file is absent, truncated or corrupt, or the tensors are not exactly those of the
+        model.
+    """
+    folder = Path(folder)
+    wanted = _checkpoint_names(model)
+    stored = {name: entry for name, entry in stored_tensors(folder).items() if not is_unused(name)}
+    _compare(folder, wanted, stored)
+    state: dict[str, Tensor] = {}
+    for file in sorted({entry.file for entry in stored.values()}):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in (name for name, entry in stored.items() if entry.file == file):
+                    ours, parameter = wanted[name]
+                    state[ours] = tensors.get_tensor(name).to(parameter.dtype)
+        except SafetensorError as error:
+            raise CheckpointError(f"{file}: {error}") from None
+    model.load_state_dict(state, strict=True, assign=True)
+
+
+def save_checkpoint(
+    model: nn.Module, config: Gr00tConfig, folder: str | Path, shard_bytes: int = _SHARD_BYTES
+) -> None:
+    """Write a model in NVIDIA's layout: both configurations, numbered safetensors files and their index.
+
+    Files are written aside and then renamed, since the model may be mapped from the very files it replaces.
+
+    Args:
+        model: a model whose parameters all have a name in NVIDIA's layout.
+        config: its architecture.
+        folder: made where it does not exist.
+        shard_bytes: a file is closed before it would grow beyond this.
+
+    Raises:
+        CheckpointError: a parameter has no name in NVIDIA's layout (a quantized layer, for instance).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor for name, (_, tensor) in _checkpoint_names(model).items()}
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and size + tensor.nbytes > shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor.detach().cpu().contiguous()
+        size += tensor.nbytes
+    files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+    for file, shard in zip(files, shards, strict=True):
+        aside = folder / f".{file}.{os.getpid()}"
+        save_file(shard, aside, metadata={"format": "pt"})
+        aside.replace(folder / file)
+    weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    for file, values in config.to_json_files().items():
+        _write_json(folder / file, {**values, "torch_dtype": dtype})
+
+
+def module_aliases(model: nn.Module) -> dict[str, str]:
+    """NVIDIA's name of every module that has one, by our name; all nn.Linear are among them."""
+    names = ((name, to_checkpoint_name(name)) for name, _ in model.named_modules())
+    return {ours: theirs for ours, theirs in names if theirs is not None}
+
+
+def _checkpoint_names(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
+    """Our name and the tensor of every entry of the state dict, by NVIDIA's name."""
+    entries = {ours: (to_checkpoint_name(ours), tensor) for ours, tensor in model.state_dict().items()}
+    unknown = [ours for ours, (theirs, _) in entries.items() if theirs is None]
+    if unknown:
+        raise CheckpointError(f"no name in NVIDIA's checkpoint layout for {_listed(unknown)}")
+    return {theirs: (ours, tensor) for ours, (theirs, tensor) in entries.items() if theirs is not None}
+
+
+def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[str, StoredTensor]) -> None:
+    """Raise one CheckpointError with every difference between the model and the files."""
+    problems = []
+    missing = [name for name in wanted if name not in stored]
+    if missing:
+        problems.append(f"missing: {_listed(missing)}")
+    left_over = [f"{name} ({stored[name].file.name})" for name in stored if name not in wanted]
+    if left_over:
+        problems.append(f"left over, in no module of this architecture: {_listed(left_over)}")
+    wrong = []
+    for name, entry in stored.items():
+        shape = tuple(wanted[name][1].shape) if name in wanted else entry.shape
+        if entry.shape != shape:
+            wrong.append(f"{name} in {entry.file.name} is {entry.shape}, the architecture has {shape}")
+    if wrong:
+        problems.append(f"wrong shape: {_listed(wrong)}")
+    if problems:
+        sizes = EAGLE_FILE if (folder / EAGLE_FILE).exists() else f"the built-in {EAGLE_FILE}"
+        raise CheckpointError(
+            f"{folder}: the weights do not fit {CONFIG_FILE} and {sizes}\n  " + "\n  ".join(problems)
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _write_json(path: Path, values: dict[str, object]) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    aside.replace(path)

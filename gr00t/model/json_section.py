@@ -1,0 +1,93 @@
+"""Reading a JSON object strictly: every complaint names the file and the dotted key."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T", int, float, str, bool)
+
+REQUIRED: Any = object()
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file and the key."""
+
+
+class Section:
+    """One JSON object and where it stands, e.g. `config.json: action_head_cfg`."""
+
+    def __init__(self, file: str, values: dict[str, Any], path: str = "") -> None:
+        self.file = file
+        self.values = values
+        self.path = path
+
+    def error(self, key: str, problem: str) -> CheckpointError:
+        """A CheckpointError about one key."""
+        return CheckpointError(f"{self.file}: {self.path}{key} {problem}")
+
+    def section(self, key: str) -> Section:
+        """The object under `key`, which must be there."""
+        values = self.values.get(key)
+        if not isinstance(values, dict):
+            raise self.error(key, f"must be an object, got {values!r}")
+        return Section(self.file, values, f"{self.path}{key}.")
+
+    def integer(self, key: str, default: int = REQUIRED, at_least: int = 1) -> int:
+        """A whole number not below `at_least`."""
+        value = self.values.get(key, default)
+        if type(value) is not int or value < at_least:
+            raise self.error(key, f"must be an integer >= {at_least}, got {_shown(value)}")
+        return value
+
+    def positive(self, key: str, default: float = REQUIRED) -> float:
+        """A positive number."""
+        value = self.values.get(key, default)
+        if type(value) not in (int, float) or not value > 0:
+            raise self.error(key, f"must be a positive number, got {_shown(value)}")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self.values.get(key, default)
+        if type(value) is not bool:
+            raise self.error(key, f"must be true or false, got {_shown(value)}")
+        return value
+
+    def one_of(self, key: str, allowed: tuple[Any, ...], default: Any = REQUIRED) -> Any:
+        """A value of which only the `allowed` ones are implemented here."""
+        value = self.values.get(key, default)
+        if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+            known = ", ".join(json.dumps(a) for a in allowed)
+            absent = "" if key in self.values else " (absent, so the default of the reference holds)"
+            raise self.error(key, f"= {_shown(value)}{absent} is not supported; supported: {known}")
+        return value
+
+    def agrees(self, key: str, expected: int, because: str) -> None:
+        """Check that `key`, where present, does not contradict a value given elsewhere."""
+        if self.values.get(key, expected) != expected:
+            raise self.error(key, f"= {_shown(self.values[key])}, but {because} is {expected}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`.
+
+    Raises:
+        CheckpointError: there is no such file, or it does not hold a JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent} is not a GR00T N1.5 checkpoint: it has no {path.name}"
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(values).__name__}")
+    return values
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is REQUIRED else json.dumps(value)
