@@ -1,0 +1,43 @@
+"""What every test shares: options, skips that name the command to enable a test, seeds, and a tiny model."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def _cuda_is_available() -> bool:
+    # Asked only when a gpu test was collected: importing torch takes longer than most tests.
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, each with the command that enables it."""
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu_tests and not _cuda_is_available():
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device; on a machine with one: pytest -m gpu"))
+    libero_installed = importlib.util.find_spec("libero") and importlib.util.find_spec("robosuite")
+    for item in items:
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; enable with: pytest --slow"))
+        if item.get_closest_marker("libero") and not libero_installed:
+            item.add_marker(
+                pytest.mark.skip(reason="LIBERO is not installed; run: ./scripts/setup_env.sh core libero")
+            )
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The folder that holds this repository."""
+    return REPO
