@@ -28,6 +28,7 @@ class ServerError(RuntimeError):
     """The server refused the request; `reply` is its own text."""
 
     def __init__(self, reply: str) -> None:
+        """Take the text of the server's error reply."""
         super().__init__(f"Server error: {reply}")
         self.reply = reply
 
@@ -41,17 +42,7 @@ class NoReplyError(TimeoutError):
 
 
 class BaseInferenceClient:
-    """One connection to a server. Not safe to share between threads; make one client for each.
-
-    Args:
-        host: Name or IPv4 address of the server.
-        port: Its TCP port.
-        timeout_ms: The longest a call may take, connecting included.
-        api_token: Sent with every request when given.
-
-    Raises:
-        ValueError: A port, host or timeout that cannot be.
-    """
+    """One connection to a server. Not safe to share between threads; make one client for each."""
 
     def __init__(
         self,
@@ -60,6 +51,17 @@ class BaseInferenceClient:
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
         api_token: str | None = None,
     ) -> None:
+        """Begin to connect; whether anybody is there shows in the first call.
+
+        Args:
+            host: Name or IPv4 address of the server.
+            port: Its TCP port.
+            timeout_ms: The longest a call may take, connecting included.
+            api_token: Sent with every request when given.
+
+        Raises:
+            ValueError: A port, host or timeout that cannot be.
+        """
         if not 1 <= port <= 65535:
             raise ValueError(f"port: expected 1 to 65535, got {port}")
         if timeout_ms <= 0:

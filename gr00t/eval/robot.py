@@ -23,15 +23,7 @@ class ServedPolicy(Protocol):
 
 
 class RobotInferenceServer(BaseInferenceServer):
-    """Serves a policy: `get_action`, `get_modality_config`, and `get_quantization_report` if it has one.
-
-    Args:
-        model: The policy, complete: the port opens here.
-        host: See `BaseInferenceServer`.
-        port: See `BaseInferenceServer`.
-        api_token: See `BaseInferenceServer`.
-        max_message_bytes: See `BaseInferenceServer`.
-    """
+    """Serves a policy: `get_action`, `get_modality_config`, and `get_quantization_report` if it has one."""
 
     def __init__(
         self,
@@ -42,6 +34,7 @@ class RobotInferenceServer(BaseInferenceServer):
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
+        """Listen for requests to `model`, which must be complete; for the rest see `BaseInferenceServer`."""
         super().__init__(host, port, api_token, max_message_bytes=max_message_bytes)
         self.model = model
         self.register_endpoint("get_action", self._get_action, options=("seed",))
@@ -72,4 +65,5 @@ class RobotInferenceClient(ExternalRobotInferenceClient):
     """`ExternalRobotInferenceClient` with the constructor of N1.5's class of this name."""
 
     def __init__(self, host: str = "localhost", port: int = 5555, api_token: str | None = None) -> None:
+        """See `BaseInferenceClient`."""
         super().__init__(host=host, port=port, api_token=api_token)

@@ -71,16 +71,6 @@ class BaseInferenceServer:
     """A server with the endpoints `ping` and `kill`; add others with `register_endpoint`, then call `run`.
 
     It listens from construction on, so construct it when everything behind it is ready.
-
-    Args:
-        host: Name or IPv4 address to listen on; `*` for every interface. NVIDIA's default is `*`.
-        port: TCP port; 0 lets the system choose one (see `address`).
-        api_token: If given, every request must carry it.
-        max_message_bytes: A longer message gets an error reply, one over twice as long loses its connection.
-
-    Raises:
-        BindError: The address is in use, or not one of this machine.
-        ValueError: An empty token, which would look like protection and be none.
     """
 
     def __init__(
@@ -91,6 +81,18 @@ class BaseInferenceServer:
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
     ) -> None:
+        """Listen.
+
+        Args:
+            host: Name or IPv4 address to listen on; `*` for every interface, which is NVIDIA's default.
+            port: TCP port; 0 lets the system choose one (see `address`).
+            api_token: If given, every request must carry it.
+            max_message_bytes: A longer message gets an error reply, one over twice as long is cut off.
+
+        Raises:
+            BindError: The address is in use, or not one of this machine.
+            ValueError: An empty token, which would look like protection and be none.
+        """
         if api_token == "":
             raise RequestError("api_token: is empty; give a token, or None for a server without one")
         self.running = True

@@ -68,12 +68,12 @@ def unpack(payload: bytes) -> Any:
         return msgpack.unpackb(payload, object_hook=lambda fields: _decode(count(fields)), list_hook=count)
     except WireError:
         raise
-    except msgpack.ExtraData as error:
-        raise WireError(str(error)) from None  # clients know this text from NVIDIA's server
+    except msgpack.ExtraData:
+        raise WireError("unpack(b) received extra data.") from None  # NVIDIA's server says so
     except msgpack.StackError:
         raise WireError("message is nested too deeply") from None
     except ValueError as error:
-        raise WireError(f"not a msgpack message: {error or 'invalid byte'}") from None
+        raise WireError(f"not a msgpack message: {str(error) or 'invalid byte'}") from None
 
 
 class MsgSerializer:

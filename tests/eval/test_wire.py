@@ -1,0 +1,164 @@
+"""Oracle: the bytes of NVIDIA's client and server on the wire (tests/data/wire), and their packer's refusals.
+
+The dtypes, shapes and values of `arrays.bin` are those in the description that was recorded with it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import msgpack
+import numpy as np
+import pytest
+
+from gr00t.eval import wire
+from tests.eval.recorded import FOLDER, MODALITY_CONFIG, recorded
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def message(as_npy: object) -> bytes:
+    return msgpack.packb({"state.x": {"__ndarray_class__": True, "as_npy": as_npy}})
+
+
+def with_header(header: str, data: bytes = b"") -> bytes:
+    return message(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.bin")))
+def test_recorded_message_decodes_and_encodes_to_the_same_bytes(name: str) -> None:
+    assert wire.pack(wire.unpack(recorded(name))) == recorded(name)
+    assert wire.MsgSerializer.to_bytes(wire.MsgSerializer.from_bytes(recorded(name))) == recorded(name)
+
+
+def test_there_are_thirteen_recorded_messages() -> None:
+    assert len(list(FOLDER.glob("*.bin"))) == 13
+
+
+def test_recorded_arrays_have_the_described_dtypes_shapes_and_values() -> None:
+    arrays = wire.unpack(recorded("arrays"))
+    kinds = {
+        name: (value.dtype.str, value.shape) for name, value in arrays.items() if hasattr(value, "dtype")
+    }
+    assert kinds == {
+        "f16": ("<f2", (4,)),
+        "f64": ("<f8", (1, 2)),
+        "i64": ("<i8", (3,)),
+        "u8": ("|u1", (2,)),
+        "bool": ("|b1", (2,)),
+        "str": ("<U7", (2,)),
+        "zero_d": ("<f4", ()),
+        "empty": ("<f4", (0, 3)),
+        "fortran": ("<f4", (2, 3)),
+        "big_endian": (">i4", (2,)),
+    }
+    assert arrays["fortran"].flags.f_contiguous
+    assert not arrays["fortran"].flags.c_contiguous
+    assert arrays["fortran"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    assert arrays["big_endian"].tolist() == [1, 2]
+    assert arrays["str"].tolist() == ["pick up", "é"]
+    assert arrays["zero_d"] == np.float32(3.5)
+    assert arrays["scalars"] == [1, 2.5, None, True, "x", b"raw"]
+    assert arrays["nested"]["a"]["b"].tolist() == [7]
+    assert arrays["np_float64_scalar"] == 1.25
+
+
+def test_decoded_array_can_be_written_to_and_equals_numpys_own_reading() -> None:
+    for array in (np.arange(6.0).reshape(2, 3), np.array(True), np.zeros((0, 2)), np.array(["ab"])):
+        decoded = wire.unpack(wire.pack({"a": array}))["a"]
+        assert decoded.flags.writeable
+        np.testing.assert_array_equal(decoded, np.load(io.BytesIO(npy(array))), strict=True)
+
+
+def test_npy_versions_2_and_3_are_read_like_numpy_reads_them() -> None:
+    for version in ((2, 0), (3, 0)):
+        buffer = io.BytesIO()
+        np.lib.format.write_array(buffer, np.arange(4, dtype=np.int16), version=version)
+        assert wire.unpack(message(buffer.getvalue()))["state.x"].tolist() == [0, 1, 2, 3]
+
+
+def test_modality_config_arrives_as_modality_config() -> None:
+    decoded = wire.unpack(recorded("resp_get_modality_config"))
+    assert decoded == MODALITY_CONFIG
+    assert decoded["action"].delta_indices == list(range(16))
+    assert wire.pack(MODALITY_CONFIG) == recorded("resp_get_modality_config")
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (np.float32(1), TypeError, "can not serialize 'numpy.float32' object"),
+        (np.int64(1), TypeError, "can not serialize 'numpy.int64' object"),
+        (np.array([None]), ValueError, "Object arrays cannot be saved when allow_pickle=False"),
+    ],
+)
+def test_packer_refuses_what_nvidias_refuses_with_its_text(value: object, error: type, text: str) -> None:
+    with pytest.raises(error) as caught:
+        wire.pack({"a": value})
+    assert str(caught.value) == text
+
+
+OBJECT_HEADER = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+RECORD_HEADER = "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }"
+PLAIN_ONLY = "array: a plain boolean, integer, float, complex or text array is expected, not object arrays"
+BAD_MESSAGES = [
+    (b"", "not a msgpack message: "),
+    (recorded("req_ping")[:-2], "not a msgpack message: Unpack failed: incomplete"),
+    (b"garbage", "unpack(b) received extra data."),  # recorded from NVIDIA's server
+    (b"\xc1", "not a msgpack message: invalid byte"),
+    (msgpack.packb({1: 2}), "not a msgpack message: int is not allowed for map key"),
+    (b"\x91" * 5000 + b"\xc0", "message is nested too deeply"),
+    (b"\xdd\xff\xff\xff\xff", "not a msgpack message: 4294967295 exceeds"),
+    (
+        msgpack.packb([[]] * (wire.MAX_VALUES + 1)),
+        "message with more than 1000000 values; send numbers as arrays",
+    ),
+    (message(7), "array: as_npy must be the bytes of a .npy file, got int"),
+    (message("text"), "array: as_npy must be the bytes of a .npy file, got str"),
+    (message(b""), "array: as_npy does not begin like a .npy file"),
+    (message(b"PK\x03\x04 a zip of pickles"), "array: as_npy does not begin like a .npy file"),
+    (message(b"\x80\x04N."), "array: as_npy does not begin like a .npy file"),
+    (message(b"\x93NUMPY\x01\x00\x76"), "array: as_npy does not begin like a .npy file"),
+    (with_header(OBJECT_HEADER, b"\x80\x04N."), PLAIN_ONLY),
+    (with_header(RECORD_HEADER, b"1234"), PLAIN_ONLY),
+    (with_header("__import__('os').abort()"), PLAIN_ONLY),
+    (message(npy(np.zeros(3))[:-1]), "array: <f8 of shape (3,) takes 24 bytes, got 23"),
+    (message(npy(np.zeros(3)) + b"x"), "array: <f8 of shape (3,) takes 24 bytes, got 25"),
+    (
+        with_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000, 1000000000), }"),
+        "array: <f8 of shape (1000000000, 1000000000) takes 8000000000000000000 bytes, got 0",
+    ),
+    (
+        with_header("{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }"),
+        "array: <U0 of shape (1000000000000,) takes 0 bytes, got 0",
+    ),
+    (with_header("{'descr': '<f3', 'fortran_order': False, 'shape': (1,), }"), "array: <f3 of shape (1,): "),
+    (
+        with_header("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "0," * 99 + "), }"),
+        "array: <f8 of shape (0, 0, ",
+    ),
+    (
+        msgpack.packb({"a": {"__ModalityConfig_class__": True}}),
+        "ModalityConfig: as_json is not one: KeyError",
+    ),
+    (
+        msgpack.packb({"a": {"__ModalityConfig_class__": True, "as_json": "{"}}),
+        "ModalityConfig: as_json is not one: JSONDecodeError",
+    ),
+    (
+        msgpack.packb({"a": {"__ModalityConfig_class__": True, "as_json": "[1]"}}),
+        "ModalityConfig: as_json is not one: TypeError",
+    ),
+]
+
+
+@pytest.mark.parametrize(("payload", "text"), BAD_MESSAGES, ids=range(len(BAD_MESSAGES)))
+def test_bad_message_is_refused_with_a_text_that_says_what(payload: bytes, text: str) -> None:
+    with pytest.raises(wire.WireError) as caught:
+        wire.unpack(payload)
+    assert str(caught.value).startswith(text)
