@@ -1,0 +1,1 @@
+"""LIBERO: data configuration and evaluation."""

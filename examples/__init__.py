@@ -1,0 +1,1 @@
+"""Robots and benchmarks driven by this project."""

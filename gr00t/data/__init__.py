@@ -1,0 +1,1 @@
+"""Between robot and model: metadata, embodiment tags, transforms."""

@@ -1,0 +1,15 @@
+"""Which time steps and keys of a modality a policy uses.
+
+Kept free of torch: the simulator's client decodes this class from the wire.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class ModalityConfig(BaseModel):
+    """The keys of one modality and the time steps, relative to now, at which they are needed."""
+
+    delta_indices: list[int] = Field(..., description="time steps relative to the current one")
+    modality_keys: list[str] = Field(..., description='keys, for example "state.x"')

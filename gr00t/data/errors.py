@@ -1,0 +1,11 @@
+"""The errors that a request or a checkpoint's data description can cause."""
+
+from __future__ import annotations
+
+
+class ObservationError(ValueError):
+    """An observation that cannot be served; the message names the key, what was expected and what was got."""
+
+
+class MetadataError(ValueError):
+    """A metadata.json that is missing, malformed or does not know the embodiment asked for."""

@@ -1,0 +1,136 @@
+"""What a client may send, checked before anything is computed, so that every error names its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gr00t.data.dataset import ModalityConfig
+from gr00t.data.errors import ObservationError
+from gr00t.data.schema import DatasetMetadata
+from gr00t.data.transform.video import check_frames
+from gr00t.spelling import did_you_mean
+
+
+def prepare_observation(
+    observation: Mapping[str, Any], modalities: Mapping[str, ModalityConfig], metadata: DatasetMetadata
+) -> tuple[dict[str, Any], bool]:
+    """Check an observation and give it a batch dimension if it has none.
+
+    It is a single observation if any state has fewer than three dimensions, as in the reference.
+
+    Args:
+        observation: `video.*` (T, H, W, 3) uint8, `state.*` (S, A) numbers and the instruction as a string or
+            a list of one string; or all of them with a batch dimension in front, instructions as a list of B
+            strings or an array (B, 1) of strings. Other keys are ignored.
+        modalities: the keys and the number of time steps that the policy needs.
+        metadata: the shapes that it was trained on.
+
+    Returns:
+        The observation with the batch dimension, only the needed keys; and whether it had that dimension.
+
+    Raises:
+        ObservationError: the first thing that is wrong, with its key, what was expected and what was got.
+    """
+    if not isinstance(observation, Mapping):
+        raise ObservationError(f"expected a dict of arrays, got {type(observation).__name__}")
+    needed = {kind: config.modality_keys for kind, config in modalities.items() if kind != "action"}
+    for keys in needed.values():
+        for key in keys:
+            if key not in observation:
+                raise ObservationError(
+                    f"no {key!r} in the observation; {did_you_mean(key, map(str, observation))}"
+                )
+    states = {key: _numbers(key, observation[key]) for key in needed.get("state", [])}
+    videos = {key: observation[key] for key in needed.get("video", [])}
+    for key, frames in videos.items():
+        check_frames(key, frames, metadata.entry(metadata.modalities, key))
+    if states:
+        batched = all(value.ndim >= 3 for value in states.values())
+    else:
+        batched = all(frames.ndim == 5 for frames in videos.values())
+    arrays = {
+        key: _with_time(key, value, modalities["state"], batched, metadata) for key, value in states.items()
+    }
+    for key, frames in videos.items():
+        _check_steps(key, frames, modalities["video"], batched)
+        arrays[key] = frames if batched else frames[None]
+    sizes = {key: len(value) for key, value in arrays.items()}
+    batch = next(iter(sizes.values()), 1)
+    for key, size in sizes.items():
+        if size != batch or size == 0:
+            raise ObservationError(
+                f"{key}: expected a batch of {max(batch, 1)} like {next(iter(sizes))}, got {size}"
+            )
+    prepared: dict[str, Any] = dict(arrays)
+    for key in needed.get("language", []):
+        prepared[key] = _instructions(key, observation[key], batch, batched)
+    return prepared, batched
+
+
+def _numbers(key: str, value: Any) -> np.ndarray:
+    """Return a state as floating-point numbers; their precision is kept: it is that of the arithmetic."""
+    array = _array(key, value)
+    if array.dtype.kind not in "fiu":
+        raise ObservationError(f"{key}: expected an array of numbers, got {_kind(value)}")
+    array = array if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else array.astype(np.float64)
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise ObservationError(f"{key}: expected finite numbers, got {array[where]} at {list(where)}")
+    return array
+
+
+def _with_time(
+    key: str, value: np.ndarray, config: ModalityConfig, batched: bool, metadata: DatasetMetadata
+) -> np.ndarray:
+    """Return a state as (B, S, A); a single observation of one time step may leave out S as well as B."""
+    steps, width = len(config.delta_indices), metadata.entry(metadata.modalities, key).shape[0]
+    got = value.shape
+    if not batched:
+        value = value[None, None] if value.ndim == 1 and steps == 1 else value[None]
+    if value.ndim != 3 or value.shape[1:] != (steps, width):
+        single, many = f"({steps}, {width})", f"(B, {steps}, {width})"
+        raise ObservationError(f"{key}: expected shape {many if batched else single}, got {got}")
+    return value
+
+
+def _check_steps(key: str, frames: np.ndarray, config: ModalityConfig, batched: bool) -> None:
+    steps = len(config.delta_indices)
+    if frames.ndim != (5 if batched else 4) or frames.shape[-4] != steps:
+        lead = "B, " if batched else ""
+        raise ObservationError(
+            f"{key}: expected shape ({lead}{steps}, H, W, {frames.shape[-1]}), got {frames.shape}"
+        )
+
+
+def _instructions(key: str, value: Any, batch: int, batched: bool) -> Any:
+    """Return one instruction per sample, as an array (B, 1) where the reference would print one, else a list.
+
+    How the instruction arrives decides its form in the prompt; see gr00t.model.transforms.
+    """
+    array = _array(key, value)
+    if array.dtype.kind not in "UO" or not all(isinstance(text, str) for text in array.flat):
+        raise ObservationError(f"{key}: expected text, got {_kind(value)}")
+    if not batched:
+        if array.size != 1:
+            raise ObservationError(f"{key}: expected one instruction, got {array.size}")
+        return array.reshape(1, 1)
+    if array.shape not in ((batch,), (batch, 1)):
+        raise ObservationError(
+            f"{key}: expected {batch} instructions, one per sample, got shape {array.shape}"
+        )
+    return array if array.ndim == 2 else array.tolist()
+
+
+def _array(key: str, value: Any) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ObservationError(f"{key}: expected an array, got lists of different lengths") from error
+
+
+def _kind(value: Any) -> str:
+    return f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -1,0 +1,140 @@
+"""The description of a training set that a checkpoint carries: experiment_cfg/metadata.json.
+
+It holds the statistics by which states and actions were normalized and the shape of every key, per
+embodiment. The attribute names are those of Isaac-GR00T N1.5, since data configurations written for it read
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.errors import MetadataError
+from gr00t.spelling import did_you_mean
+
+# Kept in float64, so that casting to the dtype of an observation is the only rounding.
+FloatArray = Annotated[
+    np.ndarray,
+    BeforeValidator(lambda value: np.asarray(value, dtype=np.float64)),
+    PlainSerializer(lambda value: value.tolist(), when_used="json"),
+]
+
+
+class RotationType(Enum):
+    """How a rotation is written down; the Euler conventions are intrinsic, r = x, p = y, y = z."""
+
+    AXIS_ANGLE = "axis_angle"
+    QUATERNION = "quaternion"
+    ROTATION_6D = "rotation_6d"
+    MATRIX = "matrix"
+    EULER_ANGLES_RPY = "euler_angles_rpy"
+    EULER_ANGLES_RYP = "euler_angles_ryp"
+    EULER_ANGLES_PRY = "euler_angles_pry"
+    EULER_ANGLES_PYR = "euler_angles_pyr"
+    EULER_ANGLES_YRP = "euler_angles_yrp"
+    EULER_ANGLES_YPR = "euler_angles_ypr"
+
+
+class DatasetStatisticalValues(BaseModel):
+    """Statistics of one key over the training set, each of shape (A,)."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    max: FloatArray
+    min: FloatArray
+    mean: FloatArray
+    std: FloatArray
+    q01: FloatArray
+    q99: FloatArray
+
+
+class DatasetStatistics(BaseModel):
+    """Statistics of all state and action keys, without their modality prefix."""
+
+    state: dict[str, DatasetStatisticalValues]
+    action: dict[str, DatasetStatisticalValues]
+
+
+class VideoMetadata(BaseModel):
+    """One camera: its resolution is (width, height)."""
+
+    resolution: tuple[int, int]
+    channels: int
+    fps: float
+
+
+class StateActionMetadata(BaseModel):
+    """One state or action key: its shape and how its numbers are to be understood."""
+
+    absolute: bool
+    rotation_type: RotationType | None = None
+    shape: tuple[int, ...]
+    continuous: bool
+
+
+class DatasetModalities(BaseModel):
+    """All cameras, states and actions, without their modality prefix."""
+
+    video: dict[str, VideoMetadata]
+    state: dict[str, StateActionMetadata]
+    action: dict[str, StateActionMetadata]
+
+
+class DatasetMetadata(BaseModel):
+    """What a checkpoint knows of the data of one embodiment."""
+
+    statistics: DatasetStatistics
+    modalities: DatasetModalities
+    embodiment_tag: EmbodimentTag
+
+    def entry(self, table: DatasetStatistics | DatasetModalities, key: str) -> Any:
+        """Return the entry of `statistics` or `modalities` for a prefixed key such as `state.x`.
+
+        Raises:
+            MetadataError: the key is not of the form `modality.name`, or the metadata does not have it.
+        """
+        modality, _, name = key.partition(".")
+        entries = getattr(table, modality, None)
+        if not name or not isinstance(entries, dict):
+            raise MetadataError(f"key {key!r}: expected video.NAME, state.NAME or action.NAME")
+        if name not in entries:
+            known = [f"{modality}.{other}" for other in entries]
+            raise MetadataError(f"the checkpoint's metadata has no key {key!r}; {did_you_mean(key, known)}")
+        return entries[name]
+
+
+def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
+    """Read the metadata of one embodiment from a checkpoint's metadata.json.
+
+    Raises:
+        MetadataError: the file is missing or malformed, or it has no entry for the embodiment.
+    """
+    if not path.is_file():
+        raise MetadataError(
+            f"{path}: not found; a checkpoint needs it for the statistics of states and actions"
+        )
+    try:
+        by_tag = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise MetadataError(f"{path}: not a JSON file: {error}") from error
+    if not isinstance(by_tag, dict):
+        raise MetadataError(f"{path}: expected an object with one entry per embodiment tag")
+    tag = embodiment_tag.value
+    if tag not in by_tag:
+        raise MetadataError(
+            f"{path}: no metadata for embodiment tag {tag!r}; "
+            f"this checkpoint has: {', '.join(by_tag) or 'none'}"
+        )
+    try:
+        return DatasetMetadata.model_validate(by_tag[tag])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise MetadataError(f"{path}: {tag}.{where}: {first['msg']}") from error

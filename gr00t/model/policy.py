@@ -1,0 +1,267 @@
+"""A checkpoint served as a policy: observation dict in, action dict out."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gr00t.data.dataset import ModalityConfig
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.errors import MetadataError, ObservationError
+from gr00t.data.observation import prepare_observation
+from gr00t.data.schema import load_metadata
+from gr00t.data.transform.base import ComposedModalityTransform, ModalityTransform
+from gr00t.model.checkpoint import module_aliases, resolve_checkpoint
+from gr00t.model.config import Gr00tConfig
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.tokenizer import resolve_tokenizer
+from gr00t.model.transforms import GR00TTransform, Tokenizer
+from gr00t.quantization import enable_duquant_if_configured
+
+__all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
+
+logger = logging.getLogger(__name__)
+
+
+class BasePolicy(ABC):
+    """What a server can serve."""
+
+    @abstractmethod
+    def get_action(self, observations: dict[str, Any]) -> dict[str, Any]:
+        """Return the actions for an observation."""
+
+    @abstractmethod
+    def get_modality_config(self) -> dict[str, ModalityConfig]:
+        """Return the keys and time steps that the policy works with."""
+
+
+class Gr00tPolicy(BasePolicy):
+    """GR00T N1.5 with its preprocessing, optionally quantized.
+
+    Attributes:
+        model: the network, in eval mode on `device`.
+        metadata: shapes and statistics of the embodiment's training data.
+        quantization: the report of what was quantized, or None.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        embodiment_tag: str | EmbodimentTag,
+        modality_config: dict[str, ModalityConfig],
+        modality_transform: ComposedModalityTransform,
+        denoising_steps: int | None = None,
+        device: int | str | torch.device | None = None,
+        *,
+        torch_dtype: torch.dtype | None = None,
+        tokenizer: str | Tokenizer | None = None,
+        prompt_style: str = "brackets",
+        seed: int | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """Load a checkpoint; everything that can be checked without reading its weights is checked before.
+
+        Args:
+            model_path: a checkpoint folder, or its id on the model hub.
+            embodiment_tag: whose statistics and whose part of the action head are used.
+            modality_config: keys and time steps; as many actions are predicted as `action` has time steps.
+            modality_transform: the pipeline; it must contain a GR00TTransform.
+            denoising_steps: Euler steps per action chunk; the checkpoint's own number if None.
+            device: a GPU if there is one and it is None.
+            torch_dtype: bfloat16 if None.
+            tokenizer: a tokenizer, or where to look if the checkpoint has none: a folder or a hub id.
+            prompt_style: "brackets" (the reference's inference) or "plain" (its training).
+            seed: fixes the noise of the requests that name no seed themselves, by the order of their coming.
+            environ: where the GR00T_DUQUANT_* settings are read from.
+
+        Raises:
+            CheckpointError, MetadataError, TokenizerError: something is missing or broken in the checkpoint.
+            DuQuantConfigError, DuQuantSelectionError: the settings in `environ` are wrong.
+            ValueError: an unknown embodiment tag, prompt style or device, or a data configuration that does
+                not fit the checkpoint; the errors above are ValueErrors, too.
+        """
+        self.device = _device(device)
+        self.embodiment_tag = EmbodimentTag(embodiment_tag)
+        self.model_path = resolve_checkpoint(model_path)
+        self._modality_config = modality_config
+        self._modality_transform = modality_transform
+        self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
+
+        self.metadata = load_metadata(
+            self.model_path / "experiment_cfg" / "metadata.json", self.embodiment_tag
+        )
+        modality_transform.eval()
+        modality_transform.set_metadata(self.metadata)
+        config = _with_horizon(
+            Gr00tConfig.from_folder(self.model_path), len(modality_config["action"].delta_indices)
+        )
+        if tokenizer is None or isinstance(tokenizer, str):
+            tokenizer = resolve_tokenizer(self.model_path, tokenizer)
+        self._bind_transform(config, tokenizer, prompt_style)
+
+        self.model = GR00T_N1_5.from_pretrained(self.model_path, torch_dtype=torch_dtype or torch.bfloat16)
+        self.model.config = config
+        self.quantization = enable_duquant_if_configured(
+            self.model, environ=environ, aliases=module_aliases(self.model)
+        )
+        self.model.to(self.device)
+        if denoising_steps is not None:
+            self.denoising_steps = denoising_steps
+
+    def get_action(
+        self,
+        observations: dict[str, Any],
+        *,
+        seeds: int | Sequence[int] | None = None,
+        noise: np.ndarray | Tensor | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return a chunk of actions.
+
+        Args:
+            observations: see `gr00t.data.observation.prepare_observation`.
+            seeds: fixes the noise that the flow starts from: one seed per sample, or one for every sample. A
+                sample gets the same noise alone and in a batch.
+            noise: that noise itself, (B, H, A).
+
+        Returns:
+            Per action key a float32 array (H, A), or (B, H, A) if the observation was a batch.
+
+        Raises:
+            ObservationError: the observation does not fit; the message names the key.
+        """
+        prepared, batched = prepare_observation(observations, self._modality_config, self.metadata)
+        inputs = self._modality_transform(prepared)
+        batch = len(inputs["embodiment_id"])
+        with torch.inference_mode():
+            predicted = self.model.get_action(
+                inputs,
+                noise=None if noise is None else torch.as_tensor(noise),
+                seeds=None if noise is not None else self._sample_seeds(seeds, batch),
+            )
+        actions = self._modality_transform.unapply({"action": predicted["action_pred"].float().cpu()})
+        arrays = {
+            key: np.asarray(actions[key], dtype=np.float32)
+            for key in self._modality_config["action"].modality_keys
+        }
+        return arrays if batched else {key: array[0] for key, array in arrays.items()}
+
+    def get_modality_config(self) -> dict[str, ModalityConfig]:
+        """Return the keys and time steps of each modality."""
+        return self._modality_config
+
+    def quantization_report(self) -> dict[str, Any]:
+        """Return what was quantized, as plain data; `{"enabled": False}` if nothing was."""
+        return {"enabled": False} if self.quantization is None else self.quantization.to_dict()
+
+    @property
+    def modality_config(self) -> dict[str, ModalityConfig]:
+        """Same as `get_modality_config()`."""
+        return self._modality_config
+
+    @property
+    def modality_transform(self) -> ComposedModalityTransform:
+        """The pipeline between observation and model."""
+        return self._modality_transform
+
+    @property
+    def denoising_steps(self) -> int:
+        """Euler steps per action chunk."""
+        return self.model.action_head.num_inference_timesteps
+
+    @denoising_steps.setter
+    def denoising_steps(self, value: int) -> None:
+        if value < 1:
+            raise ValueError(f"denoising_steps: expected at least 1, got {value}")
+        self.model.action_head.num_inference_timesteps = value
+
+    def _bind_transform(self, config: Gr00tConfig, tokenizer: Tokenizer, prompt_style: str) -> None:
+        """Give the model-specific transform what data configurations do not know."""
+        found = [step for step in _steps(self._modality_transform) if isinstance(step, GR00TTransform)]
+        if len(found) != 1:
+            raise ValueError(
+                f"the data config's transform must contain one GR00TTransform, it has {len(found)}"
+            )
+        transform = found[0]
+        sizes = {"max_state_dim": config.max_state_dim, "max_action_dim": config.action_dim}
+        for name, size in sizes.items():
+            if getattr(transform, name) != size:
+                raise ValueError(
+                    f"GR00TTransform {name}={getattr(transform, name)}, but the checkpoint has {size}"
+                )
+        if transform.embodiment_tag_mapping[self.embodiment_tag.value] >= config.num_embodiments:
+            raise ValueError(
+                f"embodiment {self.embodiment_tag.value!r} is number "
+                f"{transform.embodiment_tag_mapping[self.embodiment_tag.value]}, the checkpoint has "
+                f"{config.num_embodiments} embodiments"
+            )
+        transform.bind(
+            tokenizer,
+            image_size=config.image_size,
+            tokens_per_image=config.tokens_per_image,
+            image_token_index=config.image_token_index,
+            vocab_size=config.vocab_size,
+            prompt_style=prompt_style,
+        )
+        example = "['TEXT']" if prompt_style == "brackets" else "TEXT"
+        logger.info("prompt form: %s, an instruction TEXT is served as %s", prompt_style, example)
+
+    def _sample_seeds(self, seeds: int | Sequence[int] | None, batch: int) -> list[int] | None:
+        """Return one seed per sample, or None if the noise is to be drawn from the global generator."""
+        if seeds is None:
+            if self._seeds is None:
+                return None
+            return torch.randint(2**62, (batch,), generator=self._seeds).tolist()
+        values = [seeds] * batch if isinstance(seeds, int) else list(seeds)
+        if len(values) != batch:
+            raise ObservationError(f"seeds: expected {batch}, one per sample, got {len(values)}")
+        return values
+
+
+def _steps(transform: ModalityTransform) -> Iterator[ModalityTransform]:
+    """Yield all steps of a pipeline, nested ones included."""
+    if isinstance(transform, ComposedModalityTransform):
+        for step in transform.transforms:
+            yield from _steps(step)
+    else:
+        yield transform
+
+
+def _device(device: int | str | torch.device | None) -> torch.device:
+    """Return the device, checked before minutes are spent on reading weights."""
+    available = torch.cuda.is_available()
+    if device is None:
+        return torch.device("cuda" if available else "cpu")
+    resolved = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
+    if resolved.type == "cuda" and not available:
+        raise ValueError(
+            f"device {str(resolved)!r}: torch {torch.__version__} finds no CUDA device here; use 'cpu'"
+        )
+    return resolved
+
+
+def _with_horizon(config: Gr00tConfig, horizon: int) -> Gr00tConfig:
+    """Return the configuration for another number of predicted actions; no weight depends on it.
+
+    Raises:
+        ValueError: the checkpoint has position embeddings for fewer actions.
+    """
+    if horizon == config.action_horizon:
+        return config
+    limit = config.action_head.max_seq_len
+    if limit is not None and horizon > limit:
+        raise ValueError(
+            f"the data config asks for {horizon} actions per chunk, the checkpoint has positions for {limit}"
+        )
+    logger.info("predicting %d actions per chunk instead of %d", horizon, config.action_horizon)
+    files = config.to_json_files()
+    files["config.json"]["action_horizon"] = horizon
+    files["config.json"]["action_head_cfg"]["action_horizon"] = horizon
+    return Gr00tConfig.from_json_files(files)
