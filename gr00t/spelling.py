@@ -10,7 +10,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `did you mean X?` for the known name closest to `name`, else the list of all of them.
 
     A suggestion is only made above difflib's default similarity: a far-fetched one misleads more than a list.
+    A list of more than 24 names is cut short.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known: {', '.join(names)}"
+    if close:
+        return f"did you mean {close[0]}?"
+    more = f", ... {len(names)} in all" if len(names) > 24 else ""
+    return f"known: {', '.join(names[:24])}{more}"

@@ -1,0 +1,159 @@
+"""From settings to a quantized model: the only place that replaces a module.
+
+All layers are built before the first one is put in place, so a failure leaves the model as it was: it is
+never served half quantized. Nothing is caught here; whoever starts a server dies with the error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from torch import nn
+
+from gr00t.quantization.calibration import OnlineCalibration
+from gr00t.quantization.config import DuQuantConfig, why_not_enabled
+from gr00t.quantization.options import Rotation, RowRotation
+from gr00t.quantization.packs import PackStore
+from gr00t.quantization.profile import StageProfiler
+from gr00t.quantization.report import DuQuantReport, model_bytes
+from gr00t.quantization.selection import Verdict, judge_layers, select_targets
+
+logger = logging.getLogger(__name__)
+
+
+class DuQuantDryRun(SystemExit):
+    """GR00T_DUQUANT_DRYRUN=1: the layers are listed, and the program ends with status 0 before it can serve
+    anything.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+def enable_duquant_if_configured(
+    model: nn.Module, environ: Mapping[str, str], aliases: Mapping[str, str] | None = None
+) -> DuQuantReport | None:
+    """Quantize `model` in place as the `GR00T_DUQUANT_*` entries of `environ` say.
+
+    Args:
+        model: with its weights loaded, or on `meta` for a dry-run.
+        environ: usually `os.environ`, passed in by the entry point.
+        aliases: other names of layers, by module name (`select_targets`).
+
+    Returns:
+        The report, or None where nothing turns quantization on; the model is then untouched.
+
+    Raises:
+        DuQuantConfigError: settings that cannot be used.
+        DuQuantSelectionError: settings that select nothing, or name layers that are not there.
+        DuQuantDryRun: a dry-run was asked for, and is done.
+    """
+    config = DuQuantConfig.from_environ(environ)
+    if config is None:
+        logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s", why_not_enabled(environ))
+        return None
+    _log_settings(config)
+    if config.debug:
+        for verdict in judge_layers(model, config, aliases):
+            logger.info("[GR00T-DUQUANT][DEBUG] %s: %s", verdict, verdict.reason)
+    logger.info("[GR00T-DUQUANT] SCOPE filter: %r", config.scope)
+    targets = select_targets(model, config, aliases)
+    logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(targets))
+    if config.dry_run:
+        for target in targets:
+            logger.info("[GR00T-DUQUANT][DRYRUN] %s %s", target, target.spec)
+        logger.info("[GR00T-DUQUANT] Dry-run total layers listed: %d", len(targets))
+        raise DuQuantDryRun
+    return wrap_duquant(model, targets, config)
+
+
+def wrap_duquant(model: nn.Module, targets: list[Verdict], config: DuQuantConfig) -> DuQuantReport:
+    """Replace `targets`, selected from `model` by `select_targets`, with quantized layers: all of them or
+    none.
+
+    Raises:
+        ValueError: a layer cannot be quantized; it is named, and the model is as before.
+    """
+    store = PackStore(config.pack_dir)
+    layers = {}
+    for target in targets:
+        assert target.spec is not None
+        try:
+            layers[target.name] = store.layer(target.name, target.linear, target.spec)
+        except ValueError as error:
+            raise ValueError(f"{target.name} cannot be quantized: {error}") from error
+        layers[target.name].keep_unpacked = config.precache_weights
+        layers[target.name].refuse_nonfinite = config.debug
+    report = DuQuantReport(
+        config=config,
+        layers=layers,
+        linear_bytes_before=sum(p.nbytes for target in targets for p in target.linear.parameters()),
+        model_bytes_before=model_bytes(model),
+        model=model,
+        packed=store.restored,
+    )
+    for target in targets:
+        for name in _names_of(model, target.linear):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layers[target.name])
+        logger.info("[GR00T-DUQUANT][REPLACED] %s -> DuQuantLinear %s", target, target.spec)
+    logger.info("[GR00T-DUQUANT] Total layers replaced: %d", len(layers))
+    if config.pack_dir is not None:
+        logger.info(
+            "[GR00T-DUQUANT] PACKDIR %s: %d of %d layers restored",
+            config.pack_dir,
+            store.restored,
+            len(layers),
+        )
+    logger.info("%s", report.memory_line())
+    _calibrate_online(report, store)
+    if config.profile:
+        StageProfiler(layers, synchronize=config.profile_sync).start()
+    return report
+
+
+def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
+    config = report.config
+    waiting = {name: layer for name, layer in report.layers.items() if layer.is_calibrating}
+    if not waiting:
+        return
+
+    def finished(names: list[str]) -> None:
+        for name in names:
+            store.update(name, report.layers[name])
+        logger.info("%s", report.memory_line())
+
+    logger.info(
+        "[GR00T-DUQUANT] Activation scales of %d layers: dynamic per token while %d requests are pooled, "
+        "then static at percentile %g; float weights stay until then. CALIB_STEPS=0 keeps per-token scales",
+        len(waiting),
+        config.calibration_steps,
+        config.act_percentile,
+    )
+    OnlineCalibration(report.model, waiting, config.calibration_steps, config.act_percentile, finished)
+
+
+def _log_settings(config: DuQuantConfig) -> None:
+    """Say what a setting does not do, once."""
+    if config.include_action_head is not None:
+        logger.info(
+            "[GR00T-DUQUANT] INCLUDE_ACTION_HEAD has no effect: INCLUDE decides which layers are taken"
+        )
+    if config.smoothing:
+        logger.info(
+            "[GR00T-DUQUANT] LS=%g has no effect: it needs recorded activation maxima", config.smoothing
+        )
+    if config.row_rotation is RowRotation.PROPAGATE and config.rotation is not Rotation.NONE:
+        logger.info(
+            "[GR00T-DUQUANT] ROW_ROT=propagate: no layer here absorbs the rotation, every output is restored"
+        )
+    if config.weight_bits is None and config.act_bits is None and not config.weight_bits_by_layer:
+        logger.warning(
+            "[GR00T-DUQUANT] Weights and activations both stay in floating point: nothing is quantized"
+        )
+
+
+def _names_of(model: nn.Module, linear: nn.Linear) -> list[str]:
+    """Every name of a module: a layer shared between two places is replaced in both."""
+    return [name for name, module in model.named_modules(remove_duplicate=False) if module is linear]

@@ -1,0 +1,292 @@
+"""A linear layer with 4-bit weights and 8-bit activations: one spec, one forward, any exact accumulator.
+
+    h   = (x P) R                        permutation and block rotation, float32
+    q_x = round(h / s_x)                 int8; s_x per token, or per input channel and folded into W
+    acc = q_x (g c)^T                    integers, exact whatever multiplies them
+    y   = (acc * s_x * s_w) U^T + bias   float32, then the dtype of x
+
+The weight exists as packed codes only. "Fake" and "integer" execution differ in the instruction that forms
+`acc` and in nothing else, so what is evaluated is what would be deployed, bit for bit. A side whose format is
+None stays in floating point: a weight alone is dequantized back into the basis of x, an activation alone is
+rotated back before the untouched weight multiplies it, and with neither the layer *is* the linear layer that
+it replaced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gr00t.quantization.duquant_preprocess import Transforms
+from gr00t.quantization.kernels.accumulate import ACCUMULATORS, choose_accumulator
+from gr00t.quantization.observers import PooledPercentile
+from gr00t.quantization.quantizers import integer_weight, quantize, quantize_weight, scale_for
+from gr00t.quantization.rotations import rotate, rotate_back
+from gr00t.quantization.spec import IntFormat, LinearSpec
+from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, store_weight
+
+# A channel that was silent during calibration may speak later: the least scale, as a share of the largest.
+_QUIETEST_CHANNEL = 1e-4
+
+
+class DuQuantLinear(nn.Module):
+    """A quantized `nn.Linear`. Make one with `DuQuantLinear.from_linear`.
+
+    Buffers, None where the spec does not need them (`storage.buffer_shapes`):
+        codes: (N, ceil(K / 2)) uint8, two per byte, up to 4 bits; (N, K) int8 above.
+        block_scale: (N, ceil(G / 2)) uint8 or (N, G) uint8; G = ceil(K / block_in).
+        row_scale: (N, 1) float32.
+        perm: (K,) int32.
+        rotation_in, rotation_out: (blocks or 1, B, B) float32, whatever the model is cast to.
+        act_scale: (K,) float32, ones until calibrated. Static activation scales only.
+        calibrated: () bool. Static activation scales only.
+
+    Attributes:
+        spec: what this layer is.
+        accumulator: name of what multiplies the codes, in `kernels.accumulate.ACCUMULATORS`.
+        is_calibrating: static activation scales are still to come; until then they are dynamic, per token.
+        keep_unpacked: keep one unpacked weight between calls.
+        refuse_nonfinite: raise on inf and nan in the input, at the price of looking.
+    """
+
+    codes: Tensor | None
+    block_scale: Tensor | None
+    row_scale: Tensor | None
+    perm: Tensor | None
+    rotation_in: Tensor | None
+    rotation_out: Tensor | None
+    act_scale: Tensor | None
+    calibrated: Tensor | None
+
+    def __init__(self, linear: nn.Linear, spec: LinearSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.is_calibrating = spec.static
+        self.keep_unpacked = True
+        self.refuse_nonfinite = False
+        self.accumulator, self.accumulator_reason = choose_accumulator(linear.weight.device)
+        self.bias = linear.bias
+        if spec.weight is None:
+            self.weight = linear.weight
+        self._observer: PooledPercentile | None = None
+        self._unpacked: Tensor | None = None
+        self._source: Tensor | None = None  # the float weight, only until static scales are folded into it
+        shapes = buffer_shapes(spec)
+        for name in BUFFERS:
+            buffer = None
+            if name in shapes:
+                shape, dtype = shapes[name]
+                buffer = torch.ones(shape, dtype=dtype, device=linear.weight.device)
+            self.register_buffer(name, buffer)
+        if self.calibrated is not None:
+            self.calibrated.fill_(False)
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, spec: LinearSpec) -> DuQuantLinear:
+        """Quantize `linear`, whose weight is only read.
+
+        Raises:
+            ValueError: the spec is for another shape, or the weight holds inf or nan.
+        """
+        shape = (spec.out_features, spec.in_features)
+        if tuple(linear.weight.shape) != shape:
+            raise ValueError(f"the spec is for a weight {shape}, got {tuple(linear.weight.shape)}")
+        if not torch.isfinite(linear.weight).all():
+            raise ValueError("the weight holds inf or nan; a quantized layer would hide it")
+        layer = cls(linear, spec)
+        if spec.activation is None and spec.weight is None:
+            return layer
+        source = linear.weight.detach()
+        transforms = Transforms.for_weight(source, spec)
+        for name in ("perm", "rotation_in", "rotation_out"):
+            buffer = layer._buffers[name]
+            if buffer is not None:
+                buffer.copy_(getattr(transforms, name))
+        if spec.weight is not None:
+            layer._quantize_weight(source)
+            layer._source = source if spec.static else None
+        return layer
+
+    @classmethod
+    def from_state(cls, linear: nn.Linear, spec: LinearSpec, state: dict[str, Tensor]) -> DuQuantLinear:
+        """Restore what `packed_state` returned for the same `linear` and `spec`, without quantizing anything.
+
+        Raises:
+            ValueError: a buffer is missing, left over, or of another shape or dtype.
+        """
+        found = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+        if found != buffer_shapes(spec):
+            raise ValueError(f"a state of {found} does not fit a layer of {buffer_shapes(spec)}")
+        layer = cls(linear, spec)
+        for name, value in state.items():
+            getattr(layer, name).copy_(value)
+        layer.is_calibrating = layer.calibrated is not None and not bool(layer.calibrated)
+        if layer.is_calibrating and spec.weight is not None:
+            layer._source = linear.weight.detach()
+        return layer
+
+    def packed_state(self) -> dict[str, Tensor]:
+        """The buffers by name: all that quantization computed, neither bias nor float weight."""
+        return {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x W^T + bias`, quantized: x (..., K) of any float dtype, result (..., N) of the same.
+
+        inf and nan come out as nan, never as a finite number.
+
+        Raises:
+            ValueError: x holds inf or nan, and `refuse_nonfinite` is set.
+        """
+        if self.refuse_nonfinite and not torch.isfinite(x).all():
+            raise ValueError("the input of a quantized layer holds inf or nan")
+        if self.spec.activation is None:
+            weight = self.weight if self.spec.weight is None else self._dequantized(x.dtype)
+            return functional.linear(x, weight, self.bias)
+        h = self.rotate_input(x.reshape(-1, x.shape[-1]))
+        if self._observer is not None:
+            self._observer.observe(h)
+        q_x, s_x = self.quantize_input(h, self.spec.activation)
+        if self.spec.weight is None:
+            h_hat = q_x * s_x if self.act_scale is None else q_x * s_x * self.act_scale
+            y = functional.linear(self.rotate_input_back(h_hat).to(x.dtype), self.weight, self.bias)
+        else:
+            assert self.row_scale is not None
+            y = self.restore_output(self.accumulate(q_x).float() * s_x * self.row_scale.T)
+            y = (y if self.bias is None else y + self.bias.float()).to(x.dtype)
+        return y.reshape(*x.shape[:-1], self.spec.out_features)
+
+    def rotate_input(self, x: Tensor) -> Tensor:
+        """Return `x P R` in float32: (M, K)."""
+        h = (x if self.perm is None else x.index_select(1, self.perm)).float()
+        return h if self.rotation_in is None else rotate(h, self.rotation_in)
+
+    def rotate_input_back(self, h: Tensor) -> Tensor:
+        """Return `h R^T P^T`, the inverse of `rotate_input`: (M, K) float32."""
+        if self.rotation_in is not None:
+            h = rotate_back(h, self.rotation_in)
+        return h if self.perm is None else torch.empty_like(h).index_copy_(1, self.perm.long(), h)
+
+    def quantize_input(self, h: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor]:
+        """Return the codes (M, K) int8 of `h` (M, K) and the scale (M, 1) float32 outside the sum."""
+        peak = h.abs().amax(dim=1, keepdim=True)
+        if self.act_scale is None or self.is_calibrating:
+            s_x = scale_for(peak, fmt)
+            return quantize(h, s_x, fmt), s_x
+        # A static scale saturates: a row with inf or nan must not come out as finite numbers.
+        s_x = torch.where(torch.isfinite(peak), 1.0, torch.nan)
+        return quantize(h, self.act_scale, fmt), s_x
+
+    def accumulate(self, q_x: Tensor) -> Tensor:
+        """Return `acc` (M, N) int32, exact."""
+        return ACCUMULATORS[self.accumulator](q_x, self._integer_weight())
+
+    def restore_output(self, y: Tensor) -> Tensor:
+        """Return `y U^T`, (M, N) float32: the output back in its own basis."""
+        return y if self.rotation_out is None else rotate_back(y, self.rotation_out)
+
+    def start_calibration(self, observer: PooledPercentile) -> None:
+        """Let `observer` see every rotated input from now on."""
+        self._observer = observer
+
+    def finish_calibration(self) -> bool:
+        """Fix the static scales, fold them into the weight, quantize it anew, release its float original.
+
+        Returns:
+            False where no input was ever seen: the layer then keeps dynamic per-token scales.
+        """
+        observer, self._observer = self._observer, None
+        if observer is None or not observer.rows:
+            return False
+        assert self.act_scale is not None
+        assert self.calibrated is not None
+        assert self.spec.activation is not None
+        peak = observer.result()
+        self.act_scale.copy_(scale_for(peak.clamp_min(peak.amax() * _QUIETEST_CHANNEL), self.spec.activation))
+        if self._source is not None:
+            self._quantize_weight(self._source)
+        self.calibrated.fill_(True)
+        self._settle()
+        return True
+
+    def transient_bytes(self) -> dict[int, int]:
+        """Bytes held besides parameters and buffers, by tensor id: unpacked weight, float original."""
+        return {id(held): held.nbytes for held in (self._unpacked, self._source) if held is not None}
+
+    def resident_bytes(self) -> int:
+        """Bytes this layer holds now, an unpacked weight and a float original included."""
+        held = sum(tensor.nbytes for tensor in [*self.parameters(), *self.buffers()])
+        return held + sum(self.transient_bytes().values())
+
+    def extra_repr(self) -> str:
+        """Show the shape, the spec and what multiplies the codes."""
+        return f"{self.spec.in_features}->{self.spec.out_features} {self.spec} acc={self.accumulator}"
+
+    def _transforms(self) -> Transforms:
+        return Transforms(self.perm, self.rotation_in, self.rotation_out)
+
+    def _quantize_weight(self, source: Tensor) -> None:
+        assert self.spec.weight is not None
+        fused = self._transforms().fuse(source)
+        if self.act_scale is not None:
+            fused = fused * self.act_scale
+        weight = quantize_weight(fused, self.spec.weight, self.spec.block_in, self.spec.weight_scale)
+        for name, value in store_weight(weight, self.spec.weight).items():
+            buffer = self._buffers[name]
+            if buffer is not None:
+                buffer.copy_(value)
+        self._unpacked = None
+
+    def _integer_weight(self) -> Tensor:
+        """`block_scale * code`, (N, K) int8."""
+        if self._unpacked is not None:
+            return self._unpacked
+        assert self.codes is not None
+        assert self.row_scale is not None
+        codes, block_scale, _ = load_weight(self.codes, self.block_scale, self.row_scale, self.spec)
+        if codes is self.codes and self.block_scale is None:
+            return codes  # stored as it is multiplied: nothing to keep
+        return self._keep(integer_weight(codes, block_scale, self.spec.block_in))
+
+    def _dequantized(self, dtype: torch.dtype) -> Tensor:
+        """The quantized weight in the basis of x, (N, K): every transform is folded, none is left online."""
+        if self._unpacked is not None and self._unpacked.dtype == dtype:
+            return self._unpacked
+        assert self.codes is not None
+        assert self.row_scale is not None
+        codes, block_scale, row_scale = load_weight(self.codes, self.block_scale, self.row_scale, self.spec)
+        fused = integer_weight(codes, block_scale, self.spec.block_in).double() * row_scale.double()
+        return self._keep(self._transforms().unfuse(fused).to(dtype))
+
+    def _keep(self, weight: Tensor) -> Tensor:
+        if self.keep_unpacked:
+            self._unpacked = weight
+        return weight
+
+    def _settle(self) -> None:
+        """Calibration is over: what only it needed goes."""
+        self.is_calibrating = False
+        self._observer = self._source = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> DuQuantLinear:
+        """Move with the model, in float32 still: a rotation in bfloat16 is not orthogonal."""
+        exact = self.packed_state()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in exact.items():
+            moved = self._buffers[name]
+            if moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        if self._source is not None:
+            self._source = self._source.to(fn(self._source).device)
+        if self.row_scale is not None:
+            self.accumulator, self.accumulator_reason = choose_accumulator(self.row_scale.device)
+        self._unpacked = None
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._unpacked = None
+        if self.calibrated is not None and bool(self.calibrated):
+            self._settle()

@@ -1,0 +1,66 @@
+"""`acc[m, n] = sum_k q_x[m, k] q_w[n, k]`, three ways that agree bit for bit.
+
+Every product of two int8 and every sum of up to 131,071 of them is an integer below 2^31, so any arithmetic
+that represents the partial sums exactly gives the int32 result, in whatever order it adds: float64 always
+(2^53), float32 over at most 1,024 channels at a time (1,024 * 128 * 128 = 2^24), and int8 instructions with
+an int32 accumulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Accumulate = Callable[[Tensor, Tensor], Tensor]
+
+_EXACT_IN_FLOAT32 = 2**24 // (128 * 128)
+
+
+def accumulate_reference(q_x: Tensor, q_w: Tensor) -> Tensor:
+    """The oracle: a float64 GEMM.
+
+    Args:
+        q_x: (M, K) int8.
+        q_w: (N, K) int8.
+
+    Returns:
+        (M, N) int32.
+    """
+    return (q_x.double() @ q_w.double().T).to(torch.int32)
+
+
+def accumulate_float32(q_x: Tensor, q_w: Tensor) -> Tensor:
+    """Float32 GEMMs over runs of at most 1,024 input channels, each exact, added as int32; runs anywhere."""
+    acc = torch.zeros(q_x.shape[0], q_w.shape[0], dtype=torch.int32, device=q_x.device)
+    for x, w in zip(q_x.split(_EXACT_IN_FLOAT32, dim=1), q_w.split(_EXACT_IN_FLOAT32, dim=1), strict=True):
+        acc += (x.float() @ w.float().T).to(torch.int32)
+    return acc
+
+
+def accumulate_int8(q_x: Tensor, q_w: Tensor) -> Tensor:
+    """PyTorch's int8 GEMM; on CUDA the operands are padded with zeros to the sizes that it takes."""
+    m, n = q_x.shape[0], q_w.shape[0]
+    if q_x.is_cuda:  # more than 16 rows, K and N multiples of 8
+        pad_k = -q_x.shape[1] % 8
+        q_x = torch.nn.functional.pad(q_x, (0, pad_k, 0, max(0, 17 - m)))
+        q_w = torch.nn.functional.pad(q_w, (0, pad_k, 0, -n % 8))
+    return torch._int_mm(q_x, q_w.T)[:m, :n]
+
+
+ACCUMULATORS: dict[str, Accumulate] = {
+    "reference": accumulate_reference,
+    "float32": accumulate_float32,
+    "int8": accumulate_int8,
+}
+
+
+def choose_accumulator(device: torch.device) -> tuple[str, str]:
+    """Return the name of the accumulator for `device`, and why it was chosen."""
+    if device.type == "cuda":
+        return "int8", "CUDA has an int8 GEMM"
+    # Without VNNI the library may fall back to instructions that saturate at 16 bits: not exact.
+    if device.type == "cpu" and torch.cpu._is_vnni_supported():
+        return "int8", "this CPU has VNNI"
+    return "float32", f"no exact int8 GEMM is known for this {device.type}"

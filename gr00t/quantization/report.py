@@ -1,0 +1,98 @@
+"""What quantization did to a model, as measured: kept by the policy, logged, and sent to clients who ask."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from torch import nn
+
+from gr00t.quantization.config import DuQuantConfig
+from gr00t.quantization.duquant_layers import DuQuantLinear
+
+
+@dataclasses.dataclass
+class DuQuantReport:
+    """The quantized layers of one model.
+
+    Attributes:
+        config: the settings used.
+        layers: the quantized layers by module name, in model order.
+        linear_bytes_before: bytes of the linears that they replaced.
+        model_bytes_before: bytes of all parameters and buffers of the model before.
+        model: the model.
+        packed: how many layers were read from PACKDIR instead of being quantized anew.
+    """
+
+    config: DuQuantConfig
+    layers: dict[str, DuQuantLinear]
+    linear_bytes_before: int
+    model_bytes_before: int
+    model: nn.Module
+    packed: int = 0
+
+    @property
+    def linear_bytes(self) -> int:
+        """Bytes that the quantized layers hold now."""
+        return sum(layer.resident_bytes() for layer in self.layers.values())
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes that the whole model holds now."""
+        return model_bytes(self.model)
+
+    def memory_line(self) -> str:
+        """The measured bytes before and now, for the log."""
+        before, now = self.linear_bytes_before, self.linear_bytes
+        return (
+            f"[GR00T-DUQUANT] Bytes of the {len(self.layers)} layers: {before:,} before, {now:,} now "
+            f"({now / before:.2f}x); of the whole model: {self.model_bytes_before:,} before, "
+            f"{self.model_bytes:,} now"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that survives JSON and msgpack."""
+        return {
+            "enabled": True,
+            "layers_replaced": len(self.layers),
+            "layers": {
+                name: {
+                    "bits": layer.spec.bits,
+                    "in_features": layer.spec.in_features,
+                    "out_features": layer.spec.out_features,
+                    "activation_scale": _activation_scale(layer),
+                    "accumulator": layer.accumulator,
+                    "accumulator_reason": layer.accumulator_reason,
+                    "bytes": layer.resident_bytes(),
+                }
+                for name, layer in self.layers.items()
+            },
+            "layers_from_packs": self.packed,
+            "calibrating": any(layer.is_calibrating for layer in self.layers.values()),
+            "linear_bytes_before": self.linear_bytes_before,
+            "linear_bytes": self.linear_bytes,
+            "model_bytes_before": self.model_bytes_before,
+            "model_bytes": self.model_bytes,
+            "config": self.config.to_dict(),
+        }
+
+
+def model_bytes(model: nn.Module) -> int:
+    """Bytes of every parameter and buffer of `model`, each counted once, with what quantized layers hold
+    besides.
+    """
+    held = {id(tensor): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
+    for module in model.modules():
+        if isinstance(module, DuQuantLinear):
+            held.update(module.transient_bytes())
+    return sum(held.values())
+
+
+def _activation_scale(layer: DuQuantLinear) -> str:
+    if layer.spec.activation is None:
+        return "none: activations stay in floating point"
+    if not layer.spec.static:
+        return "dynamic per token"
+    return (
+        "dynamic per token until calibrated" if layer.is_calibrating else "static per input channel, folded"
+    )

@@ -1,0 +1,89 @@
+"""What one quantized linear layer is, apart from its numbers: everything that may influence a result, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
+
+
+@dataclasses.dataclass(frozen=True)
+class IntFormat:
+    """Signed integers of `bits` bits: codes in [qmin, qmax]; symmetric, so the zero point is 0 and absent."""
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise ValueError(f"IntFormat of {self.bits} bits: expected 2 to 8")
+
+    @property
+    def qmax(self) -> int:
+        """Largest code."""
+        return (1 << (self.bits - 1)) - 1
+
+    @property
+    def qmin(self) -> int:
+        """Smallest code."""
+        return -(1 << (self.bits - 1))
+
+    @property
+    def largest_block_scale(self) -> int:
+        """Largest integer `g` with `g * |code| <= 128`, so that `g * code` is an int8: 16 for 4 bits, 1 for
+        8.
+        """
+        return 128 // -self.qmin
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearSpec:
+    """The quantization of one `nn.Linear(in_features, out_features)`.
+
+    `weight` or `activation` None: that side stays in floating point, exactly. `static`: activation scales are
+    pooled per input channel and folded into the weight; else they are dynamic, per token.
+    """
+
+    in_features: int
+    out_features: int
+    weight: IntFormat | None = IntFormat(4)
+    activation: IntFormat | None = IntFormat(8)
+    block_in: int = 16
+    block_out: int = 16
+    weight_scale: WeightScale = WeightScale.BLOCK
+    permute: bool = True
+    rotation: Rotation = Rotation.HADAMARD
+    row_rotation: RowRotation = RowRotation.RESTORE
+    static: bool = False
+    act_percentile: float = 99.9
+    execution: Execution = Execution.FAKE
+
+    def __post_init__(self) -> None:
+        # An int32 accumulator holds K products of two int8 up to this K.
+        if self.in_features >= 2**31 // (128 * 128):
+            raise ValueError(
+                f"in_features={self.in_features} overflows an int32 accumulator: at most {2**17 - 1}"
+            )
+        if self.execution is Execution.INTEGER and (self.weight is None or self.activation is None):
+            raise ValueError(
+                f"EXECUTION=integer needs weights and activations of 2 to 8 bits, got {self.bits}; "
+                "use EXECUTION=fake for a side in floating point"
+            )
+
+    @property
+    def bits(self) -> str:
+        """`W4 A8` and the like; 16 stands for floating point."""
+        weight, activation = (side.bits if side else 16 for side in (self.weight, self.activation))
+        return f"W{weight} A{activation}"
+
+    @property
+    def rotates_rows(self) -> bool:
+        """Whether an output-side rotation is applied."""
+        return self.row_rotation is not RowRotation.NONE and self.rotation is not Rotation.NONE
+
+    def __str__(self) -> str:
+        return (
+            f"{self.bits} perm={self.permute} block_in={self.block_in} block_out={self.block_out} "
+            f"row_rot={self.row_rotation.value}"
+        )
