@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Serves the policy of a LIBERO suite: unquantized, or quantized as the GR00T_DUQUANT_* variables say that you export.
+#
+#   ./run_inference_server.sh SUITE [MODEL] [OPTION...]
+#
+#   SUITE   libero_spatial | libero_object | libero_goal | libero_10 | libero_90
+#   MODEL   checkpoint folder or model hub id (default: the published fine-tune for the suite)
+#   OPTION  passed on to scripts/inference_service.py, for example --port 5556, --device cpu, --tokenizer FOLDER
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/common.sh
+
+usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; }
+
+case ${1-} in
+    -h | --help) usage; exit 0 ;;
+    '' | -*) usage >&2; exit 2 ;;
+esac
+suite=$(canonical_suite "$1")
+shift
+model=$(suite_model "$suite")
+if [[ ${1-} != '' && ${1-} != -* ]]; then
+    model=$1
+    shift
+fi
+
+scripts/setup_env.sh core
+server_command "$model" "$suite" 5555
+# A later --port wins over the one above.
+exec "${server[@]}" "$@"

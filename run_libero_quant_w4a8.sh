@@ -1,0 +1,174 @@
+#!/usr/bin/env bash
+# Serves GR00T N1.5 at 4-bit weights and 8-bit activations, and with --eval drives LIBERO's robot with it.
+#
+#   ./run_libero_quant_w4a8.sh [SUITE|demo] [MODEL] [-y] [--eval] [--port N] [-- EVALUATION OPTION...]
+#
+#   SUITE    libero_spatial (default) | libero_object | libero_goal | libero_10 | libero_90
+#   demo     everything offline with a small random-weight model that is made on the spot: shows that all parts
+#            work together, in a few minutes; it cannot solve a task
+#   MODEL    checkpoint folder or model hub id (default: the published fine-tune for the suite)
+#   -y       do not ask for confirmation (nor does it in CI or without a terminal)
+#   --eval   also run the evaluation against the server, then stop the server; exits with the evaluation's status
+#   --port   the server's port (default 5555; demo: a free one)
+#   --       what follows goes to ./run_libero_eval.sh, for example: -- --tasks 0,3 --trials 5
+#
+# The documented W4A8 settings apply; a GR00T_DUQUANT_* variable that you have exported wins.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/common.sh
+
+usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; }
+
+# --- what is asked for --------------------------------------------------------------------------------------------
+
+suite='' model='' port='' assume_yes=0 evaluate=0 evaluation=()
+while (($#)); do
+    case $1 in
+        -h | --help) usage; exit 0 ;;
+        -y | --yes) assume_yes=1 ;;
+        --eval) evaluate=1 ;;
+        --port) (($# > 1)) || die "--port needs a number"; port=$2; shift ;;
+        --port=*) port=${1#--port=} ;;
+        --) shift; evaluation=("$@"); break ;;
+        -*) usage >&2; die "unknown option '$1'" ;;
+        *)
+            if [[ -z $suite ]]; then suite=$1
+            elif [[ -z $model ]]; then model=$1
+            else die "one suite and one model at most, got also '$1'"; fi
+            ;;
+    esac
+    shift
+done
+suite=${suite:-libero_spatial}
+[[ -z $port ]] || check_port "$port"
+
+demo=0
+if [[ ${suite,,} == demo ]]; then
+    demo=1 suite=libero_object evaluate=1 assume_yes=1
+    [[ -z $model ]] || die "demo makes its own model; to serve $model name a suite: ${suites[*]}"
+    # Nothing may be fetched; stand-ins are what a machine without a model hub has.
+    export HF_HUB_OFFLINE=1
+    # Static activation scales would need 32 requests before they are fixed: more than these episodes make. 0 is
+    # the other documented way, a scale per token from the first request on.
+    export GR00T_DUQUANT_CALIB_STEPS=${GR00T_DUQUANT_CALIB_STEPS-0}
+    evaluation=(--tasks "0,1" --trials 1 --max-steps 80 --assets stand-ins ${evaluation[@]+"${evaluation[@]}"})
+fi
+suite=$(canonical_suite "$suite")
+((evaluate || ${#evaluation[@]} == 0)) || die "options after -- are for the evaluation: add --eval"
+
+groups=(core)
+((evaluate)) && groups+=(libero)
+scripts/setup_env.sh "${groups[@]}"
+
+if ((demo)); then
+    # Named by what makes it, so that a newer generator never meets an older folder.
+    model=$(cache_folder)/demo-$(sha256sum gr00t/model/random_checkpoint.py | cut -c1-12)
+    if [[ ! -d $model ]]; then
+        mkdir -p "$(cache_folder)"
+        partial=$(mktemp -d "$model.XXXXXX")
+        "$python" scripts/make_demo_checkpoint.py --folder "$partial"
+        mv -T "$partial" "$model" 2>/dev/null || rm -rf "$partial"
+    fi
+fi
+model=${model:-$(suite_model "$suite")}
+[[ -n $port ]] || { if ((demo)); then port=$(free_port); else port=5555; check_port "$port"; fi; }
+
+# --- show it, list the layers, ask --------------------------------------------------------------------------------
+
+duquant_defaults
+duquant_default PACKDIR duquant_packed_llm_dit_w4a8
+
+echo "GR00T N1.5, DuQuant W4A8"
+printf '  %-20s %s\n' suite "$suite" model "$model" 'data config' "$(suite_data_config "$suite")" \
+    'denoising steps' 8 port "$port"
+show_duquant
+((!demo)) || printf '\n%s\n%s\n' \
+    'This demo uses a small model with RANDOM weights: it shows the whole road from checkpoint to moving arm,' \
+    'but random weights do not solve tasks. Expect 0 successes.'
+echo
+GR00T_DUQUANT_DRYRUN=1 ./test_duquant_dryrun.sh "$model"
+case ${GR00T_DUQUANT_DRYRUN-} in
+    1 | true | yes | on) echo "GR00T_DUQUANT_DRYRUN is set: nothing is served."; exit 0 ;;
+esac
+
+if ((!assume_yes)) && [[ -z ${CI-} && -t 0 ]]; then
+    read -r -p "Start the quantized server? [Y/n] " answer
+    case ${answer,,} in
+        '' | y | yes) ;;
+        *) echo "Nothing was started."; exit 0 ;;
+    esac
+fi
+
+# --- serve --------------------------------------------------------------------------------------------------------
+
+# The manual recipe has it on: every Linear is logged with the reason why it was taken or left.
+((demo)) || duquant_default DEBUG 1
+
+server_pid='' waiter_pid=''
+# shellcheck disable=SC2317  # reached through the trap
+stop() {
+    local status=$?
+    trap - EXIT INT TERM
+    [[ -z $waiter_pid ]] || kill "$waiter_pid" 2>/dev/null || true
+    if [[ -n $server_pid ]] && kill "$server_pid" 2>/dev/null; then
+        for _ in {1..50}; do
+            kill -0 "$server_pid" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$server_pid" 2>/dev/null || true
+    fi
+    wait 2>/dev/null || true
+    exit "$status"
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+server_command "$model" "$suite" "$port"
+started=$SECONDS
+if ((evaluate)); then
+    mkdir -p runs
+    log=runs/server-$suite-$(date +%Y%m%d-%H%M%S)-$$.log
+    echo "Starting the server (log: $log)"
+    "${server[@]}" >"$log" 2>&1 &
+else
+    log=''
+    "${server[@]}" &
+fi
+server_pid=$!
+
+server_died() {
+    local status=0
+    wait "$server_pid" || status=$?
+    server_pid=''
+    if ((status)); then
+        printf 'error: the server ended with status %s%s\n' "$status" "${1:+ $1}" >&2
+        [[ -z $log ]] || { echo "the end of $log:" >&2; tail -n 20 "$log" | sed 's/^/  /' >&2; }
+    fi
+    exit "$status"
+}
+
+wait_until_ready "$port" &
+waiter_pid=$!
+wait -n "$server_pid" "$waiter_pid" || true
+kill -0 "$server_pid" 2>/dev/null || server_died "before it was ready"
+wait "$waiter_pid" || die "the server did not become ready" ${log:+"see $log"}
+waiter_pid=''
+echo "The server is ready on port $port after $((SECONDS - started)) s."
+
+if ((!evaluate)); then
+    echo "Evaluate it from a second terminal: ./run_libero_eval.sh $suite --headless --port $port"
+    echo "Stop it with Ctrl-C."
+    server_died
+fi
+
+# --- evaluate -----------------------------------------------------------------------------------------------------
+
+grep -E '^\[GR00T-DUQUANT\] (Matched|Total|.*[Bb]ytes)|MB|GB' "$log" | tail -n 8 || true
+status=0
+./run_libero_eval.sh "$suite" --headless --port "$port" ${evaluation[@]+"${evaluation[@]}"} || status=$?
+kill -0 "$server_pid" 2>/dev/null || server_died "during the evaluation"
+((!demo)) || printf '\n%s\n%s\n' \
+    'Random weights do not solve tasks: what counts here is that every part ran, quantized, from end to end.' \
+    'Real success rates need a trained checkpoint: ./run_libero_quant_w4a8.sh libero_object MODEL --eval'
+exit "$status"

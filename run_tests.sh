@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs what is missing, then checks style, types and behaviour. Options go to pytest: ./run_tests.sh -k wire
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/common.sh
+
+scripts/setup_env.sh core libero dev
+failed=()
+check() {
+    local name=$1 begin=$SECONDS
+    shift
+    "$@" || failed+=("$name")
+    echo "[$name: $((SECONDS - begin)) s]"
+}
+check "ruff check" "$python" -m ruff check
+check "ruff format" "$python" -m ruff format --check
+check "mypy" "$python" -m mypy
+
+# pytest comes last: its closing line is the last line of a run, whoever reads it.
+((${#failed[@]} == 0)) || echo "FAILED before the tests: ${failed[*]}" >&2
+status=0
+"$python" -m pytest -q -p no:cacheprovider "$@" || status=$?
+((${#failed[@]} == 0)) || exit 1
+exit "$status"
