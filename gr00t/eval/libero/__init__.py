@@ -1,0 +1,1 @@
+"""LIBERO behind one small interface: suites, assets, the simulator in its own process, episodes, records."""

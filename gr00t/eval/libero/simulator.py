@@ -1,0 +1,264 @@
+"""One LIBERO environment in this process, with the protocol of published evaluations built in.
+
+What the class knows so that its callers need not:
+
+* Two live rendering environments in a process draw with each other's GL context (wrong pixels, no error): a
+  second one is refused.
+* Fixtures are placed by `np.random` during reset, so a task is created under a seed and reset exactly once.
+  Every episode then restores that moment and sets its recorded initial state, which equals a fresh reset
+  without its recompilation, and keeps the fixtures where they were.
+* The arm's operational-space controller keeps its last orientation goal while the commanded rotation is zero.
+  Setting a state after another episode without restoring the controller makes the arm drift by centimetres.
+* Rendering costs more than physics: images are drawn only when someone will look at them.
+
+Imports of mujoco and LIBERO happen in `open_task`, after `simulator_environ` has prepared the process.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gr00t.eval.libero.suites import Task, load_init_states
+
+CONTROL_HZ = 20
+SETTLING_STEPS = 10
+IDLE_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+CAMERAS = {"image": "agentview", "wrist_image": "robot0_eye_in_hand"}
+_PLAIN = (np.ndarray, float, int, bool, str, list, tuple, type(None))
+
+
+class SimulatorError(RuntimeError):
+    """The simulator failed, which says nothing about the robot's policy."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy sees: two images (S, S, 3) uint8, rotated by 180 degrees, and the state (8,) float64."""
+
+    image: NDArray[np.uint8]
+    wrist_image: NDArray[np.uint8]
+    state: NDArray[np.float64]
+
+
+@dataclass
+class Progress:
+    """What a run of actions led to.
+
+    Attributes:
+        steps: Control steps taken; fewer than actions when the task succeeded on the way.
+        success: Whether the task's goal holds after the last step.
+        observation: The view after the last step; None after success, when nobody needs it.
+        frames: Agent views recorded on the way, for a video.
+        step_seconds: Time spent in physics.
+        render_seconds: Time spent drawing.
+        renders: Images drawn.
+    """
+
+    steps: int = 0
+    success: bool = False
+    observation: Observation | None = None
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    step_seconds: float = 0.0
+    render_seconds: float = 0.0
+    renders: int = 0
+
+
+class LiberoSimulator:
+    """Plays episodes of one task at a time.
+
+    Args:
+        assets: An assets folder that is complete for the tasks to come.
+        image_size: Side of the square images.
+    """
+
+    _owner: ClassVar[LiberoSimulator | None] = None
+
+    def __init__(self, assets: Path, image_size: int = 256) -> None:
+        self._assets = assets
+        self._image_size = image_size
+        self._env: Any = None
+        self._snapshot: dict[str, Any] = {}
+        self._init_states: NDArray[np.float64] = np.empty((0, 0))
+        self._raw: dict[str, Any] = {}
+        self._steps = 0
+
+    def open_task(self, task: Task, seed: int) -> int:
+        """Create the environment of `task`, reset it once under `seed`; return its number of initial states.
+
+        Raises:
+            SimulatorError: if another simulator of this process is open.
+        """
+        if LiberoSimulator._owner not in (None, self):
+            raise SimulatorError("another LIBERO environment is open in this process: close it first")
+        self.close()
+        env_class = _import_libero(self._assets)
+        LiberoSimulator._owner = self
+        self._init_states = load_init_states(task)
+        # The constructor places fixtures too: seed before it, so that what a task looks like does not depend
+        # on what ran earlier in this process.
+        np.random.seed(seed)
+        self._env = env_class(
+            bddl_file_name=str(task.bddl),
+            use_camera_obs=False,
+            # libero_10 runs for 1000 steps after the settling ones; robosuite would end the episode at 1000.
+            ignore_done=True,
+            camera_heights=self._image_size,
+            camera_widths=self._image_size,
+        )
+        self._env.seed(seed)
+        self._env.reset()
+        self._snapshot = self._take_snapshot()
+        return len(self._init_states)
+
+    def start_episode(self, init_state: int) -> Progress:
+        """Restore the task, set initial state number `init_state`, and let the objects settle."""
+        self._restore_snapshot()
+        self._raw = self._env.set_init_state(self._init_states[init_state])
+        self._steps = 0
+        progress = Progress()
+        idle = np.asarray(IDLE_ACTION)
+        for _ in range(SETTLING_STEPS):
+            self._step(idle, progress)
+        progress.observation = self._observe(progress)
+        return progress
+
+    def run(self, actions: NDArray[np.float64], record_every: int = 0) -> Progress:
+        """Execute actions until they or the task are done.
+
+        Args:
+            actions: (N, 7) float64: position and rotation deltas in [-1, 1], gripper (-1 open, 1 closed).
+            record_every: Keep every so many-th agent view for a video; 0 draws nothing but the last view.
+        """
+        progress = Progress()
+        for index, action in enumerate(actions):
+            self._step(action, progress)
+            progress.success = bool(self._env.check_success())
+            self._steps += 1
+            finished = progress.success or index == len(actions) - 1
+            if finished and not progress.success:
+                progress.observation = self._observe(progress)
+            if record_every and (self._steps % record_every == 0 or progress.success):
+                seen = progress.observation
+                progress.frames.append(seen.image if seen else self._render(CAMERAS["image"], progress))
+            if finished:
+                break
+        progress.steps = index + 1
+        return progress
+
+    def positions(self) -> NDArray[np.float64]:
+        """Generalized positions (nq,) float64, for tests that compare trajectories."""
+        return np.array(self._env.sim.data.qpos, dtype=np.float64)
+
+    def close(self) -> None:
+        """Close the environment, if one is open."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+            self._snapshot = {}
+        if LiberoSimulator._owner is self:
+            LiberoSimulator._owner = None
+
+    def _step(self, action: NDArray[np.float64], progress: Progress) -> None:
+        started = time.perf_counter()
+        self._raw = self._env.step(action)[0]
+        progress.step_seconds += time.perf_counter() - started
+        # MuJoCo answers a diverged state by a warning and a silent reset of the whole scene.
+        for warning in self._env.sim.data._data.warning:
+            if warning.number:
+                raise SimulatorError("the simulation diverged (MuJoCo reset the scene by itself)")
+
+    def _observe(self, progress: Progress) -> Observation:
+        images = {name: self._render(camera, progress) for name, camera in CAMERAS.items()}
+        return Observation(state=state_vector(self._raw), **images)
+
+    def _render(self, camera: str, progress: Progress) -> NDArray[np.uint8]:
+        started = time.perf_counter()
+        size = self._image_size
+        pixels = self._env.sim.render(camera_name=camera, width=size, height=size)
+        progress.render_seconds += time.perf_counter() - started
+        progress.renders += 1
+        # OpenGL's rows run upwards. Rotating, not flipping, is what the published checkpoints were trained
+        # with.
+        return np.ascontiguousarray(pixels[::-1, ::-1])
+
+    def _take_snapshot(self) -> dict[str, Any]:
+        robot = self._env.env.robots[0]
+        return {
+            "data": copy.copy(self._env.sim.data._data),
+            "controller": _plain_attributes(robot.controller),
+            "gripper": copy.deepcopy(robot.gripper.current_action),
+            "torques": copy.deepcopy(robot.torques),
+        }
+
+    def _restore_snapshot(self) -> None:
+        import mujoco
+
+        if self._env is None:
+            raise SimulatorError("no task is open")
+        inner, sim = self._env.env, self._env.sim
+        mujoco.mj_copyData(sim.data._data, sim.model._model, self._snapshot["data"])
+        robot = inner.robots[0]
+        vars(robot.controller).update(copy.deepcopy(self._snapshot["controller"]))
+        robot.gripper.current_action = copy.deepcopy(self._snapshot["gripper"])
+        robot.torques = copy.deepcopy(self._snapshot["torques"])
+        inner.timestep, inner.cur_time, inner.done = 0, 0, False
+        for observable in inner._observables.values():
+            observable.reset()
+
+
+def state_vector(raw: dict[str, Any]) -> NDArray[np.float64]:
+    """Hand position (3), orientation as axis times angle (3), both finger positions (2): (8,) float64."""
+    return np.concatenate(
+        [raw["robot0_eef_pos"], axis_angle(raw["robot0_eef_quat"]), raw["robot0_gripper_qpos"]]
+    ).astype(np.float64)
+
+
+def axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Axis times angle of a unit quaternion (x, y, z, w), the angle within [0, 2 pi] and not wrapped.
+
+    The hand points down, near an angle of pi: wrapping to (-pi, pi] would make the state jump where training
+    saw none.
+    """
+    w = min(1.0, max(-1.0, float(quaternion[3])))
+    sine = math.sqrt(1.0 - w * w)
+    if math.isclose(sine, 0.0):
+        return np.zeros(3)
+    return np.asarray(quaternion[:3], dtype=np.float64) * (2.0 * math.acos(w) / sine)
+
+
+def _plain_attributes(thing: object) -> dict[str, Any]:
+    return {name: copy.deepcopy(value) for name, value in vars(thing).items() if isinstance(value, _PLAIN)}
+
+
+def _import_libero(assets: Path) -> Any:
+    """Import LIBERO quietly and point it at `assets`; returns its environment class."""
+    if "robosuite" not in sys.modules:
+        # Robosuite opens a log file of a fixed name in a folder that all users share, and advises on stderr.
+        # Its settings module decides that and has no dependencies, so it can be loaded and changed before the
+        # package.
+        package = importlib.util.find_spec("robosuite")
+        if package is None or not package.submodule_search_locations:
+            raise SimulatorError("robosuite is not installed; run: scripts/setup_env.sh libero")
+        path = Path(package.submodule_search_locations[0]) / "macros.py"
+        spec = importlib.util.spec_from_file_location("robosuite.macros", path)
+        assert spec is not None
+        assert spec.loader is not None
+        macros = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(macros)
+        vars(macros).update(FILE_LOGGING_LEVEL=None, CONSOLE_LOGGING_LEVEL="ERROR")
+        sys.modules["robosuite.macros"] = macros
+        vars(importlib.import_module("robosuite"))["macros"] = macros
+    libero = importlib.import_module("libero.libero")
+    vars(libero)["_assets_path_cache"] = str(assets)
+    return importlib.import_module("libero.libero.envs").OffScreenRenderEnv

@@ -1,0 +1,48 @@
+"""The simulator's process: reads requests from stdin, answers on stdout, ends at the end of its input.
+
+An error is not handled here: the process dies with its traceback in the log, and the other side starts a new
+one.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from gr00t.eval.libero.simulator import LiberoSimulator
+
+_METHODS = ("open_task", "start_episode", "run", "positions")
+
+
+def main(assets: Path, image_size: int) -> None:
+    """Serve one `LiberoSimulator` over the standard streams."""
+    # LIBERO and its libraries print; their lines must not land between the answers.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    # Imported before the first answer: a machine on which GL or mujoco cannot be loaded is told at once.
+    import mujoco
+
+    mujoco.GLContext(16, 16).free()
+    versions = {name: version(name) for name in ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")}
+    pickle.dump(versions, replies)
+    replies.flush()
+
+    simulator = LiberoSimulator(assets, image_size)
+    while True:
+        try:
+            method, arguments = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            break
+        if method not in _METHODS:
+            raise ValueError(f"unknown request {method!r}")
+        pickle.dump(getattr(simulator, method)(*arguments), replies)
+        replies.flush()
+    simulator.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
