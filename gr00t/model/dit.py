@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from gr00t.model.attention import Attention, FeedForward, KeysValues
 from gr00t.model.config_parts import TransformerConfig
-from gr00t.model.time_encoding import timestep_angles
+from gr00t.model.time_encoding import cosines_first
 
-_TIME_FREQUENCIES = 128
+_SINUSOID_WIDTH = 256
 
 
 class TimeEncoder(nn.Module):
@@ -32,14 +32,12 @@ class TimeEncoder(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(2 * _TIME_FREQUENCIES, width)
+        self.linear_1 = nn.Linear(_SINUSOID_WIDTH, width)
         self.linear_2 = nn.Linear(width, width)
 
     def forward(self, timesteps: Tensor, dtype: torch.dtype) -> Tensor:
         """Encode discrete `timesteps` (B,); the sinusoid is float32, everything after it `dtype`."""
-        # Cosines first and spaced over 127, unlike the action encoder's.
-        angles = timestep_angles(timesteps, _TIME_FREQUENCIES, spacing=_TIME_FREQUENCIES - 1)
-        sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1).to(dtype)
+        sinusoid = cosines_first(timesteps, _SINUSOID_WIDTH).to(dtype)
         return self.linear_2(F.silu(self.linear_1(sinusoid)))
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gr00t.model.time_encoding import timestep_angles
+from gr00t.model.time_encoding import sines_first
 
 
 class EmbodimentLinear(nn.Module):
@@ -41,10 +41,7 @@ class EmbodimentMLP(nn.Module):
 
 
 class ActionEncoder(nn.Module):
-    """Noisy actions and the time of the flow -> one token per action.
-
-    Its sinusoid is its own: sines first and spaced over `width / 2`, unlike the DiT's.
-    """
+    """Noisy actions and the time of the flow -> one token per action."""
 
     def __init__(self, num_embodiments: int, action_dim: int, width: int) -> None:
         super().__init__()
@@ -64,8 +61,6 @@ class ActionEncoder(nn.Module):
             (B, H, width).
         """
         h = self.layer1(actions, embodiment)
-        half = h.shape[-1] // 2
-        angles = timestep_angles(timesteps, half, spacing=half)
-        time = torch.cat([angles.sin(), angles.cos()], dim=-1).to(h.dtype)
+        time = sines_first(timesteps, h.shape[-1]).to(h.dtype)
         h = torch.cat([h, time.unsqueeze(1).expand_as(h)], dim=-1)
         return self.layer3(F.silu(self.layer2(h, embodiment)), embodiment)

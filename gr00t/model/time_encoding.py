@@ -1,4 +1,10 @@
-"""The sinusoid that the action encoder and the DiT derive from a timestep, each in its own order."""
+"""The two sinusoids by which a timestep enters the network: the action encoder's and the DiT's.
+
+    [f(t w_0), f(t w_1), ..., g(t w_0), g(t w_1), ...]    with w_i = 10000^(-i / spacing)
+
+They differ in order, in spacing, and in where float32 rounds the exponent. The last is kept as well: at t = 999
+one unit in the last place of w is 6e-5 in the angle, which is visible in the velocity.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +14,23 @@ import torch
 from torch import Tensor
 
 
-def timestep_angles(timesteps: Tensor, count: int, spacing: int) -> Tensor:
-    """Angles t * 10000^(-i / spacing) for i = 0 .. count-1, always float32.
+def sines_first(timesteps: Tensor, width: int) -> Tensor:
+    """The action encoder's: sines, then cosines, spaced over width / 2. (B,) -> (B, width) float32."""
+    half = width // 2
+    angles = _angles(timesteps, _indices(timesteps, half) * (-math.log(10000.0) / half))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
-    Args:
-        timesteps: (B,), discrete.
-        count: number of frequencies.
-        spacing: over how many frequencies the exponent falls from 0 to -1.
 
-    Returns:
-        (B, count).
-    """
-    i = torch.arange(count, dtype=torch.float32, device=timesteps.device)
-    return timesteps.to(torch.float32).unsqueeze(-1) * torch.exp(i * (-math.log(10000.0) / spacing))
+def cosines_first(timesteps: Tensor, width: int) -> Tensor:
+    """The DiT's: cosines, then sines, spaced over width / 2 - 1. (B,) -> (B, width) float32."""
+    half = width // 2
+    angles = _angles(timesteps, _indices(timesteps, half) * -math.log(10000.0) / (half - 1))
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def _indices(timesteps: Tensor, count: int) -> Tensor:
+    return torch.arange(count, dtype=torch.float32, device=timesteps.device)
+
+
+def _angles(timesteps: Tensor, log_frequencies: Tensor) -> Tensor:
+    return timesteps.to(torch.float32).unsqueeze(-1) * log_frequencies.exp()
