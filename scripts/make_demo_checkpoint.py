@@ -6,12 +6,9 @@ It loads, quantizes, serves and moves the arm like a real one. It has learned no
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import tyro
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.random_checkpoint import write_random_checkpoint
