@@ -54,9 +54,9 @@ class Assets:
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """The user's cache folder of this package."""
+    """Where this package keeps what it writes for the simulator."""
     base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".cache")
-    return Path(base) / "gr00t-libero"
+    return Path(base) / "gr00t-duquant" / "libero"
 
 
 def resolve_assets(
@@ -95,8 +95,8 @@ def resolve_assets(
             return _standins(suite, environ)
         raise AssetsError(
             f"no assets for {suite.name}: LIBERO_ASSETS is not set; {error}; the built-in stand-ins cover "
-            f"only {', '.join(STANDIN_SUITES)}. Set LIBERO_ASSETS to a folder with LIBERO's assets (the one that "
-            f"holds scenes/ and stable_scanned_objects/), or run where the hub can be reached."
+            f"only {', '.join(STANDIN_SUITES)}. Set LIBERO_ASSETS to a folder with LIBERO's assets (the one "
+            f"that holds scenes/ and stable_scanned_objects/), or run where the hub can be reached."
         ) from None
 
 

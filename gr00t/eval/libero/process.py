@@ -136,7 +136,7 @@ class SimulatorProcess:
             SimulatorStartError: if the process does not come up.
             SimulatorError: if it ends or does not answer.
         """
-        self._start()
+        self.start()
         count: int = self._call("open_task", task, seed)
         return count
 
@@ -149,6 +149,11 @@ class SimulatorProcess:
         """See `LiberoSimulator.run`."""
         progress: Progress = self._call("run", actions, record_every)
         return progress
+
+    def positions(self) -> NDArray[np.float64]:
+        """See `LiberoSimulator.positions`."""
+        positions: NDArray[np.float64] = self._call("positions")
+        return positions
 
     def close(self) -> None:
         """End the process, by force if it does not go by itself."""
@@ -166,7 +171,12 @@ class SimulatorProcess:
             child.wait()
         child.stdout.close()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process if it does not run, and learn the versions of what it imports.
+
+        Raises:
+            SimulatorStartError: if it does not come up, with its last words.
+        """
         if self._child is not None:
             return
         self._log_path.parent.mkdir(parents=True, exist_ok=True)

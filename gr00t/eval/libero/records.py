@@ -47,10 +47,10 @@ class EpisodeRecord:
 
 
 class RunFolder:
-    """A new folder for one run.
+    """The folder of one run; made when there is something to put in it.
 
     Args:
-        path: Created if need be.
+        path: The folder.
 
     Raises:
         LiberoError: if it already holds the episodes of another run.
@@ -62,10 +62,10 @@ class RunFolder:
         self.simulator_log = path / "simulator.log"
         if self.episodes.exists():
             raise LiberoError(f"{path} already holds the episodes of a run; name another --output folder")
-        path.mkdir(parents=True, exist_ok=True)
 
     def add(self, record: EpisodeRecord) -> None:
         """Append a line and hand it to the system at once: a killed run keeps its finished episodes."""
+        self.path.mkdir(parents=True, exist_ok=True)
         with self.episodes.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
 

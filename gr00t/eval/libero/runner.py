@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -64,14 +64,14 @@ class EvalPlan:
 
 def evaluate(
     plan: EvalPlan, simulator: Simulator, policy: Policy, folder: RunFolder, *, progress_bar: bool = True
-) -> list[EpisodeRecord]:
-    """Play every episode of `plan`, writing each to `folder` as it ends.
+) -> Iterator[EpisodeRecord]:
+    """Play every episode of `plan`; each is written to `folder` and yielded as it ends.
 
     Raises:
         LiberoError: if a task has fewer initial states than trials were asked for.
         PolicyReplyError: if the policy's answers cannot be executed. Errors of the policy's own pass through.
     """
-    records: list[EpisodeRecord] = []
+    wins = played = 0
     with tqdm(total=len(plan.tasks) * plan.trials, unit="episode", disable=not progress_bar) as bar:
         for task in plan.tasks:
             is_open = False
@@ -104,11 +104,11 @@ def evaluate(
                 wall = time.perf_counter() - started
                 record = _record(plan, task, init_state, episode, error, retried, wall, folder)
                 folder.add(record)
-                records.append(record)
-                wins = sum(bool(r.success) for r in records)
-                bar.set_postfix_str(f"{wins}/{sum(r.success is not None for r in records)} succeeded")
+                wins += record.success is True
+                played += record.success is not None
+                bar.set_postfix_str(f"{wins}/{played} succeeded")
                 bar.update()
-    return records
+                yield record
 
 
 def _open(simulator: Simulator, task: Task, plan: EvalPlan) -> None:

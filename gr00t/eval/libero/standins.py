@@ -63,7 +63,7 @@ def write_standins(cache: Path) -> Path:
         try:
             os.rename(staging, target)
         except OSError:
-            # Another process was faster, or a cleaner took files out of the folder: put every file in its place.
+            # Another process was faster, or a cleaner took files from the folder: put all in their places.
             for name in files:
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(staging / name, target / name)

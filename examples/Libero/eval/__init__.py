@@ -1,0 +1,1 @@
+"""Evaluation of a served policy in LIBERO."""

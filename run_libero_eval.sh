@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Evaluates a running policy server on a LIBERO suite.
+#
+#   ./run_libero_eval.sh SUITE [--headless] [--port N] [--host NAME] [--tasks 0,3] [--trials N] [OPTION...]
+#
+#   SUITE   libero_spatial | libero_object | libero_goal | libero_10 | libero_90
+#
+# Start the server first, in another terminal: ./run_inference_server.sh SUITE. Results land in runs/.
+# All options: ./run_libero_eval.sh SUITE --help
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/common.sh
+
+usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; }
+
+case ${1-} in
+    -h | --help) usage; exit 0 ;;
+    '' | -*) usage >&2; exit 2 ;;
+esac
+suite=$(canonical_suite "$1")
+shift
+
+scripts/setup_env.sh libero
+exec "$python" examples/Libero/eval/run_libero_eval.py --suite "$suite" "$@"
