@@ -1,0 +1,367 @@
+"""Checkpoint folders: found, read, refused and written.
+
+Oracles: the bytes of the tensors themselves, the kernel's list of mapped files, and the text of each message.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+
+from gr00t.model.checkpoint import CheckpointError, resolve_checkpoint, save_checkpoint
+from gr00t.model.config import Gr00tConfig
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.names import is_unused
+from tests.model.parity_set import PARITY
+
+WEIGHT = "action_head.model.proj_out_2.weight"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_a: Path) -> Path:
+    """A copy of the tiny checkpoint that a test may damage."""
+    for name in ("config.json", "eagle_config.json", "model.safetensors"):
+        shutil.copyfile(tiny_a / name, tmp_path / name)
+    return tmp_path
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the tensors of a copied checkpoint."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def refusal(folder: Path | str) -> str:
+    """The message with which a checkpoint is refused."""
+    with pytest.raises(CheckpointError) as error:
+        GR00T_N1_5.from_pretrained(folder)
+    return str(error.value)
+
+
+# What is read and written
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_saved_loads_again_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = GR00T_N1_5.from_pretrained(PARITY / "tiny_e2e", torch_dtype=dtype)
+    model.save_pretrained(tmp_path)
+    again = GR00T_N1_5.from_pretrained(tmp_path, torch_dtype=dtype)
+    before, after = model.state_dict(), again.state_dict()
+    assert before.keys() == after.keys()
+    assert all(before[name].dtype == after[name].dtype == dtype for name in before)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again.config == model.config
+
+
+def test_the_files_written_are_nvidias(tmp_path: Path, model: GR00T_N1_5, tiny_a: Path) -> None:
+    save_checkpoint(model, model.config, tmp_path, shard_bytes=1_000_000)
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    shards = sorted(set(index["weight_map"].values()))
+    count = len(shards)
+    assert count == 5
+    assert shards == [f"model-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*shards, "config.json", "eagle_config.json", "model.safetensors.index.json"]
+    )
+    original = {name: t for name, t in load_file(tiny_a / "model.safetensors").items() if not is_unused(name)}
+    written = {name: t for shard in shards for name, t in load_file(tmp_path / shard).items()}
+    assert index["weight_map"].keys() == written.keys() == original.keys()
+    assert all(torch.equal(written[name], original[name]) for name in original)
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in original.values())
+    assert all(sum(t.nbytes for t in load_file(tmp_path / shard).values()) <= 1_000_000 for shard in shards)
+
+
+def test_saving_over_the_files_the_model_is_mapped_from(folder: Path) -> None:
+    first = GR00T_N1_5.from_pretrained(folder)
+    first.save_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    second = GR00T_N1_5.from_pretrained(folder)
+    second.save_pretrained(folder)
+    third = GR00T_N1_5.from_pretrained(folder).state_dict()
+    assert all(torch.equal(tensor, third[name]) for name, tensor in first.state_dict().items())
+
+
+def test_the_saved_configuration_says_the_dtype(tmp_path: Path, tiny_a: Path) -> None:
+    GR00T_N1_5.from_pretrained(tiny_a, torch_dtype=torch.bfloat16).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    assert Gr00tConfig.from_folder(tmp_path) == Gr00tConfig.from_folder(tiny_a)
+
+
+def test_weights_are_mapped_not_read(folder: Path) -> None:
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("needs Linux, whose /proc lists the files that are mapped")
+    model = GR00T_N1_5.from_pretrained(folder)
+    ranges = [
+        [int(end, 16) for end in line.split()[0].split("-")]
+        for line in maps.read_text().splitlines()
+        if line.endswith(str(folder / "model.safetensors"))
+    ]
+    inside = [any(low <= p.data_ptr() < high for low, high in ranges) for p in model.parameters()]
+    assert all(inside)
+    assert len(inside) > 100
+
+
+def test_mixed_dtypes_become_the_one_asked_for() -> None:
+    stored = load_file(PARITY / "tiny_e2e" / "model-00001-of-00002.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.bfloat16, torch.float32}
+    model = GR00T_N1_5.from_pretrained(PARITY / "tiny_e2e")
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    embedding = stored["backbone.eagle_model.language_model.model.embed_tokens.weight"]
+    assert torch.equal(model.backbone.language_model.embed_tokens.weight, embedding.float())
+
+
+def test_lm_head_and_pooling_head_may_be_absent(folder: Path, model: GR00T_N1_5) -> None:
+    def drop(tensors: dict[str, torch.Tensor]) -> None:
+        unused = [name for name in tensors if is_unused(name)]
+        assert len(unused) == 12
+        for name in unused:
+            del tensors[name]
+
+    rewrite(folder, drop)
+    without = GR00T_N1_5.from_pretrained(folder).state_dict()
+    assert all(torch.equal(tensor, without[name]) for name, tensor in model.state_dict().items())
+
+
+VARIANTS = {
+    "no adapter": ("action_head_cfg.use_vlln", False),
+    "no positions": ("action_head_cfg.add_pos_embed", False),
+    "cross-attention only": ("action_head_cfg.diffusion_model_cfg.interleave_self_attention", False),
+    "affine DiT norms": ("action_head_cfg.diffusion_model_cfg.norm_elementwise_affine", True),
+    "projector": ("backbone_cfg.project_to_dim", 64),
+    "five embodiments": ("action_head_cfg.max_num_embodiments", 5),
+    "exact gelu": ("action_head_cfg.diffusion_model_cfg.activation_fn", "gelu"),
+    "no attention bias": ("action_head_cfg.vl_self_attention_cfg.attention_bias", False),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_architectures_act_and_round_trip(tmp_path: Path, tiny_a: Path, variant: str) -> None:
+    files = Gr00tConfig.from_folder(tiny_a).to_json_files()
+    path, value = VARIANTS[variant]
+    *parents, key = path.split(".")
+    section = files["config.json"]
+    for parent in parents:
+        section = section[parent]
+    section[key] = value
+    torch.manual_seed(0)
+    model = GR00T_N1_5(Gr00tConfig.from_json_files(files))
+    model.save_pretrained(tmp_path)
+    golden = load_file(tiny_a / "golden.safetensors")
+    inputs = {
+        "eagle_pixel_values": golden["b3/inputs/pixel_values"],
+        "eagle_input_ids": golden["b3/inputs/input_ids"],
+        "eagle_attention_mask": golden["b3/inputs/attention_mask"],
+        "state": golden["b3/inputs/state"],
+        "embodiment_id": torch.tensor([0, 4, 2]),
+    }
+    action = model.get_action(inputs, seeds=[1, 2, 3])["action_pred"]
+    again = GR00T_N1_5.from_pretrained(tmp_path).get_action(inputs, seeds=[1, 2, 3])["action_pred"]
+    assert action.shape == (3, 16, 32)
+    assert action.isfinite().all()
+    assert torch.equal(action, again)
+
+
+# What is refused
+
+
+def test_not_found(tmp_path: Path) -> None:
+    missing = tmp_path / "checkpoints" / "gr00t"
+    assert (
+        refusal(missing)
+        == f"{missing}: no such folder (and not a model hub id of the form ORGANIZATION/NAME)"
+    )
+    file = tmp_path / "model.bin"
+    file.touch()
+    assert (
+        refusal(file) == f"{file} is a file; a checkpoint is a folder with config.json and safetensors files"
+    )
+
+
+def test_no_network_and_nothing_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(hub_id: str, **kwargs: object) -> str:
+        raise LocalEntryNotFoundError("cannot reach the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    assert refusal("nvidia/GR00T-N1.5-3B") == (
+        "nvidia/GR00T-N1.5-3B: no such folder, and not in the local cache, "
+        "and the model hub cannot be reached (no network, or HF_HUB_OFFLINE is set)"
+    )
+
+
+def test_a_download_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(hub_id: str, **kwargs: object) -> str:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    assert (
+        refusal("a/b")
+        == "a/b: no such folder, and the download from the model hub failed: No space left on device"
+    )
+
+
+def test_a_hub_id_is_the_folder_that_the_hub_gives(monkeypatch: pytest.MonkeyPatch, tiny_a: Path) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda hub_id, **kwargs: str(tiny_a))
+    assert resolve_checkpoint("nvidia/GR00T-N1.5-3B") == tiny_a
+
+
+def test_no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert (
+        refusal(folder)
+        == f"{folder} has no weights: neither model.safetensors nor model.safetensors.index.json"
+    )
+
+
+@pytest.mark.parametrize("keep", [4, 20_000])
+def test_a_file_that_ends_within_its_header(folder: Path, keep: int) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    assert refusal(folder) == f"{file}: truncated or no safetensors file: {keep} bytes end within its header"
+
+
+def test_a_file_that_ends_within_its_data(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1000])
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    total = len(whole) - 8 - length
+    first = next(
+        name for name, entry in header.items() if entry.get("data_offsets", [0, 0])[1] > total - 1000
+    )
+    end = header[first]["data_offsets"][1]
+    assert refusal(folder) == (
+        f"{file}: truncated: {first} ends at byte {end} of the data, of which {total - 1000} are there"
+    )
+
+
+def test_a_corrupt_header(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    damaged = bytearray(file.read_bytes())
+    damaged[8:12] = b"\xff\x00{{"
+    file.write_bytes(damaged)
+    assert refusal(folder).startswith(f"{file}: corrupt header (")
+
+
+def with_header_entry(file: Path, entry: object) -> None:
+    """Replace the header's entry of one weight, keeping the data."""
+    whole = file.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = {**json.loads(whole[8 : 8 + length]), WEIGHT: entry}
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("nonsense", f"corrupt header at {WEIGHT}: 'nonsense'"),
+        (
+            {"dtype": "F32", "shape": [40, 48], "data_offsets": [0, 4]},
+            f"corrupt header at {WEIGHT}: 4 bytes for shape [40, 48] of F32",
+        ),
+        (
+            {"dtype": "I8", "shape": [4], "data_offsets": [0, 4]},
+            f"{WEIGHT} has dtype I8; supported: F64, F32, F16, BF16",
+        ),
+    ],
+)
+def test_a_corrupt_entry_of_the_header(folder: Path, entry: object, message: str) -> None:
+    file = folder / "model.safetensors"
+    with_header_entry(file, entry)
+    assert refusal(folder) == f"{file}: {message}"
+
+
+def test_entries_that_overlap_are_found_by_the_library(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    with_header_entry(file, {"dtype": "F32", "shape": [40, 48], "data_offsets": [0, 7680]})
+    assert refusal(folder).startswith(f"{file}: ")
+
+
+def fit(folder: Path) -> str:
+    return f"{folder}: the weights do not fit config.json and eagle_config.json\n  "
+
+
+def test_missing_keys(folder: Path) -> None:
+    rewrite(folder, lambda tensors: tensors.pop(WEIGHT))
+    assert refusal(folder) == f"{fit(folder)}missing: {WEIGHT}"
+
+
+def test_many_missing_keys_are_counted(folder: Path) -> None:
+    def drop(tensors: dict[str, torch.Tensor]) -> None:
+        for name in [name for name in tensors if "vl_self_attention" in name]:
+            del tensors[name]
+
+    rewrite(folder, drop)
+    assert refusal(folder).endswith(" and 24 more")
+
+
+def test_left_over_keys(folder: Path) -> None:
+    rewrite(folder, lambda tensors: tensors.update({"action_head.gate.weight": torch.zeros(2)}))
+    assert refusal(folder) == (
+        f"{fit(folder)}left over, in no module of this architecture: "
+        "action_head.gate.weight (model.safetensors)"
+    )
+
+
+def test_wrong_shape_and_everything_else_in_one_message(folder: Path) -> None:
+    def damage(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[WEIGHT] = torch.zeros(40, 47)
+        tensors["x"] = torch.zeros(1)
+        del tensors["action_head.vlln.bias"]
+
+    rewrite(folder, damage)
+    assert refusal(folder) == (
+        f"{fit(folder)}missing: action_head.vlln.bias\n"
+        "  left over, in no module of this architecture: x (model.safetensors)\n"
+        f"  wrong shape: {WEIGHT} in model.safetensors is (40, 47), the architecture has (40, 48)"
+    )
+
+
+def sharded(folder: Path) -> tuple[Path, dict[str, dict[str, str]]]:
+    """Write the copied checkpoint again in shards; the index's path and content."""
+    model = GR00T_N1_5.from_pretrained(folder)
+    save_checkpoint(model, model.config, folder, shard_bytes=1_000_000)
+    index = folder / "model.safetensors.index.json"
+    return index, json.loads(index.read_text())
+
+
+def test_an_index_that_names_a_missing_shard(folder: Path) -> None:
+    index, content = sharded(folder)
+    shard = content["weight_map"][WEIGHT]
+    first = next(name for name, file in content["weight_map"].items() if file == shard)
+    (folder / shard).unlink()
+    assert refusal(folder) == f"{index} names {shard} (for {first}), which is not in {folder}"
+
+
+def test_an_index_that_names_the_wrong_shard(folder: Path) -> None:
+    index, content = sharded(folder)
+    right = content["weight_map"][WEIGHT]
+    wrong = next(file for file in content["weight_map"].values() if file != right)
+    content["weight_map"][WEIGHT] = wrong
+    index.write_text(json.dumps(content))
+    assert refusal(folder) == f"{index} says that {WEIGHT} is in {wrong}, but it is not"
+
+
+def test_an_index_without_a_map(folder: Path) -> None:
+    index, _ = sharded(folder)
+    index.write_text("{}")
+    assert refusal(folder) == f"{index}: weight_map must be an object, got None"
+    index.write_text("{")
+    assert refusal(folder).startswith(f"{index}: not JSON (")
+
+
+def test_a_module_without_a_name_in_nvidias_layout_is_not_written(tmp_path: Path, model: GR00T_N1_5) -> None:
+    model.action_head.gate = torch.nn.Linear(2, 2, bias=False)
+    with pytest.raises(CheckpointError, match=r"no name in NVIDIA's .* layout for action_head\.gate\.weight"):
+        model.save_pretrained(tmp_path)
