@@ -19,7 +19,7 @@ source scripts/common.sh
 
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; }
 
-# --- what is asked for --------------------------------------------------------------------------------------------
+# what is asked for
 
 suite='' model='' port='' assume_yes=0 evaluate=0 evaluation=()
 while (($#)); do
@@ -73,7 +73,7 @@ fi
 model=${model:-$(suite_model "$suite")}
 [[ -n $port ]] || { if ((demo)); then port=$(free_port); else port=5555; check_port "$port"; fi; }
 
-# --- show it, list the layers, ask --------------------------------------------------------------------------------
+# show it, list the layers, ask
 
 duquant_defaults
 duquant_default PACKDIR duquant_packed_llm_dit_w4a8
@@ -99,7 +99,7 @@ if ((!assume_yes)) && [[ -z ${CI-} && -t 0 ]]; then
     esac
 fi
 
-# --- serve --------------------------------------------------------------------------------------------------------
+# serve
 
 # The manual recipe has it on: every Linear is logged with the reason why it was taken or left.
 ((demo)) || duquant_default DEBUG 1
@@ -162,7 +162,7 @@ if ((!evaluate)); then
     server_died
 fi
 
-# --- evaluate -----------------------------------------------------------------------------------------------------
+# evaluate
 
 grep -E '^\[GR00T-DUQUANT\] (Matched|Total|.*[Bb]ytes)|MB|GB' "$log" | tail -n 8 || true
 status=0

@@ -106,9 +106,10 @@ free_port() {
     "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# wait_until_ready PORT: ends with status 0 once the server answers a ping. The caller watches the server's process.
+# wait_until_ready PORT: for the background only; ends with status 0 once the server answers a ping. It becomes the
+# waiting program, so that killing the background process leaves nothing behind.
 wait_until_ready() {
-    "$python" -c '
+    exec "$python" -c '
 import sys
 from gr00t.eval.client import ExternalRobotInferenceClient
 with ExternalRobotInferenceClient(host="127.0.0.1", port=int(sys.argv[1])) as client:

@@ -46,7 +46,7 @@ missing=()
 for group in "${groups[@]}"; do is_ready "$group" || missing+=("$group"); done
 ((check_only)) && exit "$((${#missing[@]} > 0))"
 
-# --- system libraries ---------------------------------------------------------------------------------------------
+# system libraries
 
 has_library() { { ldconfig -p 2>/dev/null || /sbin/ldconfig -p 2>/dev/null; } | grep -q "$1"; }
 can_apt() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
@@ -71,7 +71,7 @@ ensure_renderer() {
 for group in "${groups[@]}"; do [[ $group == libero ]] && ensure_renderer; done
 ((${#missing[@]})) || exit 0
 
-# --- one set-up at a time: the server and the evaluation are often started side by side -----------------------------
+# one set-up at a time: the server and the evaluation are often started side by side
 
 if command -v flock >/dev/null; then
     exec 9<"$root/$lists"
@@ -81,7 +81,7 @@ if command -v flock >/dev/null; then
     ((${#missing[@]})) || exit 0
 fi
 
-# --- Python ---------------------------------------------------------------------------------------------------------
+# Python
 
 usable='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))'
 
@@ -113,7 +113,7 @@ if ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
     "$python" -m venv ${clear[@]+"${clear[@]}"} "$venv" || fail "could not make $venv"
 fi
 
-# --- packages -------------------------------------------------------------------------------------------------------
+# packages
 
 # pip's own output goes to the log: here one plain line now and then, which reads well on a terminal and in CI.
 pip_install() {

@@ -1,0 +1,411 @@
+"""Oracles: the customer's document (suites, models, settings), and programs put in place of the real ones.
+
+Where a script would install something or load a model, a program of a few lines takes its place, so that
+what is tested is the script: which status it ends with, what it leaves running, what it says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from gr00t.quantization import DuQuantConfig
+
+REPO = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted([*REPO.glob("*.sh"), *REPO.glob("scripts/*.sh"), REPO / ".ci" / "run"])
+SUITES = "libero_spatial libero_object libero_goal libero_10 libero_90"
+
+
+def shell(
+    command: str, *, cwd: Path = REPO, timeout: float = 60, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command without any setting of the caller's; `environ` is added."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("GR00T_") and k != "CI"}
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=cwd,
+        env=clean | environ,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_script_parses(script: Path) -> None:
+    run = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert script.name == "common.sh" or os.access(script, os.X_OK)
+
+
+def test_scripts_pass_shellcheck() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed; apt-get install -y shellcheck")
+    run = subprocess.run(
+        ["shellcheck", "-x", *map(str, SCRIPTS)], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert run.stdout == ""
+
+
+# suites and settings, as documented
+
+
+@pytest.mark.parametrize(
+    ("name", "suite", "model", "data_config"),
+    [
+        ("libero_spatial", "libero_spatial", "spatial", "LiberoDataConfig"),
+        ("object", "libero_object", "object", "LiberoDataConfig"),
+        ("LIBERO-Goal", "libero_goal", "goal", "LiberoDataConfigMeanStd"),
+        ("libero_10", "libero_10", "long", "LiberoDataConfig"),
+        ("long", "libero_10", "long", "LiberoDataConfig"),
+        ("libero_90", "libero_90", "90", "LiberoDataConfig"),
+    ],
+)
+def test_suite_has_the_documented_model_and_data_config(name, suite, model, data_config) -> None:
+    run = shell(
+        f"source scripts/common.sh; s=$(canonical_suite {name}); server_command $(suite_model $s) $s 5555;"
+        'echo $s; echo "${server[@]:1}"'
+    )
+    assert run.stdout.splitlines() == [
+        suite,
+        f"scripts/inference_service.py --model_path youliangtan/gr00t-n1.5-libero-{model}-posttrain --server "
+        f"--data_config examples.Libero.custom_data_config:{data_config} --denoising-steps 8 --port 5555 "
+        f"--embodiment-tag new_embodiment",
+    ]
+
+
+@pytest.mark.parametrize("script", ["run_inference_server.sh", "run_libero_quant_w4a8.sh"])
+def test_unknown_suite_is_refused_with_the_nearest_name(script: str) -> None:
+    run = shell(f"./{script} libero_spatail")
+    assert run.returncode == 1
+    assert run.stderr == (
+        f"error: unknown suite 'libero_spatail'; did you mean libero_spatial?\n  suites: {SUITES}\n"
+    )
+
+
+DOCUMENTED = {
+    "SCOPE": "",
+    "INCLUDE": r".*(backbone\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    r"|action_head\..*\.mlp\.(gate_proj|up_proj|down_proj)).*",
+    "EXCLUDE": r"(?:^|\.)(vision|radio|norm|ln|layernorm|embed|lm_head)(?:\.|$)|action_head\..*\.self_attn\.",
+    "WBITS_DEFAULT": "4",
+    "ABITS": "8",
+    "BLOCK": "16",
+    "PERMUTE": "1",
+    "ROW_ROT": "restore",
+    "ACT_PCT": "99.9",
+    "CALIB_STEPS": "32",
+    "LS": "0.15",
+}
+
+
+def exported_settings(**environ: str) -> dict[str, str]:
+    run = shell("source scripts/common.sh; duquant_defaults; env -0", **environ)
+    pairs = (entry.partition("=") for entry in run.stdout.split("\0"))
+    return {name: value for name, _, value in pairs if name.startswith("GR00T_")}
+
+
+def test_scripts_export_the_documented_settings() -> None:
+    settings = exported_settings()
+    assert settings == {f"GR00T_DUQUANT_{name}": value for name, value in DOCUMENTED.items()}
+    assert DuQuantConfig.from_environ(settings) == DuQuantConfig()
+
+
+def test_an_exported_setting_wins_and_is_marked() -> None:
+    changed = {"GR00T_DUQUANT_ABITS": "16", "GR00T_DUQUANT_INCLUDE": "", "GR00T_DUQUANT_ROTATION": "svd"}
+    settings = exported_settings(**changed)
+    assert {name: settings[name] for name in changed} == changed
+    run = shell("source scripts/common.sh; duquant_defaults; show_duquant", **changed)
+    marked = {
+        line.split("=")[0].strip() for line in run.stdout.splitlines() if "(from your environment)" in line
+    }
+    assert marked == changed.keys()
+
+
+# set-up
+
+
+def listed(path: str) -> dict[str, list[Requirement]]:
+    """Requirements of a list, by canonical name."""
+    found: dict[str, list[Requirement]] = {}
+    for line in (REPO / "scripts" / "requirements" / path).read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            found.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    return found
+
+
+@pytest.mark.parametrize("python_version", ["3.10", "3.11", "3.12"])
+def test_every_dependency_is_pinned_once_within_its_bounds(python_version: str) -> None:
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    pins = listed("pins.txt") | listed("torch.txt")
+    for requirement in (Requirement(text) for group in groups for text in group):
+        applying = [
+            pin
+            for pin in pins[canonicalize_name(requirement.name)]
+            if pin.marker is None or pin.marker.evaluate({"python_version": python_version})
+        ]
+        assert len(applying) == 1, requirement
+        (specifier,) = applying[0].specifier
+        assert specifier.operator == "=="
+        assert specifier.version in requirement.specifier, requirement
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Path:
+    """A copy of the set-up whose .venv has a python that only writes down what pip is asked to do."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(REPO / "scripts" / "setup_env.sh", tmp_path / "scripts")
+    shutil.copytree(REPO / "scripts" / "requirements", tmp_path / "scripts" / "requirements")
+    shutil.copy(REPO / "pyproject.toml", tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        "#!/bin/bash\n"
+        'case "$*" in\n'
+        '  *"-m pip"*) [ ! -e fail ] || { echo "no such version"; exit 1; }; echo "$*" >>pip_calls ;;\n'
+        "  *importlib.metadata*) cat torch_version 2>/dev/null ;;\n"
+        "esac\n"
+    )
+    python.chmod(0o755)
+    return tmp_path
+
+
+def pip_calls(folder: Path) -> list[str]:
+    calls = folder / "pip_calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_set_up_installs_once_and_then_does_nothing(installation: Path) -> None:
+    assert shell("scripts/setup_env.sh --check core", cwd=installation).returncode == 1
+    run = shell("scripts/setup_env.sh core dev", cwd=installation)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"\[set-up\] ready after \d+ s", run.stderr)
+    calls = pip_calls(installation)
+    assert "-r scripts/requirements/torch.txt" in calls[0]
+    assert calls[-1].endswith("-e .[dev]")
+    assert not any("torchvision" in call for call in calls)
+
+    again = shell("scripts/setup_env.sh core dev", cwd=installation)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert pip_calls(installation) == calls
+    assert shell("scripts/setup_env.sh --check core", cwd=installation).returncode == 0
+    assert shell("scripts/setup_env.sh --check libero", cwd=installation).returncode == 1
+
+
+def test_set_up_keeps_a_torch_that_is_new_enough(installation: Path) -> None:
+    for version, kept in {
+        "2.6.0+cu124": True,
+        "2.5.1": False,
+        "": False,
+        "2.13.0": True,
+        "3.0.0": True,
+    }.items():
+        (installation / "torch_version").write_text(version)
+        (installation / "pip_calls").unlink(missing_ok=True)
+        (installation / ".venv" / ".ready-core").unlink(missing_ok=True)
+        assert shell("scripts/setup_env.sh", cwd=installation).returncode == 0
+        assert any("torch.txt" in call for call in pip_calls(installation)) is not kept, version
+
+
+def test_set_up_runs_again_after_a_changed_pin_but_not_after_a_changed_linter(installation: Path) -> None:
+    shell("scripts/setup_env.sh", cwd=installation)
+    calls = len(pip_calls(installation))
+    with (installation / "pyproject.toml").open("a") as file:
+        file.write("# a linter's setting\n")
+    shell("scripts/setup_env.sh", cwd=installation)
+    assert len(pip_calls(installation)) == calls
+    with (installation / "scripts" / "requirements" / "pins.txt").open("a") as file:
+        file.write("absl-py==2.5.1\n")
+    shell("scripts/setup_env.sh", cwd=installation)
+    assert len(pip_calls(installation)) > calls
+
+
+def test_failed_set_up_says_why_and_is_resumed(installation: Path) -> None:
+    (installation / "fail").touch()
+    run = shell("scripts/setup_env.sh core", cwd=installation)
+    assert run.returncode == 1
+    assert "error: pip could not install" in run.stderr
+    assert "no such version" in run.stderr
+    assert shell("scripts/setup_env.sh --check core", cwd=installation).returncode == 1
+    (installation / "fail").unlink()
+    assert shell("scripts/setup_env.sh core", cwd=installation).returncode == 0
+
+
+def test_set_up_refuses_an_unknown_group(installation: Path) -> None:
+    run = shell("scripts/setup_env.sh everything", cwd=installation)
+    assert (run.returncode, run.stderr) == (
+        1,
+        "[set-up] error: unknown group 'everything'\n  known: core, libero, dev\n",
+    )
+
+
+# one command: serve, evaluate, stop
+
+SERVER = """
+import pathlib, sys, zmq, msgpack
+if pathlib.Path("server_fails").exists():
+    sys.exit("no weights here")
+pathlib.Path("server_arguments").write_text(" ".join(sys.argv[1:]))
+socket = zmq.Context().socket(zmq.REP)
+socket.bind("tcp://127.0.0.1:" + sys.argv[sys.argv.index("--port") + 1])
+pathlib.Path("server_pid").write_text(str(__import__("os").getpid()))
+while True:
+    socket.recv()
+    socket.send(msgpack.packb({"status": "ok", "message": "Server is running"}))
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The repository with a server, an evaluation and a set-up of a few lines each."""
+    for name in ("run_libero_quant_w4a8.sh", "test_duquant_dryrun.sh"):
+        shutil.copy(REPO / name, tmp_path)
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(REPO / "scripts" / "common.sh", tmp_path / "scripts")
+    (tmp_path / "gr00t").symlink_to(REPO / "gr00t")
+    programs = {
+        "scripts/setup_env.sh": "#!/bin/bash\n",
+        "scripts/scan_linear_layers.py": "print('listed')\n",
+        "scripts/inference_service.py": SERVER,
+        "run_libero_eval.sh": '#!/bin/bash\necho "evaluated $*"; exit 3\n',
+        ".venv/bin/python": f'#!/bin/bash\nPYTHONPATH=. exec {sys.executable} "$@"\n',
+    }
+    for name, text in programs.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def test_evaluation_gets_the_server_and_gives_the_status(checkout: Path, port: int) -> None:
+    run = shell(f"./run_libero_quant_w4a8.sh goal --eval --port {port} -- --tasks 2", cwd=checkout)
+    assert run.returncode == 3, run.stderr
+    assert f"evaluated libero_goal --headless --port {port} --tasks 2" in run.stdout
+    assert "listed" in run.stdout
+    assert "LiberoDataConfigMeanStd" in (checkout / "server_arguments").read_text()
+    assert not is_running(int((checkout / "server_pid").read_text()))
+
+
+def test_a_server_that_dies_ends_the_script_with_its_last_words(checkout: Path, port: int) -> None:
+    (checkout / "server_fails").touch()
+    run = shell(f"./run_libero_quant_w4a8.sh object -y --eval --port {port}", cwd=checkout)
+    assert run.returncode == 1
+    assert "error: the server ended with status 1 before it was ready" in run.stderr
+    assert "no weights here" in run.stderr
+    assert "evaluated" not in run.stdout
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_script_leaves_no_server_behind(checkout: Path, port: int, sent: int, status: int) -> None:
+    process = subprocess.Popen(
+        ["./run_libero_quant_w4a8.sh", "object", "-y", "--port", str(port)],
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        # A test runner in the background may ignore Ctrl-C; a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    deadline = time.monotonic() + 30
+    output = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        output.append(line)
+        if "Stop it with Ctrl-C" in line or time.monotonic() > deadline:
+            break
+    server = int((checkout / "server_pid").read_text())
+    assert is_running(server), "".join(output)
+    os.kill(process.pid, sent)
+    assert process.wait(timeout=20) == status
+    process.stdout.close()
+    assert not is_running(server)
+
+
+def test_a_port_in_use_is_told_before_anything_starts(checkout: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        number = other.getsockname()[1]
+        run = shell(f"./run_libero_quant_w4a8.sh object -y --port {number}", cwd=checkout)
+    assert run.returncode == 1
+    assert f"error: port {number} is in use by another program" in run.stderr
+    assert not (checkout / "server_arguments").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--port x", "--port x: expected a number from 1 to 65535"),
+        ("--port 70000", "--port 70000: expected a number from 1 to 65535"),
+        ("--port", "--port needs a number"),
+        ("--evaluate", "unknown option '--evaluate'"),
+        ("goal a b", "one suite and one model at most, got also 'b'"),
+        ("demo some/model", "demo makes its own model; to serve some/model name a suite"),
+        ("goal -- --tasks 1", "options after -- are for the evaluation: add --eval"),
+    ],
+)
+def test_bad_arguments_are_refused(checkout: Path, arguments: str, message: str) -> None:
+    run = shell(f"./run_libero_quant_w4a8.sh {arguments}", cwd=checkout)
+    assert run.returncode == 1
+    assert message in run.stderr
+
+
+@pytest.mark.parametrize(
+    "script", ["run_inference_server.sh", "run_libero_quant_w4a8.sh", "test_duquant_dryrun.sh"]
+)
+def test_help_shows_the_usage_and_no_code(script: str) -> None:
+    run = shell(f"./{script} --help")
+    assert run.returncode == 0
+    assert f"./{script}" in run.stdout
+    assert "set -euo" not in run.stdout
+
+
+# with the real environment
+
+
+def test_dry_run_lists_the_116_layers_of_the_full_size_model() -> None:
+    if shell("scripts/setup_env.sh --check core").returncode:
+        pytest.skip("no .venv here; run ./run_tests.sh, which makes it")
+    run = shell("./test_duquant_dryrun.sh", GR00T_DUQUANT_WBITS="action_head.layers.0.mlp.up_proj:6")
+    assert run.returncode == 0, run.stderr
+    lines = (run.stdout + run.stderr).splitlines()
+    listed_layers = [line for line in lines if line.startswith("[GR00T-DUQUANT][DRYRUN] ")]
+    assert len(listed_layers) == 116
+    assert "[GR00T-DUQUANT] Dry-run total layers listed: 116" in lines
+    assert [line.split()[1] for line in listed_layers if " W6 A8 " in line] == [
+        "action_head.layers.0.mlp.up_proj:"
+    ]
