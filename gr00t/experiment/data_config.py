@@ -133,8 +133,7 @@ def _import(module_name: str, name: str) -> ModuleType:
                     f"data config {name!r}: module {module_name} imports {missing!r}, which is not installed"
                 ) from error
             raise DataConfigError(
-                f"data config {name!r}: no module {module_name!r}; "
-                f"{did_you_mean(module_name, _siblings(missing))}"
+                f"data config {name!r}: no module {missing!r}; {did_you_mean(missing, _siblings(missing))}"
             ) from error
         except (ValueError, TypeError, ImportError) as error:
             raise DataConfigError(

@@ -1,0 +1,132 @@
+"""What clients send. Oracle: the error's text, which names the key, what was expected and what was got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gr00t.data.errors import ObservationError
+from gr00t.data.observation import prepare_observation
+from tests.data_pipeline.recorded import INSTRUCTION, Recorded, libero_config
+
+DELETE = object()
+
+
+def prepare(recorded: Recorded, observation: Any) -> tuple[dict[str, Any], bool]:
+    return prepare_observation(observation, libero_config().modality_config(), recorded.metadata())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("state.x", DELETE, "no 'state.x' in the observation; did you mean state"),
+        ("video.wrist_image", DELETE, "no 'video.wrist_image' in the observation; did you mean video.image"),
+        (INSTRUCTION, DELETE, f"no '{INSTRUCTION}' in the observation; known: state.gripper"),
+        ("state.x", np.array([[np.nan]]), r"state.x: expected finite numbers, got nan at \[0, 0\]"),
+        (
+            "state.gripper",
+            np.array([[1, np.inf]]),
+            r"state.gripper: expected finite numbers, got inf at \[0, 1\]",
+        ),
+        ("state.gripper", np.zeros((1, 3)), r"state.gripper: expected shape \(1, 2\), got \(1, 3\)"),
+        ("state.gripper", np.zeros((2, 2)), r"state.gripper: expected shape \(1, 2\), got \(2, 2\)"),
+        ("state.x", np.zeros(()), r"state.x: expected shape \(1, 1\), got \(\)"),
+        ("state.x", np.zeros((1, 1, 1)), r"state.x: expected shape \(1, 1\), got \(1, 1, 1\)"),
+        ("state.x", "0.1", "state.x: expected an array of numbers, got str"),
+        ("state.x", np.zeros((1, 1), complex), "state.x: expected an array of numbers, got dtype complex128"),
+        ("state.x", [[1], [2, 3]], "state.x: expected an array, got lists of different lengths"),
+        ("state.x", None, "state.x: expected an array of numbers, got NoneType"),
+        ("video.image", np.zeros((1, 256, 256, 3)), "video.image: expected a numpy array of dtype uint8"),
+        (
+            "video.image",
+            np.zeros((2, 256, 256, 3), np.uint8),
+            r"video.image: expected shape \(1, H, W, 3\), got \(2",
+        ),
+        (
+            "video.image",
+            np.zeros((1, 1, 256, 256, 3), np.uint8),
+            r"video.image: expected shape \(1, H, W, 3\)",
+        ),
+        ("video.image", np.zeros((1, 240, 320, 3), np.uint8), "expected frames of 256x256 .* got 320x240"),
+        (INSTRUCTION, ["a", "b"], f"{INSTRUCTION}: expected one instruction, got 2"),
+        (INSTRUCTION, [], f"{INSTRUCTION}: expected text, got list"),
+        (INSTRUCTION, 5, f"{INSTRUCTION}: expected text, got int"),
+        (INSTRUCTION, [b"bytes"], f"{INSTRUCTION}: expected text, got list"),
+        (INSTRUCTION, None, f"{INSTRUCTION}: expected text, got NoneType"),
+    ],
+)
+def test_a_wrong_value_is_named(recorded: Recorded, key: str, value: Any, message: str) -> None:
+    observation = recorded.single(0)
+    if value is DELETE:
+        del observation[key]
+    else:
+        observation[key] = value
+    with pytest.raises(ObservationError, match=message):
+        prepare(recorded, observation)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("state.x", np.zeros((2, 1, 1)), "expected a batch of 2 like state.x, got 3"),
+        (
+            "video.image",
+            np.zeros((2, 1, 256, 256, 3), np.uint8),
+            "video.image: expected a batch of 3 like state.x, got 2",
+        ),
+        (
+            "video.image",
+            np.zeros((1, 256, 256, 3), np.uint8),
+            r"video.image: expected shape \(B, 1, H, W, 3\)",
+        ),
+        (INSTRUCTION, ["a", "b"], f"{INSTRUCTION}: expected 3 instructions, one per sample"),
+        (INSTRUCTION, "one for all", f"{INSTRUCTION}: expected 3 instructions, one per sample"),
+    ],
+)
+def test_a_batch_that_does_not_fit_together_is_named(
+    recorded: Recorded, key: str, value: Any, message: str
+) -> None:
+    observation = {**recorded.observation(), INSTRUCTION: recorded.info["prompts"], key: value}
+    with pytest.raises(ObservationError, match=message):
+        prepare(recorded, observation)
+
+
+@pytest.mark.parametrize("observation", [None, [1, 2], "text", {}])
+def test_not_an_observation_at_all(recorded: Recorded, observation: Any) -> None:
+    with pytest.raises(
+        ObservationError, match=r"expected a dict of arrays|no 'video.image' in the observation"
+    ):
+        prepare(recorded, observation)
+
+
+def test_one_observation_gets_a_batch_dimension(recorded: Recorded) -> None:
+    prepared, batched = prepare(recorded, recorded.single(0))
+    assert not batched
+    assert prepared["state.gripper"].shape == (1, 1, 2)
+    assert prepared["video.image"].shape == (1, 1, 256, 256, 3)
+    assert prepared[INSTRUCTION].shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (np.array([[0.1, 0.2]], np.float64), np.float64),
+        (np.array([[0.1, 0.2]], np.float32), np.float32),
+        (np.array([0.1, 0.2]), np.float64),  # one time step may be left out
+        ([[0.1, 0.2]], np.float64),
+        (np.array([[1, 2]]), np.float64),
+    ],
+)
+def test_precision_of_states_is_kept(recorded: Recorded, value: Any, dtype: type) -> None:
+    prepared, _ = prepare(recorded, {**recorded.single(0), "state.gripper": value})
+    assert prepared["state.gripper"].dtype == dtype
+    assert prepared["state.gripper"].shape == (1, 1, 2)
+
+
+def test_other_keys_are_ignored(recorded: Recorded) -> None:
+    prepared, _ = prepare(
+        recorded, {**recorded.single(0), "state.extra": "x", 5: None, "annotation.other": 1}
+    )
+    assert len(prepared) == len(recorded.single(0))
