@@ -51,7 +51,9 @@ if [[ ${suite,,} == demo ]]; then
     # Static activation scales would need 32 requests before they are fixed: more than these episodes make. 0 is
     # the other documented way, a scale per token from the first request on.
     export GR00T_DUQUANT_CALIB_STEPS=${GR00T_DUQUANT_CALIB_STEPS-0}
-    evaluation=(--tasks "0,1" --trials 1 --max-steps 80 --assets stand-ins ${evaluation[@]+"${evaluation[@]}"})
+    results=runs/demo-$(date +%Y%m%d-%H%M%S)
+    evaluation=(--tasks "0,1" --trials 1 --max-steps 80 --assets stand-ins --output "$results"
+        ${evaluation[@]+"${evaluation[@]}"})
 fi
 suite=$(canonical_suite "$suite")
 ((evaluate || ${#evaluation[@]} == 0)) || die "options after -- are for the evaluation: add --eval"
@@ -76,7 +78,11 @@ model=${model:-$(suite_model "$suite")}
 # show it, list the layers, ask
 
 duquant_defaults
-duquant_default PACKDIR duquant_packed_llm_dit_w4a8
+# A folder per model: a pack belongs to one set of weights, and the suites would overwrite each other's. The demo
+# quantizes anew each time, since that is what it shows.
+if ((demo)); then duquant_default PACKDIR ''; else
+    duquant_default PACKDIR "duquant_packed_llm_dit_w4a8/$(basename "$model")"
+fi
 
 echo "GR00T N1.5, DuQuant W4A8"
 printf '  %-20s %s\n' suite "$suite" model "$model" 'data config' "$(suite_data_config "$suite")" \
@@ -168,7 +174,7 @@ grep -E '^\[GR00T-DUQUANT\] (Matched|Total|.*[Bb]ytes)|MB|GB' "$log" | tail -n 8
 status=0
 ./run_libero_eval.sh "$suite" --headless --port "$port" ${evaluation[@]+"${evaluation[@]}"} || status=$?
 kill -0 "$server_pid" 2>/dev/null || server_died "during the evaluation"
-((!demo)) || printf '\n%s\n%s\n' \
+((!demo)) || printf '\n%s %s\n%s\n%s\n' 'Watch an episode:' "$(find "$results" -name '*.mp4' | sort | head -n 1)" \
     'Random weights do not solve tasks: what counts here is that every part ran, quantized, from end to end.' \
     'Real success rates need a trained checkpoint: ./run_libero_quant_w4a8.sh libero_object MODEL --eval'
 exit "$status"

@@ -1,0 +1,68 @@
+"""Oracles: the config's own declarations, the scripts, and the files that the README speaks of."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gr00t.quantization import DuQuantConfig
+from gr00t.quantization.config import PREFIX
+
+REPO = Path(__file__).resolve().parents[1]
+README = (REPO / "README.md").read_text(encoding="utf-8")
+VARIABLES = {name for name, _, _ in DuQuantConfig.variables()}
+
+
+def blocks(language: str) -> str:
+    """All code blocks in a language, one after the other."""
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+
+
+def test_table_of_variables_is_the_configs_own() -> None:
+    text = (
+        "import sys; sys.path.insert(0, 'scripts'); import update_readme as u; "
+        "sys.stdout.buffer.write(u.with_table(u.README.read_text(encoding='utf-8')).encode())"
+    )
+    run = subprocess.run([sys.executable, "-c", text], cwd=REPO, capture_output=True, check=True)
+    assert run.stdout.decode() == README, "out of date; run: python scripts/update_readme.py"
+
+
+def test_every_variable_has_a_row() -> None:
+    rows = re.findall(rf"^\| `({PREFIX}\w+)` \|", README, re.MULTILINE)
+    assert set(rows) == VARIABLES
+    assert len(rows) == len(VARIABLES)
+
+
+def test_every_variable_that_is_mentioned_exists() -> None:
+    mentioned = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", README))
+    assert mentioned <= VARIABLES
+
+
+def test_exports_of_the_manual_way_are_the_defaults_of_the_config() -> None:
+    exports = dict(re.findall(r"""^export (\w+)=["']?(.*?)["']?$""", blocks("bash"), re.MULTILINE))
+    assert len(exports) == 13
+    config = DuQuantConfig.from_environ(exports)
+    assert config is not None
+    differing = {name for name, value in config.to_dict().items() if DuQuantConfig().to_dict()[name] != value}
+    assert differing == {PREFIX + "DEBUG", PREFIX + "PACKDIR"}
+
+
+def test_every_named_file_exists() -> None:
+    named = set(re.findall(r"\./(\w+\.sh)|\b((?:scripts|gr00t|examples|tests)/[\w/.-]*\w)", README))
+    paths = {first or second for first, second in named}
+    assert len(paths) > 15
+    assert [path for path in sorted(paths) if not (REPO / path).exists()] == []
+
+
+@pytest.mark.parametrize("suite", ["spatial", "object", "goal", "10", "90"])
+def test_table_of_suites_is_that_of_the_scripts(suite: str) -> None:
+    command = (
+        f"source scripts/common.sh; s=libero_{suite}; c=$(suite_data_config $s);"
+        'printf \'| `%s` | `%s` | `%s` |\' $s "$(suite_model $s)" "${c#*:}"'
+    )
+    run = subprocess.run(["bash", "-c", command], cwd=REPO, capture_output=True, text=True, check=True)
+    assert run.stdout in README
