@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from gr00t.eval import wire
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # A full-size model on two busy CPU cores needs up to 40 s for one action chunk.
 DEFAULT_TIMEOUT_MS = 120_000
+_CONNECT_TIMEOUT_MS = 10_000
 _PING_TIMEOUT_MS = 5_000
 
 
@@ -34,7 +36,7 @@ class ServerError(RuntimeError):
 
 
 class NoServerError(ConnectionError):
-    """Nothing that speaks the protocol accepted a connection in time."""
+    """Nothing that speaks the protocol is there, or it left before it answered."""
 
 
 class NoReplyError(TimeoutError):
@@ -56,7 +58,7 @@ class BaseInferenceClient:
         Args:
             host: Name or IPv4 address of the server.
             port: Its TCP port.
-            timeout_ms: The longest a call may take, connecting included.
+            timeout_ms: The longest a call may take; connecting may take 10 s of it.
             api_token: Sent with every request when given.
 
         Raises:
@@ -73,6 +75,7 @@ class BaseInferenceClient:
         self.address = f"tcp://{host}:{port}"
         self.context = zmq.Context()
         self.socket: zmq.Socket[bytes] | None = None
+        self._connected = False
         self._init_socket()
 
     def ping(self, timeout_ms: int | None = None) -> bool:
@@ -131,7 +134,7 @@ class BaseInferenceClient:
             options: Extra fields that NVIDIA's server does not know, such as `{"seed": 7}`.
 
         Raises:
-            NoServerError: No connection within the client's timeout.
+            NoServerError: No connection in time, or the server went away before it answered.
             NoReplyError: No answer within the client's timeout.
             ServerError: The server's own error reply.
             gr00t.eval.wire.WireError: The answer is not in this format.
@@ -145,9 +148,7 @@ class BaseInferenceClient:
 
     def close(self) -> None:
         """Close the connection; the client cannot be used any more."""
-        if self.socket is not None:
-            self.socket.close(linger=0)
-            self.socket = None
+        self._drop_socket()
         self.context.term()
 
     def __enter__(self) -> BaseInferenceClient:
@@ -161,19 +162,32 @@ class BaseInferenceClient:
         self.close()
 
     def _init_socket(self) -> None:
+        self._drop_socket()
+        self.socket = self.context.socket(zmq.REQ)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        # ZeroMQ connects, and connects again, in silence. The monitor tells "nobody there" and "gone" from
+        # "no answer yet" without waiting for the whole timeout.
+        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        try:
+            self.socket.connect(self.address)
+        except zmq.ZMQError as error:
+            self._drop_socket()
+            raise ValueError(f"host {self.host!r}: cannot connect to {self.address}: {error}") from None
+
+    def _drop_socket(self) -> None:
         if self.socket is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(linger=0)
             self.socket.close(linger=0)
             self.socket = None
-        socket = self.context.socket(zmq.REQ)
-        socket.setsockopt(zmq.LINGER, 0)
-        # A message only leaves after the handshake, so that "nobody there" and "no answer" can be told apart.
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        try:
-            socket.connect(self.address)
-        except zmq.ZMQError as error:
-            socket.close(linger=0)
-            raise ValueError(f"host {self.host!r}: cannot connect to {self.address}: {error}") from None
-        self.socket = socket
+            self._connected = False
+
+    def _is_connected(self, wait_ms: int = 0) -> bool:
+        """Take note of what has happened to the connection; if nothing has, wait for something to happen."""
+        while self._monitor.poll(wait_ms):
+            self._connected = recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            wait_ms = 0
+        return self._connected
 
     def _call(self, request: dict[str, Any], timeout_ms: int) -> Any:
         if self.api_token:
@@ -188,24 +202,31 @@ class BaseInferenceClient:
         if socket is None:
             raise ValueError(f"the client of {self.address} is closed")
         deadline = time.monotonic() + timeout_ms / 1000
-        sent = answered = False
+        answered = False
         try:
-            socket.setsockopt(zmq.SNDTIMEO, timeout_ms)
+            connect_ms = min(timeout_ms, _CONNECT_TIMEOUT_MS)
+            if not self._is_connected() and not self._is_connected(connect_ms):
+                raise NoServerError(
+                    f"no server at {self.address}: no connection within {connect_ms / 1000:g} seconds"
+                )
             socket.send(payload)
-            sent = True
-            socket.setsockopt(zmq.RCVTIMEO, max(1, int((deadline - time.monotonic()) * 1000)))
-            reply = socket.recv()
-            answered = True
-            return reply
-        except zmq.Again:
-            seconds = timeout_ms / 1000
-            if sent:
-                raise NoReplyError(
-                    f"no answer to {endpoint} from {self.address} within {seconds:g} seconds"
-                ) from None
-            raise NoServerError(
-                f"no server at {self.address}: no connection within {seconds:g} seconds"
-            ) from None
+            poller = zmq.Poller()
+            poller.register(socket, zmq.POLLIN)
+            poller.register(self._monitor, zmq.POLLIN)
+            while poller.poll(max(0, int((deadline - time.monotonic()) * 1000))):
+                # In this order: a server may answer and leave, and then the answer is here before that news.
+                gone = not self._is_connected()
+                if socket.poll(0):
+                    reply = socket.recv()
+                    answered = True
+                    return reply
+                if gone:
+                    raise NoServerError(
+                        f"the server at {self.address} went away before it answered {endpoint}"
+                    )
+            raise NoReplyError(
+                f"no answer to {endpoint} from {self.address} within {timeout_ms / 1000:g} seconds"
+            )
         finally:
             # A REQ socket that waits for an answer refuses the next question, after Ctrl-C too: begin anew.
             if not answered:

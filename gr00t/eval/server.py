@@ -111,7 +111,7 @@ class BaseInferenceServer:
             self.socket.bind(f"tcp://{address}:{port or '*'}")
         except zmq.ZMQError as error:
             self.close()
-            raise _bind_error(address, port, str(error)) from None
+            raise _bind_error(address, port, zmq.strerror(error.errno or 0)) from None
         self.address: str = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         if api_token is None and not ipaddress.ip_address(address).is_loopback:
             logger.warning(
