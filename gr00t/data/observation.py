@@ -37,12 +37,7 @@ def prepare_observation(
     if not isinstance(observation, Mapping):
         raise ObservationError(f"expected a dict of arrays, got {type(observation).__name__}")
     needed = {kind: config.modality_keys for kind, config in modalities.items() if kind != "action"}
-    for keys in needed.values():
-        for key in keys:
-            if key not in observation:
-                raise ObservationError(
-                    f"no {key!r} in the observation; {did_you_mean(key, map(str, observation))}"
-                )
+    _check_keys(observation, [key for keys in needed.values() for key in keys])
     states = {key: _numbers(key, observation[key]) for key in needed.get("state", [])}
     videos = {key: observation[key] for key in needed.get("video", [])}
     for key, frames in videos.items():
@@ -68,6 +63,16 @@ def prepare_observation(
     for key in needed.get("language", []):
         prepared[key] = _instructions(key, observation[key], batch, batched)
     return prepared, batched
+
+
+def _check_keys(observation: Mapping[str, Any], needed: list[str]) -> None:
+    for key in needed:
+        if key not in observation:
+            # Only a key that nobody needs can be a misspelling of a missing one.
+            others = [str(other) for other in observation if other not in needed]
+            hint = f"; {did_you_mean(key, others)}" if others else ""
+            got = ", ".join(map(str, observation)) or "nothing"
+            raise ObservationError(f"no {key!r} in the observation, which has {got}{hint}")
 
 
 def _numbers(key: str, value: Any) -> np.ndarray:

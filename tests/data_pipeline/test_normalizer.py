@@ -54,12 +54,11 @@ def test_min_max_is_not_clipped_and_q99_is() -> None:
     assert Normalizer("q99", statistics).forward(x).flatten().tolist() == [-1, 1]
 
 
-def test_sin_cos_gives_the_reference_bits_for_the_recorded_shape(recorded: Recorded) -> None:
-    # Recorded on the sines and cosines of four numbers; sin^2 + cos^2 = 1 ties the halves together.
-    out = recorded.arrays["sincos/out"]
-    angles = torch.atan2(torch.from_numpy(out[:, :4]), torch.from_numpy(out[:, 4:]))
+def test_sin_cos_equals_the_reference(recorded: Recorded) -> None:
+    angles = torch.from_numpy(recorded.arrays["normalizer/x"][:1])
     data = StateActionSinCosTransform(apply_to=["state.a"]).apply({"state.a": angles})
-    np.testing.assert_allclose(data["state.a"], out, rtol=0, atol=1e-15)
+    # Measured 0; libraries may differ in the last bit of a sine.
+    np.testing.assert_allclose(data["state.a"], recorded.arrays["sincos/out"], rtol=0, atol=2e-16)
 
 
 @pytest.mark.parametrize("mode", ["min-max", "meanstd"])
