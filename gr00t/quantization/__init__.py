@@ -3,9 +3,9 @@ them.
 
     report = enable_duquant_if_configured(model, environ=os.environ)
 
-The files, each importing from those before it: `options`, `parsers`, `config`, `metrics` · `spec` · `int4`,
-`quantizers`, `storage`, `rotations`, `duquant_preprocess` · `kernels`, `observers` · `duquant_layers`, `packs` ·
-`selection`, `calibration`, `profile` · `report`, `apply`.
+Its files, each importing from those before it: `options`, `parsers`, `config`, `metrics` · `spec` · `int4`,
+`quantizers`, `storage`, `rotations`, `duquant_preprocess` · `kernels`, `observers` · `duquant_layers`,
+`packs` · `selection`, `calibration`, `profile` · `report`, `apply`.
 """
 
 from gr00t.quantization.apply import DuQuantDryRun, enable_duquant_if_configured, wrap_duquant

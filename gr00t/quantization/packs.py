@@ -8,6 +8,7 @@ share a folder. A folder that cannot be written is said once; the model is then 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -92,7 +93,8 @@ class PackStore:
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             self._writable = False  # said once; the packs written so far are whole
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that refuses writing may refuse this, too
+                temporary.unlink()
             logger.warning(
                 "[GR00T-DUQUANT] PACKDIR %s cannot be written (%s); going on without", self._folder, error
             )

@@ -106,9 +106,9 @@ def _judge(names: tuple[str, ...], config: DuQuantConfig) -> tuple[bool, str]:
         return False, f"outside SCOPE {config.scope!r}"
     if not any(config.include.search(name) for name in names):
         return False, "INCLUDE does not match"
-    for name in names:
+    for name, whose in zip(names, ("", " in the checkpoint's name"), strict=False):
         if found := config.exclude.search(name):
-            return False, f"EXCLUDE matches {found.group()!r} in {name}"
+            return False, f"EXCLUDE matches {found.group()!r}{whose}"
     return True, "INCLUDE matches"
 
 

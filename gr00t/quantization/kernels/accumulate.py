@@ -40,12 +40,16 @@ def accumulate_float32(q_x: Tensor, q_w: Tensor) -> Tensor:
 
 
 def accumulate_int8(q_x: Tensor, q_w: Tensor) -> Tensor:
-    """PyTorch's int8 GEMM; on CUDA the operands are padded with zeros to the sizes that it takes."""
-    m, n = q_x.shape[0], q_w.shape[0]
+    """PyTorch's int8 GEMM, its operands padded with zeros to the sizes for which it is right."""
+    (m, k), n = q_x.shape, q_w.shape[0]
     if q_x.is_cuda:  # more than 16 rows, K and N multiples of 8
-        pad_k = -q_x.shape[1] % 8
-        q_x = torch.nn.functional.pad(q_x, (0, pad_k, 0, max(0, 17 - m)))
-        q_w = torch.nn.functional.pad(q_w, (0, pad_k, 0, -n % 8))
+        pad_m, pad_k, pad_n = max(0, 17 - m), -k % 8, -n % 8
+    else:  # with one input channel the CPU's takes a row for a column, and answers wrong (torch 2.13)
+        pad_m, pad_k, pad_n = 0, int(k == 1), 0
+    if pad_m or pad_k:  # padding by nothing would copy
+        q_x = torch.nn.functional.pad(q_x, (0, pad_k, 0, pad_m))
+    if pad_n or pad_k:
+        q_w = torch.nn.functional.pad(q_w, (0, pad_k, 0, pad_n))
     return torch._int_mm(q_x, q_w.T)[:m, :n]
 
 

@@ -1,0 +1,32 @@
+"""A checkpoint's architecture without its weights: for listing layers in seconds, offline."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from gr00t.model.config import Gr00tConfig
+
+logger = logging.getLogger(__name__)
+
+
+def find_config(path_or_hub_id: str | Path | None) -> tuple[Gr00tConfig, str]:
+    """Return a checkpoint's configuration and where it came from; nothing is ever downloaded.
+
+    A folder's own config.json counts; for a hub id the one in the local cache, if there is one. Otherwise the
+    built-in full-size architecture stands in, which every published fine-tune of GR00T N1.5 has.
+
+    Raises:
+        CheckpointError: the folder's configuration is missing or cannot be used.
+    """
+    if path_or_hub_id is None:
+        return Gr00tConfig.full_size(), "the built-in full-size architecture"
+    name = str(path_or_hub_id)
+    if Path(name).exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return Gr00tConfig.from_folder(name), name
+    from huggingface_hub import try_to_load_from_cache  # only needed here, and slow to import
+
+    cached = try_to_load_from_cache(name, "config.json")
+    if isinstance(cached, str):
+        return Gr00tConfig.from_folder(Path(cached).parent), f"{name}, as cached in {Path(cached).parent}"
+    return Gr00tConfig.full_size(), f"the built-in full-size architecture: {name} is not in the local cache"

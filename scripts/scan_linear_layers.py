@@ -1,0 +1,86 @@
+"""List every Linear layer of a GR00T N1.5, and what DuQuant would do with it; no weight is read.
+
+python scripts/scan_linear_layers.py                      # full size, the settings of GR00T_DUQUANT_*
+python scripts/scan_linear_layers.py --model-path FOLDER_OR_HUB_ID --json
+python scripts/scan_linear_layers.py --dry-run            # the log lines of GR00T_DUQUANT_DRYRUN=1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from typing import Annotated
+
+import tyro
+
+from gr00t.console import log_to_stderr
+from gr00t.quantization.config import DuQuantConfig
+
+logger = logging.getLogger("gr00t.scan")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """List every Linear layer of a GR00T N1.5, and what DuQuant would do with it; no weight is read."""
+
+    model_path: str | None = None
+    """Checkpoint folder or hub id; without one, the built-in full-size architecture."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    dry_run: Annotated[bool, tyro.conf.arg(aliases=["--dryrun"])] = False
+    """List as GR00T_DUQUANT_DRYRUN=1 does when a server starts."""
+
+
+def main(arguments: Arguments) -> None:
+    """Print the list. Raises ValueErrors with messages for people."""
+    settings = DuQuantConfig.from_environ(
+        os.environ
+    )  # bad settings are told before anything is imported or built
+    from gr00t.model.checkpoint import module_aliases
+    from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.model.structure import find_config
+    from gr00t.quantization import enable_duquant_if_configured, judge_layers, select_targets
+
+    config, source = find_config(arguments.model_path)
+    logger.info("Architecture: %s", source)
+    model = GR00T_N1_5.on_meta(config)
+    aliases = module_aliases(model)
+    if arguments.dry_run:
+        enable_duquant_if_configured(model, {**os.environ, "GR00T_DUQUANT_DRYRUN": "1"}, aliases)
+        return  # only where GR00T_DUQUANT_ENABLE=0: a dry-run ends the program
+    settings = settings or DuQuantConfig()
+    select_targets(model, settings, aliases)  # refuses what a server would refuse
+    verdicts = judge_layers(model, settings, aliases)
+    rows = [
+        {
+            "name": verdict.name,
+            "checkpoint_name": verdict.alias,
+            "in_features": verdict.linear.in_features,
+            "out_features": verdict.linear.out_features,
+            "bias": verdict.linear.bias is not None,
+            "quantized": verdict.spec is not None,
+            "settings": str(verdict.spec or ""),
+            "reason": verdict.reason,
+        }
+        for verdict in verdicts
+    ]
+    quantized = sum(row["quantized"] for row in rows)
+    if arguments.json:
+        print(json.dumps({"linear_layers": len(rows), "quantized": quantized, "layers": rows}, indent=1))
+        return
+    width = max(len(verdict.name) for verdict in verdicts)
+    for row in rows:
+        shape = f"{row['in_features']}->{row['out_features']}{' +bias' if row['bias'] else ''}"
+        print(f"{row['name']:<{width}}  {shape:<17}  {row['settings'] or 'float: ' + row['reason']}")
+    print(f"{len(rows)} Linear layers, {quantized} quantized, {len(rows) - quantized} in floating point")
+
+
+if __name__ == "__main__":
+    log_to_stderr()
+    try:
+        main(tyro.cli(Arguments))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

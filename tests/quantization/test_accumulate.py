@@ -1,0 +1,55 @@
+"""Accumulators: every one equals the float64 reference bit for bit, extreme codes included."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gr00t.quantization.kernels.accumulate import ACCUMULATORS, accumulate_reference, choose_accumulator
+
+
+def usable() -> list[str]:
+    # The int8 GEMM is only claimed to be exact where it is chosen.
+    return ["float32"] + (["int8"] if choose_accumulator(torch.device("cpu"))[0] == "int8" else [])
+
+
+@pytest.mark.parametrize("name", usable())
+@pytest.mark.parametrize(
+    ("m", "k", "n"), [(1, 16, 8), (1, 8960, 24), (49, 100, 37), (17, 2048, 64), (3, 1, 5)]
+)
+@pytest.mark.parametrize("extreme", [False, True])
+def test_equals_the_reference(name, m, k, n, extreme):
+    generator = torch.Generator().manual_seed(m * k * n)
+    q_x, q_w = (
+        torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8) for shape in ((m, k), (n, k))
+    )
+    if extreme:
+        q_x.fill_(-128)
+        q_w.fill_(-128)
+    acc = ACCUMULATORS[name](q_x, q_w)
+    assert acc.dtype == torch.int32
+    assert torch.equal(acc, accumulate_reference(q_x, q_w))
+    assert torch.equal(acc.long(), q_x.long() @ q_w.long().T)
+
+
+def test_one_is_chosen_and_says_why():
+    name, reason = choose_accumulator(torch.device("cpu"))
+    assert (name, reason) in [
+        ("int8", "this CPU has VNNI"),
+        ("float32", "no exact int8 GEMM is known for this cpu"),
+    ]
+    assert choose_accumulator(torch.device("meta")) == (
+        "float32",
+        "no exact int8 GEMM is known for this meta",
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("m", "k", "n"), [(1, 16, 8), (49, 100, 37), (566, 2048, 64)])
+def test_int8_on_a_gpu_equals_the_reference(m, k, n):
+    generator = torch.Generator().manual_seed(0)
+    q_x, q_w = (
+        torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8) for shape in ((m, k), (n, k))
+    )
+    acc = ACCUMULATORS["int8"](q_x.cuda(), q_w.cuda())
+    assert torch.equal(acc.cpu(), accumulate_reference(q_x, q_w))

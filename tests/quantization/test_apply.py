@@ -1,0 +1,197 @@
+"""enable_duquant_if_configured: the log lines of the document, all layers or none, nothing when off."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from gr00t.quantization import (
+    DuQuantConfigError,
+    DuQuantDryRun,
+    DuQuantLinear,
+    DuQuantSelectionError,
+    enable_duquant_if_configured,
+)
+
+NAMES = ["backbone.layers.0.q_proj", "action_head.layers.0.mlp.up_proj"]
+
+
+class Small(nn.Module):
+    """Two layers that the defaults select, one that they do not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.ModuleDict(
+            {"layers": nn.ModuleList([nn.ModuleDict({"q_proj": nn.Linear(64, 48)})])}
+        )
+        mlp = nn.ModuleDict({"up_proj": nn.Linear(48, 32, bias=False)})
+        self.action_head = nn.ModuleDict({"layers": nn.ModuleList([nn.ModuleDict({"mlp": mlp})])})
+        self.lm_head = nn.Linear(32, 8)
+        for seed, parameter in enumerate(self.parameters()):
+            parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)) / 8
+        self.requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.backbone["layers"][0]["q_proj"](x)
+        return self.lm_head(self.action_head["layers"][0]["mlp"]["up_proj"](x))
+
+
+def enable(model: nn.Module, **variables: str):
+    return enable_duquant_if_configured(
+        model, {f"GR00T_DUQUANT_{name}": text for name, text in variables.items()}
+    )
+
+
+@pytest.fixture
+def log(caplog):
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def linears(model: nn.Module) -> int:
+    return sum(type(module) is nn.Linear for module in model.modules())
+
+
+def test_the_log_lines_are_the_documents_verbatim(log):
+    enable(Small(), WBITS_DEFAULT="4", WBITS="action_head.layers.0.mlp.up_proj:6", CALIB_STEPS="0", LS="0")
+    assert log.messages[:5] == [
+        "[GR00T-DUQUANT] SCOPE filter: ''",
+        "[GR00T-DUQUANT] Matched Linear layers: 2",
+        "[GR00T-DUQUANT][REPLACED] backbone.layers.0.q_proj: Linear(64->48) -> DuQuantLinear W4 A8 perm=True "
+        "block_in=16 block_out=16 row_rot=restore",
+        "[GR00T-DUQUANT][REPLACED] action_head.layers.0.mlp.up_proj: Linear(48->32) -> DuQuantLinear W6 A8 "
+        "perm=True block_in=16 block_out=16 row_rot=restore",
+        "[GR00T-DUQUANT] Total layers replaced: 2",
+    ]
+
+
+def test_a_dry_run_lists_and_ends_the_program_with_status_0(log):
+    model = Small()
+    with pytest.raises(SystemExit) as ended:
+        enable(model, DRYRUN="1", LS="0")
+    assert isinstance(ended.value, DuQuantDryRun)
+    assert ended.value.code == 0
+    assert log.messages == [
+        "[GR00T-DUQUANT] SCOPE filter: ''",
+        "[GR00T-DUQUANT] Matched Linear layers: 2",
+        "[GR00T-DUQUANT][DRYRUN] backbone.layers.0.q_proj: Linear(64->48) W4 A8 perm=True "
+        "block_in=16 block_out=16 row_rot=restore",
+        "[GR00T-DUQUANT][DRYRUN] action_head.layers.0.mlp.up_proj: Linear(48->32) W4 A8 perm=True "
+        "block_in=16 block_out=16 row_rot=restore",
+        "[GR00T-DUQUANT] Dry-run total layers listed: 2",
+    ]
+    assert linears(model) == 3
+
+
+def test_off_leaves_the_model_object_untouched(log):
+    model = Small()
+    before = {name: id(module) for name, module in model.named_modules()}
+    assert enable(model) is None
+    assert {name: id(module) for name, module in model.named_modules()} == before
+    assert not model._forward_hooks
+    assert log.messages == [
+        "[GR00T-DUQUANT] DuQuant not enabled: no GR00T_DUQUANT_* variable is set; "
+        "set GR00T_DUQUANT_WBITS_DEFAULT=4"
+    ]
+
+
+def test_bytes_are_measured(log):
+    model = Small()
+    report = enable(model, CALIB_STEPS="0", PRECACHE_WEIGHTS="0", PERMUTE="0", ROTATION="none")
+    weights = 64 * 48 + 48 * 32
+    assert report.linear_bytes_before == 4 * (weights + 48)
+    # 4 bits a weight; 4 and 3 blocks a row, two to a byte; 4 bytes a row; and the bias.
+    expected = weights // 2 + 48 * 2 + 32 * 2 + 4 * (48 + 32) + 4 * 48
+    assert report.linear_bytes == expected
+    assert report.model_bytes_before - report.model_bytes == report.linear_bytes_before - expected
+    assert (
+        f"[GR00T-DUQUANT] Bytes of the 2 layers: 18,624 before, {expected:,} now (0.16x); of the whole "
+        f"model: 19,680 before, {report.model_bytes:,} now"
+    ) in log.messages
+
+
+def test_the_report_is_plain_data_and_tells_what_was_done():
+    report = enable(Small(), WBITS_DEFAULT="4").to_dict()
+    assert json.loads(json.dumps(report)) == report
+    assert (report["enabled"], report["layers_replaced"], report["calibrating"]) == (True, 2, True)
+    assert list(report["layers"]) == NAMES
+    assert report["layers"][NAMES[0]]["bits"] == "W4 A8"
+    assert report["layers"][NAMES[0]]["activation_scale"] == "dynamic per token until calibrated"
+    assert report["config"]["GR00T_DUQUANT_BLOCK"] == "16"
+
+
+@pytest.mark.parametrize(
+    ("variables", "error"),
+    [
+        ({"WBITS_DEFAULT": "5x"}, DuQuantConfigError),
+        ({"INCLUDE": "nothing_like_it"}, DuQuantSelectionError),
+        ({"ROTATION": "duquant"}, ValueError),
+        ({"EXECUTION": "integer", "ABITS": "16"}, ValueError),
+    ],
+)
+def test_a_failure_leaves_the_model_as_it_was(variables, error):
+    model = Small()
+    with pytest.raises(error):
+        enable(model, **variables)
+    assert linears(model) == 3
+
+
+def test_a_layer_that_cannot_be_quantized_is_named_and_none_is_replaced():
+    model = Small()
+    model.action_head["layers"][0]["mlp"]["up_proj"].weight[0, 0] = float("inf")
+    with pytest.raises(
+        ValueError, match=r"action_head\.layers\.0\.mlp\.up_proj cannot be quantized: the weight holds"
+    ):
+        enable(model, WBITS_DEFAULT="4")
+    assert linears(model) == 3
+
+
+def test_a_layer_with_two_names_is_replaced_under_both():
+    model = Small()
+    model.twin = model.backbone["layers"][0]["q_proj"]
+    enable(model, CALIB_STEPS="0")
+    assert isinstance(model.twin, DuQuantLinear)
+    assert model.twin is model.backbone["layers"][0]["q_proj"]
+
+
+def test_settings_without_effect_are_said_once(log):
+    enable(Small(), INCLUDE_ACTION_HEAD="1", ROW_ROT="propagate", CALIB_STEPS="0")
+    assert log.messages[:3] == [
+        "[GR00T-DUQUANT] INCLUDE_ACTION_HEAD has no effect: INCLUDE decides which layers are taken",
+        "[GR00T-DUQUANT] LS=0.15 has no effect: it needs recorded activation maxima",
+        "[GR00T-DUQUANT] ROW_ROT=propagate: no layer here absorbs the rotation, every output is restored",
+    ]
+
+
+def test_debug_gives_every_linear_with_its_reason(log):
+    enable(Small(), WBITS_DEFAULT="4", DEBUG="1", CALIB_STEPS="0")
+    assert "[GR00T-DUQUANT][DEBUG] lm_head: Linear(32->8): INCLUDE does not match" in log.messages
+
+
+def test_profile_times_every_stage_and_changes_no_number():
+    from gr00t.quantization.profile import StageProfiler
+
+    model, x = Small(), torch.ones(3, 64)
+    report = enable(model, CALIB_STEPS="0")
+    expected = model(x)
+    profiler = StageProfiler(report.layers, synchronize=False)
+    assert torch.equal(model(x), expected)
+    rows = [line.split() for line in profiler.table().splitlines()]
+    assert {(row[0], row[1], row[2]) for row in rows[1:]} == {
+        (kind, stage, "1")
+        for kind in ("q_proj", "up_proj")
+        for stage in ("permute+rotate", "quantize", "gemm", "restore")
+    }
+
+
+@pytest.mark.parametrize("precache", ["0", "1"])
+def test_precache_decides_whether_an_unpacked_weight_stays(precache):
+    model = Small()
+    report = enable(model, CALIB_STEPS="0", PRECACHE_WEIGHTS=precache)
+    before = report.linear_bytes
+    model(torch.ones(3, 64))
+    assert report.linear_bytes - before == int(precache) * (64 * 48 + 48 * 32)
