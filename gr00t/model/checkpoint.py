@@ -69,7 +69,9 @@ def _download(hub_id: str) -> Path:
     except RepositoryNotFoundError:
         problem = "the model hub has no such model (or it is private: set HF_TOKEN)"
     except LocalEntryNotFoundError:
-        problem = "not in the local cache, and the model hub cannot be reached (no network, or HF_HUB_OFFLINE is set)"
+        problem = (
+            "it is not in the local cache, and the model hub cannot be reached (no network, or offline mode)"
+        )
     except OSError as error:
         problem = f"the download from the model hub failed: {error}"
     raise CheckpointError(f"{hub_id}: no such folder, and {problem}")

@@ -78,7 +78,7 @@ class Gr00tConfig:
         eagle.one_of("select_layer", (-1,), -4)
         eagle.one_of("mlp_connector_layers", (1,), 2)
         for key in ("use_backbone_lora", "use_llm_lora"):
-            eagle.one_of(key, (0, False, None), 0)
+            eagle.one_of(key, (0, None), 0)
 
         vision = VisionConfig.from_json(eagle.section("vision_config"))
         eagle.agrees("force_image_size", vision.image_size, "vision_config.image_size")

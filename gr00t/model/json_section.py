@@ -58,7 +58,7 @@ class Section:
     def one_of(self, key: str, allowed: tuple[Any, ...], default: Any = REQUIRED) -> Any:
         """A value of which only the `allowed` ones are implemented here."""
         value = self.values.get(key, default)
-        if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+        if value not in allowed:
             known = ", ".join(json.dumps(a) for a in allowed)
             absent = "" if key in self.values else " (absent, so the default of the reference holds)"
             raise self.error(key, f"= {_shown(value)}{absent} is not supported; supported: {known}")

@@ -2,7 +2,7 @@
 
     [f(t w_0), f(t w_1), ..., g(t w_0), g(t w_1), ...]    with w_i = 10000^(-i / spacing)
 
-They differ in order, in spacing, and in where float32 rounds the exponent. The last is kept too: at t = 999 one
+They differ in order, in spacing, and in where float32 rounds the exponent. The last is kept too: at t = 999
 one unit in the last place of w is 6e-5 in the angle, which is visible in the velocity.
 """
 

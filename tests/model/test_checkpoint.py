@@ -90,6 +90,22 @@ def test_saving_over_the_files_the_model_is_mapped_from(folder: Path) -> None:
     assert all(torch.equal(tensor, third[name]) for name, tensor in first.state_dict().items())
 
 
+def test_a_save_that_fails_leaves_the_old_files_whole(
+    folder: Path, model: GR00T_N1_5, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.save_pretrained(folder)
+
+    def full(tensors: dict[str, torch.Tensor], path: Path, **kwargs: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("gr00t.model.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        model.save_pretrained(folder)
+    again = GR00T_N1_5.from_pretrained(folder).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
+
+
 def test_the_saved_configuration_says_the_dtype(tmp_path: Path, tiny_a: Path) -> None:
     GR00T_N1_5.from_pretrained(tiny_a, torch_dtype=torch.bfloat16).save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == "bfloat16"
@@ -193,8 +209,8 @@ def test_no_network_and_nothing_cached(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     assert refusal("nvidia/GR00T-N1.5-3B") == (
-        "nvidia/GR00T-N1.5-3B: no such folder, and not in the local cache, "
-        "and the model hub cannot be reached (no network, or HF_HUB_OFFLINE is set)"
+        "nvidia/GR00T-N1.5-3B: no such folder, and it is not in the local cache, "
+        "and the model hub cannot be reached (no network, or offline mode)"
     )
 
 

@@ -140,7 +140,7 @@ def test_contradictions_name_both_sides() -> None:
         ("use_pixel_shuffle", True, "= true is not supported; supported: false"),
         ("mlp_connector_layers", 2, "= 2 is not supported; supported: 1"),
         ("select_layer", -2, "= -2 is not supported; supported: -1"),
-        ("use_llm_lora", 64, "= 64 is not supported; supported: 0, false, null"),
+        ("use_llm_lora", 64, "= 64 is not supported; supported: 0, null"),
         ("force_image_size", 112, "= 112, but vision_config.image_size is 56"),
         ("image_token_index", 320, "= 320 is outside the 320 tokens"),
         ("vision_config.model_type", "radio", '= "radio" is not supported; supported: "siglip_vision_model"'),
