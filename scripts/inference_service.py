@@ -1,0 +1,257 @@
+"""Serve GR00T N1.5 over ZeroMQ, or ask a running server for one action.
+
+python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID
+python scripts/inference_service.py --client
+
+The GR00T_DUQUANT_* variables decide whether the served model is quantized; with GR00T_DUQUANT_DRYRUN=1 its
+layers are listed and nothing is served.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import inspect
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+import tyro
+
+from gr00t.console import log_to_stderr
+from gr00t.eval.client import ExternalRobotInferenceClient
+from gr00t.eval.robot import RobotInferenceServer
+from gr00t.eval.server import check_port_free
+
+if TYPE_CHECKING:
+    from gr00t.model.policy import Gr00tPolicy
+
+DRYRUN = "GR00T_DUQUANT_DRYRUN"
+
+logger = logging.getLogger("gr00t.service")
+
+
+class UsageError(Exception):
+    """Flags that do not make sense together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Serve GR00T N1.5 over ZeroMQ (--server), or ask a running server for one action (--client)."""
+
+    server: bool = False
+    """Load the model and serve it."""
+    client: bool = False
+    """Send one example observation to a server; print the shapes of its answer and how long it took."""
+    model_path: str | None = None
+    """Checkpoint folder or model hub id. With --client: a folder whose metadata tells how wide the states are."""
+    data_config: str = "examples.Libero.custom_data_config:LiberoDataConfig"
+    """Keys and transforms: a registered name, or "module:Class" of your own."""
+    embodiment_tag: str = "new_embodiment"
+    """Whose statistics and projections are used."""
+    denoising_steps: int | None = None
+    """Euler steps per action chunk; the checkpoint's own number if not given."""
+    host: str = "localhost"
+    """Address to listen on, or to connect to; 0.0.0.0 listens on every interface."""
+    port: int = 5555
+    """TCP port."""
+    api_token: str | None = None
+    """Secret that requests must carry; without one, whoever reaches the port may use it."""
+    device: str | None = None
+    """cpu, cuda or cuda:N; a GPU if there is one."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision of what is not quantized."""
+    seed: int | None = None
+    """Fixes the flow noise, with --server of all requests by their order, with --client of its one."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer, for a checkpoint that has none."""
+    prompt_style: Literal["brackets", "plain"] = "brackets"
+    """The instruction in the prompt: ['TEXT'] as in NVIDIA's inference, or TEXT as in its training."""
+
+
+def run(arguments: Arguments) -> None:
+    """Do what the flags say; return when the server was told to stop or the client has its answer."""
+    if arguments.server == arguments.client:
+        raise UsageError("give one of --server and --client")
+    if arguments.api_token == "":
+        raise UsageError("--api-token is empty: it would protect nothing")
+    if arguments.client:
+        ask(arguments)
+    else:
+        serve(arguments)
+
+
+def serve(arguments: Arguments) -> None:
+    """Load, quantize and serve the policy. What can be checked without it comes first, the port opens last."""
+    from gr00t.quantization.config import DuQuantConfig, why_not_enabled
+
+    settings = DuQuantConfig.from_environ(os.environ)
+    if settings is not None and settings.dry_run:
+        list_layers(arguments.model_path)
+    if os.environ.get(DRYRUN, "0").strip().lower() not in ("0", "false", "no", "off"):
+        # GR00T_DUQUANT_ENABLE=0 beside it. Nothing to list, but a dry-run never serves.
+        logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s; nothing to list", why_not_enabled(os.environ))
+        return
+    if arguments.model_path is None:
+        raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
+    check_port_free(arguments.host, arguments.port)
+    server = RobotInferenceServer(
+        load_policy(arguments, arguments.model_path),
+        host=arguments.host,
+        port=arguments.port,
+        api_token=arguments.api_token,
+    )
+    logger.info("Serving %s; %s", describe(arguments, server.model), server.address)
+    server.run()
+
+
+def list_layers(model_path: str | None) -> NoReturn:
+    """List what would be quantized, from the architecture alone, and end the program with status 0."""
+    from gr00t.model.checkpoint import module_aliases
+    from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.model.structure import find_config
+    from gr00t.quantization import enable_duquant_if_configured
+
+    config, source = find_config(model_path)
+    logger.info("Architecture: %s", source)
+    model = GR00T_N1_5.on_meta(config)
+    enable_duquant_if_configured(model, os.environ, module_aliases(model))
+    raise AssertionError("a dry-run ends the program")
+
+
+def load_policy(arguments: Arguments, model_path: str) -> Gr00tPolicy:
+    """Return the complete policy, on its device and quantized as the environment says."""
+    import torch
+
+    from gr00t.experiment.data_config import load_data_config
+    from gr00t.model.policy import Gr00tPolicy
+
+    data_config = load_data_config(arguments.data_config)
+    return Gr00tPolicy(
+        model_path,
+        arguments.embodiment_tag,
+        data_config.modality_config(),
+        data_config.transform(),
+        arguments.denoising_steps,
+        arguments.device,
+        torch_dtype=getattr(torch, arguments.dtype),
+        tokenizer=arguments.tokenizer,
+        prompt_style=arguments.prompt_style,
+        seed=arguments.seed,
+        environ=os.environ,
+    )
+
+
+def describe(arguments: Arguments, policy: Any) -> str:
+    """Return what is served, in one line."""
+    report = policy.quantization_report()
+    quantized = f"NOT quantized, {arguments.dtype} throughout"
+    if report["enabled"]:
+        bits = collections.Counter(layer["bits"] for layer in report["layers"].values())
+        counts = ", ".join(f"{count} x {kind}" for kind, count in bits.items())
+        quantized = f"{report['layers_replaced']} layers quantized ({counts}), {arguments.dtype} elsewhere"
+    return (
+        f"{arguments.model_path}: {quantized}; prompt form {arguments.prompt_style}; "
+        f"{policy.denoising_steps} denoising steps; device {policy.device}"
+    )
+
+
+def ask(arguments: Arguments) -> None:
+    """Send one example observation and print what comes back."""
+    from gr00t.experiment.data_config import load_data_config
+
+    observation = example_observation(load_data_config(arguments.data_config), arguments)
+    with ExternalRobotInferenceClient(
+        arguments.host, arguments.port, api_token=arguments.api_token
+    ) as client:
+        started = time.perf_counter()
+        actions = client.get_action(observation, seed=arguments.seed)
+        milliseconds = 1000 * (time.perf_counter() - started)
+        for key, value in actions.items():
+            print(f"{key}: {value.dtype} {value.shape}")
+        print(f"{milliseconds:.1f} ms from {client.address}")
+
+
+def example_observation(data_config: Any, arguments: Arguments) -> dict[str, Any]:
+    """Return an observation with every key of the data config: grey frames, zero states, a short text.
+
+    Raises:
+        UsageError: nothing tells how wide the states are.
+    """
+    config = data_config.modality_config()
+    sizes, resolutions = key_sizes(data_config, arguments)
+    observation: dict[str, Any] = {}
+    for key in config["video"].modality_keys:
+        width, height = resolutions.get(key, (256, 256))
+        shape = (len(config["video"].delta_indices), height, width, 3)
+        observation[key] = np.full(shape, 128, dtype=np.uint8)
+    for key in config["state"].modality_keys if "state" in config else []:
+        if key not in sizes:
+            raise UsageError(
+                f"nothing tells how wide {key} is; name a checkpoint folder of this robot with --model-path"
+            )
+        observation[key] = np.zeros((len(config["state"].delta_indices), sizes[key]))
+    for key in config["language"].modality_keys if "language" in config else []:
+        observation[key] = ["pick up the object and place it in the basket"]
+    return observation
+
+
+def key_sizes(data_config: Any, arguments: Arguments) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+    """Return the width of each state and the resolution of each camera, as far as a file at hand tells them.
+
+    That is the metadata of the checkpoint folder, or the modality.json beside the data config's own file,
+    where Isaac-GR00T's examples have it.
+    """
+    from gr00t.data.embodiment_tags import EmbodimentTag
+    from gr00t.data.schema import load_metadata
+
+    if arguments.model_path is not None:
+        path = Path(arguments.model_path, "experiment_cfg", "metadata.json")
+        modalities = load_metadata(path, EmbodimentTag(arguments.embodiment_tag)).modalities
+        widths = {f"state.{name}": state.shape[0] for name, state in modalities.state.items()}
+        return widths, {f"video.{name}": video.resolution for name, video in modalities.video.items()}
+    beside = Path(inspect.getfile(type(data_config))).with_name("modality.json")
+    if not beside.is_file():
+        return {}, {}
+    states = json.loads(beside.read_text(encoding="utf-8"))["state"]
+    return {f"state.{name}": span["end"] - span["start"] for name, span in states.items()}, {}
+
+
+def is_message(error: Exception) -> bool:
+    """Return whether our own code raised `error` for people to read: a traceback would only hide it."""
+    if type(error).__module__.startswith("gr00t."):
+        return True
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = trace.tb_frame.f_globals["__name__"] if trace else ""
+    return type(error) is ValueError and where.startswith("gr00t.")
+
+
+def main() -> None:
+    """Run as a program: status 0 when all went well, 2 for wrong flags, 1 for everything else."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    log_to_stderr()
+    # Let the server close its port, and exit handlers (the profile's table) run.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if not is_message(error):
+            raise
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
