@@ -28,6 +28,9 @@ from gr00t.quantization.rotations import rotate, rotate_back
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, store_weight
 
+# Weights are quantized in runs of rows whose temporaries stay in the cache: several times faster than whole.
+_CHUNK_ELEMENTS = 1 << 18
+
 # A channel that was silent during calibration may speak later: the least scale, as a share of the largest.
 _QUIETEST_CHANNEL = 1e-4
 
@@ -228,15 +231,19 @@ class DuQuantLinear(nn.Module):
         return Transforms(self.perm, self.rotation_in, self.rotation_out)
 
     def _quantize_weight(self, source: Tensor) -> None:
-        assert self.spec.weight is not None
-        fused = self._transforms().fuse(source)
-        if self.act_scale is not None:
-            fused = fused * self.act_scale
-        weight = quantize_weight(fused, self.spec.weight, self.spec.block_in, self.spec.weight_scale)
-        for name, value in store_weight(weight, self.spec.weight).items():
-            buffer = self._buffers[name]
-            if buffer is not None:
-                buffer.copy_(value)
+        fmt, block = self.spec.weight, self.spec.block_out
+        assert fmt is not None
+        transforms = self._transforms()
+        rows = max(1, _CHUNK_ELEMENTS // self.spec.in_features // block) * block
+        for first in range(0, self.spec.out_features, rows):
+            fused = transforms.fuse(source[first : first + rows], first)
+            if self.act_scale is not None:
+                fused *= self.act_scale
+            weight = quantize_weight(fused, fmt, self.spec.block_in, self.spec.weight_scale)
+            for name, value in store_weight(weight, fmt).items():
+                buffer = self._buffers[name]
+                if buffer is not None:
+                    buffer[first : first + rows] = value
         self._unpacked = None
 
     def _integer_weight(self) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from gr00t.quantization.options import Rotation
-from gr00t.quantization.rotations import block_rotation, rotate, rotate_back
+from gr00t.quantization.rotations import block_rotation, rotate, rotate_back, rotate_rows
 from gr00t.quantization.spec import LinearSpec
 
 
@@ -43,7 +43,6 @@ class Transforms:
     @classmethod
     def for_weight(cls, weight: Tensor, spec: LinearSpec) -> Transforms:
         """Choose the transforms of `weight`, (N, K) of any float dtype, as `spec` asks."""
-        weight = weight.double()
         perm = snake_permutation(weight.abs().amax(dim=0), spec.block_in) if spec.permute else None
         if spec.rotation is Rotation.NONE:
             return cls(perm, None, None)
@@ -54,22 +53,32 @@ class Transforms:
         )
         return cls(perm, rotation_in, rotation_out)
 
-    def fuse(self, weight: Tensor) -> Tensor:
-        """Return `W' = U^T W P R`, (N, K) float64, for a weight (N, K)."""
+    def fuse(self, weight: Tensor, first_row: int = 0) -> Tensor:
+        """Return `W' = U^T W P R`, float64, for a weight (N, K) or a run of its rows.
+
+        Args:
+            weight: rows `first_row` and following, (rows, K); only read.
+            first_row: where they stand in the whole weight; a multiple of block_out, as is their number
+                unless they are the last.
+        """
         weight = weight.double()
         if self.perm is not None:
             weight = weight.index_select(1, self.perm)
         if self.rotation_in is not None:
             weight = rotate(weight, self.rotation_in.double())
         if self.rotation_out is not None:
-            weight = rotate(weight.T, self.rotation_out.double()).T
+            rotation_out = self.rotation_out
+            if rotation_out.shape[0] > 1:
+                block = rotation_out.shape[-1]
+                rotation_out = rotation_out[first_row // block : -(-(first_row + len(weight)) // block)]
+            weight = rotate_rows(weight, rotation_out.double())
         return weight
 
     def unfuse(self, weight: Tensor) -> Tensor:
         """Return `U W' R^T P^T`, (N, K) float64: the inverse of `fuse`."""
         weight = weight.double()
         if self.rotation_out is not None:
-            weight = rotate_back(weight.T, self.rotation_out.double()).T
+            weight = rotate_rows(weight, self.rotation_out.double().mT)
         if self.rotation_in is not None:
             weight = rotate_back(weight, self.rotation_in.double())
         if self.perm is not None:

@@ -27,10 +27,6 @@ _SMALLEST_SCALE = torch.finfo(torch.float32).tiny * 2**24
 # point.
 _CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
 
-# Rows searched at a time are cut so that the temporaries stay in the cache: several times faster than whole
-# weights.
-_CHUNK_ELEMENTS = 1 << 18
-
 
 class QuantizedWeight(NamedTuple):
     """Codes (N, K) int8, block_scale (N, ceil(K / B)) uint8 and row_scale (N, 1) float32."""
@@ -59,15 +55,11 @@ def quantize_weight(weight: Tensor, fmt: IntFormat, block: int, granularity: Wei
         block: B, input channels per block; the last block may be shorter.
         granularity: `channel` fixes every block scale to 1.
     """
-    n, k = weight.shape
-    rows = max(1, _CHUNK_ELEMENTS // k)
+    k = weight.shape[1]
+    blocks = torch.nn.functional.pad(weight.float(), (0, -k % block)).unflatten(1, (-1, block))
     search = _search_blocks if granularity is WeightScale.BLOCK else _search_rows
-    parts = []
-    for chunk in weight.split(rows):
-        padded = torch.nn.functional.pad(chunk.float(), (0, -k % block)).unflatten(-1, (-1, block))
-        parts.append(search(padded, fmt))
-    codes, block_scale, row_scale = (torch.cat(part) for part in zip(*parts, strict=True))
-    return QuantizedWeight(codes.reshape(n, -1)[:, :k].contiguous(), block_scale.to(torch.uint8), row_scale)
+    codes, block_scale, row_scale = search(blocks, fmt)
+    return QuantizedWeight(codes.flatten(1)[:, :k], block_scale.to(torch.uint8), row_scale)
 
 
 def integer_weight(codes: Tensor, block_scale: Tensor, block: int) -> Tensor:

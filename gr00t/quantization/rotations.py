@@ -32,7 +32,7 @@ def block_rotation(kind: Rotation, weight: Tensor, block: int) -> Tensor:
 
     Args:
         kind: `svd` takes each block's right singular vectors, from its Gram matrix; `hadamard` is fixed.
-        weight: (N, K) float64.
+        weight: (N, K), any float dtype.
         block: B, channels per block.
 
     Returns:
@@ -41,26 +41,32 @@ def block_rotation(kind: Rotation, weight: Tensor, block: int) -> Tensor:
     Raises:
         ValueError: `kind` is not one of those two.
     """
-    width = weight.shape[-1]
-    blocks = -(-width // block)
-    tail = width - (blocks - 1) * block
     if kind is Rotation.HADAMARD:
-        if tail == block:
-            return hadamard_matrix(block)[None]
-        rotation = hadamard_matrix(block).repeat(blocks, 1, 1)
-        rotation[-1] = torch.block_diag(hadamard_matrix(tail), torch.eye(block - tail, dtype=torch.float64))
-        return rotation
+        return _hadamard_rotation(weight.shape[-1], block).to(weight.device)
     if kind is Rotation.SVD:
-        columns = _into_blocks(weight, block).transpose(0, 1)  # (blocks, N, B)
-        gram = columns.mT @ columns
-        # Padded channels are zero: their eigenvalue must not mix with true zeros, so they are put below all
-        # others.
-        gram[-1, tail:, tail:] -= torch.eye(block - tail, dtype=torch.float64)
-        _, vectors = torch.linalg.eigh(gram)
-        vectors = vectors.flip(-1)  # largest singular value first, padding last
-        signs = torch.where(vectors.sum(dim=-2, keepdim=True) < 0, -1.0, 1.0).to(vectors.dtype)
-        return vectors * signs  # a sign of our own: LAPACK's differs between machines
+        return _svd_rotation(weight.double(), block)
     raise ValueError(f"ROTATION={kind.value} is not available: expected hadamard, svd or none")
+
+
+def _hadamard_rotation(width: int, block: int) -> Tensor:
+    tail = width % block
+    if not tail:
+        return hadamard_matrix(block)[None]
+    rotation = hadamard_matrix(block).repeat(-(-width // block), 1, 1)
+    rotation[-1] = torch.block_diag(hadamard_matrix(tail), torch.eye(block - tail, dtype=torch.float64))
+    return rotation
+
+
+def _svd_rotation(weight: Tensor, block: int) -> Tensor:
+    columns = _into_blocks(weight, block).transpose(0, 1)  # (blocks, N, B)
+    gram = columns.mT @ columns
+    padded = -weight.shape[-1] % block
+    if padded:
+        # Padded channels are zero: put their eigenvalues below those of channels that merely happen to be.
+        gram[-1, -padded:, -padded:] -= torch.eye(padded, dtype=gram.dtype, device=gram.device)
+    vectors = torch.linalg.eigh(gram).eigenvectors.flip(-1)  # largest singular value first, padding last
+    # A sign of our own: LAPACK's differs between machines.
+    return vectors * torch.where(vectors.sum(dim=-2, keepdim=True) < 0, -1.0, 1.0).to(vectors.dtype)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
@@ -76,6 +82,13 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
 def rotate_back(x: Tensor, rotation: Tensor) -> Tensor:
     """Return `x R^T`, the inverse of `rotate`."""
     return rotate(x, rotation.mT)
+
+
+def rotate_rows(x: Tensor, rotation: Tensor) -> Tensor:
+    """Return `R^T x`, which is `rotate(x.T, R).T` without the two transposed copies: (N, K) both."""
+    split = torch.nn.functional.pad(x, (0, 0, 0, -x.shape[0] % rotation.shape[-1]))
+    split = split.unflatten(0, (-1, rotation.shape[-1]))  # (blocks, B, K)
+    return (rotation.mT @ split).flatten(0, 1)[: x.shape[0]]
 
 
 def _into_blocks(x: Tensor, block: int) -> Tensor:

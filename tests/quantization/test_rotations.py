@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gr00t.quantization.options import Rotation
-from gr00t.quantization.rotations import block_rotation, hadamard_matrix, rotate, rotate_back
+from gr00t.quantization.rotations import block_rotation, hadamard_matrix, rotate, rotate_back, rotate_rows
 
 
 def weight(n: int, k: int) -> torch.Tensor:
@@ -43,6 +43,7 @@ def test_rotating_back_undoes_rotating(kind, k, block):
         torch.linalg.vector_norm(rotated, dim=1), torch.linalg.vector_norm(x, dim=1), rtol=1e-13
     )
     assert torch.allclose(rotate_back(rotated, rotation), x, atol=1e-13)
+    assert torch.allclose(rotate_rows(x.T, rotation).T, rotated, atol=1e-13)
 
 
 @pytest.mark.parametrize(("k", "block"), [(32, 8), (29, 8)])
