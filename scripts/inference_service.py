@@ -50,7 +50,7 @@ class Arguments:
     client: bool = False
     """Send one example observation to a server; print the shapes of its answer and how long it took."""
     model_path: str | None = None
-    """Checkpoint folder or model hub id. With --client: a folder whose metadata tells how wide the states are."""
+    """Checkpoint folder or model hub id. With --client: a folder whose metadata gives the states' widths."""
     data_config: str = "examples.Libero.custom_data_config:LiberoDataConfig"
     """Keys and transforms: a registered name, or "module:Class" of your own."""
     embodiment_tag: str = "new_embodiment"
@@ -88,7 +88,7 @@ def run(arguments: Arguments) -> None:
 
 
 def serve(arguments: Arguments) -> None:
-    """Load, quantize and serve the policy. What can be checked without it comes first, the port opens last."""
+    """Load, quantize and serve the policy. What can be checked without it is, first; the port opens last."""
     from gr00t.quantization.config import DuQuantConfig, why_not_enabled
 
     settings = DuQuantConfig.from_environ(os.environ)
