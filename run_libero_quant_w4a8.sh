@@ -50,7 +50,7 @@ if [[ ${suite,,} == demo ]]; then
     export HF_HUB_OFFLINE=1
     # Static activation scales would need 32 requests before they are fixed: more than these episodes make. 0 is
     # the other documented way, a scale per token from the first request on.
-    export GR00T_DUQUANT_CALIB_STEPS=${GR00T_DUQUANT_CALIB_STEPS-0}
+    duquant_default CALIB_STEPS 0
     results=runs/demo-$(date +%Y%m%d-%H%M%S)
     evaluation=(--tasks "0,1" --trials 1 --max-steps 80 --assets stand-ins --output "$results"
         ${evaluation[@]+"${evaluation[@]}"})
@@ -66,9 +66,10 @@ if ((demo)); then
     # Named by what makes it, so that a newer generator never meets an older folder.
     model=$(cache_folder)/demo-$(sha256sum gr00t/model/random_checkpoint.py | cut -c1-12)
     if [[ ! -d $model ]]; then
+        echo "Making a random-weight checkpoint: $model"
         mkdir -p "$(cache_folder)"
         partial=$(mktemp -d "$model.XXXXXX")
-        "$python" scripts/make_demo_checkpoint.py --folder "$partial"
+        "$python" scripts/make_demo_checkpoint.py --folder "$partial" >/dev/null
         mv -T "$partial" "$model" 2>/dev/null || rm -rf "$partial"
     fi
 fi

@@ -59,10 +59,8 @@ server_command() {
 }
 
 # duquant_defaults: the documented W4A8 settings. What is exported already wins.
-exported_before=()
+mapfile -t exported_before < <(compgen -A export GR00T_DUQUANT_ || true)
 duquant_defaults() {
-    local name
-    mapfile -t exported_before < <(compgen -A export GR00T_DUQUANT_ || true)
     duquant_default SCOPE ''
     duquant_default INCLUDE '.*(backbone\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)|action_head\..*\.mlp\.(gate_proj|up_proj|down_proj)).*'
     duquant_default EXCLUDE '(?:^|\.)(vision|radio|norm|ln|layernorm|embed|lm_head)(?:\.|$)|action_head\..*\.self_attn\.'
