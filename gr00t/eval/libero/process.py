@@ -121,7 +121,7 @@ class SimulatorProcess:
         timeout_s: float = 300.0,
         image_size: int = 256,
     ) -> None:
-        self._assets = assets
+        self._assets = assets.resolve()
         self._environ = dict(environ)
         self._log_path = log_path
         self._timeout_s = timeout_s
@@ -188,6 +188,8 @@ class SimulatorProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environ,
+                # MuJoCo appends its warnings to a file in the current folder, wherever that is.
+                cwd=self._log_path.parent,
                 # Ctrl-C belongs to the evaluation, which closes this process in order.
                 start_new_session=True,
             )

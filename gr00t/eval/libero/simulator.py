@@ -111,11 +111,14 @@ class LiberoSimulator:
         self._env = env_class(
             bddl_file_name=str(task.bddl),
             use_camera_obs=False,
+            # The reset below builds the scene anew: a drawing context made here would be thrown away.
+            has_offscreen_renderer=False,
             # libero_10 runs for 1000 steps after the settling ones; robosuite would end the episode at 1000.
             ignore_done=True,
             camera_heights=self._image_size,
             camera_widths=self._image_size,
         )
+        self._env.env.has_offscreen_renderer = True
         self._env.seed(seed)
         self._env.reset()
         self._snapshot = self._take_snapshot()
@@ -261,4 +264,4 @@ def _import_libero(assets: Path) -> Any:
         vars(importlib.import_module("robosuite"))["macros"] = macros
     libero = importlib.import_module("libero.libero")
     vars(libero)["_assets_path_cache"] = str(assets)
-    return importlib.import_module("libero.libero.envs").OffScreenRenderEnv
+    return importlib.import_module("libero.libero.envs.env_wrapper").ControlEnv
