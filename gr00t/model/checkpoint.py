@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 __all__ = ["CheckpointError", "load_weights", "module_aliases", "resolve_checkpoint", "save_checkpoint"]
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "experiment_cfg/*"]
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
+# Folders of intermediate training states, each as big as the checkpoint itself.
+_HUB_FILES_UNWANTED = ["*/*.safetensors"]
 _SHARD_BYTES = 5_000_000_000
 _LISTED = 8
 
@@ -59,11 +61,21 @@ def resolve_checkpoint(path_or_hub_id: str | Path) -> Path:
 def _download(hub_id: str) -> Path:
     """Fetch a checkpoint from the model hub, or find it in the hub's local cache."""
     import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     logger.info("Fetching %s from the model hub", hub_id)
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES))
+        return Path(
+            huggingface_hub.snapshot_download(
+                hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_FILES_UNWANTED
+            )
+        )
     except GatedRepoError:
         problem = "the model hub asks for a login: accept its licence there and set HF_TOKEN"
     except RepositoryNotFoundError:
@@ -72,7 +84,7 @@ def _download(hub_id: str) -> Path:
         problem = (
             "it is not in the local cache, and the model hub cannot be reached (no network, or offline mode)"
         )
-    except OSError as error:
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
         problem = f"the download from the model hub failed: {error}"
     raise CheckpointError(f"{hub_id}: no such folder, and {problem}")
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from gr00t.model.checkpoint import CheckpointError, resolve_checkpoint, save_checkpoint
@@ -212,6 +213,36 @@ def test_no_network_and_nothing_cached(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvidia/GR00T-N1.5-3B: no such folder, and it is not in the local cache, "
         "and the model hub cannot be reached (no network, or offline mode)"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (RepositoryNotFoundError, "the model hub has no such model (or it is private: set HF_TOKEN)"),
+        (GatedRepoError, "the model hub asks for a login: accept its licence there and set HF_TOKEN"),
+    ],
+)
+def test_a_hub_that_refuses(monkeypatch: pytest.MonkeyPatch, error: type[Exception], problem: str) -> None:
+    def refuse(hub_id: str, **kwargs: object) -> str:
+        # Its constructor wants an HTTP response, which says nothing here.
+        raise error.__new__(error)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    assert refusal("nvidia/nothing") == f"nvidia/nothing: no such folder, and {problem}"
+
+
+def test_only_what_a_policy_needs_is_downloaded(monkeypatch: pytest.MonkeyPatch, tiny_a: Path) -> None:
+    wanted = ["config.json", "model-00001-of-00002.safetensors", "experiment_cfg/metadata.json", "merges.txt"]
+    unwanted = ["checkpoint-100/model-00001-of-00002.safetensors", "optimizer.pt", "runs/events.out"]
+    asked = {}
+
+    def record(hub_id: str, **kwargs: object) -> str:
+        asked.update(kwargs)
+        return str(tiny_a)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", record)
+    resolve_checkpoint("nvidia/GR00T-N1.5-3B")
+    assert list(filter_repo_objects([*wanted, *unwanted], **asked)) == wanted
 
 
 def test_a_download_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

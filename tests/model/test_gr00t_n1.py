@@ -6,6 +6,7 @@ Oracles: torch's own generator; counts of calls; the float32 model.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,6 +63,26 @@ def test_cross_attention_projects_its_context_once_per_request(tiny: ParitySet) 
     tiny.act(1, steps=8)
     # Two cross-attention and two self-attention blocks, eight steps.
     assert (len(cross), len(own)) == (2, 2 * 8)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "steps", "expected"),
+    [
+        (1000, 4, [0, 250, 500, 750]),
+        (1000, 3, [0, 333, 666]),
+        # In the reference's floating point 7 / 10 * 90 falls short of 63.
+        (90, 10, [0, 9, 18, 27, 36, 45, 54, 62, 72, 81]),
+    ],
+)
+def test_the_flow_is_evaluated_at_the_references_buckets(
+    tiny: ParitySet, buckets: int, steps: int, expected: list[int]
+) -> None:
+    head = tiny.model.action_head
+    head.config = replace(head.config, num_timestep_buckets=buckets)
+    seen: list[int] = []
+    head.time_encoder.register_forward_pre_hook(lambda module, args: seen.extend(args[0].tolist()))
+    tiny.act(1, steps=steps)
+    assert seen == expected
 
 
 def test_linear_layers_may_be_replaced_by_other_modules(tiny: ParitySet) -> None:
