@@ -1,4 +1,4 @@
-"""GR00T N1.5 at 4-bit weights and 8-bit activations: the model, its quantization, its service and its evaluation.
+"""GR00T N1.5 at 4-bit weights and 8-bit activations: model, quantization, service and evaluation.
 
 Importing this package imports nothing else: the simulator's client needs neither torch nor transformers.
 """

@@ -7,7 +7,7 @@ import sys
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send the log lines of this project to stderr, unadorned: `[GR00T-DUQUANT] ...` is read by people and by grep."""
+    """Send this project's log lines to stderr, unadorned: people and grep read `[GR00T-DUQUANT] ...`."""
     logger = logging.getLogger("gr00t")
     logger.setLevel(level)
     if not logger.handlers:
