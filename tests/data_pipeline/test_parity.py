@@ -137,6 +137,7 @@ def test_the_callers_observation_is_left_as_it_was(recorded: Recorded) -> None:
     observation = recorded.single(0)
     before = {key: np.copy(value) for key, value in observation.items()}
     prepared(recorded, observation)
+    bound_pipeline(recorded)(observation)
     assert observation.keys() == before.keys()
     for key, value in before.items():
         np.testing.assert_array_equal(observation[key], value)

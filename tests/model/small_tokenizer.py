@@ -1,4 +1,4 @@
-"""A small tokenizer in both file formats: bytes, two merges, and the special tokens of Eagle's."""
+"""A small tokenizer in both file formats: bytes, three merges, and the special tokens of Eagle's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<IMG_CONTEXT>", "<img>", "</img>"]
-MERGES = [("h", "e"), ("Ġ", "he")]
+MERGES = [("h", "e"), ("Ġ", "he"), ("1", "2")]
 
 
 def vocabulary() -> dict[str, int]:

@@ -232,15 +232,15 @@ def test_a_gpu_that_is_not_there_is_named_before_the_weights_are_read(recorded: 
 
 
 def test_a_checkpoint_with_its_own_tokenizer_needs_nothing_else(recorded: Recorded, tmp_path: Path) -> None:
-    # The tokenizer of the small files has 264 tokens, the model's image token made to fit.
+    # The tokenizer of the small files has 265 tokens, the model's image token made to fit.
     checkpoint = shutil.copytree(CHECKPOINT, tmp_path / "checkpoint", copy_function=shutil.copyfile)
     write_vocabulary(checkpoint)
     with pytest.raises(
-        TokenizerError, match=r"its 264 tokens have <IMG_CONTEXT> at 261; the model .* at 151669"
+        TokenizerError, match=r"its 265 tokens have <IMG_CONTEXT> at 262; the model .* at 151669"
     ):
         build(recorded, model_path=checkpoint, tokenizer=None)
     eagle = json.loads((checkpoint / "eagle_config.json").read_text())
-    eagle["image_token_index"] = 261
+    eagle["image_token_index"] = 262
     (checkpoint / "eagle_config.json").write_text(json.dumps(eagle))
     policy = build(recorded, model_path=checkpoint, tokenizer=None)
     assert policy.get_action(recorded.single(0))["action.x"].shape == (16, 1)

@@ -98,10 +98,19 @@ def test_both_file_formats_give_the_ids_worked_out_by_hand(empty: Path, write: o
     assert (tokenizer.image_token_id, tokenizer.pad_token_id) == (ids["<IMG_CONTEXT>"], ids["<|endoftext|>"])
 
 
-def test_checkpoint_comes_before_the_option(small: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_text_is_split_and_composed_as_in_qwen2(small: Path) -> None:
+    tokenizer, ids = load_tokenizer(small), vocabulary()
+    assert tokenizer.encode("12") == [ids["1"], ids["2"]]  # digits stand alone, whatever could be merged
+    assert tokenizer.encode("e\u0301") == tokenizer.encode("\u00e9") == [ids["Ã"], ids["©"]]
+
+
+def test_checkpoint_comes_before_the_option(
+    small: Path, empty: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_vocabulary(empty)
     with caplog.at_level(logging.INFO, "gr00t"):
-        assert resolve_tokenizer(small, "/somewhere/else").source == f"the checkpoint ({small})"
-    assert "--tokenizer /somewhere/else is not used" in caplog.text
+        assert resolve_tokenizer(small, str(empty)).source == f"the checkpoint ({small})"
+    assert f"--tokenizer {empty} is not used" in caplog.text
     assert f"tokens, from the checkpoint ({small})" in caplog.text
 
 
@@ -162,7 +171,7 @@ def test_an_option_without_tokenizer_does_not_fall_back_to_the_hub(
         ("merges.txt", "x y z\n", "vocab.json and merges.txt do not belong together"),
         ("tokenizer_config.json", "{", "tokenizer_config.json: not a JSON file"),
         ("tokenizer_config.json", "{}", r"has no token <\|im_start\|>, <\|im_end\|>, <img>"),
-        ("added_tokens.json", '{"<more>": 900}', "token '<more>' has id 900, but 264 fits"),
+        ("added_tokens.json", '{"<more>": 900}', "token '<more>' has id 900, but 265 fits"),
     ],
 )
 def test_broken_files_are_named(small: Path, name: str, text: str, message: str) -> None:
