@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,11 @@ def tiny_a() -> Path:
 def model(tiny_a: Path) -> GR00T_N1_5:
     """A fresh tiny model that a test may change."""
     return GR00T_N1_5.from_pretrained(tiny_a)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_a: Path) -> Path:
+    """A copy of the tiny checkpoint that a test may damage."""
+    for name in ("config.json", "eagle_config.json", "model.safetensors"):
+        shutil.copyfile(tiny_a / name, tmp_path / name)
+    return tmp_path

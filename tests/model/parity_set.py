@@ -7,11 +7,12 @@ GR00T_PARITY_SETS=folder:folder.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 
@@ -54,3 +55,10 @@ class ParitySet:
     def load(cls, folder: Path) -> ParitySet:
         """Read a set; the model in float32."""
         return cls(folder, GR00T_N1_5.from_pretrained(folder), load_file(folder / "golden.safetensors"))
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the tensors of a copied checkpoint."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
