@@ -56,6 +56,8 @@ def test_every_episode_is_played_once_and_leaves_one_line(tmp_path: Path) -> Non
     assert [field.name for field in fields(EpisodeRecord)] == list(lines[0])
     assert lines[0]["quantized_layers"] == 116
     assert lines[0]["queries"] == 3
+    # The stub takes 10 ms per step, settling included, and per image.
+    assert (lines[0]["simulator_ms_per_step"], lines[0]["render_ms_per_image"]) == (10.0, 10.0)
     summary = summarize(records)
     assert (summary["episodes"], summary["successes"], summary["simulator_errors"]) == (4, 2, 0)
     assert [task["success_rate"] for task in summary["tasks"]] == [0.5, 0.5]

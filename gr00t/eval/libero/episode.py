@@ -52,13 +52,14 @@ class PolicyReplyError(LiberoError):
 
 @dataclass
 class Episode:
-    """What happened in one episode; times are seconds in total."""
+    """What happened in one episode; times are seconds in total, `simulated_steps` include the settling ones."""
 
     success: bool = False
     steps: int = 0
     queries: int = 0
     jerk: float = 0.0
     policy_seconds: float = 0.0
+    simulated_steps: int = 0
     step_seconds: float = 0.0
     render_seconds: float = 0.0
     renders: int = 0
@@ -66,6 +67,7 @@ class Episode:
 
     def add(self, progress: Progress) -> None:
         """Take over the simulator's share."""
+        self.simulated_steps += progress.steps
         self.step_seconds += progress.step_seconds
         self.render_seconds += progress.render_seconds
         self.renders += progress.renders

@@ -164,7 +164,7 @@ def _record(
         jerk=round(played.jerk, 6),
         wall_seconds=round(wall, 3),
         policy_ms_per_query=round(1000 * played.policy_seconds / max(1, played.queries), 3),
-        simulator_ms_per_step=round(1000 * played.step_seconds / max(1, played.steps), 3),
+        simulator_ms_per_step=round(1000 * played.step_seconds / max(1, played.simulated_steps), 3),
         render_ms_per_image=round(1000 * played.render_seconds / max(1, played.renders), 3),
         video=video,
         replan_steps=plan.replan_steps,

@@ -133,6 +133,7 @@ class LiberoSimulator:
         idle = np.asarray(IDLE_ACTION)
         for _ in range(SETTLING_STEPS):
             self._step(idle, progress)
+        progress.steps = SETTLING_STEPS
         progress.observation = self._observe(progress)
         return progress
 

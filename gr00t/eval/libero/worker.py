@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gr00t.eval.libero.simulator import LiberoSimulator
@@ -27,7 +27,7 @@ def main(assets: Path, image_size: int) -> None:
     import mujoco
 
     mujoco.GLContext(16, 16).free()
-    versions = {name: version(name) for name in ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")}
+    versions = {name: _version(name) for name in ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")}
     pickle.dump(versions, replies)
     replies.flush()
 
@@ -42,6 +42,13 @@ def main(assets: Path, image_size: int) -> None:
         pickle.dump(getattr(simulator, method)(*arguments), replies)
         replies.flush()
     simulator.close()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"  # LIBERO installed from its repository goes by another name
 
 
 if __name__ == "__main__":
