@@ -52,7 +52,7 @@ class PolicyReplyError(LiberoError):
 
 @dataclass
 class Episode:
-    """What happened in one episode; times are seconds in total, `simulated_steps` include the settling ones."""
+    """What happened in one episode; times are total seconds, `simulated_steps` include the settling ones."""
 
     success: bool = False
     steps: int = 0
