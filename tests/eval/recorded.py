@@ -1,4 +1,4 @@
-"""The messages of NVIDIA's own service, as recorded, and a policy that answers as the recorded one did."""
+"""NVIDIA's service as recorded: its messages, and a policy that answers as it did; and the documented command."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Any
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.eval import wire
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "inference_service.py"
+DOCUMENTED = (
+    "--model_path PATH_OR_HUB_ID --server --data_config examples.Libero.custom_data_config:LiberoDataConfig "
+    "--denoising-steps 8 --port 5555 --embodiment-tag new_embodiment"
+)
 
 FOLDER = Path(__file__).parents[1] / "data" / "wire"
 TOKEN = "secret"

@@ -1,25 +1,21 @@
 """The program that serves. Oracle: the documented command line, and what a new user must read when it fails.
 
-Most of it runs in this process with a policy that answers from a recording; the last part starts the real
-program on a small random checkpoint.
+It runs in this process, with a policy that answers from a recording; test_served_checkpoint.py does not.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import tyro
 
@@ -27,28 +23,8 @@ from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.eval.client import ExternalRobotInferenceClient, ServerError
 from gr00t.eval.server import BindError
 from gr00t.experiment.data_config import load_data_config
-from gr00t.model.random_checkpoint import write_random_checkpoint
 from gr00t.quantization import DuQuantConfigError, DuQuantDryRun
-from tests.eval.recorded import RecordedPolicy, small_observation
-
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "scripts" / "inference_service.py"
-
-
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("inference_service", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["inference_service"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+from tests.eval.recorded import DOCUMENTED, ROOT, SCRIPT, RecordedPolicy, small_observation
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +61,6 @@ def run_program(*flags: str, **variables: str) -> subprocess.CompletedProcess[st
 # The command line
 
 
-DOCUMENTED = (
-    "--model_path PATH_OR_HUB_ID --server --data_config examples.Libero.custom_data_config:LiberoDataConfig "
-    "--denoising-steps 8 --port 5555 --embodiment-tag new_embodiment"
-)
 OTHERS = "--host 0.0.0.0 --no-client --api-token secret --device cpu --seed 1 --dtype float32 --tokenizer T"
 
 
@@ -337,101 +309,3 @@ def test_example_of_a_robot_whose_widths_nobody_tells_is_refused(program: Module
         program.UsageError, match=r"nothing tells how wide state\.\w+ is; name a checkpoint folder"
     ):
         program.example_observation(load_data_config("so100"), program.Arguments(client=True))
-
-
-# The real program on a small random checkpoint
-
-
-@pytest.fixture(scope="module")
-def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
-    """Start the documented command, quantized; yield its port and its log."""
-    log = tmp_path_factory.mktemp("service") / "log"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    flags = f"{DOCUMENTED} --device cpu --seed 3".replace("5555", str(port)).split()
-    flags[1] = str(checkpoint)
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("GR00T_DUQUANT_")}
-    environ |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    environ |= {"GR00T_DUQUANT_WBITS_DEFAULT": "4", "GR00T_DUQUANT_CALIB_STEPS": "0"}
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), *flags], cwd=ROOT, env=environ, stderr=stderr
-        ) as process,
-    ):
-        try:
-            with ExternalRobotInferenceClient(port=port) as client:
-                client.wait_until_ready(120)
-            yield port, log
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 128 + signal.SIGTERM
-        finally:
-            process.kill()
-
-
-@pytest.fixture
-def client(served: tuple[int, Path]) -> Iterator[ExternalRobotInferenceClient]:
-    with ExternalRobotInferenceClient(port=served[0], timeout_ms=60_000) as client:
-        yield client
-
-
-@pytest.fixture
-def observation(program: ModuleType) -> dict[str, Any]:
-    return program.example_observation(LiberoDataConfig(), program.Arguments(client=True))
-
-
-def test_served_policy_is_quantized_and_says_so(
-    served: tuple[int, Path], client: ExternalRobotInferenceClient
-) -> None:
-    report = client.get_quantization_report()
-    assert (report["enabled"], report["layers_replaced"]) == (True, 22)
-    log = served[1].read_text()
-    assert "[GR00T-DUQUANT] Total layers replaced: 22" in log
-    assert (
-        ": 22 layers quantized (22 x W4 A8), bfloat16 elsewhere; prompt form brackets; 8 denoising steps"
-        in log
-    )
-
-
-def test_client_mode_prints_shapes_and_latency(
-    program: ModuleType, served: tuple[int, Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    program.run(program.Arguments(client=True, port=served[0]))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:-1] == [
-        f"action.{key}: float32 (16, 1)" for key in ("x", "y", "z", "roll", "pitch", "yaw")
-    ] + ["action.gripper: float32 (16, 1)"]
-    assert lines[-1].endswith(f" ms from tcp://localhost:{served[0]}")
-
-
-def test_seed_of_a_request_fixes_its_action(
-    client: ExternalRobotInferenceClient, observation: dict[str, Any]
-) -> None:
-    first, again, other = (client.get_action(observation, seed=seed)["action.x"] for seed in (7, 7, 8))
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "named"),
-    [
-        ("state.x", None, "state.x"),
-        ("state.x", np.array([[np.nan]]), "state.x"),
-        ("state.gripper", np.zeros((1, 3)), "state.gripper"),
-        ("state.x", "far", "state.x"),
-        ("video.image", np.zeros((1, 100, 256, 3), np.uint8), "video.image"),
-        ("video.image", np.zeros((1, 256, 256, 3), np.float32), "video.image"),
-        ("annotation.human.action.task_description", [7], "annotation.human.action.task_description"),
-    ],
-)
-def test_wrong_observation_is_answered_with_its_key_and_the_server_lives(
-    client: ExternalRobotInferenceClient, observation: dict[str, Any], key: str, value: Any, named: str
-) -> None:
-    observation[key] = value
-    if value is None:
-        del observation[key]
-    with pytest.raises(ServerError, match=named) as caught:
-        client.get_action(observation)
-    assert "Error: " not in caught.value.reply  # the policy's own words, not a stray exception's name
-    assert client.ping()

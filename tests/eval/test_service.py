@@ -5,11 +5,10 @@ Servers run in threads on ports that the system chooses.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -21,52 +20,12 @@ from gr00t.eval import wire
 from gr00t.eval.client import (
     BaseInferenceClient,
     ExternalRobotInferenceClient,
-    NoReplyError,
-    NoServerError,
     ServerError,
 )
 from gr00t.eval.robot import RobotInferenceClient, RobotInferenceServer
 from gr00t.eval.server import BindError, check_port_free
 from tests.eval.recorded import MODALITY_CONFIG, TOKEN, RecordedPolicy, recorded, small_observation
-
-
-@contextlib.contextmanager
-def serving(policy: Any = None, **kwargs: Any) -> Iterator[tuple[RobotInferenceServer, int]]:
-    """Run a server in a thread and yield it with its port."""
-    server = RobotInferenceServer(policy or RecordedPolicy(), **{"port": 0, **kwargs})
-    port = int(server.address.rsplit(":", 1)[1])
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield server, port
-    finally:
-        if server.running:
-            with ExternalRobotInferenceClient(
-                port=port, api_token=server.api_token, timeout_ms=5000
-            ) as client:
-                client.kill_server()
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-@contextlib.contextmanager
-def raw(kind: int, port: int) -> Iterator[zmq.Socket[bytes]]:
-    """Connect a bare ZeroMQ socket, as somebody else's client would."""
-    with zmq.Context() as context, context.socket(kind) as sock:
-        sock.linger = 0
-        sock.rcvtimeo = sock.sndtimeo = 5000
-        sock.connect(f"tcp://127.0.0.1:{port}")
-        yield sock
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def client_at(port: int, timeout_ms: int = 5000, **kwargs: Any) -> ExternalRobotInferenceClient:
-    return ExternalRobotInferenceClient(port=port, timeout_ms=timeout_ms, **kwargs)
+from tests.eval.sockets import client_at, free_port, raw, serving
 
 
 def test_bare_req_client_gets_the_recorded_bytes_for_every_recorded_request() -> None:
@@ -155,134 +114,6 @@ def test_clients_of_n1_5_construct_and_work_by_position() -> None:
             "status": "ok",
             "message": "Server is running",
         }
-
-
-def test_no_server_is_an_error_in_time_and_a_false_ping() -> None:
-    client = client_at(free_port(), timeout_ms=300)
-    started = time.monotonic()
-    with pytest.raises(
-        NoServerError, match=r"no server at tcp://localhost:\d+: no connection within 0\.3 seconds"
-    ):
-        client.get_action({})
-    assert 0.2 < time.monotonic() - started < 2
-    assert client.ping() is False
-    client.close()
-
-
-def test_something_else_that_listens_is_no_server() -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        with client_at(other.getsockname()[1], timeout_ms=300) as client, pytest.raises(NoServerError):
-            client.get_action({})
-
-
-def test_silent_server_is_an_error_in_time_and_the_client_stays_usable() -> None:
-    port = free_port()
-    with client_at(port, timeout_ms=300) as client:
-        with zmq.Context() as context, context.socket(zmq.REP) as silent:
-            silent.linger = 0
-            silent.bind(f"tcp://127.0.0.1:{port}")
-            started = time.monotonic()
-            with pytest.raises(
-                NoReplyError, match=rf"no answer to get_action from {client.address} within 0\.3 s"
-            ):
-                client.get_action({})
-            assert 0.2 < time.monotonic() - started < 2
-            assert client.ping() is False
-        with serving(port=port):
-            assert client.ping(timeout_ms=5000) is True
-
-
-def test_client_survives_a_restart_of_the_server() -> None:
-    port = free_port()
-    client = client_at(port)
-    for _ in range(2):
-        with serving(port=port):
-            assert client.get_action({})["action.x"].shape == (16, 1)
-    assert client.ping(300) is False
-    with serving(port=port):
-        assert client.ping() is True
-    client.close()
-
-
-def test_interrupted_call_leaves_the_client_usable(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving() as (_, port), client_at(port) as client:
-        sock = client.socket
-        assert sock is not None
-
-        def interrupt(*args: Any) -> bytes:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(sock, "recv", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            client.get_action({})
-        assert client.ping() is True
-
-
-def test_waiting_for_a_server_that_starts_later() -> None:
-    port = free_port()
-    with client_at(port) as client:
-        late: list[Any] = []
-
-        def start() -> None:
-            time.sleep(0.4)
-            server = RobotInferenceServer(RecordedPolicy(), port=port)
-            late.append(server)
-            server.run()
-
-        thread = threading.Thread(target=start)
-        thread.start()
-        client.wait_until_ready(10)
-        assert len(late) == 1
-        client.kill_server()
-        thread.join(5)
-
-
-def test_waiting_for_a_server_that_never_comes_says_how_to_start_one() -> None:
-    port = free_port()
-    with client_at(port) as client, pytest.raises(NoServerError) as caught:
-        client.wait_until_ready(0.3)
-    assert str(caught.value) == (
-        f"no server at tcp://localhost:{port}: waited 0.3 seconds; "
-        "start it with ./run_inference_server.sh SUITE, or "
-        f"python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID --port {port}"
-    )
-
-
-def test_waiting_with_a_wrong_token_fails_at_once() -> None:
-    with serving(api_token=TOKEN) as (_, port), client_at(port, api_token="wrong") as client:
-        started = time.monotonic()
-        with pytest.raises(ServerError, match="Server error: Unauthorized: Invalid API token"):
-            client.wait_until_ready(30)
-        assert time.monotonic() - started < 5
-
-
-@pytest.mark.parametrize(("port", "timeout_ms"), [(0, 1), (65536, 1), (5555, 0), (5555, -1)])
-def test_impossible_port_or_timeout_is_refused(port: int, timeout_ms: int) -> None:
-    with pytest.raises(
-        ValueError, match=r"port: expected 1 to 65535, got|timeout_ms: expected a positive number"
-    ):
-        BaseInferenceClient(port=port, timeout_ms=timeout_ms)
-
-
-def test_closed_client_says_so() -> None:
-    client = client_at(free_port())
-    client.close()
-    with pytest.raises(ValueError, match="is closed"):
-        client.get_action({})
-
-
-def test_server_that_leaves_without_an_answer_is_noticed_at_once() -> None:
-    with client_at(free_port(), timeout_ms=60_000) as client, zmq.Context() as context:
-        with context.socket(zmq.REP) as server:
-            server.linger = 0
-            server.bind(f"tcp://127.0.0.1:{client.port}")
-            threading.Timer(0.3, server.close).start()
-            started = time.monotonic()
-            with pytest.raises(NoServerError, match="went away before it answered get_action"):
-                client.get_action({})
-        assert time.monotonic() - started < 10
 
 
 class SlowPolicy(RecordedPolicy):
