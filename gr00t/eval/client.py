@@ -102,11 +102,7 @@ class BaseInferenceClient:
         while True:
             left_ms = int((deadline - time.monotonic()) * 1000)
             if left_ms <= 0:
-                raise NoServerError(
-                    f"no server at {self.address}: waited {timeout_s:g} seconds; start it with "
-                    f"./run_inference_server.sh SUITE, or python scripts/inference_service.py --server "
-                    f"--model-path PATH_OR_HUB_ID --port {self.port}"
-                )
+                raise self._no_server(f"waited {timeout_s:g} seconds")
             if self.ping(min(left_ms, 2_000)):
                 return
             if not announced:
@@ -161,6 +157,12 @@ class BaseInferenceClient:
         """Close the connection."""
         self.close()
 
+    def _no_server(self, what: str) -> NoServerError:
+        return NoServerError(
+            f"no server at {self.address}: {what}; start it with ./run_inference_server.sh SUITE, or python "
+            f"scripts/inference_service.py --server --model-path PATH_OR_HUB_ID --port {self.port}"
+        )
+
     def _init_socket(self) -> None:
         self._drop_socket()
         self.socket = self.context.socket(zmq.REQ)
@@ -182,12 +184,19 @@ class BaseInferenceClient:
             self.socket = None
             self._connected = False
 
-    def _is_connected(self, wait_ms: int = 0) -> bool:
-        """Take note of what has happened to the connection; if nothing has, wait for something to happen."""
-        while self._monitor.poll(wait_ms):
+    def _is_connected(self) -> bool:
+        """Take note of what has happened to the connection since the last look."""
+        while self._monitor.poll(0):
             self._connected = recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            wait_ms = 0
         return self._connected
+
+    def _wait_connected(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self._is_connected():
+            left_ms = int((deadline - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                raise self._no_server(f"no connection within {timeout_s:g} seconds")
+            self._monitor.poll(left_ms)
 
     def _call(self, request: dict[str, Any], timeout_ms: int) -> Any:
         if self.api_token:
@@ -204,11 +213,7 @@ class BaseInferenceClient:
         deadline = time.monotonic() + timeout_ms / 1000
         answered = False
         try:
-            connect_ms = min(timeout_ms, _CONNECT_TIMEOUT_MS)
-            if not self._is_connected() and not self._is_connected(connect_ms):
-                raise NoServerError(
-                    f"no server at {self.address}: no connection within {connect_ms / 1000:g} seconds"
-                )
+            self._wait_connected(min(timeout_ms, _CONNECT_TIMEOUT_MS) / 1000)
             socket.send(payload)
             poller = zmq.Poller()
             poller.register(socket, zmq.POLLIN)

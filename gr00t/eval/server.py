@@ -271,13 +271,15 @@ def check_port_free(host: str, port: int) -> None:
         BindError: The port is in use or not allowed, or the address not one of this machine.
     """
     address = resolve_host(host)
+    if not 0 <= port <= 65535:
+        raise BindError(f"port: expected 0 to 65535, got {port}")
     with sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM) as probe:
         # As ZeroMQ does: the connections of a server that has just ended do not block its port.
         probe.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except (OSError, OverflowError) as error:
-            raise _bind_error(address, port, getattr(error, "strerror", None) or str(error)) from None
+        except OSError as error:
+            raise _bind_error(address, port, error.strerror or str(error)) from None
 
 
 def _bind_error(address: str, port: int, reason: str) -> BindError:

@@ -1,4 +1,4 @@
-"""NVIDIA's service as recorded: its messages, and a policy that answers as it did; and the documented command."""
+"""NVIDIA's service as recorded: its messages, a policy that answers as it did, and the documented command."""
 
 from __future__ import annotations
 

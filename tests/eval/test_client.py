@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -20,7 +21,7 @@ def test_no_server_is_an_error_in_time_and_a_false_ping() -> None:
     client = client_at(free_port(), timeout_ms=300)
     started = time.monotonic()
     with pytest.raises(
-        NoServerError, match=r"no server at tcp://localhost:\d+: no connection within 0\.3 seconds"
+        NoServerError, match=r"no server at tcp://localhost:\d+: no connection within 0\.3 seconds; start it"
     ):
         client.get_action({})
     assert 0.2 < time.monotonic() - started < 2
@@ -34,6 +35,31 @@ def test_something_else_that_listens_is_no_server() -> None:
         other.listen()
         with client_at(other.getsockname()[1], timeout_ms=300) as client, pytest.raises(NoServerError):
             client.get_action({})
+
+
+def test_peer_that_hangs_up_during_the_handshake_is_tried_again_until_the_timeout() -> None:
+    """A port forwarder does so while the server behind it is not up yet."""
+    hung_up = 0
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        other.settimeout(0.3)
+
+        def hang_up() -> None:
+            nonlocal hung_up
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    other.accept()[0].close()
+                    hung_up += 1
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        started = time.monotonic()
+        with client_at(other.getsockname()[1], timeout_ms=600) as client, pytest.raises(NoServerError):
+            client.get_action({})
+        assert 0.5 < time.monotonic() - started < 3
+        thread.join(5)
+    assert hung_up >= 2
 
 
 def test_silent_server_is_an_error_in_time_and_the_client_stays_usable() -> None:

@@ -205,6 +205,12 @@ def test_port_in_use_is_found_before_and_at_binding() -> None:
     check_port_free("localhost", port)
 
 
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_impossible_port_is_refused(port: int) -> None:
+    with pytest.raises(BindError, match=f"port: expected 0 to 65535, got {port}"):
+        check_port_free("localhost", port)
+
+
 def test_checking_a_port_does_not_open_it() -> None:
     port = free_port()
     check_port_free("localhost", port)
