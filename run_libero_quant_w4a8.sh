@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Serves GR00T N1.5 at 4-bit weights and 8-bit activations, and with --eval drives LIBERO's robot with it.
 #
-#   ./run_libero_quant_w4a8.sh [SUITE|demo] [MODEL] [-y] [--eval] [--port N] [-- EVALUATION OPTION...]
+#   ./run_libero_quant_w4a8.sh [SUITE|demo] [MODEL] [-y] [--eval] [--port N] [SERVER OPTION VALUE]...
+#                              [-- EVALUATION OPTION...]
 #
 #   SUITE    libero_spatial (default) | libero_object | libero_goal | libero_10 | libero_90
 #   demo     everything offline with a small random-weight model that is made on the spot: shows that all parts
@@ -10,6 +11,7 @@
 #   -y       do not ask for confirmation (nor does it in CI or without a terminal)
 #   --eval   also run the evaluation against the server, then stop the server; exits with the evaluation's status
 #   --port   the server's port (default 5555; demo: a free one)
+#   --tokenizer, --device, --dtype, --seed, --prompt-style, each with its value, go to the server
 #   --       what follows goes to ./run_libero_eval.sh, for example: -- --tasks 0,3 --trials 5
 #
 # The documented W4A8 settings apply; a GR00T_DUQUANT_* variable that you have exported wins.
@@ -21,7 +23,7 @@ usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; }
 
 # what is asked for
 
-suite='' model='' port='' assume_yes=0 evaluate=0 evaluation=()
+suite='' model='' port='' assume_yes=0 evaluate=0 evaluation=() server_options=()
 while (($#)); do
     case $1 in
         -h | --help) usage; exit 0 ;;
@@ -29,6 +31,11 @@ while (($#)); do
         --eval) evaluate=1 ;;
         --port) (($# > 1)) || die "--port needs a number"; port=$2; shift ;;
         --port=*) port=${1#--port=} ;;
+        --tokenizer | --device | --dtype | --seed | --prompt-style)
+            (($# > 1)) || die "$1 needs a value"
+            server_options+=("$1" "$2")
+            shift
+            ;;
         --) shift; evaluation=("$@"); break ;;
         -*) usage >&2; die "unknown option '$1'" ;;
         *)
@@ -132,6 +139,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 server_command "$model" "$suite" "$port"
+server+=(${server_options[@]+"${server_options[@]}"})
 started=$SECONDS
 if ((evaluate)); then
     mkdir -p runs

@@ -125,7 +125,7 @@ pip_install() {
     pid=$!
     trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
     while kill -0 "$pid" 2>/dev/null; do
-        sleep 0.5
+        sleep 0.2
         if ((SECONDS - last >= 15)); then
             last=$SECONDS
             say "    $((SECONDS - begin)) s: $(grep -E '^ *(Collecting|Downloading|Using cached|Installing|Building)' \

@@ -171,11 +171,13 @@ def is_running(pid: int) -> bool:
 
 
 def test_evaluation_gets_the_server_and_gives_the_status(checkout: Path, port: int) -> None:
-    run = shell(f"./run_libero_quant_w4a8.sh goal --eval --port {port} -- --tasks 2", cwd=checkout)
+    run = shell(f"./run_libero_quant_w4a8.sh goal --eval --port {port} --seed 7 -- --tasks 2", cwd=checkout)
     assert run.returncode == 3, run.stderr
     assert f"evaluated libero_goal --headless --port {port} --tasks 2" in run.stdout
     assert "listed" in run.stdout
-    assert "LiberoDataConfigMeanStd" in (checkout / "server_arguments").read_text()
+    arguments = (checkout / "server_arguments").read_text()
+    assert "LiberoDataConfigMeanStd" in arguments
+    assert arguments.endswith("--seed 7")
     assert not is_running(int((checkout / "server_pid").read_text()))
 
 
@@ -233,6 +235,7 @@ def test_a_port_in_use_is_told_before_anything_starts(checkout: Path) -> None:
         ("--port x", "--port x: expected a number from 1 to 65535"),
         ("--port 70000", "--port 70000: expected a number from 1 to 65535"),
         ("--port", "--port needs a number"),
+        ("goal --tokenizer", "--tokenizer needs a value"),
         ("--evaluate", "unknown option '--evaluate'"),
         ("goal a b", "one suite and one model at most, got also 'b'"),
         ("demo some/model", "demo makes its own model; to serve some/model name a suite"),
