@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from gr00t.quantization.calibration import OnlineCalibration
 from gr00t.quantization.config import DuQuantConfig, why_not_enabled
-from gr00t.quantization.options import Rotation, RowRotation
+from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.options import RowRotation
 from gr00t.quantization.packs import PackStore
 from gr00t.quantization.profile import StageProfiler
+from gr00t.quantization.propagation import plan_propagation, rotation_to_absorb
 from gr00t.quantization.report import DuQuantReport, model_bytes
 from gr00t.quantization.selection import Verdict, judge_layers, select_targets
+from gr00t.quantization.statistics import InputStatistics
 
 logger = logging.getLogger(__name__)
 
@@ -68,23 +71,31 @@ def enable_duquant_if_configured(
     return wrap_duquant(model, targets, config)
 
 
-def wrap_duquant(model: nn.Module, targets: list[Verdict], config: DuQuantConfig) -> DuQuantReport:
-    """Replace `targets`, selected from `model` by `select_targets`, with quantized layers: all of them or
-    none.
+def wrap_duquant(
+    model: nn.Module,
+    targets: list[Verdict],
+    config: DuQuantConfig,
+    statistics: Mapping[str, InputStatistics] | None = None,
+) -> DuQuantReport:
+    """Replace `targets`, selected from `model` by `select_targets`, with quantized layers: all or none.
+
+    Args:
+        model: the model.
+        targets: its layers, with their specifications.
+        config: the settings.
+        statistics: of the layers' inputs by name, if recorded just now; else those of PACKDIR serve.
 
     Raises:
         ValueError: a layer cannot be quantized; it is named, and the model is as before.
     """
+    absorbers: dict[str, str] = {}
+    if config.row_rotation is RowRotation.PROPAGATE:
+        targets, absorbers = plan_propagation(model, targets)
     store = PackStore(config.pack_dir)
-    layers = {}
-    for target in targets:
-        assert target.spec is not None
-        try:
-            layers[target.name] = store.layer(target.name, target.linear, target.spec)
-        except ValueError as error:
-            raise ValueError(f"{target.name} cannot be quantized: {error}") from error
-        layers[target.name].keep_unpacked = config.precache_weights
-        layers[target.name].refuse_nonfinite = config.debug
+    layers = _build_layers(model, targets, absorbers, store, statistics or {})
+    for layer in layers.values():
+        layer.keep_unpacked = config.precache_weights
+        layer.refuse_nonfinite = config.debug
     report = DuQuantReport(
         config=config,
         layers=layers,
@@ -100,17 +111,38 @@ def wrap_duquant(model: nn.Module, targets: list[Verdict], config: DuQuantConfig
         logger.info("[GR00T-DUQUANT][REPLACED] %s -> DuQuantLinear %s", target, target.spec)
     logger.info("[GR00T-DUQUANT] Total layers replaced: %d", len(layers))
     if config.pack_dir is not None:
-        logger.info(
-            "[GR00T-DUQUANT] PACKDIR %s: %d of %d layers restored",
-            config.pack_dir,
-            store.restored,
-            len(layers),
-        )
+        found = f"{store.restored} of {len(layers)} layers restored"
+        logger.info("[GR00T-DUQUANT] PACKDIR %s: %s", config.pack_dir, found)
+    _log_smoothing(report)
     logger.info("%s", report.memory_line())
     _calibrate_online(report, store)
     if config.profile:
         StageProfiler(layers, synchronize=config.profile_sync).start()
     return report
+
+
+def _build_layers(
+    model: nn.Module,
+    targets: list[Verdict],
+    absorbers: Mapping[str, str],
+    store: PackStore,
+    statistics: Mapping[str, InputStatistics],
+) -> dict[str, DuQuantLinear]:
+    """Quantize all targets, every layer before the one that absorbs its rotation; in the targets' order."""
+    built: dict[str, DuQuantLinear] = {}
+    absorbed: dict[str, Tensor] = {}
+    for target in sorted(targets, key=lambda target: target.name in absorbers.values()):
+        assert target.spec is not None
+        name = target.name
+        try:
+            built[name] = store.layer(
+                name, target.linear, target.spec, statistics.get(name), absorbed.get(name)
+            )
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be quantized: {error}") from error
+        if name in absorbers:
+            absorbed[absorbers[name]] = rotation_to_absorb(model, name, built[name], absorbers[name])
+    return {target.name: built[target.name] for target in targets}
 
 
 def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
@@ -140,17 +172,20 @@ def _log_settings(config: DuQuantConfig) -> None:
         logger.info(
             "[GR00T-DUQUANT] INCLUDE_ACTION_HEAD has no effect: INCLUDE decides which layers are taken"
         )
-    if config.smoothing:
-        logger.info(
-            "[GR00T-DUQUANT] LS=%g has no effect: it needs recorded activation maxima", config.smoothing
-        )
-    if config.row_rotation is RowRotation.PROPAGATE and config.rotation is not Rotation.NONE:
-        logger.info(
-            "[GR00T-DUQUANT] ROW_ROT=propagate: no layer here absorbs the rotation, every output is restored"
-        )
     if config.weight_bits is None and config.act_bits is None and not config.weight_bits_by_layer:
         logger.warning(
             "[GR00T-DUQUANT] Weights and activations both stay in floating point: nothing is quantized"
+        )
+
+
+def _log_smoothing(report: DuQuantReport) -> None:
+    smoothing = report.config.smoothing
+    blind = sum(not layer.spec.informed for layer in report.layers.values())
+    if smoothing and blind:
+        logger.info(
+            "[GR00T-DUQUANT] LS=%g has no effect on %d layers: no statistics of their inputs were recorded",
+            smoothing,
+            blind,
         )
 
 

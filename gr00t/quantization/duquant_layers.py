@@ -1,6 +1,6 @@
 """A linear layer with 4-bit weights and 8-bit activations: one spec, one forward, any exact accumulator.
 
-    h   = (x P) R                        permutation and block rotation, float32
+    h   = x L^-1 P R                     smoothing, permutation, block rotation, float32
     q_x = round(h / s_x)                 int8; s_x per token, or per input channel and folded into W
     acc = q_x (g c)^T                    integers, exact whatever multiplies them
     y   = (acc * s_x * s_w) U^T + bias   float32, then the dtype of x
@@ -14,6 +14,7 @@ it replaced.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ from torch.nn import functional
 from gr00t.quantization.duquant_preprocess import Transforms
 from gr00t.quantization.kernels.accumulate import ACCUMULATORS, choose_accumulator
 from gr00t.quantization.observers import PooledPercentile
+from gr00t.quantization.options import RowRotation
 from gr00t.quantization.quantizers import integer_weight, quantize, quantize_weight, scale_for
-from gr00t.quantization.rotations import rotate, rotate_back
+from gr00t.quantization.rotations import rotate_back
 from gr00t.quantization.spec import IntFormat, LinearSpec
+from gr00t.quantization.statistics import InputStatistics
 from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, store_weight
 
 # Weights are quantized in runs of rows whose temporaries stay in the cache: several times faster than whole.
@@ -42,8 +45,10 @@ class DuQuantLinear(nn.Module):
         codes: (N, ceil(K / 2)) uint8, two per byte, up to 4 bits; (N, K) int8 above.
         block_scale: (N, ceil(G / 2)) uint8 or (N, G) uint8; G = ceil(K / block_in).
         row_scale: (N, 1) float32.
+        smoothing: (K,) float32.
         perm: (K,) int32.
-        rotation_in, rotation_out: (blocks or 1, B, B) float32, whatever the model is cast to.
+        rotation_absorbed, rotation_first, rotation_in, rotation_out: (blocks or 1, B, B) float32, whatever
+            the model is cast to.
         act_scale: (K,) float32, ones until calibrated. Static activation scales only.
         calibrated: () bool. Static activation scales only.
 
@@ -58,6 +63,9 @@ class DuQuantLinear(nn.Module):
     codes: Tensor | None
     block_scale: Tensor | None
     row_scale: Tensor | None
+    rotation_absorbed: Tensor | None
+    smoothing: Tensor | None
+    rotation_first: Tensor | None
     perm: Tensor | None
     rotation_in: Tensor | None
     rotation_out: Tensor | None
@@ -88,8 +96,20 @@ class DuQuantLinear(nn.Module):
             self.calibrated.fill_(False)
 
     @classmethod
-    def from_linear(cls, linear: nn.Linear, spec: LinearSpec) -> DuQuantLinear:
+    def from_linear(
+        cls,
+        linear: nn.Linear,
+        spec: LinearSpec,
+        statistics: InputStatistics | None = None,
+        rotation_absorbed: Tensor | None = None,
+    ) -> DuQuantLinear:
         """Quantize `linear`, whose weight is only read.
+
+        Args:
+            linear: the layer.
+            spec: how; `spec.informed` says whether `statistics` of its input are given.
+            statistics: what its transforms are chosen by.
+            rotation_absorbed: what its input arrives rotated by, where `spec.absorbs`.
 
         Raises:
             ValueError: the spec is for another shape, or the weight holds inf or nan.
@@ -103,11 +123,11 @@ class DuQuantLinear(nn.Module):
         if spec.activation is None and spec.weight is None:
             return layer
         source = linear.weight.detach()
-        transforms = Transforms.for_weight(source, spec)
-        for name in ("perm", "rotation_in", "rotation_out"):
-            buffer = layer._buffers[name]
+        transforms = Transforms.choose(source, spec, statistics, rotation_absorbed)
+        for field in dataclasses.fields(transforms):
+            buffer = layer._buffers[field.name]
             if buffer is not None:
-                buffer.copy_(getattr(transforms, name))
+                buffer.copy_(getattr(transforms, field.name))
         if spec.weight is not None:
             layer._quantize_weight(source)
             layer._source = source if spec.static else None
@@ -154,7 +174,7 @@ class DuQuantLinear(nn.Module):
         q_x, s_x = self.quantize_input(h, self.spec.activation)
         if self.spec.weight is None:
             h_hat = q_x * s_x if self.act_scale is None else q_x * s_x * self.act_scale
-            y = functional.linear(self.rotate_input_back(h_hat).to(x.dtype), self.weight, self.bias)
+            y = functional.linear(self._transforms().undo(h_hat).to(x.dtype), self.weight, self.bias)
         else:
             assert self.row_scale is not None
             y = self.restore_output(self.accumulate(q_x).float() * s_x * self.row_scale.T)
@@ -162,15 +182,8 @@ class DuQuantLinear(nn.Module):
         return y.reshape(*x.shape[:-1], self.spec.out_features)
 
     def rotate_input(self, x: Tensor) -> Tensor:
-        """Return `x P R` in float32: (M, K)."""
-        h = (x if self.perm is None else x.index_select(1, self.perm)).float()
-        return h if self.rotation_in is None else rotate(h, self.rotation_in)
-
-    def rotate_input_back(self, h: Tensor) -> Tensor:
-        """Return `h R^T P^T`, the inverse of `rotate_input`: (M, K) float32."""
-        if self.rotation_in is not None:
-            h = rotate_back(h, self.rotation_in)
-        return h if self.perm is None else torch.empty_like(h).index_copy_(1, self.perm.long(), h)
+        """Return `h`, x (M, K) in the basis that is quantized, float32."""
+        return self._transforms().apply(x)
 
     def quantize_input(self, h: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor]:
         """Return the codes (M, K) int8 of `h` (M, K) and the scale (M, 1) float32 outside the sum."""
@@ -187,8 +200,10 @@ class DuQuantLinear(nn.Module):
         return ACCUMULATORS[self.accumulator](q_x, self._integer_weight())
 
     def restore_output(self, y: Tensor) -> Tensor:
-        """Return `y U^T`, (M, N) float32: the output back in its own basis."""
-        return y if self.rotation_out is None else rotate_back(y, self.rotation_out)
+        """Return `y U^T`, (M, N) float32: the output in its own basis, unless another layer absorbs U."""
+        if self.rotation_out is None or self.spec.row_rotation is RowRotation.PROPAGATE:
+            return y
+        return rotate_back(y, self.rotation_out)
 
     def start_calibration(self, observer: PooledPercentile) -> None:
         """Let `observer` see every rotated input from now on."""
@@ -228,7 +243,9 @@ class DuQuantLinear(nn.Module):
         return f"{self.spec.in_features}->{self.spec.out_features} {self.spec} acc={self.accumulator}"
 
     def _transforms(self) -> Transforms:
-        return Transforms(self.perm, self.rotation_in, self.rotation_out)
+        return Transforms(
+            **{field.name: self._buffers[field.name] for field in dataclasses.fields(Transforms)}
+        )
 
     def _quantize_weight(self, source: Tensor) -> None:
         fmt, block = self.spec.weight, self.spec.block_out

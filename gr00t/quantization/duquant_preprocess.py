@@ -1,60 +1,114 @@
 """The offline half of DuQuant: what is done to a weight before it is quantized (arXiv 2406.01721).
 
-For `y = x W^T` with a permutation P and a block rotation R of the input side, and a block rotation U of the
-output side,
+For `y = x W^T` with a smoothing diagonal L, a permutation P and block rotations R1, R2 of the input side, and
+a block rotation U of the output side,
 
-    x' = x P R,    W' = U^T W P R,    y = (x' W'^T) U^T,
+    x' = x L^-1 R1 P R2,    W' = U^T W L R1 P R2,    y = (x' W'^T) U^T,
 
-which is the same function for any orthogonal P, R, U, and a better one to quantize when R spreads the
-outliers of a block over all of it and P shares them fairly between the blocks. Fused in float64; the source
-weight is only read.
+which is the same function for any diagonal L and orthogonal rest, and a better one to quantize: L moves the
+difficulty of outlier channels from one side to the other, P shares outliers fairly between the blocks, and R
+spreads those of a block over all of it. Fused in float64; the source weight is only read.
 
-Two things differ from the paper. One rotation stands where it has two around the permutation, because block
-scales already confine an outlier to its block. And the permutation is driven by the weight where no
-activations were recorded.
+R1 is there with ROTATION=duquant only. The other rotations stand once, after the permutation: block scales
+already confine an outlier to its block. L, and whatever depends on activations, needs recorded statistics;
+without them P and the greedy rotations follow the weight, and there is no L.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import torch
 from torch import Tensor
 
+from gr00t.quantization.greedy_rotation import greedy_rotation
 from gr00t.quantization.options import Rotation
-from gr00t.quantization.rotations import block_rotation, rotate, rotate_back, rotate_rows
+from gr00t.quantization.rotations import block_rotation, into_blocks, rotate, rotate_back, rotate_rows
 from gr00t.quantization.spec import LinearSpec
+from gr00t.quantization.statistics import InputStatistics
 
 
 @dataclasses.dataclass(frozen=True)
 class Transforms:
-    """The orthogonal transforms of one layer; None stands for the identity.
+    """The transforms of one layer; None stands for the identity.
 
     Attributes:
+        rotation_absorbed: (K / block or 1, block, block) float, a rotation that the input arrives with: the
+            weight is rotated likewise, so that the two cancel (`propagation`).
+        smoothing: (K,) float, L: the input is divided by it, the weight multiplied.
+        rotation_first: (ceil(K / block_in), block_in, block_in) float, R1.
         perm: (K,) integer gather index, `x[..., perm]`.
-        rotation_in: (ceil(K / block_in), block_in, block_in) float.
-        rotation_out: (ceil(N / block_out), block_out, block_out) float.
+        rotation_in: (ceil(K / block_in) or 1, block_in, block_in) float, R2.
+        rotation_out: (ceil(N / block_out) or 1, block_out, block_out) float, U.
     """
 
+    rotation_absorbed: Tensor | None
+    smoothing: Tensor | None
+    rotation_first: Tensor | None
     perm: Tensor | None
     rotation_in: Tensor | None
     rotation_out: Tensor | None
 
     @classmethod
-    def for_weight(cls, weight: Tensor, spec: LinearSpec) -> Transforms:
-        """Choose the transforms of `weight`, (N, K) of any float dtype, as `spec` asks."""
-        perm = snake_permutation(weight.abs().amax(dim=0), spec.block_in) if spec.permute else None
+    def choose(
+        cls,
+        weight: Tensor,
+        spec: LinearSpec,
+        statistics: InputStatistics | None = None,
+        rotation_absorbed: Tensor | None = None,
+    ) -> Transforms:
+        """Choose the transforms of `weight`, (N, K) of any float dtype, as `spec` asks.
+
+        Raises:
+            ValueError: `spec.informed` says otherwise than whether there are statistics, or `spec.absorbs`
+                than whether there is a rotation to absorb.
+        """
+        if spec.absorbs != (rotation_absorbed is not None):
+            there = "absent" if rotation_absorbed is None else "there"
+            raise ValueError(f"the spec has absorbs={spec.absorbs}, but a rotation to absorb is {there}")
+        if spec.informed != (statistics is not None):
+            there = "absent" if statistics is None else "there"
+            raise ValueError(f"the spec has informed={spec.informed}, but statistics are {there}")
+        chosen = cls(rotation_absorbed, None, None, None, None, None)
+        if rotation_absorbed is not None:
+            weight = rotate(weight.double(), rotation_absorbed)
+            if statistics is not None:
+                statistics = statistics.rotated(rotation_absorbed)
+        # The rows (M, K) whose peaks the permutation and the greedy rotations follow.
+        rows = weight if statistics is None else statistics.rows().to(weight.device)
+        if statistics is not None and spec.smooths:
+            smoothing = smoothing_diagonal(statistics.peak, weight.abs().amax(dim=0), spec.smoothing)
+            chosen = dataclasses.replace(chosen, smoothing=smoothing)
+            rows = rows / smoothing
+        if spec.rotation is Rotation.DUQUANT:
+            first = _greedy(rows, spec.block_in)
+            chosen = dataclasses.replace(chosen, rotation_first=first)
+            rows = rotate(rows.double(), first)
+        if spec.permute:
+            perm = snake_permutation(rows.abs().amax(dim=0), spec.block_in)
+            chosen = dataclasses.replace(chosen, perm=perm)
+            rows = rows.index_select(1, perm)
+        return dataclasses.replace(chosen, **chosen._second_rotations(weight, rows, spec))
+
+    def _second_rotations(self, weight: Tensor, rows: Tensor, spec: LinearSpec) -> dict[str, Tensor]:
+        """The rotations after the permutation: of the input by `rows`, and of the output."""
         if spec.rotation is Rotation.NONE:
-            return cls(perm, None, None)
-        permuted = weight if perm is None else weight.index_select(1, perm)
-        rotation_in = block_rotation(spec.rotation, permuted, spec.block_in)
-        rotation_out = (
-            block_rotation(spec.rotation, permuted.T, spec.block_out) if spec.rotates_rows else None
-        )
-        return cls(perm, rotation_in, rotation_out)
+            return {}
+        # Only the singular vectors depend on the weight's values.
+        if spec.rotation is Rotation.SVD:
+            weight = dataclasses.replace(self, rotation_absorbed=None).fuse(weight)
+        rotations = {}
+        if spec.rotation is Rotation.DUQUANT:
+            rotations["rotation_in"] = _greedy(rows, spec.block_in)
+        else:
+            rotations["rotation_in"] = block_rotation(spec.rotation, weight, spec.block_in)
+        if spec.rotates_rows:
+            rotations["rotation_out"] = block_rotation(spec.output_rotation, weight.T, spec.block_out)
+        return rotations
 
     def fuse(self, weight: Tensor, first_row: int = 0) -> Tensor:
-        """Return `W' = U^T W P R`, float64, for a weight (N, K) or a run of its rows.
+        """Return `W' = U^T W L R1 P R2`, float64, for a weight (N, K) or a run of its rows.
 
         Args:
             weight: rows `first_row` and following, (rows, K); only read.
@@ -62,28 +116,88 @@ class Transforms:
                 unless they are the last.
         """
         weight = weight.double()
+        if self.rotation_absorbed is not None:
+            weight = rotate(weight, self.rotation_absorbed)
+        if self.smoothing is not None:
+            weight = weight * self.smoothing
+        if self.rotation_first is not None:
+            weight = rotate(weight, self.rotation_first)
         if self.perm is not None:
             weight = weight.index_select(1, self.perm)
         if self.rotation_in is not None:
-            weight = rotate(weight, self.rotation_in.double())
+            weight = rotate(weight, self.rotation_in)
         if self.rotation_out is not None:
             rotation_out = self.rotation_out
             if rotation_out.shape[0] > 1:
                 block = rotation_out.shape[-1]
                 rotation_out = rotation_out[first_row // block : -(-(first_row + len(weight)) // block)]
-            weight = rotate_rows(weight, rotation_out.double())
+            weight = rotate_rows(weight, rotation_out)
         return weight
 
     def unfuse(self, weight: Tensor) -> Tensor:
-        """Return `U W' R^T P^T`, (N, K) float64: the inverse of `fuse`."""
+        """Return `U W' R2^T P^T R1^T L^-1`, (N, K) float64, the weight for the input as it arrives.
+
+        The inverse of `fuse`, but for a rotation absorbed: that stays.
+        """
         weight = weight.double()
         if self.rotation_out is not None:
-            weight = rotate_rows(weight, self.rotation_out.double().mT)
+            weight = rotate_rows(weight, self.rotation_out.mT)
         if self.rotation_in is not None:
-            weight = rotate_back(weight, self.rotation_in.double())
+            weight = rotate_back(weight, self.rotation_in)
         if self.perm is not None:
             weight = weight.index_select(1, torch.argsort(self.perm))
-        return weight
+        if self.rotation_first is not None:
+            weight = rotate_back(weight, self.rotation_first)
+        return weight if self.smoothing is None else weight / self.smoothing
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return `x L^-1 R1 P R2` in float32 for x (M, K): what is done online."""
+        h = x.float()
+        if self.smoothing is not None:
+            h = h / self.smoothing
+        if self.rotation_first is not None:
+            h = rotate(h, self.rotation_first)
+        if self.perm is not None:
+            h = h.index_select(1, self.perm)
+        return h if self.rotation_in is None else rotate(h, self.rotation_in)
+
+    def undo(self, h: Tensor) -> Tensor:
+        """Return `h R2^T P^T R1^T L` in float32 for h (M, K): the inverse of `apply`."""
+        if self.rotation_in is not None:
+            h = rotate_back(h, self.rotation_in)
+        if self.perm is not None:
+            h = torch.empty_like(h).index_copy_(1, self.perm.long(), h)
+        if self.rotation_first is not None:
+            h = rotate_back(h, self.rotation_first)
+        return h if self.smoothing is None else h * self.smoothing
+
+
+def smoothing_diagonal(input_peaks: Tensor, weight_peaks: Tensor, strength: float) -> Tensor:
+    """SmoothQuant's diagonal, `max|x_j|^a / max|w_j|^(1 - a)`, scaled to a geometric mean of 1.
+
+    Equation 4 of arXiv 2211.10438.
+
+    Args:
+        input_peaks: (K,) largest |x| of each input channel.
+        weight_peaks: (K,) largest |w| of each.
+        strength: a, in (0, 1]: how much of the difficulty moves from activations to weights.
+
+    Returns:
+        (K,) float64. Channels that are zero on either side keep 1.
+    """
+    x, w = input_peaks.double().to(weight_peaks.device), weight_peaks.double()
+    alive = (x > 0) & (w > 0)
+    logarithm = torch.where(alive, strength * x.log() - (1 - strength) * w.log(), 0.0)
+    mean = logarithm.sum() / alive.sum().clamp_min(1)
+    # A channel a million times off the others is a dead one in all but name; float32 must hold the rest.
+    return torch.where(alive, (logarithm - mean).clamp(-14, 14).exp(), 1.0)
+
+
+def _greedy(rows: Tensor, block: int) -> Tensor:
+    """The greedy rotation for rows (M, K), seeded by their bytes: the same layer, the same rotation."""
+    rows = rows.double()
+    seed = int.from_bytes(hashlib.sha256(rows.cpu().numpy().tobytes()).digest()[:7], "big")
+    return greedy_rotation(into_blocks(rows, block).transpose(0, 1), rows.shape[1], seed)
 
 
 def snake_permutation(peaks: Tensor, block: int) -> Tensor:

@@ -1,5 +1,8 @@
 """PACKDIR: one safetensors file per layer, so that the next start quantizes nothing.
 
+It holds the layer's buffers and, where they were recorded, the statistics of its input. Statistics belong to
+the weight, not to the settings: a layer that is rebuilt for other settings is rebuilt by them.
+
 A pack is used only for the weight and the settings it was made from: both are hashed into its metadata.
 Anything else found under its name, a truncated file included, is rebuilt with a line that says why. Files are
 written under a temporary name and renamed, so a killed process leaves no half pack and two processes may
@@ -15,6 +18,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,10 +27,24 @@ from torch import Tensor, nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.spec import LinearSpec
+from gr00t.quantization.statistics import InputStatistics
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = "duquant-pack 1"
+_STATISTICS = "statistics."
+
+
+class _Pack(NamedTuple):
+    metadata: dict[str, str]
+    tensors: dict[str, Tensor]
+
+    def state(self) -> dict[str, Tensor]:
+        return {key: value for key, value in self.tensors.items() if not key.startswith(_STATISTICS)}
+
+    def statistics(self) -> InputStatistics | None:
+        peak, sample = (self.tensors.get(_STATISTICS + key) for key in InputStatistics._fields)
+        return None if peak is None or sample is None else InputStatistics(peak, sample)
 
 
 class PackStore:
@@ -37,56 +55,82 @@ class PackStore:
         self._writable = folder is not None
         self.restored = 0
 
-    def layer(self, name: str, linear: nn.Linear, spec: LinearSpec) -> DuQuantLinear:
-        """Return the quantized `linear`: from its pack where that fits, else quantized now and packed."""
+    def layer(
+        self,
+        name: str,
+        linear: nn.Linear,
+        spec: LinearSpec,
+        statistics: InputStatistics | None = None,
+        rotation_absorbed: Tensor | None = None,
+    ) -> DuQuantLinear:
+        """Return the quantized `linear`: from its pack where that fits, else quantized now and packed.
+
+        Args:
+            name: of the layer.
+            linear: the layer.
+            spec: how to quantize it; `informed` is set here.
+            statistics: of its input, if they were recorded just now; else those in its pack are used.
+            rotation_absorbed: what its input arrives rotated by, where `spec.absorbs`.
+        """
         if self._folder is None:
-            return DuQuantLinear.from_linear(linear, spec)
-        wanted = _metadata(linear.weight.detach(), spec)
-        layer = self._restore(name, linear, spec, wanted)
-        if layer is None:
-            layer = DuQuantLinear.from_linear(linear, spec)
-            self._write(name, layer, wanted)
+            spec = dataclasses.replace(spec, informed=statistics is not None)
+            return DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+        weight = _weight_hash(linear.weight)
+        pack = self._read(name)
+        if statistics is None and pack is not None and pack.metadata.get("weight") == weight:
+            statistics = pack.statistics()
+        spec = dataclasses.replace(spec, informed=statistics is not None)
+        settings = _settings(spec, rotation_absorbed, statistics)
+        wanted = {"format": _FORMAT, "weight": weight, "settings": settings}
+        if pack is not None:
+            layer = self._restore(name, pack, wanted, linear, spec)
+            if layer is not None:
+                return layer
+        layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+        self._write(name, layer.packed_state() | _named(statistics), wanted)
         return layer
 
     def update(self, name: str, layer: DuQuantLinear) -> None:
         """Write the state of `layer`, calibrated meanwhile, into its pack."""
-        path = self._path(name)
-        if path is not None and path.is_file():
-            with safe_open(path, "pt") as pack:
-                metadata = pack.metadata()
-            self._write(name, layer, metadata)
+        pack = self._read(name)
+        if pack is not None:
+            self._write(name, pack.tensors | layer.packed_state(), pack.metadata)
 
     def _restore(
-        self, name: str, linear: nn.Linear, spec: LinearSpec, wanted: dict[str, str]
+        self, name: str, pack: _Pack, wanted: dict[str, str], linear: nn.Linear, spec: LinearSpec
     ) -> DuQuantLinear | None:
+        differing = [key for key in wanted if pack.metadata.get(key) != wanted[key]]
+        if differing:
+            reason = f"is for another {' and '.join(differing)}"
+        else:
+            try:
+                layer = DuQuantLinear.from_state(linear, spec, pack.state())
+            except ValueError as error:
+                reason = f"cannot be used ({error})"
+            else:
+                self.restored += 1
+                return layer
+        logger.info("[GR00T-DUQUANT] Pack of %s %s; rebuilt", name, reason)
+        return None
+
+    def _read(self, name: str) -> _Pack | None:
         path = self._path(name)
         if path is None or not path.is_file():
             return None
         try:
-            with safe_open(path, "pt") as pack:
-                found = pack.metadata() or {}
-                differing = [key for key in wanted if found.get(key) != wanted[key]]
-                state = {} if differing else {key: pack.get_tensor(key) for key in pack.keys()}  # noqa: SIM118
-            if differing:
-                logger.info(
-                    "[GR00T-DUQUANT] Pack of %s is for another %s; rebuilt", name, " and ".join(differing)
-                )
-                return None
-            layer = DuQuantLinear.from_state(linear, spec, state)
-        except (SafetensorError, ValueError, OSError) as error:
+            with safe_open(path, "pt") as file:
+                keys = file.keys()  # the handle is no mapping: it has to be asked
+                return _Pack(file.metadata() or {}, {key: file.get_tensor(key) for key in keys})
+        except (SafetensorError, OSError) as error:
             logger.warning("[GR00T-DUQUANT] Pack of %s cannot be read (%s); rebuilt", name, error)
             return None
-        self.restored += 1
-        return layer
 
-    def _write(self, name: str, layer: DuQuantLinear, metadata: dict[str, str]) -> None:
+    def _write(self, name: str, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         path = self._path(name)
         if path is None or not self._writable:
             return
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        state: dict[str, Tensor] = {
-            key: value.cpu().contiguous() for key, value in layer.packed_state().items()
-        }
+        state = {key: value.cpu().contiguous() for key, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(state, temporary, metadata)
@@ -103,16 +147,26 @@ class PackStore:
         return None if self._folder is None else self._folder / f"{name}.safetensors"
 
 
-def _metadata(weight: Tensor, spec: LinearSpec) -> dict[str, str]:
-    """What a pack must have been made from: its format, the weight's bytes, and every setting that changes a
-    number.
-    """
+def _named(statistics: InputStatistics | None) -> dict[str, Tensor]:
+    if statistics is None:
+        return {}
+    return {_STATISTICS + key: value for key, value in statistics._asdict().items()}
+
+
+def _weight_hash(weight: Tensor) -> str:
+    return _hash(f"{weight.dtype}{tuple(weight.shape)}", weight)
+
+
+def _settings(spec: LinearSpec, rotation_absorbed: Tensor | None, statistics: InputStatistics | None) -> str:
+    """Everything besides the weight that changes a number, as text."""
     settings = {key: value for key, value in dataclasses.asdict(spec).items() if key != "execution"}
-    data = weight.cpu().contiguous().view(torch.uint8).numpy()
-    return {
-        "format": _FORMAT,
-        "weight": hashlib.sha256(
-            f"{weight.dtype}{tuple(weight.shape)}".encode() + data.tobytes()
-        ).hexdigest(),
-        "settings": json.dumps(settings, sort_keys=True),
-    }
+    if rotation_absorbed is not None:
+        settings["rotation_absorbed"] = _hash("", rotation_absorbed)
+    if statistics is not None:
+        settings["statistics"] = _hash("", statistics.rows())
+    return json.dumps(settings, sort_keys=True)
+
+
+def _hash(prefix: str, tensor: Tensor) -> str:
+    data = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return hashlib.sha256(prefix.encode() + data.tobytes()).hexdigest()

@@ -45,7 +45,7 @@ def block_rotation(kind: Rotation, weight: Tensor, block: int) -> Tensor:
         return _hadamard_rotation(weight.shape[-1], block).to(weight.device)
     if kind is Rotation.SVD:
         return _svd_rotation(weight.double(), block)
-    raise ValueError(f"ROTATION={kind.value} is not available: expected hadamard, svd or none")
+    raise ValueError(f"ROTATION={kind.value} is not chosen by block alone: expected hadamard or svd")
 
 
 def _hadamard_rotation(width: int, block: int) -> Tensor:
@@ -58,7 +58,7 @@ def _hadamard_rotation(width: int, block: int) -> Tensor:
 
 
 def _svd_rotation(weight: Tensor, block: int) -> Tensor:
-    columns = _into_blocks(weight, block).transpose(0, 1)  # (blocks, N, B)
+    columns = into_blocks(weight, block).transpose(0, 1)  # (blocks, N, B)
     gram = columns.mT @ columns
     padded = -weight.shape[-1] % block
     if padded:
@@ -70,8 +70,9 @@ def _svd_rotation(weight: Tensor, block: int) -> Tensor:
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Return `x R` for x (M, K) and a rotation (blocks or 1, B, B) of the same dtype."""
-    split = _into_blocks(x, rotation.shape[-1])  # (M, blocks, B)
+    """Return `x R` for x (M, K) and a rotation (blocks or 1, B, B), in the dtype of x."""
+    rotation = rotation.to(x.dtype)
+    split = into_blocks(x, rotation.shape[-1])  # (M, blocks, B)
     if rotation.shape[0] == 1:
         rotated = split @ rotation[0]
     else:
@@ -86,11 +87,12 @@ def rotate_back(x: Tensor, rotation: Tensor) -> Tensor:
 
 def rotate_rows(x: Tensor, rotation: Tensor) -> Tensor:
     """Return `R^T x`, which is `rotate(x.T, R).T` without the two transposed copies: (N, K) both."""
+    rotation = rotation.to(x.dtype)
     split = torch.nn.functional.pad(x, (0, 0, 0, -x.shape[0] % rotation.shape[-1]))
     split = split.unflatten(0, (-1, rotation.shape[-1]))  # (blocks, B, K)
     return (rotation.mT @ split).flatten(0, 1)[: x.shape[0]]
 
 
-def _into_blocks(x: Tensor, block: int) -> Tensor:
-    """(M, K) -> (M, ceil(K / B), B), zero-padded."""
+def into_blocks(x: Tensor, block: int) -> Tensor:
+    """Return x (M, K) as (M, ceil(K / B), B), zero-padded."""
     return torch.nn.functional.pad(x, (0, -x.shape[-1] % block)).unflatten(-1, (-1, block))

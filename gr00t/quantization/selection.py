@@ -126,7 +126,8 @@ def _spec_for(name: str, alias: str | None, linear: nn.Linear, config: DuQuantCo
         permute=config.permute,
         rotation=config.rotation,
         row_rotation=config.row_rotation,
-        static=config.calibration_steps > 0 and config.act_bits is not None,
+        smoothing=config.smoothing,
+        calibration_steps=0 if config.act_bits is None else config.calibration_steps,
         act_percentile=config.act_percentile,
         execution=config.execution,
     )

@@ -41,8 +41,14 @@ class IntFormat:
 class LinearSpec:
     """The quantization of one `nn.Linear(in_features, out_features)`.
 
-    `weight` or `activation` None: that side stays in floating point, exactly. `static`: activation scales are
-    pooled per input channel and folded into the weight; else they are dynamic, per token.
+    Attributes:
+        weight: code format, or None: the weight stays in floating point, exactly.
+        activation: likewise, for the input.
+        row_rotation: RESTORE undoes the output rotation, PROPAGATE leaves it to the layer that absorbs it.
+        absorbs: whether the input arrives rotated, in blocks of block_out, and the weight makes up for it.
+        smoothing: migration strength of the smoothing diagonal; without effect unless `informed`.
+        informed: whether statistics of the layer's input were recorded to choose the transforms by.
+        calibration_steps: requests pooled into static activation scales; 0: dynamic per-token scales.
     """
 
     in_features: int
@@ -55,7 +61,10 @@ class LinearSpec:
     permute: bool = True
     rotation: Rotation = Rotation.HADAMARD
     row_rotation: RowRotation = RowRotation.RESTORE
-    static: bool = False
+    absorbs: bool = False
+    smoothing: float = 0.0
+    informed: bool = False
+    calibration_steps: int = 0
     act_percentile: float = 99.9
     execution: Execution = Execution.FAKE
 
@@ -76,6 +85,21 @@ class LinearSpec:
         """`W4 A8` and the like; 16 stands for floating point."""
         weight, activation = (side.bits if side else 16 for side in (self.weight, self.activation))
         return f"W{weight} A{activation}"
+
+    @property
+    def static(self) -> bool:
+        """Whether activation scales are pooled per input channel and folded into the weight."""
+        return self.calibration_steps > 0
+
+    @property
+    def smooths(self) -> bool:
+        """Whether a smoothing diagonal is applied."""
+        return self.informed and self.smoothing > 0
+
+    @property
+    def output_rotation(self) -> Rotation:
+        """Kind of the output-side rotation: Hadamard's with `duquant`, whose paper rotates inputs only."""
+        return Rotation.HADAMARD if self.rotation is Rotation.DUQUANT else self.rotation
 
     @property
     def rotates_rows(self) -> bool:

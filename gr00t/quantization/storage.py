@@ -20,6 +20,9 @@ BUFFERS = (
     "codes",
     "block_scale",
     "row_scale",
+    "rotation_absorbed",
+    "smoothing",
+    "rotation_first",
     "perm",
     "rotation_in",
     "rotation_out",
@@ -44,13 +47,19 @@ def buffer_shapes(spec: LinearSpec) -> dict[str, tuple[tuple[int, ...], torch.dt
                 torch.uint8,
             )
         shapes["row_scale"] = (n, 1), torch.float32
+    if spec.absorbs:
+        shapes["rotation_absorbed"] = _rotation_shape(spec.output_rotation, k, spec.block_out), torch.float32
+    if spec.smooths:
+        shapes["smoothing"] = (k,), torch.float32
+    if spec.rotation is Rotation.DUQUANT:
+        shapes["rotation_first"] = _rotation_shape(spec.rotation, k, spec.block_in), torch.float32
     if spec.permute:
         shapes["perm"] = (k,), torch.int32
     if spec.rotation is not Rotation.NONE:
         shapes["rotation_in"] = _rotation_shape(spec.rotation, k, spec.block_in), torch.float32
         # Where the weight multiplies in floating point, no output is left rotated.
         if spec.rotates_rows and spec.weight is not None:
-            shapes["rotation_out"] = _rotation_shape(spec.rotation, n, spec.block_out), torch.float32
+            shapes["rotation_out"] = _rotation_shape(spec.output_rotation, n, spec.block_out), torch.float32
     if spec.static:
         shapes["act_scale"] = (k,), torch.float32
         shapes["calibrated"] = (), torch.bool

@@ -129,7 +129,6 @@ def test_the_report_is_plain_data_and_tells_what_was_done():
     [
         ({"WBITS_DEFAULT": "5x"}, DuQuantConfigError),
         ({"INCLUDE": "nothing_like_it"}, DuQuantSelectionError),
-        ({"ROTATION": "duquant"}, ValueError),
         ({"EXECUTION": "integer", "ABITS": "16"}, ValueError),
     ],
 )
@@ -160,10 +159,10 @@ def test_a_layer_with_two_names_is_replaced_under_both():
 
 def test_settings_without_effect_are_said_once(log):
     enable(Small(), INCLUDE_ACTION_HEAD="1", ROW_ROT="propagate", CALIB_STEPS="0")
-    assert log.messages[:3] == [
+    assert [line for line in log.messages if "effect" in line or "propagate:" in line] == [
         "[GR00T-DUQUANT] INCLUDE_ACTION_HEAD has no effect: INCLUDE decides which layers are taken",
-        "[GR00T-DUQUANT] LS=0.15 has no effect: it needs recorded activation maxima",
-        "[GR00T-DUQUANT] ROW_ROT=propagate: no layer here absorbs the rotation, every output is restored",
+        "[GR00T-DUQUANT] ROW_ROT=propagate: the outputs of 2 layers are restored",
+        "[GR00T-DUQUANT] LS=0.15 has no effect on 2 layers: no statistics of their inputs were recorded",
     ]
 
 

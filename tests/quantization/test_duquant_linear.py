@@ -58,9 +58,9 @@ def test_every_accumulator_gives_the_reference_forward_bit_for_bit(kernel):
             block_out=draw(4, 16),
             weight_scale=draw(*WeightScale),
             permute=draw(True, False),
-            rotation=draw(Rotation.HADAMARD, Rotation.SVD, Rotation.NONE),
+            rotation=draw(*Rotation),
             row_rotation=draw(*RowRotation),
-            static=draw(True, False),
+            calibration_steps=draw(0, 1),
         )
         dtype = draw(torch.float32, torch.bfloat16)
         layer = DuQuantLinear.from_linear(linear(k, n, draw(True, False), dtype, case), spec)
@@ -130,7 +130,7 @@ def integer(layer: DuQuantLinear) -> torch.Tensor:
 def test_w4a8_keeps_the_signal(static):
     """Gaussian weights and inputs, K = 512; measured: 22.0 dB dynamic, 21.8 dB static."""
     source, x = linear(512, 128), inputs(300, 512)
-    layer = DuQuantLinear.from_linear(source, LinearSpec(512, 128, static=static))
+    layer = DuQuantLinear.from_linear(source, LinearSpec(512, 128, calibration_steps=int(static)))
     if static:
         calibrated(layer, x)
     assert sqnr_db(source(x), layer(x)) > 21
@@ -165,7 +165,7 @@ def test_the_source_weight_is_not_changed():
 @pytest.mark.parametrize("static", [False, True])
 def test_state_survives_everything_that_is_done_to_a_module(static, tmp_path):
     source, x = linear(70, 33, dtype=torch.bfloat16), inputs(2, 5, 70).bfloat16()
-    spec = LinearSpec(70, 33, static=static, rotation=Rotation.SVD)
+    spec = LinearSpec(70, 33, calibration_steps=int(static), rotation=Rotation.SVD)
     layer = DuQuantLinear.from_linear(source, spec)
     if static:
         calibrated(layer, x)
@@ -195,7 +195,9 @@ def test_keeping_no_unpacked_weight_changes_memory_and_no_number():
 @pytest.mark.parametrize("weight", [IntFormat(4), None])
 @pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
 def test_inf_and_nan_never_come_out_as_finite_numbers(static, weight, bad):
-    layer = DuQuantLinear.from_linear(linear(64, 32), LinearSpec(64, 32, weight=weight, static=static))
+    layer = DuQuantLinear.from_linear(
+        linear(64, 32), LinearSpec(64, 32, weight=weight, calibration_steps=int(static))
+    )
     x = inputs(3, 64)
     if static:
         calibrated(layer, x)

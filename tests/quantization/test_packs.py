@@ -38,7 +38,7 @@ def forbid_quantizing(monkeypatch):
         raise AssertionError("a weight was quantized though its pack fits")
 
     monkeypatch.setattr(duquant_layers, "quantize_weight", refuse)
-    monkeypatch.setattr(duquant_layers.Transforms, "for_weight", refuse)
+    monkeypatch.setattr(duquant_layers.Transforms, "choose", refuse)
 
 
 def test_the_second_start_quantizes_nothing_and_gives_the_same_bits(tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_the_model_is_quantized
 
 
 def test_static_scales_are_kept_once_they_are_fixed(tmp_path):
-    spec = LinearSpec(64, 32, static=True)
+    spec = LinearSpec(64, 32, calibration_steps=1)
     store = PackStore(tmp_path)
     layer = store.layer("a", linear(), spec)
     assert PackStore(tmp_path).layer("a", linear(), spec).is_calibrating

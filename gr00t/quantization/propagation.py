@@ -1,0 +1,107 @@
+"""ROW_ROT=propagate: an output rotation that nobody has to undo, because the next weight absorbs it.
+
+Between `v_proj` and `o_proj` of an attention lies only a weighted sum over tokens, which treats every channel
+of a head alike. So if v_proj's outputs stay rotated within each head, v U instead of v, its o_proj gives the
+same result from the weight `W_o U`, where each key-value head's rotation stands once for every query head it
+serves:
+
+    o = (A v) W_o^T = (A v U) (W_o U)^T
+
+Everywhere else something stands between (a gate, a norm, rotary positions, a residual sum): those outputs are
+restored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from torch import Tensor, nn
+
+from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.options import RowRotation
+from gr00t.quantization.selection import Verdict
+
+logger = logging.getLogger(__name__)
+
+
+def plan_propagation(model: nn.Module, targets: list[Verdict]) -> tuple[list[Verdict], dict[str, str]]:
+    """Decide which outputs stay rotated.
+
+    Args:
+        model: the model that the targets are in; an attention is recognised by its `head_dim`, `v_proj` and
+            `o_proj`.
+        targets: selected layers with ROW_ROT=propagate.
+
+    Returns:
+        The targets, those that must be restored with that specification, those that absorb marked so; and the
+        absorbing layer's name by that of the rotated one's.
+    """
+    by_name = {target.name: target for target in targets}
+    absorbers = {}
+    for name in by_name:
+        parent, _, child = name.rpartition(".")
+        consumer = f"{parent}.o_proj"
+        if child == "v_proj" and consumer in by_name:
+            head_dim = _head_dim(model, name)
+            if head_dim is not None and _absorbs(by_name[name], by_name[consumer], head_dim):
+                absorbers[name] = consumer
+    planned = []
+    for target in targets:
+        assert target.spec is not None
+        spec = dataclasses.replace(
+            target.spec,
+            row_rotation=RowRotation.PROPAGATE if target.name in absorbers else RowRotation.RESTORE,
+            absorbs=target.name in absorbers.values(),
+        )
+        planned.append(dataclasses.replace(target, spec=spec))
+    for name, consumer in absorbers.items():
+        logger.info("[GR00T-DUQUANT] ROW_ROT=propagate: %s stays rotated, %s absorbs it", name, consumer)
+    restored = len(targets) - len(absorbers)
+    logger.info("[GR00T-DUQUANT] ROW_ROT=propagate: the outputs of %d layers are restored", restored)
+    return planned, absorbers
+
+
+def rotation_to_absorb(model: nn.Module, values: str, layer: DuQuantLinear, output: str) -> Tensor:
+    """Lay out v_proj's output rotation over the channels of o_proj's input.
+
+    Args:
+        model: what both are in, o_proj still as it was.
+        values: name of v_proj.
+        layer: its quantized form, with rotation_out (value channels / B or 1, B, B).
+        output: name of the o_proj that absorbs it.
+
+    Returns:
+        (output channels / B, B, B), or `rotation_out` itself where all blocks share it.
+    """
+    rotation = layer.rotation_out
+    assert rotation is not None
+    if rotation.shape[0] == 1:
+        return rotation
+    head_dim = _head_dim(model, values)
+    linear = model.get_submodule(output)
+    assert isinstance(linear, nn.Linear)
+    assert head_dim is not None
+    per_head = rotation.unflatten(0, (layer.spec.out_features // head_dim, -1))
+    return per_head.repeat_interleave(linear.in_features // layer.spec.out_features, dim=0).flatten(0, 1)
+
+
+def _head_dim(model: nn.Module, linear: str) -> int | None:
+    """`head_dim` of the attention that `linear` is part of."""
+    head_dim = getattr(model.get_submodule(linear.rpartition(".")[0]), "head_dim", None)
+    return head_dim if isinstance(head_dim, int) else None
+
+
+def _absorbs(values: Verdict, output: Verdict, head_dim: int) -> bool:
+    v, o = values.spec, output.spec
+    return (
+        v is not None
+        and o is not None
+        and v.rotates_rows
+        # In floating point a weight is not rewritten, and a weight-only layer leaves nothing to restore.
+        and None not in (v.weight, v.activation, o.weight)
+        and values.linear.bias is None
+        and head_dim % v.block_out == 0
+        and v.out_features % head_dim == 0
+        and o.in_features % v.out_features == 0
+    )
