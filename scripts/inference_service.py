@@ -113,15 +113,11 @@ def serve(arguments: Arguments) -> None:
 
 def list_layers(model_path: str | None) -> NoReturn:
     """List what would be quantized, from the architecture alone, and end the program with status 0."""
-    from gr00t.model.checkpoint import module_aliases
-    from gr00t.model.gr00t_n1 import GR00T_N1_5
-    from gr00t.model.structure import find_config
+    from gr00t.model.structure import build_structure
     from gr00t.quantization import enable_duquant_if_configured
 
-    config, source = find_config(model_path)
-    logger.info("Architecture: %s", source)
-    model = GR00T_N1_5.on_meta(config)
-    enable_duquant_if_configured(model, os.environ, module_aliases(model))
+    model, aliases = build_structure(model_path)
+    enable_duquant_if_configured(model, os.environ, aliases)
     raise AssertionError("a dry-run ends the program")
 
 
@@ -152,10 +148,10 @@ def describe(arguments: Arguments, policy: Any) -> str:
     """Return what is served, in one line."""
     report = policy.quantization_report()
     quantized = f"NOT quantized, {arguments.dtype} throughout"
-    if report["enabled"]:
-        bits = collections.Counter(layer["bits"] for layer in report["layers"].values())
+    if report["enabled"] and report["layers_quantized"]:
+        bits = collections.Counter(layer["bits"] for layer in report["layers"].values() if layer["bits"] != "W16 A16")
         counts = ", ".join(f"{count} x {kind}" for kind, count in bits.items())
-        quantized = f"{report['layers_replaced']} layers quantized ({counts}), {arguments.dtype} elsewhere"
+        quantized = f"{report['layers_quantized']} layers quantized ({counts}), {arguments.dtype} elsewhere"
     return (
         f"{arguments.model_path}: {quantized}; prompt form {arguments.prompt_style}; "
         f"{policy.denoising_steps} denoising steps; device {policy.device}"

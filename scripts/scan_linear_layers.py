@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import sys
 from typing import Annotated
@@ -18,8 +17,6 @@ import tyro
 
 from gr00t.console import log_to_stderr
 from gr00t.quantization.config import DuQuantConfig
-
-logger = logging.getLogger("gr00t.scan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,18 +33,12 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
-    settings = DuQuantConfig.from_environ(
-        os.environ
-    )  # bad settings are told before anything is imported or built
-    from gr00t.model.checkpoint import module_aliases
-    from gr00t.model.gr00t_n1 import GR00T_N1_5
-    from gr00t.model.structure import find_config
+    settings = DuQuantConfig.from_environ(os.environ)  # bad settings are told before anything is built
+    from gr00t.model.structure import build_structure
+
+    model, aliases = build_structure(arguments.model_path)
     from gr00t.quantization import enable_duquant_if_configured, judge_layers, select_targets
 
-    config, source = find_config(arguments.model_path)
-    logger.info("Architecture: %s", source)
-    model = GR00T_N1_5.on_meta(config)
-    aliases = module_aliases(model)
     if arguments.dry_run:
         enable_duquant_if_configured(model, {**os.environ, "GR00T_DUQUANT_DRYRUN": "1"}, aliases)
         return  # only where GR00T_DUQUANT_ENABLE=0: a dry-run ends the program

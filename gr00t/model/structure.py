@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gr00t.model.config import Gr00tConfig
 
+if TYPE_CHECKING:
+    from gr00t.model.gr00t_n1 import GR00T_N1_5
+
 logger = logging.getLogger(__name__)
+
+
+def build_structure(path_or_hub_id: str | Path | None) -> tuple[GR00T_N1_5, dict[str, str]]:
+    """Build a checkpoint's model on `meta` and say in the log whose architecture it is.
+
+    Args:
+        path_or_hub_id: as for `find_config`.
+
+    Returns:
+        The model, and the checkpoint's name of each of its modules.
+
+    Raises:
+        CheckpointError: the folder's configuration is missing or cannot be used.
+    """
+    config, source = find_config(path_or_hub_id)
+    logger.info("Architecture: %s", source)
+    # Half of the time is importing, and a quarter of that the garbage collector walking what was imported.
+    gc.disable()
+    try:
+        from gr00t.model.checkpoint import module_aliases
+        from gr00t.model.gr00t_n1 import GR00T_N1_5
+
+        model = GR00T_N1_5.on_meta(config)
+        return model, module_aliases(model)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def find_config(path_or_hub_id: str | Path | None) -> tuple[Gr00tConfig, str]:

@@ -55,6 +55,8 @@ class DuQuantReport:
         return {
             "enabled": True,
             "layers_replaced": len(self.layers),
+            # Fewer where a layer was selected but both of its sides stay in floating point.
+            "layers_quantized": sum(layer.spec.bits != "W16 A16" for layer in self.layers.values()),
             "layers": {
                 name: {
                     "bits": layer.spec.bits,

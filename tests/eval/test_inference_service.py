@@ -152,7 +152,7 @@ def test_line_names_how_many_layers_are_quantized_and_how(program: ModuleType) -
     class Quantized(StubPolicy):
         def quantization_report(self) -> dict[str, Any]:
             layers = {"a": {"bits": "W4 A8"}, "b": {"bits": "W4 A8"}, "c": {"bits": "W8 A8"}}
-            return {"enabled": True, "layers_replaced": 3, "layers": layers}
+            return {"enabled": True, "layers_quantized": 3, "layers": layers}
 
     assert program.describe(program.Arguments(model_path="M"), Quantized()) == (
         "M: 3 layers quantized (2 x W4 A8, 1 x W8 A8), bfloat16 elsewhere; prompt form brackets; "

@@ -39,7 +39,7 @@ class StubPolicy:
         return {}
 
     def quantization_report(self) -> dict[str, Any]:
-        return {"enabled": True, "layers_replaced": 116}
+        return {"enabled": True, "layers_quantized": 116}
 
 
 class StubSimulator:

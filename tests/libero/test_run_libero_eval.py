@@ -114,7 +114,7 @@ def test_a_short_run_leaves_records_a_video_and_a_summary(
     assert (summary["episodes"], summary["successes"], summary["complete"]) == (2, 0, True)
     assert printed[-2].split() == ["all", "0/2", "0.0", "%", "0"]
     assert json.loads((output / "summary.json").read_text()) == summary
-    assert json.loads((output / "run.json").read_text())["quantization"]["layers_replaced"] == 116
+    assert json.loads((output / "run.json").read_text())["quantization"]["layers_quantized"] == 116
 
 
 def test_a_missing_server_is_reported_and_leaves_no_folder(environ: dict[str, str], tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_the_report_is_plain_data_and_tells_what_was_done():
     report = enable(Small(), WBITS_DEFAULT="4").to_dict()
     assert json.loads(json.dumps(report)) == report
     assert (report["enabled"], report["layers_replaced"], report["calibrating"]) == (True, 2, True)
+    assert report["layers_quantized"] == 2
     assert list(report["layers"]) == NAMES
     assert report["layers"][NAMES[0]]["bits"] == "W4 A8"
     assert report["layers"][NAMES[0]]["activation_scale"] == "dynamic per token until calibrated"

@@ -131,7 +131,7 @@ def run(options: Options, environ: dict[str, str], policy: Policy | None = None)
             "assets": assets.kind,
             "assets_fingerprint": assets.fingerprint,
             "gl_backend": backend,
-            "quantized_layers": None if quantization is None else quantization.get("layers_replaced", 0),
+            "quantized_layers": None if quantization is None else quantization.get("layers_quantized", 0),
             "server": address,
             "versions": {"gr00t": gr00t.__version__, **simulator.versions},
         }
