@@ -149,7 +149,9 @@ def describe(arguments: Arguments, policy: Any) -> str:
     report = policy.quantization_report()
     quantized = f"NOT quantized, {arguments.dtype} throughout"
     if report["enabled"] and report["layers_quantized"]:
-        bits = collections.Counter(layer["bits"] for layer in report["layers"].values() if layer["bits"] != "W16 A16")
+        bits = collections.Counter(
+            layer["bits"] for layer in report["layers"].values() if layer["bits"] != "W16 A16"
+        )
         counts = ", ".join(f"{count} x {kind}" for kind, count in bits.items())
         quantized = f"{report['layers_quantized']} layers quantized ({counts}), {arguments.dtype} elsewhere"
     return (
