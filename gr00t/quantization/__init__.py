@@ -5,7 +5,7 @@ them.
 
 Its files, each importing from those before it: `options`, `parsers`, `config`, `metrics` · `spec` · `int4`,
 `quantizers`, `storage`, `rotations`, `duquant_preprocess` · `kernels`, `observers` · `duquant_layers`,
-`packs` · `selection`, `calibration`, `profile` · `report`, `apply`.
+`packs` · `selection`, `recording`, `calibration`, `calibration_record`, `profile` · `report`, `apply`.
 """
 
 from gr00t.quantization.apply import DuQuantDryRun, enable_duquant_if_configured, wrap_duquant

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
 from gr00t.quantization.calibration import OnlineCalibration
+from gr00t.quantization.calibration_record import read_record
 from gr00t.quantization.config import DuQuantConfig, why_not_enabled
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.options import RowRotation
@@ -86,8 +88,11 @@ def wrap_duquant(
         statistics: of the layers' inputs by name, if recorded just now; else those of PACKDIR serve.
 
     Raises:
+        UnfinishedCalibrationError: no `statistics` are given, and those of PACKDIR come from a calibration
+            that did not end.
         ValueError: a layer cannot be quantized; it is named, and the model is as before.
     """
+    calibration = read_record(config.pack_dir) if statistics is None else None
     absorbers: dict[str, str] = {}
     if config.row_rotation is RowRotation.PROPAGATE:
         targets, absorbers = plan_propagation(model, targets)
@@ -114,6 +119,8 @@ def wrap_duquant(
         found = f"{store.restored} of {len(layers)} layers restored"
         logger.info("[GR00T-DUQUANT] PACKDIR %s: %s", config.pack_dir, found)
     _log_smoothing(report)
+    if calibration is not None:
+        _log_calibration(report, calibration)
     logger.info("%s", report.memory_line())
     _calibrate_online(report, store)
     if config.profile:
@@ -180,12 +187,34 @@ def _log_settings(config: DuQuantConfig) -> None:
 
 def _log_smoothing(report: DuQuantReport) -> None:
     smoothing = report.config.smoothing
-    blind = sum(not layer.spec.informed for layer in report.layers.values())
+    blind = len(report.layers) - report.informed
     if smoothing and blind:
         logger.info(
             "[GR00T-DUQUANT] LS=%g has no effect on %d layers: no statistics of their inputs were recorded",
             smoothing,
             blind,
+        )
+
+
+def _log_calibration(report: DuQuantReport, calibration: Mapping[str, Any]) -> None:
+    """Say how much of what scripts/calibrate.py left in PACKDIR this model uses."""
+    logger.info(
+        "[GR00T-DUQUANT] PACKDIR %s: calibrated %s by %s requests (%s); %d of %d layers use the statistics",
+        report.config.pack_dir,
+        calibration.get("date"),
+        calibration.get("requests"),
+        calibration.get("observations"),
+        report.informed,
+        len(report.layers),
+    )
+    waiting = sum(layer.is_calibrating for layer in report.layers.values())
+    if waiting or report.informed < len(report.layers):
+        logger.warning(
+            "[GR00T-DUQUANT] PACKDIR was calibrated for other weights or settings: %d of %d layers lack "
+            "statistics, %d lack static scales. Run scripts/calibrate.py with these settings",
+            len(report.layers) - report.informed,
+            len(report.layers),
+            waiting,
         )
 
 

@@ -96,6 +96,21 @@ class PackStore:
         if pack is not None:
             self._write(name, pack.tensors | layer.packed_state(), pack.metadata)
 
+    def holds(self, name: str, layer: DuQuantLinear) -> bool:
+        """Whether the pack of `name`, read anew, is what `layer` is now, bit for bit."""
+        pack = self._read(name)
+        if pack is None or (pack.statistics() is not None) != layer.spec.informed:
+            return False
+        kept, state = pack.state(), layer.packed_state()
+        return kept.keys() == state.keys() and all(
+            torch.equal(kept[key], value.cpu()) for key, value in state.items()
+        )
+
+    def bytes_on_disk(self, name: str) -> int:
+        """Size of the pack of `name`; 0 where there is none."""
+        path = self._path(name)
+        return path.stat().st_size if path is not None and path.is_file() else 0
+
     def _restore(
         self, name: str, pack: _Pack, wanted: dict[str, str], linear: nn.Linear, spec: LinearSpec
     ) -> DuQuantLinear | None:

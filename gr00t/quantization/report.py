@@ -32,6 +32,11 @@ class DuQuantReport:
     packed: int = 0
 
     @property
+    def informed(self) -> int:
+        """How many layers were quantized by recorded statistics of their inputs."""
+        return sum(layer.spec.informed for layer in self.layers.values())
+
+    @property
     def linear_bytes(self) -> int:
         """Bytes that the quantized layers hold now."""
         return sum(layer.resident_bytes() for layer in self.layers.values())
@@ -70,6 +75,7 @@ class DuQuantReport:
                 for name, layer in self.layers.items()
             },
             "layers_from_packs": self.packed,
+            "layers_informed": self.informed,
             "calibrating": any(layer.is_calibrating for layer in self.layers.values()),
             "linear_bytes_before": self.linear_bytes_before,
             "linear_bytes": self.linear_bytes,

@@ -1,0 +1,61 @@
+"""calibration.json: what the packs of a folder were calibrated from, and whether that came to its end.
+
+Every pack is written whole, but a calibration is all packs of a folder together. So this file says
+"complete": false before the first pack is written and true after the last one was read back; no model is
+quantized from a folder in between, whoever was killed there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FILE = "calibration.json"
+
+
+class UnfinishedCalibrationError(ValueError):
+    """The packs of a folder come from a calibration that has not ended, or not well."""
+
+
+def write_record(folder: Path, facts: Mapping[str, Any], *, complete: bool) -> Path:
+    """Write calibration.json into `folder`, in place of the one that is there.
+
+    Args:
+        folder: of the packs; made where it does not exist.
+        facts: what is worth knowing later, as plain data; servers log its `date`, the number of
+            `requests` and what the `observations` were.
+        complete: whether all packs are there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    temporary = folder / f".{FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps({"complete": complete, **facts}, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def read_record(folder: Path | None) -> dict[str, Any] | None:
+    """Return what calibration.json in `folder` says, or None where there is none.
+
+    Raises:
+        UnfinishedCalibrationError: it says that the calibration has not ended, or it cannot be read.
+    """
+    path = None if folder is None else folder / FILE
+    if path is None or not path.is_file():
+        return None
+    advice = f"run scripts/calibrate.py to its end, or delete {path} to use the packs as they are"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UnfinishedCalibrationError(f"{path} is not JSON ({error}); {advice}") from error
+    if not isinstance(found, dict) or found.get("complete") is not True:
+        raise UnfinishedCalibrationError(
+            f"PACKDIR {folder}: its calibration has not ended, or still runs; {advice}"
+        )
+    return found
