@@ -166,6 +166,8 @@ def plan(arguments: Arguments, environ: Mapping[str, str]) -> Plan:
     else:
         source = SyntheticSource(requests, arguments.prompts, arguments.seed)
     packdir.mkdir(parents=True, exist_ok=True)
+    if arguments.save is not None:
+        arguments.save.parent.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=packdir).close()  # a folder that cannot be written is said now
     return Plan(dataclasses.replace(config, pack_dir=packdir), packdir, requests, source)
 

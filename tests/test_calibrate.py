@@ -278,6 +278,12 @@ def test_at_least_32_requests_and_all_calib_steps_are_used_by_default(program, t
     assert program.plan(arguments, settings(tmp_path, CALIB_STEPS=steps)).requests == requests
 
 
+def test_the_folder_of_the_saved_observations_is_made_before_they_are_collected(program, tmp_path):
+    arguments = program.Arguments("checkpoint", synthetic=2, save=tmp_path / "runs" / "file")
+    program.plan(arguments, settings(tmp_path))
+    assert (tmp_path / "runs").is_dir()
+
+
 def test_the_flag_wins_over_the_variable(program, tmp_path):
     arguments = program.Arguments("checkpoint", synthetic=2, packdir=tmp_path / "flag")
     todo = program.plan(arguments, settings(tmp_path / "variable"))

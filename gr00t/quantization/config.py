@@ -135,31 +135,36 @@ class DuQuantConfig:
         "PERMUTE",
         parsers.switch,
         True,
-        "deal the input channels over the blocks in snake order of their peaks",
+        "deal the input channels over the blocks in snake order of their peaks: of the recorded inputs, "
+        "else of the weights",
     )
     rotation: Rotation = _var(
         "ROTATION",
         parsers.choice(Rotation),
         Rotation.HADAMARD,
-        "block rotation: `hadamard`, `svd`, `duquant` or `none`",
+        "block rotation: `hadamard`, `svd`, `none` or `duquant` (greedy, by the recorded inputs, else by the "
+        "weights)",
     )
     row_rotation: RowRotation = _var(
         "ROW_ROT",
         parsers.choice(RowRotation),
         RowRotation.RESTORE,
-        "output-side rotation: `restore`, `propagate` or `0`",
+        "output-side rotation: `restore` undoes it; `propagate` leaves it to the next layer where that is "
+        "exact (`v_proj` to `o_proj`) and undoes it elsewhere; `0`: none",
     )
     smoothing: float = _var(
         "LS",
         parsers.number(0, 1),
         0.15,
-        "migration strength of the smoothing diagonal; needs recorded activation maxima",
+        "migration strength of the smoothing diagonal; no effect without recorded inputs "
+        "(`scripts/calibrate.py`)",
     )
     calibration_steps: int = _var(
         "CALIB_STEPS",
         parsers.integer(0, 1_000_000),
         32,
-        "requests pooled into static activation scales; `0`: dynamic per-token scales, always",
+        "requests pooled into static activation scales, by `scripts/calibrate.py` or else the first ones "
+        "served; `0`: dynamic per-token scales, always",
     )
     act_percentile: float = _var(
         "ACT_PCT", parsers.number(50, 100), 99.9, "percentile of |x| that a static scale covers"
@@ -168,7 +173,7 @@ class DuQuantConfig:
         "PACKDIR",
         Path,
         None,
-        "folder that keeps the quantized layers for the next start",
+        "folder that keeps the quantized layers, and statistics of their inputs, for the next start",
         enables=False,
         empty=True,
     )

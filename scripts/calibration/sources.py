@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -112,9 +113,9 @@ class LiberoSource:
         from gr00t.eval.libero.collect import collect_observations
         from gr00t.eval.libero.process import SimulatorProcess
 
-        with tempfile.TemporaryDirectory() as scratch, progress("rollouts", self.requests) as bar:
-            log = Path(scratch) / "simulator.log"
-            simulator = SimulatorProcess(self.assets.path, self.environ, log)
+        scratch = Path(tempfile.mkdtemp(prefix="calibrate-"))
+        with progress("rollouts", self.requests) as bar:
+            simulator = SimulatorProcess(self.assets.path, self.environ, scratch / "simulator.log")
             try:
                 collection = collect_observations(
                     simulator,
@@ -126,6 +127,7 @@ class LiberoSource:
                 )
             finally:
                 simulator.close()
+        shutil.rmtree(scratch, ignore_errors=True)  # after an error, which names the log, it stays
         played = sorted({state for states in collection.init_states.values() for state in states})
         logger.info(
             "%s: observations from %d tasks, initial states %s; evaluations start at 0: keep their --trials "
