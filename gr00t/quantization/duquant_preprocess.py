@@ -173,21 +173,24 @@ class Transforms:
 
 
 def smoothing_diagonal(input_peaks: Tensor, weight_peaks: Tensor, strength: float) -> Tensor:
-    """SmoothQuant's diagonal, `max|x_j|^a / max|w_j|^(1 - a)`, scaled to a geometric mean of 1.
+    """Return `(max|x_j| / max|w_j|)^a`, scaled to a geometric mean of 1.
 
-    Equation 4 of arXiv 2211.10438.
+    At a = 0.5 this is SmoothQuant's diagonal (arXiv 2211.10438, equation 4), `max|x|^a / max|w|^(1 - a)`. At
+    other a that one is a different thing: a small a levels the weight almost wholly, whatever that does to
+    the inputs. With a = 0.15 it cost the down projections of a sentence encoder 11 dB, this one nothing
+    (docs/QUALITY.md).
 
     Args:
         input_peaks: (K,) largest |x| of each input channel.
         weight_peaks: (K,) largest |w| of each.
-        strength: a, in (0, 1]: how much of the difficulty moves from activations to weights.
+        strength: a, in (0, 1]: how much of the difference between the two sides is levelled; 0.5: both alike.
 
     Returns:
         (K,) float64. Channels that are zero on either side keep 1.
     """
     x, w = input_peaks.double().to(weight_peaks.device), weight_peaks.double()
     alive = (x > 0) & (w > 0)
-    logarithm = torch.where(alive, strength * x.log() - (1 - strength) * w.log(), 0.0)
+    logarithm = torch.where(alive, strength * (x.log() - w.log()), 0.0)
     mean = logarithm.sum() / alive.sum().clamp_min(1)
     # A channel a million times off the others is a dead one in all but name; float32 must hold the rest.
     return torch.where(alive, (logarithm - mean).clamp(-14, 14).exp(), 1.0)

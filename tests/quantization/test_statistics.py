@@ -64,11 +64,12 @@ def test_nothing_recorded_and_nonfinite_inputs_are_errors():
         InputRecorder(2).observe(torch.tensor([[1.0, float("inf")]]))
 
 
-def test_the_smoothing_diagonal_is_smoothquants():
+@pytest.mark.parametrize("strength", [0.15, 0.5])
+def test_the_smoothing_diagonal_levels_both_sides(strength):
     """Oracle: the formula, by hand, up to the factor that makes the geometric mean 1."""
     x, w = torch.tensor([4.0, 1.0, 9.0, 0.0]), torch.tensor([1.0, 2.0, 0.5, 1.0])
-    found = smoothing_diagonal(x, w, 0.5)
-    expected = (x[:3] / w[:3]).sqrt().double()
+    found = smoothing_diagonal(x, w, strength)
+    expected = (x[:3] / w[:3]).pow(strength).double()
     assert torch.allclose(found[:3], expected / expected.log().mean().exp())
     assert found[3] == 1
 
