@@ -10,16 +10,16 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from gr00t.quantization.building import build_layers
 from gr00t.quantization.calibration import OnlineCalibration
 from gr00t.quantization.calibration_record import read_record
 from gr00t.quantization.config import DuQuantConfig, why_not_enabled
-from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.options import RowRotation
 from gr00t.quantization.packs import PackStore
 from gr00t.quantization.profile import StageProfiler
-from gr00t.quantization.propagation import plan_propagation, rotation_to_absorb
+from gr00t.quantization.propagation import plan_propagation
 from gr00t.quantization.report import DuQuantReport, model_bytes
 from gr00t.quantization.selection import Verdict, judge_layers, select_targets
 from gr00t.quantization.statistics import InputStatistics
@@ -97,7 +97,7 @@ def wrap_duquant(
     if config.row_rotation is RowRotation.PROPAGATE:
         targets, absorbers = plan_propagation(model, targets)
     store = PackStore(config.pack_dir)
-    layers = _build_layers(model, targets, absorbers, store, statistics or {})
+    layers = build_layers(model, targets, absorbers, store, statistics or {})
     for layer in layers.values():
         layer.keep_unpacked = config.precache_weights
         layer.refuse_nonfinite = config.debug
@@ -126,30 +126,6 @@ def wrap_duquant(
     if config.profile:
         StageProfiler(layers, synchronize=config.profile_sync).start()
     return report
-
-
-def _build_layers(
-    model: nn.Module,
-    targets: list[Verdict],
-    absorbers: Mapping[str, str],
-    store: PackStore,
-    statistics: Mapping[str, InputStatistics],
-) -> dict[str, DuQuantLinear]:
-    """Quantize all targets, every layer before the one that absorbs its rotation; in the targets' order."""
-    built: dict[str, DuQuantLinear] = {}
-    absorbed: dict[str, Tensor] = {}
-    for target in sorted(targets, key=lambda target: target.name in absorbers.values()):
-        assert target.spec is not None
-        name = target.name
-        try:
-            built[name] = store.layer(
-                name, target.linear, target.spec, statistics.get(name), absorbed.get(name)
-            )
-        except ValueError as error:
-            raise ValueError(f"{name} cannot be quantized: {error}") from error
-        if name in absorbers:
-            absorbed[absorbers[name]] = rotation_to_absorb(model, name, built[name], absorbers[name])
-    return {target.name: built[target.name] for target in targets}
 
 
 def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:

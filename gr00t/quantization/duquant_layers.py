@@ -34,6 +34,10 @@ from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, stor
 # Weights are quantized in runs of rows whose temporaries stay in the cache: several times faster than whole.
 _CHUNK_ELEMENTS = 1 << 18
 
+# Long inputs are cut, which changes no number: the temporaries of thousands of tokens would not stay in the
+# cache.
+_ROWS_AT_A_TIME = 768
+
 # A channel that was silent during calibration may speak later: the least scale, as a share of the largest.
 _QUIETEST_CHANNEL = 1e-4
 
@@ -90,9 +94,10 @@ class DuQuantLinear(nn.Module):
             buffer = None
             if name in shapes:
                 shape, dtype = shapes[name]
-                buffer = torch.ones(shape, dtype=dtype, device=linear.weight.device)
+                buffer = torch.empty(shape, dtype=dtype, device=linear.weight.device)
             self.register_buffer(name, buffer)
-        if self.calibrated is not None:
+        if self.act_scale is not None and self.calibrated is not None:
+            self.act_scale.fill_(1)
             self.calibrated.fill_(False)
 
     @classmethod
@@ -117,7 +122,8 @@ class DuQuantLinear(nn.Module):
         shape = (spec.out_features, spec.in_features)
         if tuple(linear.weight.shape) != shape:
             raise ValueError(f"the spec is for a weight {shape}, got {tuple(linear.weight.shape)}")
-        if not torch.isfinite(linear.weight).all():
+        # The extremes alone: nan shows in both, inf in one, and no mask of the weight's size is made.
+        if not all(map(torch.isfinite, linear.weight.aminmax())):
             raise ValueError("the weight holds inf or nan; a quantized layer would hide it")
         layer = cls(linear, spec)
         if spec.activation is None and spec.weight is None:
@@ -145,7 +151,7 @@ class DuQuantLinear(nn.Module):
             raise ValueError(f"a state of {found} does not fit a layer of {buffer_shapes(spec)}")
         layer = cls(linear, spec)
         for name, value in state.items():
-            getattr(layer, name).copy_(value)
+            layer._buffers[name] = value.to(linear.weight.device)
         layer.is_calibrating = layer.calibrated is not None and not bool(layer.calibrated)
         if layer.is_calibrating and spec.weight is not None:
             layer._source = linear.weight.detach()
@@ -168,18 +174,23 @@ class DuQuantLinear(nn.Module):
         if self.spec.activation is None:
             weight = self.weight if self.spec.weight is None else self._dequantized(x.dtype)
             return functional.linear(x, weight, self.bias)
-        h = self.rotate_input(x.reshape(-1, x.shape[-1]))
+        rows = x.reshape(-1, x.shape[-1])
+        cuts = rows.tensor_split(max(1, -(-len(rows) // _ROWS_AT_A_TIME)))
+        parts = [self._forward_rows(cut, self.spec.activation) for cut in cuts]
+        y = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return y.reshape(*x.shape[:-1], self.spec.out_features)
+
+    def _forward_rows(self, x: Tensor, fmt: IntFormat) -> Tensor:
+        h = self.rotate_input(x)
         if self._observer is not None:
             self._observer.observe(h)
-        q_x, s_x = self.quantize_input(h, self.spec.activation)
+        q_x, s_x = self.quantize_input(h, fmt)
         if self.spec.weight is None:
             h_hat = q_x * s_x if self.act_scale is None else q_x * s_x * self.act_scale
-            y = functional.linear(self._transforms().undo(h_hat).to(x.dtype), self.weight, self.bias)
-        else:
-            assert self.row_scale is not None
-            y = self.restore_output(self.accumulate(q_x).float() * s_x * self.row_scale.T)
-            y = (y if self.bias is None else y + self.bias.float()).to(x.dtype)
-        return y.reshape(*x.shape[:-1], self.spec.out_features)
+            return functional.linear(self._transforms().undo(h_hat).to(x.dtype), self.weight, self.bias)
+        assert self.row_scale is not None
+        y = self.restore_output((self.accumulate(q_x) * s_x).mul_(self.row_scale.T))
+        return (y if self.bias is None else y + self.bias.float()).to(x.dtype)
 
     def rotate_input(self, x: Tensor) -> Tensor:
         """Return `h`, x (M, K) in the basis that is quantized, float32."""
@@ -187,10 +198,10 @@ class DuQuantLinear(nn.Module):
 
     def quantize_input(self, h: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor]:
         """Return the codes (M, K) int8 of `h` (M, K) and the scale (M, 1) float32 outside the sum."""
-        peak = h.abs().amax(dim=1, keepdim=True)
+        peak = torch.linalg.vector_norm(h, ord=torch.inf, dim=1, keepdim=True)
         if self.act_scale is None or self.is_calibrating:
             s_x = scale_for(peak, fmt)
-            return quantize(h, s_x, fmt), s_x
+            return torch.round(h / s_x).to(torch.int8), s_x  # nothing to clip: the scale is the peak's
         # A static scale saturates: a row with inf or nan must not come out as finite numbers.
         s_x = torch.where(torch.isfinite(peak), 1.0, torch.nan)
         return quantize(h, self.act_scale, fmt), s_x

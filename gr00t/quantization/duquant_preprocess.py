@@ -26,7 +26,7 @@ from gr00t.quantization.greedy_rotation import greedy_rotation
 from gr00t.quantization.options import Rotation
 from gr00t.quantization.rotations import block_rotation, into_blocks, rotate, rotate_back, rotate_rows
 from gr00t.quantization.spec import LinearSpec
-from gr00t.quantization.statistics import InputStatistics
+from gr00t.quantization.statistics import SAMPLED_ROWS, InputStatistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +75,14 @@ class Transforms:
             weight = rotate(weight.double(), rotation_absorbed)
             if statistics is not None:
                 statistics = statistics.rotated(rotation_absorbed)
-        # The rows (M, K) whose peaks the permutation and the greedy rotations follow.
-        rows = weight if statistics is None else statistics.rows().to(weight.device)
+        # The rows (M, K) whose peaks the permutation and the greedy rotations follow: the weight's where no
+        # inputs were recorded, sampled as inputs are.
+        seen = statistics or InputStatistics(
+            weight.abs().amax(dim=0), weight[:: -(-len(weight) // SAMPLED_ROWS)]
+        )
+        rows = seen.rows().to(weight.device)
         if statistics is not None and spec.smooths:
-            smoothing = smoothing_diagonal(statistics.peak, weight.abs().amax(dim=0), spec.smoothing)
+            smoothing = smoothing_diagonal(seen.peak, weight.abs().amax(dim=0), spec.smoothing)
             chosen = dataclasses.replace(chosen, smoothing=smoothing)
             rows = rows / smoothing
         if spec.rotation is Rotation.DUQUANT:
@@ -88,7 +92,6 @@ class Transforms:
         if spec.permute:
             perm = snake_permutation(rows.abs().amax(dim=0), spec.block_in)
             chosen = dataclasses.replace(chosen, perm=perm)
-            rows = rows.index_select(1, perm)
         return dataclasses.replace(chosen, **chosen._second_rotations(weight, rows, spec))
 
     def _second_rotations(self, weight: Tensor, rows: Tensor, spec: LinearSpec) -> dict[str, Tensor]:
@@ -97,9 +100,10 @@ class Transforms:
             return {}
         # Only the singular vectors depend on the weight's values.
         if spec.rotation is Rotation.SVD:
-            weight = dataclasses.replace(self, rotation_absorbed=None).fuse(weight)
+            weight = dataclasses.replace(self, rotation_absorbed=None).fuse(weight, dtype=torch.float32)
         rotations = {}
         if spec.rotation is Rotation.DUQUANT:
+            rows = rows if self.perm is None else rows.index_select(1, self.perm)
             rotations["rotation_in"] = _greedy(rows, spec.block_in)
         else:
             rotations["rotation_in"] = block_rotation(spec.rotation, weight, spec.block_in)
@@ -107,15 +111,16 @@ class Transforms:
             rotations["rotation_out"] = block_rotation(spec.output_rotation, weight.T, spec.block_out)
         return rotations
 
-    def fuse(self, weight: Tensor, first_row: int = 0) -> Tensor:
-        """Return `W' = U^T W L R1 P R2`, float64, for a weight (N, K) or a run of its rows.
+    def fuse(self, weight: Tensor, first_row: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return `W' = U^T W L R1 P R2` for a weight (N, K) or a run of its rows.
 
         Args:
             weight: rows `first_row` and following, (rows, K); only read.
             first_row: where they stand in the whole weight; a multiple of block_out, as is their number
                 unless they are the last.
+            dtype: to compute in; float64 wherever the result is quantized.
         """
-        weight = weight.double()
+        weight = weight.to(dtype)
         if self.rotation_absorbed is not None:
             weight = rotate(weight, self.rotation_absorbed)
         if self.smoothing is not None:
@@ -123,7 +128,8 @@ class Transforms:
         if self.rotation_first is not None:
             weight = rotate(weight, self.rotation_first)
         if self.perm is not None:
-            weight = weight.index_select(1, self.perm)
+            # On float64 gather is three times faster than index_select.
+            weight = weight.gather(1, self.perm.long().expand(len(weight), -1))
         if self.rotation_in is not None:
             weight = rotate(weight, self.rotation_in)
         if self.rotation_out is not None:

@@ -53,7 +53,12 @@ class PackStore:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._writable = folder is not None
-        self.restored = 0
+        self._restored: set[str] = set()  # layers are built by several threads at a time
+
+    @property
+    def restored(self) -> int:
+        """How many layers came from their packs."""
+        return len(self._restored)
 
     def layer(
         self,
@@ -123,7 +128,7 @@ class PackStore:
             except ValueError as error:
                 reason = f"cannot be used ({error})"
             else:
-                self.restored += 1
+                self._restored.add(name)
                 return layer
         logger.info("[GR00T-DUQUANT] Pack of %s %s; rebuilt", name, reason)
         return None
@@ -183,5 +188,6 @@ def _settings(spec: LinearSpec, rotation_absorbed: Tensor | None, statistics: In
 
 
 def _hash(prefix: str, tensor: Tensor) -> str:
-    data = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return hashlib.sha256(prefix.encode() + data.tobytes()).hexdigest()
+    digest = hashlib.sha256(prefix.encode())
+    digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

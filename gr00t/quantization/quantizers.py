@@ -23,9 +23,12 @@ from gr00t.quantization.spec import IntFormat
 # zero.
 _SMALLEST_SCALE = torch.finfo(torch.float32).tiny * 2**24
 
-# Shares of a range that the searches try: what is clipped costs less than what the finer step saves, up to a
-# point.
+# Shares of a row's range that the search tries where there are no block scales: what is clipped costs less
+# than what the finer step saves, up to a point.
 _CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
+
+# Block scales that the search tries, counted down from the smallest one that clips nothing.
+_SMALLER_SCALES = 5
 
 
 class QuantizedWeight(NamedTuple):
@@ -75,7 +78,7 @@ def _search_rows(w: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor, Tensor]:
     best_error, best_scale = torch.full_like(full, torch.inf), full
     for clip in _CLIPS:
         scale = full * clip
-        error = _squared_error(w, scale, fmt).sum(dim=1, keepdim=True)
+        error = (_rounding_error(w, scale, fmt) * scale).square().sum(dim=1, keepdim=True)
         best_scale = torch.where(error < best_error, scale, best_scale)
         best_error = torch.minimum(error, best_error)
     return quantize(w, best_scale, fmt), torch.ones(w.shape[:2], device=w.device), best_scale[:, :, 0]
@@ -90,16 +93,19 @@ def _search_blocks(w: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor, Tensor]:
     largest = fmt.largest_block_scale
     wanted = scale_for(w.abs().amax(dim=2, keepdim=True), fmt)  # (rows, blocks, 1): no clipping
     step = wanted.amax(dim=1, keepdim=True) / largest  # (rows, 1, 1)
-    best_error, best_multiple = torch.full_like(wanted, torch.inf), torch.ones_like(wanted)
-    for clip in _CLIPS:
-        multiple = torch.ceil(wanted * clip / step).clamp_(1, largest)
-        error = _squared_error(w, multiple * step, fmt)
+    w = w / step
+    unclipped = torch.ceil(wanted / step).clamp_(1, largest)
+    best_error, best_multiple = torch.full_like(wanted, torch.inf), unclipped
+    for smaller in range(_SMALLER_SCALES):
+        multiple = (unclipped - smaller).clamp_(min=1)
+        error = _rounding_error(w, multiple, fmt) * multiple
         best_multiple = torch.where(error < best_error, multiple, best_multiple)
         best_error = torch.minimum(error, best_error)
-    return quantize(w, best_multiple * step, fmt), best_multiple[:, :, 0], step[:, :, 0]
+    return quantize(w, best_multiple, fmt), best_multiple[:, :, 0], step[:, :, 0]
 
 
-def _squared_error(w: Tensor, scale: Tensor, fmt: IntFormat) -> Tensor:
-    """Squared rounding error of each block, (rows, blocks, 1), with `scale` broadcast over it."""
-    rounded = torch.round(w / scale).clamp_(fmt.qmin, fmt.qmax).mul_(scale)
-    return rounded.sub_(w).square_().sum(dim=2, keepdim=True)
+def _rounding_error(w: Tensor, scale: Tensor, fmt: IntFormat) -> Tensor:
+    """Norm of each block's rounding error in units of its `scale`: (rows, blocks, 1)."""
+    scaled = w / scale
+    rounded = torch.round(scaled).clamp_(fmt.qmin, fmt.qmax)
+    return torch.linalg.vector_norm(rounded.sub_(scaled), dim=2, keepdim=True)

@@ -44,7 +44,7 @@ def block_rotation(kind: Rotation, weight: Tensor, block: int) -> Tensor:
     if kind is Rotation.HADAMARD:
         return _hadamard_rotation(weight.shape[-1], block).to(weight.device)
     if kind is Rotation.SVD:
-        return _svd_rotation(weight.double(), block)
+        return _svd_rotation(weight, block)
     raise ValueError(f"ROTATION={kind.value} is not chosen by block alone: expected hadamard or svd")
 
 
@@ -58,8 +58,9 @@ def _hadamard_rotation(width: int, block: int) -> Tensor:
 
 
 def _svd_rotation(weight: Tensor, block: int) -> Tensor:
-    columns = into_blocks(weight, block).transpose(0, 1)  # (blocks, N, B)
-    gram = columns.mT @ columns
+    # The Gram matrix may be float32: its eigenvectors, in float64, are orthogonal whatever it is off by.
+    columns = into_blocks(weight.float(), block).transpose(0, 1)  # (blocks, N, B)
+    gram = (columns.mT @ columns).double()
     padded = -weight.shape[-1] % block
     if padded:
         # Padded channels are zero: put their eigenvalues below those of channels that merely happen to be.

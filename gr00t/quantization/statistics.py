@@ -26,7 +26,7 @@ class InputStatistics(NamedTuple):
 
     def rows(self) -> Tensor:
         """The peaks and the sample as rows, (1 + SAMPLED_ROWS, K) float32."""
-        return torch.cat((self.peak[None], self.sample.float()))
+        return torch.cat((self.peak[None].float(), self.sample.float()))
 
     def rotated(self, rotation: Tensor) -> InputStatistics:
         """The statistics of `x R`; its peaks are the sample's, for those of sums do not follow from peaks."""

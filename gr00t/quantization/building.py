@@ -1,0 +1,75 @@
+"""Build the quantized layers of a model, as many at a time as there are CPU threads.
+
+A layer's arithmetic is many short operations on runs of rows that fit the cache: they gain nothing from a
+second thread, but layers are independent of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor, nn
+
+from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.packs import PackStore
+from gr00t.quantization.propagation import rotation_to_absorb
+from gr00t.quantization.selection import Verdict
+from gr00t.quantization.statistics import InputStatistics
+
+
+def build_layers(
+    model: nn.Module,
+    targets: list[Verdict],
+    absorbers: Mapping[str, str],
+    store: PackStore,
+    statistics: Mapping[str, InputStatistics],
+) -> dict[str, DuQuantLinear]:
+    """Quantize all targets, every layer before the one that absorbs its rotation.
+
+    Args:
+        model: what the targets are in; it is only read.
+        targets: the layers, with their specifications.
+        absorbers: the absorbing layer's name by that of the one whose output stays rotated.
+        store: where packs are found and left.
+        statistics: of the layers' inputs, by name.
+
+    Returns:
+        The layers by name, in the order of `targets`.
+
+    Raises:
+        ValueError: a layer cannot be quantized; it is named.
+    """
+    absorbed: dict[str, Tensor] = {}
+
+    def build(target: Verdict) -> DuQuantLinear:
+        assert target.spec is not None
+        name = target.name
+        try:
+            return store.layer(name, target.linear, target.spec, statistics.get(name), absorbed.get(name))
+        except ValueError as error:
+            raise ValueError(f"{name} cannot be quantized: {error}") from error
+
+    late = set(absorbers.values())
+    built: dict[str, DuQuantLinear] = {}
+    for absorbing in (False, True):
+        wave = [target for target in targets if (target.name in late) == absorbing]
+        built |= zip((target.name for target in wave), _on_all_threads(build, wave), strict=True)
+        for rotated, consumer in absorbers.items():
+            if not absorbing:
+                absorbed[consumer] = rotation_to_absorb(model, rotated, built[rotated], consumer)
+    return {target.name: built[target.name] for target in targets}
+
+
+def _on_all_threads(
+    build: Callable[[Verdict], DuQuantLinear], wave: Iterable[Verdict]
+) -> list[DuQuantLinear]:
+    """`[build(target) for target in wave]`, with one thread of torch for each call at work."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        return list(pool.map(build, wave))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the workers' setting reaches the linear algebra library of them all
