@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -23,6 +24,7 @@ from gr00t.quantization.calibration_record import (
     read_record,
     write_record,
 )
+from gr00t.quantization.packs import PackStore
 from gr00t.quantization.recording import record_inputs
 from gr00t.quantization.statistics import InputRecorder, InputStatistics
 
@@ -210,6 +212,22 @@ def test_a_record_is_plain_json_and_leaves_no_temporary_file(tmp_path):
     assert list(folder.iterdir()) == [path]
     assert read_record(tmp_path) is None
     assert read_record(None) is None
+
+
+def test_reading_a_pack_back_finds_every_difference(tmp_path):
+    model = calibrated(tmp_path)
+    store = PackStore(tmp_path)
+    assert store.holds("proj", model.proj)
+    assert not store.holds("last", model.proj)
+    assert not store.holds("elsewhere", model.proj)
+    assert store.bytes_on_disk("proj") == (tmp_path / "proj.safetensors").stat().st_size
+    assert store.bytes_on_disk("elsewhere") == PackStore(None).bytes_on_disk("proj") == 0
+    model.proj.act_scale[3] *= 1.5
+    assert not store.holds("proj", model.proj)
+    model.proj.act_scale[3] /= 1.5
+    assert store.holds("proj", model.proj)
+    model.proj.spec = dataclasses.replace(model.proj.spec, informed=False)
+    assert not store.holds("proj", model.proj)
 
 
 def test_statistics_given_now_are_used_whatever_the_folder_says(tmp_path):
