@@ -1,4 +1,4 @@
-"""scripts/bench_quality.py, run as a person would, on one small layer. Oracle: what each step is there for."""
+"""scripts/bench_quality.py, run as a person would, on one small layer. Oracle: what each step is for."""
 
 from __future__ import annotations
 
