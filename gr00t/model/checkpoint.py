@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -150,6 +151,8 @@ def save_checkpoint(
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     for file, values in config.to_json_files().items():
         _write_json(folder / file, {**values, "torch_dtype": dtype})
+    for file in files:  # safetensors lets only the owner read what it writes, whatever the umask says
+        shutil.copymode(folder / INDEX_FILE, folder / file)
 
 
 def module_aliases(model: nn.Module) -> dict[str, str]:

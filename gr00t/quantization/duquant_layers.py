@@ -24,7 +24,7 @@ from torch.nn import functional
 from gr00t.quantization.duquant_preprocess import Transforms
 from gr00t.quantization.kernels.accumulate import ACCUMULATORS, choose_accumulator
 from gr00t.quantization.observers import PooledPercentile
-from gr00t.quantization.options import RowRotation
+from gr00t.quantization.options import Execution, RowRotation
 from gr00t.quantization.quantizers import integer_weight, quantize, quantize_weight, scale_for
 from gr00t.quantization.rotations import rotate_back
 from gr00t.quantization.spec import IntFormat, LinearSpec
@@ -34,8 +34,7 @@ from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, stor
 # Weights are quantized in runs of rows whose temporaries stay in the cache: several times faster than whole.
 _CHUNK_ELEMENTS = 1 << 18
 
-# Long inputs are cut, which changes no number: the temporaries of thousands of tokens would not stay in the
-# cache.
+# Long inputs are cut: the temporaries of thousands of tokens would not stay in the cache.
 _ROWS_AT_A_TIME = 768
 
 # A channel that was silent during calibration may speak later: the least scale, as a share of the largest.
@@ -82,7 +81,7 @@ class DuQuantLinear(nn.Module):
         self.is_calibrating = spec.static
         self.keep_unpacked = True
         self.refuse_nonfinite = False
-        self.accumulator, self.accumulator_reason = choose_accumulator(linear.weight.device)
+        self._choose_accumulator(linear.weight.device)
         self.bias = linear.bias
         if spec.weight is None:
             self.weight = linear.weight
@@ -300,6 +299,10 @@ class DuQuantLinear(nn.Module):
             self._unpacked = weight
         return weight
 
+    def _choose_accumulator(self, device: torch.device) -> None:
+        must_be_integer = self.spec.execution is Execution.INTEGER
+        self.accumulator, self.accumulator_reason = choose_accumulator(device, must_be_integer)
+
     def _settle(self) -> None:
         """Calibration is over: what only it needed goes."""
         self.is_calibrating = False
@@ -316,7 +319,7 @@ class DuQuantLinear(nn.Module):
         if self._source is not None:
             self._source = self._source.to(fn(self._source).device)
         if self.row_scale is not None:
-            self.accumulator, self.accumulator_reason = choose_accumulator(self.row_scale.device)
+            self._choose_accumulator(self.row_scale.device)
         self._unpacked = None
         return self
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
@@ -153,7 +153,8 @@ class PackStore:
         state = {key: value.cpu().contiguous() for key, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(state, temporary, metadata)
+            # Written by ourselves: safetensors would let only the owner read it, whatever the umask says.
+            temporary.write_bytes(save(state, metadata))
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             self._writable = False  # said once; the packs written so far are whole

@@ -44,6 +44,13 @@ def test_one_is_chosen_and_says_why():
     )
 
 
+def test_integer_execution_is_refused_where_no_int8_gemm_is_known():
+    with pytest.raises(
+        ValueError, match="EXECUTION=integer: no exact int8 GEMM is known for this meta; EXECUTION=fake"
+    ):
+        choose_accumulator(torch.device("meta"), must_be_integer=True)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 16, 8), (49, 100, 37), (566, 2048, 64)])
 def test_int8_on_a_gpu_equals_the_reference(m, k, n):

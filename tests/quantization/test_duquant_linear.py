@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.duquant_preprocess import Transforms
 from gr00t.quantization.kernels.accumulate import choose_accumulator
 from gr00t.quantization.metrics import sqnr_db
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.rotations import rotate_back
 from gr00t.quantization.spec import IntFormat, LinearSpec
 
 KERNELS = ["float32"] + (["int8"] if choose_accumulator(torch.device("cpu"))[0] == "int8" else [])
@@ -87,6 +89,43 @@ def test_equal_at_the_widest_layer_with_extreme_codes(kernel):
     layer.accumulator, layer._unpacked = kernel, None
     assert layer._integer_weight().unique().tolist() == [-128]
     assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.skipif(
+    "int8" not in KERNELS, reason="this CPU has no exact int8 GEMM; EXECUTION=integer is refused"
+)
+def test_integer_execution_equals_fake_execution_bit_for_bit():
+    source, x = linear(2048, 64), inputs(49, 2048)
+    fake = DuQuantLinear.from_linear(source, LinearSpec(2048, 64))
+    fake.accumulator = "float32"
+    integer = DuQuantLinear.from_linear(source, LinearSpec(2048, 64, execution=Execution.INTEGER))
+    assert integer.accumulator == "int8"
+    assert torch.equal(integer(x), fake(x))
+
+
+def test_long_inputs_are_cut_and_every_row_comes_out_in_its_place():
+    """Oracle: each row alone. How many rows a float32 rotation has may change its last bit, and a code with it.
+
+    Measured: 74.6 dB.
+    """
+    layer, x = DuQuantLinear.from_linear(linear(64, 32), LinearSpec(64, 32)), inputs(2000, 64)
+    assert sqnr_db(torch.cat([layer(row[None]) for row in x]), layer(x)) > 60
+
+
+@pytest.mark.parametrize("rotation", Rotation)
+@pytest.mark.parametrize("bias", [True, False])
+def test_transforms_alone_cost_bfloat16_nothing(rotation, bias):
+    """Bits off, a bf16 layer of the real width: SQNR against float64 of ours and of plain bf16.
+
+    Measured: 55.60 dB both, 55.59 dB with a bias: the rounding of the output is all that is lost.
+    """
+    source, x = linear(2048, 64, bias, torch.bfloat16), inputs(49, 2048).bfloat16()
+    exact = x.double() @ source.weight.double().T + (source.bias.double() if bias else 0)
+    transforms = Transforms.choose(source.weight, LinearSpec(2048, 64, rotation=rotation))
+    y = transforms.apply(x) @ transforms.fuse(source.weight).float().T
+    y = y if transforms.rotation_out is None else rotate_back(y, transforms.rotation_out)
+    y = (y + source.bias.float() if bias else y).bfloat16()
+    assert sqnr_db(exact, y) > sqnr_db(exact, source(x)) - 0.1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

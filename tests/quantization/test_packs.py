@@ -48,6 +48,9 @@ def test_the_second_start_quantizes_nothing_and_gives_the_same_bits(tmp_path, mo
     second = store.layer("a.q_proj", linear(), SPEC)
     assert store.restored == 1
     assert torch.equal(first(X), second(X))
+    beside = tmp_path / "written by others"
+    beside.touch()
+    assert (tmp_path / "new/folder/a.q_proj.safetensors").stat().st_mode == beside.stat().st_mode
 
 
 def test_another_weight_or_other_settings_rebuild_and_say_so(tmp_path, log):
