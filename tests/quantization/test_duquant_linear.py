@@ -104,9 +104,9 @@ def test_integer_execution_equals_fake_execution_bit_for_bit():
 
 
 def test_long_inputs_are_cut_and_every_row_comes_out_in_its_place():
-    """Oracle: each row alone. How many rows a float32 rotation has may change its last bit, and a code with it.
+    """Oracle: each row alone. The number of rows may change a rotation's last bit, and once in a while a code.
 
-    Measured: 74.6 dB.
+    Measured: 140.4 dB, no code changed; room is left for machines where one does.
     """
     layer, x = DuQuantLinear.from_linear(linear(64, 32), LinearSpec(64, 32)), inputs(2000, 64)
     assert sqnr_db(torch.cat([layer(row[None]) for row in x]), layer(x)) > 60
