@@ -104,7 +104,7 @@ def test_integer_execution_equals_fake_execution_bit_for_bit():
 
 
 def test_long_inputs_are_cut_and_every_row_comes_out_in_its_place():
-    """Oracle: each row alone. The number of rows may change a rotation's last bit, and once in a while a code.
+    """Oracle: each row alone. How many rows there are may change a rotation's last bit, and rarely a code.
 
     Measured: 140.4 dB, no code changed; room is left for machines where one does.
     """
