@@ -190,11 +190,8 @@ def test_a_calibration_that_is_killed_leaves_no_folder_to_serve_from(
         serve(checkpoint, settings(tmp_path))
 
 
-def test_packs_that_cannot_be_written_are_an_error(program, checkpoint, tmp_path, monkeypatch):
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("gr00t.quantization.packs.save_file", full)
+def test_packs_that_cannot_be_written_are_an_error(program, checkpoint, tmp_path):
+    (tmp_path / "action_head.layers.0.mlp.up_proj.safetensors").mkdir()
     arguments = program.Arguments(str(checkpoint), synthetic=2, device="cpu", denoising_steps=1)
     with pytest.raises(OSError, match="is not what was calibrated; is the disk full"):
         program.calibrate(arguments, settings(tmp_path))
