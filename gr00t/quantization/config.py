@@ -141,7 +141,7 @@ class DuQuantConfig:
     rotation: Rotation = _var(
         "ROTATION",
         parsers.choice(Rotation),
-        Rotation.HADAMARD,
+        Rotation.HADAMARD,  # the best by measurement: docs/QUALITY.md, section 3
         "block rotation: `hadamard`, `svd`, `none` or `duquant` (greedy, by the recorded inputs, else by the "
         "weights)",
     )
