@@ -19,6 +19,7 @@ REPO = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
     "spelling": set(),
     "console": set(),
+    "machine": set(),
     "quantization": {"spelling"},
     "data": {"spelling"},
     "model": {"data", "spelling"},

@@ -94,7 +94,7 @@ def _search_blocks(w: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor, Tensor]:
     wanted = scale_for(w.abs().amax(dim=2, keepdim=True), fmt)  # (rows, blocks, 1): no clipping
     step = wanted.amax(dim=1, keepdim=True) / largest  # (rows, 1, 1)
     w = w / step
-    unclipped = torch.ceil(wanted / step).clamp_(1, largest)
+    unclipped = torch.ceil(wanted / step).clamp_(min=1)  # 1 to `largest`, which is the peak block's
     best_error, best_multiple = torch.full_like(wanted, torch.inf), unclipped
     for smaller in range(_SMALLER_SCALES):
         multiple = (unclipped - smaller).clamp_(min=1)

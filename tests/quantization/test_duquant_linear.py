@@ -249,6 +249,13 @@ def test_inf_and_nan_never_come_out_as_finite_numbers(static, weight, bad):
         layer(x)
 
 
+def test_zero_rows_give_the_bias_exactly():
+    layer = DuQuantLinear.from_linear(linear(64, 32), LinearSpec(64, 32, row_rotation=RowRotation.NONE))
+    x = inputs(3, 64)
+    x[1] = 0
+    assert torch.equal(layer(x)[1], layer.bias)
+
+
 def test_no_rows_in_no_rows_out():
     layer = DuQuantLinear.from_linear(linear(64, 32), LinearSpec(64, 32))
     assert layer(torch.zeros(0, 64)).shape == (0, 32)

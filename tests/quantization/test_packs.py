@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,28 @@ def _pack_many(folder: Path) -> None:
     store = PackStore(folder)
     for index in range(20):
         store.layer(f"layer{index}", linear(index), SPEC)
+
+
+def test_a_killed_process_leaves_whole_packs_only(tmp_path):
+    """Killed as soon as some packs are there, five times over: whatever is found afterwards can be used."""
+    for kill in range(5):
+        worker = multiprocessing.get_context("spawn").Process(target=_pack_many, args=(tmp_path,))
+        worker.start()
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.safetensors"))) < 3 * (kill + 1) and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        worker.kill()
+        worker.join(60)
+        shutil.copytree(tmp_path, tmp_path.with_name(f"killed{kill}"))
+        (tmp_path / "layer0.safetensors").unlink(missing_ok=True)
+    for kill in range(5):
+        folder = tmp_path.with_name(f"killed{kill}")
+        store = PackStore(folder)
+        found = {path.stem for path in folder.glob("layer*.safetensors")}
+        for index in range(20):
+            layer = store.layer(f"layer{index}", linear(index), SPEC)
+            assert torch.equal(layer(X), duquant_layers.DuQuantLinear.from_linear(linear(index), SPEC)(X))
+        assert store.restored == len(found) > 0
 
 
 def test_two_processes_may_share_a_folder(tmp_path):

@@ -84,3 +84,4 @@ def test_zero_rows_stay_zero(granularity):
     result = dequantized(weight, 4, 16, granularity)
     assert torch.equal(result[1], torch.zeros(32))
     assert torch.equal(result[2, :16], torch.zeros(16))
+    assert (quantize_weight(weight, IntFormat(4), 16, granularity).row_scale > 0).all()
