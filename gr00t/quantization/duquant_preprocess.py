@@ -26,7 +26,10 @@ from gr00t.quantization.greedy_rotation import greedy_rotation
 from gr00t.quantization.options import Rotation
 from gr00t.quantization.rotations import block_rotation, into_blocks, rotate, rotate_back, rotate_rows
 from gr00t.quantization.spec import LinearSpec
-from gr00t.quantization.statistics import SAMPLED_ROWS, InputStatistics
+from gr00t.quantization.statistics import InputStatistics
+
+# Rows of a weight that greedy rotations follow. All 6,144 of some would take minutes a layer.
+_WEIGHT_ROWS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +78,10 @@ class Transforms:
             weight = rotate(weight.double(), rotation_absorbed)
             if statistics is not None:
                 statistics = statistics.rotated(rotation_absorbed)
-        # The rows (M, K) whose peaks the permutation and the greedy rotations follow: the weight's where no
-        # inputs were recorded, sampled as inputs are.
+        # The rows (M, K) whose peaks the permutation and the greedy rotations follow: the weight's peaks and
+        # some of its rows where no inputs were recorded.
         seen = statistics or InputStatistics(
-            weight.abs().amax(dim=0), weight[:: -(-len(weight) // SAMPLED_ROWS)]
+            weight.abs().amax(dim=0), weight[:: -(-len(weight) // _WEIGHT_ROWS)]
         )
         rows = seen.rows().to(weight.device)
         if statistics is not None and spec.smooths:
