@@ -46,7 +46,7 @@ def scale_for(peak: Tensor, fmt: IntFormat) -> Tensor:
 
 def quantize(x: Tensor, scale: Tensor, fmt: IntFormat) -> Tensor:
     """Return the int8 codes of `x`, of its shape: round half to even, saturating; `scale` broadcasts."""
-    return torch.round(x / scale).clamp_(fmt.qmin, fmt.qmax).to(torch.int8)
+    return (x / scale).round_().clamp_(fmt.qmin, fmt.qmax).to(torch.int8)
 
 
 def quantize_weight(weight: Tensor, fmt: IntFormat, block: int, granularity: WeightScale) -> QuantizedWeight:
