@@ -78,8 +78,9 @@ class Transforms:
             weight = rotate(weight.double(), rotation_absorbed)
             if statistics is not None:
                 statistics = statistics.rotated(rotation_absorbed)
-        # The rows (M, K) whose peaks the permutation and the greedy rotations follow: the weight's peaks and
-        # some of its rows where no inputs were recorded.
+        # What the permutation follows, (1 + M, K): the peaks, and a sample of rows, of the weight where no
+        # inputs were recorded. Greedy rotations follow the sample alone: a row of peaks is larger than any
+        # real one, and flattening that cost up to 2.8 dB at W4A4.
         seen = statistics or InputStatistics(
             weight.abs().amax(dim=0), weight[:: -(-len(weight) // _WEIGHT_ROWS)]
         )
@@ -89,7 +90,7 @@ class Transforms:
             chosen = dataclasses.replace(chosen, smoothing=smoothing)
             rows = rows / smoothing
         if spec.rotation is Rotation.DUQUANT:
-            first = _greedy(rows, spec.block_in)
+            first = _greedy(rows[1:], spec.block_in)
             chosen = dataclasses.replace(chosen, rotation_first=first)
             rows = rotate(rows.double(), first)
         if spec.permute:
@@ -107,7 +108,7 @@ class Transforms:
         rotations = {}
         if spec.rotation is Rotation.DUQUANT:
             rows = rows if self.perm is None else rows.index_select(1, self.perm)
-            rotations["rotation_in"] = _greedy(rows, spec.block_in)
+            rotations["rotation_in"] = _greedy(rows[1:], spec.block_in)
         else:
             rotations["rotation_in"] = block_rotation(spec.rotation, weight, spec.block_in)
         if spec.rotates_rows:
