@@ -4,8 +4,9 @@ them.
     report = enable_duquant_if_configured(model, environ=os.environ)
 
 Its files, each importing from those before it: `options`, `parsers`, `config`, `metrics` · `spec` · `int4`,
-`quantizers`, `storage`, `rotations`, `duquant_preprocess` · `kernels`, `observers` · `duquant_layers`,
-`packs` · `selection`, `recording`, `calibration`, `calibration_record`, `profile` · `report`, `apply`.
+`quantizers`, `storage`, `rotations`, `greedy_rotation`, `statistics`, `duquant_preprocess` · `kernels`,
+`observers` · `duquant_layers`, `packs` · `selection`, `propagation`, `building`, `recording`, `calibration`,
+`calibration_record`, `profile` · `report`, `apply`.
 """
 
 from gr00t.quantization.apply import DuQuantDryRun, enable_duquant_if_configured, wrap_duquant
