@@ -213,7 +213,7 @@ def test_each_rule_sees_a_violation(rule, source) -> None:
         (lambda text: forbidden_imports("gr00t/eval/client.py", text), "from gr00t import __version__"),
         (spelled_variables, '"""Reads `GR00T_DUQUANT_ABITS` and others."""'),
         (environment_reads, "def f(environ):\n    return environ['A']"),
-        (MACHINE_PATH.search, "https://example.org/data/set and scripts/work/file"),
+        (MACHINE_PATH.search, "https://example.org/data/set and scripts/data/file"),
     ],
 )
 def test_no_rule_sees_a_violation_where_there_is_none(rule, source) -> None:

@@ -29,7 +29,8 @@ def build_structure(path_or_hub_id: str | Path | None) -> tuple[GR00T_N1_5, dict
     """
     config, source = find_config(path_or_hub_id)
     logger.info("Architecture: %s", source)
-    # Half of the time is importing, and a quarter of that the garbage collector walking what was imported.
+    # Nearly all of the time is importing; without the garbage collector walking what was imported it took 2.8
+    # to 3.1 CPU-seconds instead of 3.7 to 3.9.
     gc.disable()
     try:
         from gr00t.model.checkpoint import module_aliases

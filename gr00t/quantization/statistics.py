@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gr00t.quantization.rotations import rotate
 
-# Rows that a greedy rotation looks at. More gained nothing on the generator of scripts/bench_quality.py.
+# Rows that a greedy rotation looks at. They are kept in the packs: 32 of them are 22 MB for the full-size
+# model.
 SAMPLED_ROWS = 32
 
 
