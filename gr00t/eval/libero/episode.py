@@ -58,7 +58,8 @@ class Episode:
     steps: int = 0
     queries: int = 0
     jerk: float = 0.0
-    policy_seconds: float = 0.0
+    actions_hash: str | None = None
+    query_seconds: list[float] = field(default_factory=list)
     simulated_steps: int = 0
     step_seconds: float = 0.0
     render_seconds: float = 0.0
@@ -72,6 +73,11 @@ class Episode:
         self.render_seconds += progress.render_seconds
         self.renders += progress.renders
         self.frames.extend(progress.frames)
+
+    def note_actions(self, actions: NDArray[np.float64]) -> None:
+        """Keep what is worth knowing of the executed actions (N, 7)."""
+        self.jerk = action_jerk(actions)
+        self.actions_hash = hashlib.sha256(np.ascontiguousarray(actions).tobytes()).hexdigest()[:16]
 
 
 def play_episode(
@@ -112,7 +118,7 @@ def play_episode(
             policy_input(progress.observation, task.language),
             seed=noise_seed(seed, task.suite, task.index, init_state, episode.queries),
         )
-        episode.policy_seconds += time.perf_counter() - started
+        episode.query_seconds.append(time.perf_counter() - started)
         episode.queries += 1
         actions = robot_actions(reply, replan_steps)[: max_steps - episode.steps]
         progress = simulator.run(actions, record_every)
@@ -120,7 +126,8 @@ def play_episode(
         episode.steps += progress.steps
         episode.add(progress)
     episode.success = progress.success
-    episode.jerk = action_jerk(np.concatenate(executed)) if executed else 0.0
+    if executed:
+        episode.note_actions(np.concatenate(executed))
     return episode
 
 
