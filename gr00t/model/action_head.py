@@ -6,6 +6,8 @@ It sees t in discrete buckets, int(t * buckets), as it was trained.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,22 @@ from gr00t.model.attention import KeysValues, key_mask
 from gr00t.model.config_parts import ActionHeadConfig
 from gr00t.model.dit import AdaptiveLayerNorm, TimeEncoder, dit_blocks
 from gr00t.model.embodiment import ActionEncoder, EmbodimentMLP
+
+
+class FlowContext(NamedTuple):
+    """What the velocity depends on besides actions and time; computed once per request.
+
+    Attributes:
+        attended: per layer the keys and values of the features, None for a layer that reads only itself.
+        mask: (B, 1, 1, T) bool, True where a feature may be attended to; None: everywhere.
+        prefix: (B, S + future tokens, E), the tokens before the actions.
+        embodiment: (B,) int64.
+    """
+
+    attended: list[KeysValues | None]
+    mask: Tensor | None
+    prefix: Tensor
+    embodiment: Tensor
 
 
 class ActionHead(nn.Module):
@@ -59,37 +77,36 @@ class ActionHead(nn.Module):
         steps = self.num_inference_timesteps
         if type(steps) is not int or steps < 1:
             raise ValueError(f"num_inference_timesteps must be an integer >= 1, got {steps!r}")
-        mask = key_mask(valid)
-        contexts = [layer.context(features) for layer in self.layers]
-        prefix = torch.cat(
-            [self.state_encoder(state, embodiment), self.future_tokens.expand(len(state), -1, -1)], dim=1
-        )
+        context = self.context(features, valid, state, embodiment)
         actions = noise
         for step in range(steps):
             bucket = int(step / steps * self.config.num_timestep_buckets)
             timesteps = torch.full((len(state),), bucket, dtype=torch.int64, device=state.device)
-            velocity = self._velocity(actions, timesteps, prefix, contexts, mask, embodiment)
-            actions = actions + (1.0 / steps) * velocity
+            actions = actions + (1.0 / steps) * self.velocity(actions, timesteps, context)
         return actions
 
-    def _velocity(
-        self,
-        actions: Tensor,
-        timesteps: Tensor,
-        prefix: Tensor,
-        contexts: list[KeysValues | None],
-        mask: Tensor | None,
-        embodiment: Tensor,
-    ) -> Tensor:
-        """v(x, t): `actions` (B, H, A) at `timesteps` (B,) behind the `prefix` tokens -> (B, H, A)."""
+    def context(
+        self, features: Tensor, valid: Tensor | None, state: Tensor, embodiment: Tensor
+    ) -> FlowContext:
+        """Prepare what `velocity` needs; the arguments are those of `forward`."""
+        future = self.future_tokens.expand(len(state), -1, -1)
+        return FlowContext(
+            attended=[layer.context(features) for layer in self.layers],
+            mask=key_mask(valid),
+            prefix=torch.cat([self.state_encoder(state, embodiment), future], dim=1),
+            embodiment=embodiment,
+        )
+
+    def velocity(self, actions: Tensor, timesteps: Tensor, context: FlowContext) -> Tensor:
+        """v(x, t), (B, H, A): `actions` (B, H, A) at the time buckets `timesteps` (B,) int64."""
         horizon = actions.shape[1]
-        tokens = self.action_encoder(actions, timesteps, embodiment)
+        tokens = self.action_encoder(actions, timesteps, context.embodiment)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding[:horizon]
-        x = torch.cat([prefix, tokens], dim=1)
+        x = torch.cat([context.prefix, tokens], dim=1)
         condition = self.time_encoder(timesteps, x.dtype)
-        for layer, context in zip(self.layers, contexts, strict=True):
-            x = layer(x, condition, context, mask)
+        for layer, attended in zip(self.layers, context.attended, strict=True):
+            x = layer(x, condition, attended, context.mask)
         # Only the action tokens are decoded: what the others would say is not an action.
         x = self.out_proj(self.out_norm(x[:, -horizon:], condition))
-        return self.action_decoder(x, embodiment)
+        return self.action_decoder(x, context.embodiment)

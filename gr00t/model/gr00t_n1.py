@@ -103,11 +103,14 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
         """
         request = ModelInputs.from_mapping(inputs, self.config).to(self.device, self.dtype)
         start = draw_noise(len(request.state), self.config, noise, seeds, self.dtype).to(self.device)
-        features = self.backbone(request.pixel_values, request.input_ids, request.valid)
-        if self.adapter is not None:
-            features = self.adapter(features, request.valid)
+        features = self.encode(request)
         actions = self.action_head(features, request.valid, request.state, request.embodiment, start)
         return {"action_pred": actions.float()}
+
+    def encode(self, request: ModelInputs) -> Tensor:
+        """What the action head attends to, (B, T, E_context): backbone, then adapter."""
+        features: Tensor = self.backbone(request.pixel_values, request.input_ids, request.valid)
+        return features if self.adapter is None else self.adapter(features, request.valid)
 
     def get_action(
         self, inputs: Mapping[str, Any], noise: Tensor | None = None, seeds: Sequence[int] | None = None
