@@ -1,0 +1,66 @@
+"""The scripted expert: reads a task's goals and fulfils them one after the other, with privileged state.
+
+It proves that scenes and predicates are right (they can be solved), bounds from above what a policy can
+reach, and, with noise on its actions, is a second arm of known handicap for the evaluation itself. It also
+makes demonstrations.
+
+A goal is a predicate with its arguments; the table below says which skill fulfils it. Skills look at the
+scene themselves, so an attempt that failed is simply followed by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gr00t.eval.libero.expert_motion import OPEN, Action, Skill, hold
+from gr00t.eval.libero.expert_pick_place import put_in, put_on
+from gr00t.eval.libero.expert_scene import Array, Goal, Scene
+
+ATTEMPTS = 3
+# Noise on rotations is scaled down: a full unit of command turns the hand by half a radian.
+NOISE_SCALE = np.array([1.0, 1.0, 1.0, 0.3, 0.3, 0.3])
+
+# Predicate -> skill, called with the scene and the predicate's arguments.
+SKILLS: dict[str, Callable[..., Skill]] = {
+    "in": put_in,
+    "on": put_on,
+}
+
+
+def plan(scene: Scene) -> Skill:
+    """Actions that fulfil the goals of the scene's task.
+
+    Returns:
+        Whether all goals hold in the end. The caller may stop asking before.
+    """
+    for _ in range(ATTEMPTS):
+        for goal in scene.goals():
+            skill = SKILLS.get(goal[0])
+            if skill is not None and not scene.holds(goal):
+                yield from skill(scene, *goal[1:])
+        # Things come to rest, and LIBERO asks for contact.
+        yield from hold(scene, OPEN, 6)
+        if all(scene.holds(goal) for goal in scene.goals()):
+            return True
+    return False
+
+
+def disturbed(action: Action, noise: float, random: np.random.Generator) -> Array:
+    """The action as a clumsy expert executes it: Gaussian noise on its six motion commands, within limits.
+
+    Args:
+        action: What the expert means to do, (7,).
+        noise: Standard deviation for translations, in units of the command.
+        random: Where the noise comes from.
+    """
+    executed = action.copy()
+    if noise:
+        executed[:6] += random.normal(0.0, noise, 6) * NOISE_SCALE
+    return np.clip(executed, -1.0, 1.0)
+
+
+def unknown_goals(goals: list[Goal]) -> list[Goal]:
+    """Those of the goals for which the expert has no skill."""
+    return [goal for goal in goals if goal[0] not in SKILLS]
