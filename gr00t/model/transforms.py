@@ -27,7 +27,7 @@ from torch import Tensor
 from gr00t.data.embodiment_tags import EMBODIMENT_TAG_MAPPING, EmbodimentTag
 from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.schema import DatasetMetadata
-from gr00t.data.transform.base import InvertibleModalityTransform, refuse_training
+from gr00t.data.transform.base import InvertibleModalityTransform
 from gr00t.model.tokenizer import IMAGE_TOKEN, TokenizerError
 from gr00t.spelling import did_you_mean
 
@@ -126,19 +126,19 @@ class GR00TTransform(InvertibleModalityTransform):
         Args:
             data: `video` (B, T, V, H, W, 3) uint8, `state` (B, S, A) and one key with `annotation` in its
                 name: B strings, or an array (B, 1) of strings. Without the dimension B a batch of one is
-                returned, with a string or a list of one string as the instruction.
+                returned, with a string or a list of one string as the instruction. In train mode also
+                `action` (B, H, A), normalized.
 
         Returns:
             `state` (B, S, max_state_dim) in the dtype it came in, `state_mask` (same, bool), `embodiment_id`
             (B,) int64, `eagle_input_ids` and `eagle_attention_mask` (B, L) int64, padded on the left,
-            `eagle_pixel_values` (B*T*V, 3, H, W) float32 in [-1, 1], `eagle_image_sizes` (B*T*V, 2) int64.
+            `eagle_pixel_values` (B*T*V, 3, H, W) float32 in [-1, 1], `eagle_image_sizes` (B*T*V, 2) int64;
+            in train mode also `action` and `action_mask` (B, H, max_action_dim).
 
         Raises:
             ObservationError: shapes or number of instructions do not fit.
             RuntimeError: `bind` or `set_metadata` was not called.
         """
-        if self.training:
-            refuse_training(self)
         if self._tokenizer is None or self.embodiment_tag is None:
             raise RuntimeError("GR00TTransform: call bind() and set_metadata() before applying the transform")
         frames = self._frames(data)
@@ -150,6 +150,7 @@ class GR00TTransform(InvertibleModalityTransform):
         pixels = torch.from_numpy(frames).flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32)
         state, state_mask = self._state(data, batch)
         return {
+            **(self._action(data, batch) if self.training else {}),
             "state": state,
             "state_mask": state_mask,
             "embodiment_id": torch.full((batch,), self.embodiment_tag_mapping[self.embodiment_tag.value]),
@@ -162,6 +163,24 @@ class GR00TTransform(InvertibleModalityTransform):
     def unapply(self, data: dict[str, Any]) -> dict[str, Any]:
         """Return the data unchanged: ConcatTransform drops the padding of the actions when it splits them."""
         return data
+
+    def _action(self, data: dict[str, Any], batch: int) -> dict[str, Tensor]:
+        """Return the actions to be learned, padded with zeros, and where they are not padding."""
+        if "action" not in data:
+            raise ObservationError("train mode: the sample has no action")
+        action = torch.as_tensor(data["action"], dtype=torch.float32)
+        dims = action.shape[-1]
+        if action.shape[:2] != (batch, self.action_horizon) or not 1 <= dims <= self.max_action_dim:
+            raise ObservationError(
+                f"action: expected ({batch}, {self.action_horizon}, at most {self.max_action_dim}), "
+                f"got {tuple(action.shape)}"
+            )
+        mask = torch.zeros(batch, self.action_horizon, self.max_action_dim, dtype=torch.bool)
+        mask[..., :dims] = True
+        return {
+            "action": torch.nn.functional.pad(action, (0, self.max_action_dim - dims)),
+            "action_mask": mask,
+        }
 
     def _frames(self, data: dict[str, Any]) -> np.ndarray:
         """Return the images of each sample, (B, T*V, H, W, 3)."""

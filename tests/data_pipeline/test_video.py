@@ -102,11 +102,8 @@ def test_another_backend_is_refused() -> None:
     ],
     ids=lambda transform: type(transform).__name__,
 )
-def test_augmentations_are_identities_in_eval_mode_and_refuse_training(transform: VideoCrop) -> None:
+def test_augmentations_are_identities_in_eval_mode(transform: VideoCrop) -> None:
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    transform.train()
-    with pytest.raises(NotImplementedError, match=f"{type(transform).__name__} is a random augmentation"):
-        transform({KEY: image})
     transform.eval()
     assert torch.equal(transform({KEY: image})[KEY], image)
 
@@ -151,3 +148,9 @@ def test_missing_camera_names_the_nearest() -> None:
         ObservationError, match=r"no 'video.image' in the observation; did you mean video.imag\?"
     ):
         VideoToTensor(apply_to=[KEY])({"video.imag": frames(8, 8)})
+
+
+def test_what_no_data_config_of_n1_5_uses_refuses_train_mode() -> None:
+    transform = VideoHorizontalFlip(apply_to=[KEY], p=1.0)
+    with pytest.raises(NotImplementedError, match="VideoHorizontalFlip is not implemented for training"):
+        transform({KEY: torch.rand(1, 3, 8, 8)})

@@ -1,14 +1,15 @@
 """A transform takes a dict of arrays under prefixed keys and returns a dict; a pipeline is a list of them.
 
 The classes and their fields are those of Isaac-GR00T N1.5, so that its data configurations work unchanged.
-Only what inference needs is here: the random augmentations of training are accepted, are identities in eval
-mode and refuse to run in train mode.
+A policy switches them to eval mode, a training run to train mode, where crops and colours are random.
+Augmentations that no configuration of N1.5 uses are accepted, are identities in eval mode and refuse to run
+in train mode.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -113,13 +114,13 @@ class ComposedModalityTransform(ModalityTransform):
             transform.eval()
 
 
-def refuse_training(transform: ModalityTransform) -> None:
+def refuse_training(transform: ModalityTransform) -> NoReturn:
     """Raise for a random augmentation that is asked to run in train mode.
 
     Raises:
         NotImplementedError: always.
     """
     raise NotImplementedError(
-        f"{type(transform).__name__} is a random augmentation of training, which this project does not do; "
+        f"{type(transform).__name__} is not implemented for training; leave it out of the data config, or "
         "call eval() on the transform (a policy does so by itself)"
     )

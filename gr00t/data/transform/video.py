@@ -1,7 +1,8 @@
-"""Camera frames, eval mode: to float, centre crop, resize, back to bytes.
+"""Camera frames: to float, crop, resize, colours, back to bytes.
 
-The steps reproduce GR00T N1.5's numbers, of which two are easy to miss: the crop's offset is rounded half to
-even, and the way back to uint8 truncates, so about half of all pixels differ by one level from rounding.
+In eval mode the steps reproduce GR00T N1.5's numbers, of which two are easy to miss: the crop's offset is
+rounded half to even, and the way back to uint8 truncates, so about half of all pixels differ by one level
+from rounding. In train mode crop and colours are random (`augment.py`).
 
 Frames may have any resolution with the aspect ratio of the training set, not only its resolution.
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from gr00t.data.errors import ObservationError
 from gr00t.data.schema import VideoMetadata
+from gr00t.data.transform.augment import color_jitter, random_crop
 from gr00t.data.transform.base import ModalityTransform, refuse_training
 from gr00t.spelling import did_you_mean
 
@@ -55,14 +57,17 @@ class VideoTransform(ModalityTransform):
         if transform is None:
             return data
         for key in self.apply_to:
-            if key not in data:
-                raise ObservationError(f"no {key!r} in the observation; {did_you_mean(key, data)}")
-            self.check(key, data[key])
-            frames = data[key]
+            frames = self._frames(data, key)
             # The leading dimensions are time, or batch and time.
             flat = transform(frames.reshape(-1, *frames.shape[-3:]))
             data[key] = flat.reshape(*frames.shape[:-3], *flat.shape[-3:])
         return data
+
+    def _frames(self, data: dict[str, Any], key: str) -> Any:
+        if key not in data:
+            raise ObservationError(f"no {key!r} in the observation; {did_you_mean(key, data)}")
+        self.check(key, data[key])
+        return data[key]
 
     def check(self, key: str, frames: Any) -> None:
         """Raise an ObservationError if the frames of one camera cannot be transformed."""
@@ -135,8 +140,30 @@ class VideoToNumpy(VideoTransform):
         return (frames.permute(0, 2, 3, 1) * 255).to(torch.uint8).cpu().numpy()
 
 
-class VideoCrop(VideoTransform):
-    """The centre, `scale` of each side; in training a random part, which is not implemented."""
+class RandomVideoTransform(VideoTransform):
+    """A transform that in train mode draws anew for every clip; in eval mode it is a fixed one."""
+
+    def apply(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Transform the frames (..., T, C, H, W) of every camera; T frames of a sample change alike."""
+        if not self.training:
+            return super().apply(data)
+        for key in self.apply_to:
+            frames = self._frames(data, key)
+            clips = self.random_clips(frames.reshape(-1, *frames.shape[-4:]))
+            data[key] = clips.reshape(*frames.shape[:-4], *clips.shape[-4:])
+        return data
+
+    def random_clips(self, clips: Tensor) -> Tensor:
+        """Change clips (B, T, C, H, W) at random.
+
+        Raises:
+            NotImplementedError: this one is known only to be left out in eval mode.
+        """
+        refuse_training(self)
+
+
+class VideoCrop(RandomVideoTransform):
+    """The centre, `scale` of each side; in training a random part of that size."""
 
     height: int | None = Field(
         default=None, description="height of the frames that come in, if it is to be checked"
@@ -148,9 +175,11 @@ class VideoCrop(VideoTransform):
 
     def get_transform(self, mode: Mode = "train") -> Callable[[Tensor], Tensor]:
         """Return the centre crop."""
-        if mode == "train":
-            refuse_training(self)
         return self._centre
+
+    def random_clips(self, clips: Tensor) -> Tensor:
+        """Cut a random part out of each clip."""
+        return random_crop(clips, self.scale)
 
     def check(self, key: str, frames: Any) -> None:
         """Check the resolution where the config names one."""
@@ -206,22 +235,24 @@ class VideoResize(VideoTransform):
         return out.clamp(0, 1) if mode == "bicubic" else out
 
 
-class _Augmentation(VideoTransform):
+class _Augmentation(RandomVideoTransform):
     """A random change of the frames in training; an identity in eval mode."""
 
     def get_transform(self, mode: Mode = "train") -> None:
         """Return None: nothing happens in eval mode."""
-        if mode == "train":
-            refuse_training(self)
 
 
 class VideoColorJitter(_Augmentation):
-    """Random colours; eval mode: identity."""
+    """Random colours in training; eval mode: identity."""
 
     brightness: float | tuple[float, float] = Field(..., description="range of the brightness factor")
     contrast: float | tuple[float, float] = Field(..., description="range of the contrast factor")
     saturation: float | tuple[float, float] = Field(..., description="range of the saturation factor")
     hue: float | tuple[float, float] = Field(..., description="range of the hue shift")
+
+    def random_clips(self, clips: Tensor) -> Tensor:
+        """Change the colours of each clip."""
+        return color_jitter(clips, self.brightness, self.contrast, self.saturation, self.hue)
 
 
 class VideoRandomRotation(_Augmentation):
