@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.eval.libero.assets import cache_folder
-from gr00t.eval.libero.simulator import Progress, SimulatorError
+from gr00t.eval.libero.simulator import ExpertEpisode, Progress, SimulatorError
 from gr00t.eval.libero.suites import LiberoError, Task
 from gr00t.spelling import did_you_mean
 
@@ -149,6 +149,13 @@ class SimulatorProcess:
         """See `LiberoSimulator.run`."""
         progress: Progress = self._call("run", actions, record_every)
         return progress
+
+    def play_expert(
+        self, init_state: int, max_steps: int, noise: float = 0.0, seed: int = 0, record_every: int = 0
+    ) -> ExpertEpisode:
+        """See `LiberoSimulator.play_expert`; what it tells on every step stays in its own process."""
+        episode: ExpertEpisode = self._call("play_expert", init_state, max_steps, noise, seed, record_every)
+        return episode
 
     def positions(self) -> NDArray[np.float64]:
         """See `LiberoSimulator.positions`."""

@@ -22,6 +22,7 @@ import importlib.util
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +30,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.eval.libero.expert import disturbed, plan
+from gr00t.eval.libero.expert_scene import Scene
 from gr00t.eval.libero.suites import Task, load_init_states
 
 CONTROL_HZ = 20
@@ -74,6 +77,31 @@ class Progress:
     renders: int = 0
 
 
+@dataclass
+class ExpertEpisode:
+    """What the scripted expert did in one episode.
+
+    Attributes:
+        success: Whether the task's goal holds after the last step.
+        actions: What was executed, (N, 7) float64.
+        timing: Times, and frames for a video; its `steps` include the settling ones.
+    """
+
+    success: bool
+    actions: NDArray[np.float64]
+    timing: Progress
+
+    @property
+    def steps(self) -> int:
+        """Control steps that the expert took."""
+        return len(self.actions)
+
+    @property
+    def frames(self) -> list[NDArray[np.uint8]]:
+        """Agent views recorded on the way."""
+        return self.timing.frames
+
+
 class LiberoSimulator:
     """Plays episodes of one task at a time.
 
@@ -92,6 +120,7 @@ class LiberoSimulator:
         self._init_states: NDArray[np.float64] = np.empty((0, 0))
         self._raw: dict[str, Any] = {}
         self._steps = 0
+        self._task_index = 0
 
     def open_task(self, task: Task, seed: int) -> int:
         """Create the environment of `task`, reset it once under `seed`; return its number of initial states.
@@ -105,6 +134,7 @@ class LiberoSimulator:
         env_class = _import_libero(self._assets)
         LiberoSimulator._owner = self
         self._init_states = load_init_states(task)
+        self._task_index = task.index
         # The constructor places fixtures too: seed before it, so that what a task looks like does not depend
         # on what ran earlier in this process.
         np.random.seed(seed)
@@ -126,14 +156,7 @@ class LiberoSimulator:
 
     def start_episode(self, init_state: int) -> Progress:
         """Restore the task, set initial state number `init_state`, and let the objects settle."""
-        self._restore_snapshot()
-        self._raw = self._env.set_init_state(self._init_states[init_state])
-        self._steps = 0
-        progress = Progress()
-        idle = np.asarray(IDLE_ACTION)
-        for _ in range(SETTLING_STEPS):
-            self._step(idle, progress)
-        progress.steps = SETTLING_STEPS
+        progress = self._settle(init_state)
         progress.observation = self._observe(progress)
         return progress
 
@@ -160,6 +183,44 @@ class LiberoSimulator:
         progress.steps = index + 1
         return progress
 
+    def play_expert(
+        self,
+        init_state: int,
+        max_steps: int,
+        noise: float = 0.0,
+        seed: int = 0,
+        record_every: int = 0,
+        on_step: Callable[[Callable[[], Observation], NDArray[np.float64], NDArray[np.float64]], None]
+        | None = None,
+    ) -> ExpertEpisode:
+        """Play an episode of the open task by the scripted expert, which knows the simulation's state.
+
+        Args:
+            init_state: Number of the recorded initial state.
+            max_steps: Control steps after which the expert has failed.
+            noise: Gaussian noise on its motion commands, see `gr00t.eval.libero.expert.disturbed`.
+            seed: Seeds the noise, together with the task and the initial state.
+            record_every: Keep every so many-th agent view for a video; 0 draws nothing.
+            on_step: For demonstrations: told before each step a function that draws and returns what a policy
+                would see, the action (7,) that will be executed, and the one that the expert means.
+        """
+        progress = self._settle(init_state)
+        random = np.random.default_rng([seed, self._task_index, init_state])
+        actions: list[NDArray[np.float64]] = []
+        for meant in plan(Scene(self._env)):
+            if progress.success or len(actions) == max_steps:
+                break
+            executed = disturbed(meant, noise, random)
+            if on_step is not None:
+                on_step(lambda: self._observe(progress), executed, meant)
+            self._step(executed, progress)
+            actions.append(executed)
+            progress.steps += 1
+            progress.success = bool(self._env.check_success())
+            if record_every and (len(actions) % record_every == 0 or progress.success):
+                progress.frames.append(self._render(CAMERAS["image"], progress))
+        return ExpertEpisode(progress.success, np.reshape(actions, (-1, 7)), progress)
+
     def positions(self) -> NDArray[np.float64]:
         """Generalized positions (nq,) float64, for tests that compare trajectories."""
         return np.array(self._env.sim.data.qpos, dtype=np.float64)
@@ -172,6 +233,18 @@ class LiberoSimulator:
             self._snapshot = {}
         if LiberoSimulator._owner is self:
             LiberoSimulator._owner = None
+
+    def _settle(self, init_state: int) -> Progress:
+        """Restore the task, set an initial state, and let the objects come to rest; draws nothing."""
+        self._restore_snapshot()
+        self._raw = self._env.set_init_state(self._init_states[init_state])
+        self._steps = 0
+        progress = Progress()
+        idle = np.asarray(IDLE_ACTION)
+        for _ in range(SETTLING_STEPS):
+            self._step(idle, progress)
+        progress.steps = SETTLING_STEPS
+        return progress
 
     def _step(self, action: NDArray[np.float64], progress: Progress) -> None:
         started = time.perf_counter()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gr00t.eval.libero.simulator import LiberoSimulator
 
-_METHODS = ("open_task", "start_episode", "run", "positions")
+_METHODS = ("open_task", "start_episode", "run", "play_expert", "positions")
 
 
 def main(assets: Path, image_size: int) -> None:
