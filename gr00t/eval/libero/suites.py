@@ -78,21 +78,34 @@ def parse_task_indices(text: str, suite: Suite) -> tuple[int, ...]:
     Raises:
         LiberoError: for anything else, or an index that the suite does not have.
     """
+    return parse_indices(text, suite.num_tasks, "tasks", f" of {suite.name}")
+
+
+def parse_indices(text: str, count: int, what: str, owner: str = "") -> tuple[int, ...]:
+    """Read `all`, `3`, `0,3` or `0-4,7` as numbers below `count`, in the order given, each once.
+
+    Args:
+        text: As a user wrote it.
+        count: How many there are.
+        what: Their name in messages, in the plural.
+        owner: What has that many, for messages.
+
+    Raises:
+        LiberoError: for anything else, or a number that does not exist.
+    """
     if text.strip().lower() == "all":
-        return tuple(range(suite.num_tasks))
+        return tuple(range(count))
     indices: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
         if match is None:
             raise LiberoError(
-                f"tasks {text!r}: expected 'all', or indices such as '0,3' or '0-4', got {part!r}"
+                f"{what} {text!r}: expected 'all', or indices such as '0,3' or '0-4', got {part!r}"
             )
         first = int(match[1])
         last = int(match[2]) if match[2] else first
-        if last < first or last >= suite.num_tasks:
-            raise LiberoError(
-                f"tasks {text!r}: {part.strip()} is not within 0-{suite.num_tasks - 1} of {suite.name}"
-            )
+        if last < first or last >= count:
+            raise LiberoError(f"{what} {text!r}: {part.strip()} is not within 0-{count - 1}{owner}")
         indices.extend(range(first, last + 1))
     return tuple(dict.fromkeys(indices))
 
