@@ -1,0 +1,64 @@
+"""Giving a data configuration's transforms what only the checkpoint knows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.transform.base import ComposedModalityTransform, ModalityTransform
+from gr00t.model.config import Gr00tConfig
+from gr00t.model.transforms import GR00TTransform, Tokenizer
+
+logger = logging.getLogger(__name__)
+
+
+def bind_to_model(
+    pipeline: ModalityTransform,
+    config: Gr00tConfig,
+    tokenizer: Tokenizer,
+    embodiment_tag: EmbodimentTag,
+    prompt_style: str,
+) -> None:
+    """Bind the one GR00TTransform of `pipeline` to the model of `config`.
+
+    Raises:
+        ValueError: there is not exactly one, its sizes are not the model's, the model has no weights for the
+            embodiment, or the prompt style is unknown.
+        TokenizerError: the tokenizer is not the model's.
+    """
+    found = [step for step in _steps(pipeline) if isinstance(step, GR00TTransform)]
+    if len(found) != 1:
+        raise ValueError(f"the data config's transform must contain one GR00TTransform, it has {len(found)}")
+    transform = found[0]
+    sizes = {"max_state_dim": config.max_state_dim, "max_action_dim": config.action_dim}
+    for name, size in sizes.items():
+        if getattr(transform, name) != size:
+            raise ValueError(
+                f"GR00TTransform {name}={getattr(transform, name)}, but the checkpoint has {size}"
+            )
+    number = transform.embodiment_tag_mapping[embodiment_tag.value]
+    if number >= config.num_embodiments:
+        raise ValueError(
+            f"embodiment {embodiment_tag.value!r} is number {number}, the checkpoint has "
+            f"{config.num_embodiments} embodiments"
+        )
+    transform.bind(
+        tokenizer,
+        image_size=config.image_size,
+        tokens_per_image=config.tokens_per_image,
+        image_token_index=config.image_token_index,
+        vocab_size=config.vocab_size,
+        prompt_style=prompt_style,
+    )
+    example = "['TEXT']" if prompt_style == "brackets" else "TEXT"
+    logger.info("prompt form: %s, an instruction TEXT is served as %s", prompt_style, example)
+
+
+def _steps(transform: ModalityTransform) -> Iterator[ModalityTransform]:
+    """Yield all steps of a pipeline, nested ones included."""
+    if isinstance(transform, ComposedModalityTransform):
+        for step in transform.transforms:
+            yield from _steps(step)
+    else:
+        yield transform
