@@ -25,9 +25,9 @@ import numpy as np
 import tyro
 
 from gr00t.console import log_to_stderr
+from gr00t.eval.address import check_port_free
 from gr00t.eval.client import ExternalRobotInferenceClient
-from gr00t.eval.robot import RobotInferenceServer
-from gr00t.eval.server import check_port_free
+from gr00t.eval.robot import DEFAULT_MAX_BATCH, RobotInferenceServer
 
 if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
@@ -67,6 +67,8 @@ class Arguments:
     """cpu, cuda or cuda:N; a GPU if there is one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of what is not quantized."""
+    max_batch: int = DEFAULT_MAX_BATCH
+    """How many waiting observations may share a forward; with 1, who else asks changes not a single bit."""
     seed: int | None = None
     """Fixes the flow noise, with --server of all requests by their order, with --client of its one."""
     tokenizer: str | None = None
@@ -81,6 +83,8 @@ def run(arguments: Arguments) -> None:
         raise UsageError("give one of --server and --client")
     if arguments.api_token == "":
         raise UsageError("--api-token is empty: it would protect nothing")
+    if arguments.max_batch < 1:
+        raise UsageError(f"--max-batch: expected at least 1, got {arguments.max_batch}")
     if arguments.client:
         ask(arguments)
     else:
@@ -101,13 +105,20 @@ def serve(arguments: Arguments) -> None:
     if arguments.model_path is None:
         raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
     check_port_free(arguments.host, arguments.port)
+    policy = load_policy(arguments, arguments.model_path)
     server = RobotInferenceServer(
-        load_policy(arguments, arguments.model_path),
+        policy,
         host=arguments.host,
         port=arguments.port,
         api_token=arguments.api_token,
+        max_batch=arguments.max_batch,
+        info=server_info(arguments, policy),
     )
-    logger.info("Serving %s; %s", describe(arguments, server.model), server.address)
+    logger.info("Serving %s; %s", describe(arguments, policy), server.address)
+    logger.info(
+        "Observations are computed %s",
+        f"together, up to {server.max_batch} that wait" if server.is_batched else "one at a time",
+    )
     server.run()
 
 
@@ -158,6 +169,20 @@ def describe(arguments: Arguments, policy: Any) -> str:
         f"{arguments.model_path}: {quantized}; prompt form {arguments.prompt_style}; "
         f"{policy.denoising_steps} denoising steps; device {policy.device}"
     )
+
+
+def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
+    """Return what the endpoint `get_server_info` says of the policy."""
+    return {
+        "model_path": str(arguments.model_path),
+        "data_config": arguments.data_config,
+        "embodiment_tag": arguments.embodiment_tag,
+        "denoising_steps": policy.denoising_steps,
+        "dtype": arguments.dtype,
+        "device": str(policy.device),
+        "prompt_style": arguments.prompt_style,
+        "seed": arguments.seed,
+    }
 
 
 def ask(arguments: Arguments) -> None:

@@ -123,8 +123,8 @@ class BaseInferenceClient:
         """Call an endpoint and return its answer.
 
         Args:
-            endpoint: `ping`, `get_action`, `get_modality_config`, `get_quantization_report`, `kill`, or any
-                other that the server has.
+            endpoint: `ping`, `get_action`, `get_modality_config`, `get_quantization_report`,
+                `get_server_info`, `kill`, or any other that the server has.
             data: Its input, sent when `requires_input`.
             requires_input: Whether the request carries `data`.
             options: Extra fields that NVIDIA's server does not know, such as `{"seed": 7}`.
@@ -268,3 +268,8 @@ class ExternalRobotInferenceClient(BaseInferenceClient):
         """Return what is quantized in the served model, as measured there; unknown to NVIDIA's server."""
         report: dict[str, Any] = self.call_endpoint("get_quantization_report", requires_input=False)
         return report
+
+    def get_server_info(self) -> dict[str, Any]:
+        """Return what is served and how: checkpoint, dtype, batching; unknown to NVIDIA's server."""
+        info: dict[str, Any] = self.call_endpoint("get_server_info", requires_input=False)
+        return info

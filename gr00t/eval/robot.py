@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
+import gr00t
+from gr00t.eval.batching import MAX_WAITING
 from gr00t.eval.client import ExternalRobotInferenceClient
-from gr00t.eval.server import MAX_MESSAGE_BYTES, BaseInferenceServer, RequestError
+from gr00t.eval.endpoints import Prepared, RequestError
+from gr00t.eval.server import MAX_MESSAGE_BYTES, BaseInferenceServer
+
+# From 8 on a larger batch gains little: docs/BENCHMARKS.md, serving.
+DEFAULT_MAX_BATCH = 16
+
+_PACKAGES = ("torch", "transformers", "numpy", "pyzmq")
 
 
 class ServedPolicy(Protocol):
@@ -16,14 +27,31 @@ class ServedPolicy(Protocol):
     """
 
     def get_action(self, observations: dict[str, Any]) -> dict[str, Any]:
-        """Return per action key an array (H, D)."""
+        """Return per action key an array (H, A)."""
 
     def get_modality_config(self) -> dict[str, Any]:
         """Return a `ModalityConfig` per modality."""
 
 
+@runtime_checkable
+class BatchablePolicy(Protocol):
+    """A policy that can answer the requests of several clients at once; others are asked one by one."""
+
+    @property
+    def can_batch(self) -> bool:
+        """Whether it can at this moment."""
+
+    def prepare(self, observations: dict[str, Any], **seeds: Any) -> Prepared:
+        """Do for one request all that comes before the network; raise for one that does not fit."""
+
+    def get_actions(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return for every prepared request what `get_action` returns, in one forward."""
+
+
 class RobotInferenceServer(BaseInferenceServer):
-    """Serves a policy: `get_action`, `get_modality_config`, and `get_quantization_report` if it has one."""
+    """Serves a policy: `get_action`, `get_modality_config`, `get_server_info`, and `get_quantization_report`
+    if it has one.
+    """
 
     def __init__(
         self,
@@ -33,15 +61,42 @@ class RobotInferenceServer(BaseInferenceServer):
         api_token: str | None = None,
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_waiting: int = MAX_WAITING,
+        max_batch: int = DEFAULT_MAX_BATCH,
+        info: Mapping[str, Any] | None = None,
     ) -> None:
-        """Listen for requests to `model`, which must be complete; for the rest see `BaseInferenceServer`."""
-        super().__init__(host, port, api_token, max_message_bytes=max_message_bytes)
+        """Listen for requests to `model`, which must be complete; for the rest see `BaseInferenceServer`.
+
+        Args:
+            model: What is served.
+            host: See `BaseInferenceServer`, also for the next four.
+            port: TCP port.
+            api_token: Secret that requests must carry.
+            max_message_bytes: Longest message.
+            max_waiting: How many requests may wait.
+            max_batch: How many observations may share a forward, if the policy is a `BatchablePolicy`. With 1
+                a request's answer does not depend on who else asks, not in a single bit.
+            info: What `get_server_info` says besides what the server knows itself.
+
+        Raises:
+            ValueError: `max_batch` below 1; for others see `BaseInferenceServer`.
+        """
+        if max_batch < 1:
+            raise RequestError(f"max_batch: expected at least 1, got {max_batch}")
+        super().__init__(host, port, api_token, max_message_bytes=max_message_bytes, max_waiting=max_waiting)
         self.model = model
-        self.register_endpoint("get_action", self._get_action, options=("seed",))
-        self.register_endpoint("get_modality_config", model.get_modality_config, requires_input=False)
+        self.max_batch = max_batch
+        self._info = dict(info or {})
+        batched = _BatchedGetAction(model, max_batch) if isinstance(model, BatchablePolicy) else None
+        self.is_batched = batched is not None and max_batch > 1
+        self.register_endpoint("get_action", self._get_action, options=("seed",), batched=batched)
+        self.register_endpoint(
+            "get_modality_config", model.get_modality_config, requires_input=False, immediate=True
+        )
+        self.register_endpoint("get_server_info", self.info, requires_input=False, immediate=True)
         report = getattr(model, "quantization_report", None)
         if report is not None:
-            self.register_endpoint("get_quantization_report", report, requires_input=False)
+            self.register_endpoint("get_quantization_report", report, requires_input=False, immediate=True)
 
     @staticmethod
     def start_server(
@@ -50,15 +105,68 @@ class RobotInferenceServer(BaseInferenceServer):
         """Serve `policy` until it is killed."""
         RobotInferenceServer(policy, host=host, port=port, api_token=api_token).run()
 
+    def info(self) -> dict[str, Any]:
+        """Return what is served and how, as plain data.
+
+        Returns:
+            `batched` and `max_batch`; `batches`, how many forwards had how many requests so far; `waiting`,
+            how many requests wait now; `versions` of what answers; and the `info` of the constructor.
+        """
+        return {
+            **self._info,
+            "max_batch": self.max_batch,
+            "batched": self.is_batched,
+            "batches": {str(size): count for size, count in sorted(self.worker.batch_sizes.copy().items())},
+            "waiting": self.worker.waiting,
+            "versions": _versions(),
+        }
+
     def _get_action(self, observations: Any, **options: Any) -> dict[str, Any]:
-        if not isinstance(observations, dict):
-            raise RequestError(f"data: expected a map of observations, got {type(observations).__name__}")
-        if "seed" not in options:
-            return self.model.get_action(observations)
-        seed = options["seed"]
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise RequestError(f"options: seed: expected an integer from 0 to 2^63 - 1, got {seed!r:.100}")
-        return self.model.get_action(observations, seeds=seed)  # type: ignore[call-arg]
+        return self.model.get_action(*_checked(observations), **_seeds(options))
+
+
+class _BatchedGetAction:
+    """`get_action` of a policy that answers several requests at once."""
+
+    def __init__(self, policy: BatchablePolicy, max_batch: int) -> None:
+        self._policy = policy
+        self._max_batch = max_batch
+
+    def limit(self) -> int:
+        return self._max_batch if self._policy.can_batch else 1
+
+    def prepare(self, data: Any, **options: Any) -> Prepared:
+        return self._policy.prepare(*_checked(data), **_seeds(options))
+
+    def answer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
+        return self._policy.get_actions(requests)
+
+
+def _checked(observations: Any) -> tuple[dict[str, Any]]:
+    if not isinstance(observations, dict):
+        raise RequestError(f"data: expected a map of observations, got {type(observations).__name__}")
+    return (observations,)
+
+
+def _seeds(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the option `seed` under the policy's name for it."""
+    if "seed" not in options:
+        return {}
+    seed = options["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise RequestError(f"options: seed: expected an integer from 0 to 2^63 - 1, got {seed!r:.100}")
+    return {"seeds": seed}
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of Python, of this project and of what its numbers depend on."""
+    versions = {"python": platform.python_version(), "gr00t": gr00t.__version__}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 class RobotInferenceClient(ExternalRobotInferenceClient):

@@ -1,70 +1,42 @@
 """The server of a policy: ZeroMQ, NVIDIA's wire format, and a request that fails harms nobody but its sender.
 
-Three steps stand apart: a message becomes a checked `Request` (`read`), a request a result (`answer`),
-and a loop owns the socket (`run`). The socket is a ROUTER, to REQ clients the same as the REP of NVIDIA's: it
-may hold the requests of many clients at once and answer them in any order, and a client that vanishes in the
-middle costs nothing but its own answer.
+Four steps stand apart: a message becomes a checked `Request` (`read`), a request a result (`answer`), a
+worker decides what is computed together (gr00t.eval.batching), and a loop owns the socket (`run`). The socket
+is a ROUTER, to REQ clients the same as the REP of NVIDIA's: it holds the requests of many clients at once and
+answers them in any order, and a client that vanishes in the middle costs nothing but its own answer.
+
+The loop and the worker are two threads, because a forward of a full-size model takes seconds on a CPU: a
+client that pings meanwhile must not think that nobody is there, and a request that arrives meanwhile is
+decoded and waits for the next batch. For that a lone request is handed over twice, which takes some 0.1 ms.
 """
 
 from __future__ import annotations
 
+import collections
 import hmac
 import ipaddress
 import logging
 import socket as sockets
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import zmq
 
 from gr00t.eval import wire
+from gr00t.eval.address import BindError, bind_error, resolve_host
+from gr00t.eval.batching import MAX_WAITING, Job, Worker, stopping
+from gr00t.eval.endpoints import BatchedEndpoint, EndpointHandler, Failure, Request, RequestError, attempt
 from gr00t.spelling import did_you_mean
+
+__all__ = ["BaseInferenceServer", "BindError", "EndpointHandler", "Request", "RequestError"]
 
 logger = logging.getLogger(__name__)
 
 # Sixteen samples of two 640 x 480 frames are 30 MB.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _RECEIVE_QUEUE = 4  # per client; a REQ client has one message under way
-_LINGER_MS = 1_000  # for the answer to `kill` to leave
-
-
-class RequestError(ValueError):
-    """A request that no endpoint can take; the text names the field."""
-
-
-class BindError(OSError):
-    """The address cannot be listened on."""
-
-
-@dataclass(frozen=True)
-class EndpointHandler:
-    """What answers an endpoint: `handler(data, **options)`, or `handler(**options)` without input.
-
-    `options` are the names that a request's `options` may hold for it.
-    """
-
-    handler: Callable[..., Any]
-    requires_input: bool = True
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request whose form and token have been checked. What `data` holds is the endpoint's to check."""
-
-    endpoint: str
-    data: Any
-    options: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Message:
-    """A message from the socket: the frames that lead back to its sender, and its body."""
-
-    envelope: list[bytes]
-    body: list[bytes]
-    from_loopback: bool
+_MESSAGES_AT_A_TIME = 32  # then answers that are ready leave first
+_LINGER_MS = 1_000  # for the last answers to leave
 
 
 class BaseInferenceServer:
@@ -80,6 +52,7 @@ class BaseInferenceServer:
         api_token: str | None = None,
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         """Listen.
 
@@ -88,6 +61,7 @@ class BaseInferenceServer:
             port: TCP port; 0 lets the system choose one (see `address`).
             api_token: If given, every request must carry it.
             max_message_bytes: A longer message gets an error reply, one over twice as long is cut off.
+            max_waiting: So many requests may wait to be computed; more get the error reply `busy: ...`.
 
         Raises:
             BindError: The address is in use, or not one of this machine.
@@ -99,8 +73,11 @@ class BaseInferenceServer:
         self.api_token = api_token
         self.max_message_bytes = max_message_bytes
         self._endpoints: dict[str, EndpointHandler] = {}
-        self.register_endpoint("ping", self._handle_ping, requires_input=False)
-        self.register_endpoint("kill", self._kill_server, requires_input=False)
+        self.register_endpoint("ping", self._handle_ping, requires_input=False, immediate=True)
+        self.register_endpoint("kill", self._kill_server, requires_input=False, immediate=True)
+        self.worker = Worker(self._deliver, self._wake, max_waiting=max_waiting)
+        self._replies: collections.deque[list[bytes]] = collections.deque()
+        self._wake_up, self._awake = sockets.socketpair()
 
         address = resolve_host(host)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -111,7 +88,7 @@ class BaseInferenceServer:
             self.socket.bind(f"tcp://{address}:{port or '*'}")
         except zmq.ZMQError as error:
             self.close()
-            raise _bind_error(address, port, zmq.strerror(error.errno or 0)) from None
+            raise bind_error(address, port, zmq.strerror(error.errno or 0)) from None
         self.address: str = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         if api_token is None and not ipaddress.ip_address(address).is_loopback:
             logger.warning(
@@ -125,6 +102,8 @@ class BaseInferenceServer:
         requires_input: bool = True,
         *,
         options: Iterable[str] = (),
+        immediate: bool = False,
+        batched: BatchedEndpoint | None = None,
     ) -> None:
         """Let `handler` answer the endpoint `name`, replacing an earlier one.
 
@@ -134,25 +113,44 @@ class BaseInferenceServer:
                 What it returns is the reply; what it raises is the error reply.
             requires_input: Whether the request carries `data`.
             options: Names of the options that it accepts.
+            immediate: Answer it in the socket's loop, also while something is computed: only for what is
+                quick and safe beside every other endpoint. All others are called one after the other.
+            batched: What answers several requests at once, in place of `handler`.
         """
-        self._endpoints[name] = EndpointHandler(handler, requires_input, tuple(options))
+        self._endpoints[name] = EndpointHandler(handler, requires_input, tuple(options), immediate, batched)
 
     def run(self) -> None:
-        """Answer requests, one at a time, until `kill`; then close the socket, as also on an interrupt."""
+        """Answer requests until `kill`; then close the socket, as also on an interrupt.
+
+        In the end what is being computed is still answered; what waits or arrives gets an error reply.
+        """
         logger.info("Server is ready and listening on %s", self.address)
+        poller = zmq.Poller()
+        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self._awake, zmq.POLLIN)
+        self.worker.start()
         try:
-            while self.running:
-                for message in self._receive():
-                    reply = self._reply(message)
-                    # To a sender that is gone, ROUTER drops the reply in silence, as it should be.
-                    self.socket.send_multipart([*message.envelope, reply])
+            try:
+                while self.running:
+                    self._turn(poller)
+                    if self.worker.ended:
+                        raise RuntimeError("the computing thread died; its traceback stands above")
+            finally:
+                self.running = False
+                self.worker.stop()
+                while not self.worker.ended:
+                    self._turn(poller)
+                self.worker.join()
+                self._turn(poller, timeout_ms=0)
         finally:
             self.close()
 
     def close(self) -> None:
-        """Stop listening; a reply under way gets a second to leave."""
+        """Stop listening; replies under way get a second to leave."""
         self.socket.close(linger=_LINGER_MS)
         self.context.term()
+        self._wake_up.close()
+        self._awake.close()
 
     def handle(self, payload: bytes, *, from_loopback: bool = False) -> bytes:
         """Return the reply to one message, whatever it is: this never raises an `Exception`.
@@ -161,21 +159,10 @@ class BaseInferenceServer:
             payload: The message's bytes.
             from_loopback: Whether it came from this machine, which may `kill` without a token.
         """
-        endpoint = "request"
-        try:
-            request = self.read(payload, from_loopback=from_loopback)
-            endpoint = request.endpoint
-            return wire.pack(self.answer(request))
-        # The outermost border: whatever one request provokes must not stop the server for everybody.
-        except Exception as error:
-            if _is_refusal(error):
-                logger.warning("%s refused: %.500s", endpoint, error)
-            else:
-                logger.exception("%s failed", endpoint)
-            # The text of a ValueError says what was wrong; that of a KeyError would be a bare word.
-            return _error_reply(
-                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            )
+        request = attempt(lambda: self.read(payload, from_loopback=from_loopback))
+        if isinstance(request, Failure):
+            return self._pack("request", request)
+        return self._pack(request.endpoint, attempt(lambda: self.answer(request)))
 
     def read(self, payload: bytes, *, from_loopback: bool = False) -> Request:
         """Decode and check a message, up to what its endpoint expects of `data`.
@@ -214,14 +201,24 @@ class BaseInferenceServer:
 
     def answer(self, request: Request) -> Any:
         """Call the endpoint of a checked request and return its result."""
-        endpoint = self._endpoints[request.endpoint]
-        if endpoint.requires_input:
-            return endpoint.handler(request.data, **request.options)
-        return endpoint.handler(**request.options)
+        return self._endpoints[request.endpoint].answer(request)
 
-    def _receive(self) -> Iterator[_Message]:
-        """Wait for the next message and yield it; here is where waiting ones can be gathered."""
-        frames = self.socket.recv_multipart(copy=False)
+    def _turn(self, poller: zmq.Poller, timeout_ms: int | None = None) -> None:
+        """Wait until there is something to do; take in some messages and send the answers that are ready."""
+        if self._awake.fileno() in dict(poller.poll(timeout_ms)):
+            self._awake.recv(4096)
+        for _ in range(_MESSAGES_AT_A_TIME):
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                break
+            self._take_in(frames)
+        while self._replies:
+            # To a sender that is gone, ROUTER drops the reply in silence, as it should be.
+            self.socket.send_multipart(self._replies.popleft())
+
+    def _take_in(self, frames: list[zmq.Frame]) -> None:
+        """Answer a message at once, or give it to the worker."""
         parts = [frame.bytes for frame in frames]
         if b"" not in parts[1:]:
             logger.warning(
@@ -229,12 +226,46 @@ class BaseInferenceServer:
             )
             return
         body_at = parts.index(b"", 1) + 1
-        yield _Message(parts[:body_at], parts[body_at:], _is_loopback(frames[-1].get("Peer-Address")))
+        envelope, body = parts[:body_at], parts[body_at:]
+        from_loopback = _is_loopback(frames[-1].get("Peer-Address"))
+        outcome = attempt(lambda: self._begin(envelope, body, from_loopback))
+        if outcome is not None:
+            self._replies.append(
+                [*envelope, outcome if isinstance(outcome, bytes) else self._pack("request", outcome)]
+            )
 
-    def _reply(self, message: _Message) -> bytes:
-        if len(message.body) != 1:
-            return _error_reply(f"request: expected one message part, got {len(message.body)}")
-        return self.handle(message.body[0], from_loopback=message.from_loopback)
+    def _begin(self, envelope: list[bytes], body: list[bytes], from_loopback: bool) -> bytes | None:
+        """Return the reply to a message, or None where the worker will deliver it."""
+        if len(body) != 1:
+            raise RequestError(f"request: expected one message part, got {len(body)}")
+        if not self.running:
+            raise stopping()
+        request = self.read(body[0], from_loopback=from_loopback)
+        endpoint = self._endpoints[request.endpoint]
+        if endpoint.immediate:
+            return self._pack(request.endpoint, attempt(lambda: endpoint.answer(request)))
+        self.worker.submit(Job(request, endpoint, envelope, len(body[0])))
+        return None
+
+    def _deliver(self, job: Job, outcome: Any) -> None:
+        """Queue the reply to a job and wake the loop; the worker calls this in its own thread."""
+        self._replies.append([*job.envelope, self._pack(job.request.endpoint, outcome)])
+        self._wake()
+
+    def _wake(self) -> None:
+        self._wake_up.send(b"\0")
+
+    def _pack(self, name: str, outcome: Any) -> bytes:
+        """Return the reply that says a result or a Failure, and log the latter."""
+        reply = outcome if isinstance(outcome, Failure) else attempt(lambda: wire.pack(outcome))
+        if not isinstance(reply, Failure):
+            return reply
+        if reply.is_refusal:
+            logger.warning("%s refused: %.500s", name, reply.text)
+        else:
+            logger.error("%s failed", name, exc_info=reply.error)
+        # A text may quote bytes that are no UTF-8; the reply must be packable whatever it says.
+        return wire.pack({"error": reply.text.encode("utf-8", "replace").decode()})
 
     def _validate_token(self, fields: dict[str, Any]) -> bool:
         if self.api_token is None:
@@ -250,56 +281,8 @@ class BaseInferenceServer:
         self.running = False
 
 
-def resolve_host(host: str) -> str:
-    """Return the IPv4 address of `host`: ZeroMQ takes no names where it listens.
-
-    Raises:
-        BindError: No such name, or no IPv4 address.
-    """
-    if host == "*":
-        return "0.0.0.0"
-    try:
-        return sockets.gethostbyname(host)
-    except (OSError, UnicodeError) as error:
-        raise BindError(f"host {host!r}: not a name or IPv4 address that is known here: {error}") from None
-
-
-def check_port_free(host: str, port: int) -> None:
-    """Fail now if `port` could not be listened on later: loading a model takes minutes. Nothing is opened.
-
-    Raises:
-        BindError: The port is in use or not allowed, or the address not one of this machine.
-    """
-    address = resolve_host(host)
-    if not 0 <= port <= 65535:
-        raise BindError(f"port: expected 0 to 65535, got {port}")
-    with sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM) as probe:
-        # As ZeroMQ does: the connections of a server that has just ended do not block its port.
-        probe.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise _bind_error(address, port, error.strerror or str(error)) from None
-
-
-def _bind_error(address: str, port: int, reason: str) -> BindError:
-    return BindError(
-        f"cannot listen on tcp://{address}:{port}: {reason}; stop what listens there or choose another port"
-    )
-
-
 def _is_loopback(address: object) -> bool:
     try:
         return ipaddress.ip_address(str(address)).is_loopback
     except ValueError:
         return False
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Return whether one of our own classes says what is wrong with the request: no traceback is needed."""
-    return isinstance(error, ValueError) and type(error).__module__.startswith("gr00t.")
-
-
-def _error_reply(text: str) -> bytes:
-    # A text may quote bytes that are no UTF-8; the reply must be packable whatever it says.
-    return wire.pack({"error": text.encode("utf-8", "replace").decode()})

@@ -22,6 +22,8 @@ from gr00t.data.transform.base import ComposedModalityTransform, ModalityTransfo
 from gr00t.model.checkpoint import module_aliases, resolve_checkpoint
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.inputs import draw_noise
+from gr00t.model.prepared import PreparedObservation, collate
 from gr00t.model.tokenizer import resolve_tokenizer
 from gr00t.model.transforms import GR00TTransform, Tokenizer
 from gr00t.quantization import enable_duquant_if_configured
@@ -106,6 +108,7 @@ class Gr00tPolicy(BasePolicy):
         if tokenizer is None or isinstance(tokenizer, str):
             tokenizer = resolve_tokenizer(self.model_path, tokenizer)
         self._bind_transform(config, tokenizer, prompt_style)
+        self._pad_token_id = tokenizer.pad_token_id
 
         self.model = GR00T_N1_5.from_pretrained(self.model_path, torch_dtype=torch_dtype or torch.bfloat16)
         self.model.config = config
@@ -137,21 +140,55 @@ class Gr00tPolicy(BasePolicy):
         Raises:
             ObservationError: the observation does not fit; the message names the key.
         """
+        return self.get_actions([self.prepare(observations, seeds=seeds, noise=noise)])[0]
+
+    def prepare(
+        self,
+        observations: dict[str, Any],
+        *,
+        seeds: int | Sequence[int] | None = None,
+        noise: np.ndarray | Tensor | None = None,
+    ) -> PreparedObservation:
+        """Do everything for one request that comes before the network; see `get_action`.
+
+        Raises:
+            ObservationError: the observation does not fit; the message names the key.
+        """
         prepared, batched = prepare_observation(observations, self._modality_config, self.metadata)
         inputs = self._modality_transform(prepared)
         batch = len(inputs["embodiment_id"])
+        if noise is not None:
+            noise = torch.as_tensor(noise)
+        chosen = None if noise is not None else self._sample_seeds(seeds, batch)
+        start = draw_noise(batch, self.model.config, noise, chosen, self.model.dtype)
+        return PreparedObservation(inputs, start, batched)
+
+    def get_actions(self, requests: Sequence[PreparedObservation]) -> list[dict[str, np.ndarray]]:
+        """Answer prepared requests of one `kind` in one forward; per request what `get_action` returns."""
+        inputs = collate(requests, self._pad_token_id)
+        noise = torch.cat([request.noise for request in requests])
         with torch.inference_mode():
-            predicted = self.model.get_action(
-                inputs,
-                noise=None if noise is None else torch.as_tensor(noise),
-                seeds=None if noise is not None else self._sample_seeds(seeds, batch),
-            )
+            predicted = self.model.get_action(inputs, noise=noise)
         actions = self._modality_transform.unapply({"action": predicted["action_pred"].float().cpu()})
         arrays = {
             key: np.asarray(actions[key], dtype=np.float32)
             for key in self._modality_config["action"].modality_keys
         }
-        return arrays if batched else {key: array[0] for key, array in arrays.items()}
+        answers = []
+        first = 0
+        for request in requests:
+            rows = slice(first, first + request.samples) if request.batched else first
+            answers.append({key: array[rows] for key, array in arrays.items()})
+            first += request.samples
+        return answers
+
+    @property
+    def can_batch(self) -> bool:
+        """Whether requests of several clients may share a forward.
+
+        Not while activation scales are calibrated online: a call of the model counts as one request there.
+        """
+        return self.quantization is None or not self.quantization.pools_requests
 
     def get_modality_config(self) -> dict[str, ModalityConfig]:
         """Return the keys and time steps of each modality."""

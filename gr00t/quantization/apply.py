@@ -135,6 +135,7 @@ def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
         return
 
     def finished(names: list[str]) -> None:
+        report.online_calibration = None  # and with it what was pooled
         for name in names:
             store.update(name, report.layers[name])
         logger.info("%s", report.memory_line())
@@ -147,7 +148,9 @@ def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
         config.calibration_steps,
         config.act_percentile,
     )
-    OnlineCalibration(report.model, waiting, config.calibration_steps, config.act_percentile, finished)
+    report.online_calibration = OnlineCalibration(
+        report.model, waiting, config.calibration_steps, config.act_percentile, finished
+    )
 
 
 def _log_settings(config: DuQuantConfig) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from gr00t.quantization.calibration import OnlineCalibration
 from gr00t.quantization.config import DuQuantConfig
 from gr00t.quantization.duquant_layers import DuQuantLinear
 
@@ -22,6 +23,7 @@ class DuQuantReport:
         model_bytes_before: bytes of all parameters and buffers of the model before.
         model: the model.
         packed: how many layers were read from PACKDIR instead of being quantized anew.
+        online_calibration: what pools the first requests for static activation scales, until it has them.
     """
 
     config: DuQuantConfig
@@ -30,6 +32,12 @@ class DuQuantReport:
     model_bytes_before: int
     model: nn.Module
     packed: int = 0
+    online_calibration: OnlineCalibration | None = None
+
+    @property
+    def pools_requests(self) -> bool:
+        """Whether calls of the model are still counted, one as one request, and pooled."""
+        return self.online_calibration is not None
 
     @property
     def informed(self) -> int:

@@ -20,8 +20,8 @@ import pytest
 import tyro
 
 from examples.Libero.custom_data_config import LiberoDataConfig
+from gr00t.eval.address import BindError
 from gr00t.eval.client import ExternalRobotInferenceClient, ServerError
-from gr00t.eval.server import BindError
 from gr00t.experiment.data_config import load_data_config
 from gr00t.quantization import DuQuantConfigError, DuQuantDryRun
 from tests.eval.recorded import DOCUMENTED, ROOT, SCRIPT, RecordedPolicy, small_observation

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gr00t.eval import wire
+from gr00t.eval.address import resolve_host
+from gr00t.eval.endpoints import RequestError
 from gr00t.eval.robot import RobotInferenceServer
-from gr00t.eval.server import RequestError, resolve_host
 from tests.eval.recorded import TOKEN, RecordedPolicy, recorded, small_observation
 
 

@@ -17,13 +17,13 @@ import pytest
 import zmq
 
 from gr00t.eval import wire
+from gr00t.eval.address import BindError, check_port_free
 from gr00t.eval.client import (
     BaseInferenceClient,
     ExternalRobotInferenceClient,
     ServerError,
 )
 from gr00t.eval.robot import RobotInferenceClient, RobotInferenceServer
-from gr00t.eval.server import BindError, check_port_free
 from tests.eval.recorded import MODALITY_CONFIG, TOKEN, RecordedPolicy, recorded, small_observation
 from tests.eval.sockets import client_at, free_port, raw, serving
 

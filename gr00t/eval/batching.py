@@ -1,0 +1,225 @@
+"""Requests of many clients in one forward: a queue, and the one thread that computes.
+
+The socket's loop puts every request that needs the model into the queue and goes on listening, so a ping is
+answered while a forward runs. The computing thread takes what is waiting at that moment: it prepares requests
+one by one, which checks each on its own, until nothing more waits or the batch is full, and answers them
+together.
+
+Nobody is waited for. A lone client's request is computed at once; while it is prepared and computed others
+arrive, and these are the next batch. So batches grow with the load and by nothing else.
+
+Requests of different kinds never share a batch, and those of one kind are answered in the order of their
+coming. An endpoint that is not batched is a barrier: what came before it is answered before, what came after
+it, after.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gr00t.eval.endpoints import EndpointHandler, Failure, Prepared, Request, UnavailableError, attempt
+
+logger = logging.getLogger(__name__)
+
+# A REQ client has one request under way: this many clients, or a few that send without reading answers.
+MAX_WAITING = 256
+MAX_WAITING_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One accepted request.
+
+    Attributes:
+        request: what is asked.
+        endpoint: what answers it.
+        envelope: the frames that lead back to its sender.
+        size: bytes of its message.
+    """
+
+    request: Request
+    endpoint: EndpointHandler
+    envelope: list[bytes]
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A job that is next to be computed: prepared, or None where it is computed alone."""
+
+    job: Job
+    prepared: Prepared | None
+
+
+class Worker:
+    """The queue and its computing thread.
+
+    Args:
+        deliver: called in the computing thread with every job and its result or Failure, once for each job
+            that was submitted.
+        on_end: called in the computing thread when it ends, after `stop` or by a fatal error.
+        max_waiting: so many jobs may wait; more are refused.
+        max_waiting_bytes: so many bytes of messages may wait.
+    """
+
+    def __init__(
+        self,
+        deliver: Callable[[Job, Any], None],
+        on_end: Callable[[], None],
+        *,
+        max_waiting: int = MAX_WAITING,
+        max_waiting_bytes: int = MAX_WAITING_BYTES,
+    ) -> None:
+        self.batch_sizes: collections.Counter[int] = collections.Counter()
+        self.ended = False
+        self._deliver = deliver
+        self._on_end = on_end
+        self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
+        self._changed = threading.Condition()  # guards the next four
+        self._waiting: collections.deque[Job] = collections.deque()
+        self._waiting_count = 0  # with those that are prepared and not yet computed
+        self._waiting_bytes = 0
+        self._stopping = False
+        self._ready: collections.deque[_Ready] = collections.deque()  # of the computing thread alone
+        # A daemon: a second Ctrl-C ends the program even in the middle of a forward.
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin to compute."""
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait to be computed."""
+        return self._waiting_count
+
+    def submit(self, job: Job) -> None:
+        """Queue a job.
+
+        Raises:
+            UnavailableError: too much waits already, or `stop` was called; the job is not delivered then.
+        """
+        with self._changed:
+            if self._stopping:
+                raise stopping()
+            if (
+                self._waiting_count >= self._max_waiting
+                or self._waiting_bytes + job.size > self._max_waiting_bytes
+            ):
+                raise UnavailableError(
+                    f"busy: {self._waiting_count} requests of {self._waiting_bytes} bytes are waiting "
+                    "already; ask again later"
+                )
+            self._waiting.append(job)
+            self._waiting_count += 1
+            self._waiting_bytes += job.size
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Let the thread finish the batch that it computes; deliver a Failure to all that wait."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    def join(self) -> None:
+        """Wait for the thread's last step, once it has `ended`."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while batch := self._gather():
+                self._compute(batch)
+            for job in [*(entry.job for entry in self._ready), *self._waiting]:
+                self._deliver(job, Failure(stopping()))
+        finally:
+            self.ended = True
+            self._on_end()
+
+    def _gather(self) -> list[_Ready]:
+        """Return what is computed next, taken from what waits; wait while there is nothing. Empty: stop."""
+        while True:
+            batch, full = self._next_batch()
+            if full or (job := self._take(wait=not batch)) is None:
+                break
+            self._prepare(job)
+        if self._stopping:
+            return []
+        for entry in batch:
+            self._ready.remove(entry)
+        with self._changed:
+            self._waiting_count -= len(batch)
+            self._waiting_bytes -= sum(entry.job.size for entry in batch)
+        return batch
+
+    def _take(self, wait: bool) -> Job | None:
+        with self._changed:
+            while wait and not self._waiting and not self._stopping:
+                self._changed.wait()
+            return None if self._stopping or not self._waiting else self._waiting.popleft()
+
+    def _prepare(self, job: Job) -> None:
+        batched = job.endpoint.batched
+        if batched is None:
+            self._ready.append(_Ready(job, None))
+            return
+        prepared = attempt(lambda: batched.prepare(job.request.data, **job.request.options))
+        if isinstance(prepared, Failure):
+            with self._changed:
+                self._waiting_count -= 1
+                self._waiting_bytes -= job.size
+            self._deliver(job, prepared)
+        else:
+            self._ready.append(_Ready(job, prepared))
+
+    def _next_batch(self) -> tuple[list[_Ready], bool]:
+        """Return what goes with the oldest prepared job, and whether nothing that still waits can join it."""
+        if not self._ready:
+            return [], False
+        head = self._ready[0]
+        if head.prepared is None or head.job.endpoint.batched is None:
+            return [head], True
+        limit = head.job.endpoint.batched.limit()
+        batch: list[_Ready] = []
+        samples = 0
+        for entry in self._ready:
+            if entry.job.endpoint.batched is not head.job.endpoint.batched or entry.prepared is None:
+                return batch, True
+            if entry.prepared.kind != head.prepared.kind:
+                continue
+            if batch and samples + entry.prepared.samples > limit:
+                return batch, True
+            batch.append(entry)
+            samples += entry.prepared.samples
+        return batch, samples >= limit
+
+    def _compute(self, batch: list[_Ready]) -> None:
+        endpoint = batch[0].job.endpoint
+        if endpoint.batched is None:
+            self._deliver(batch[0].job, attempt(lambda: endpoint.answer(batch[0].job.request)))
+            return
+        answer = endpoint.batched.answer
+        answered = attempt(lambda: list(zip(batch, answer([entry.prepared for entry in batch]), strict=True)))
+        if not isinstance(answered, Failure):
+            self.batch_sizes[len(batch)] += 1
+            for entry, result in answered:
+                self._deliver(entry.job, result)
+        elif len(batch) == 1:
+            self._deliver(batch[0].job, answered)
+        else:
+            # The fault of one of them, or of their number. Alone each gets its own answer.
+            logger.warning(
+                "a batch of %d failed and is computed one by one: %.500s", len(batch), answered.text
+            )
+            for entry in batch:
+                self._compute([entry])
+
+
+def stopping() -> UnavailableError:
+    """What a server that was told to end says to all that it does not answer any more."""
+    return UnavailableError("stopping: the server was told to end; ask its successor")
