@@ -1,0 +1,40 @@
+"""Write the three forms of a report into a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from gr00t.eval.report.markdown import render_markdown
+from gr00t.eval.verdict.runs import read_run
+from gr00t.eval.verdict.summary import DEFAULT_MARGIN, Verdicts, compare
+
+
+def write_report(folder: Path, *, baseline: str | None = None, margin: float = DEFAULT_MARGIN) -> Verdicts:
+    """Write `report.md`, `report.json` and `report.html` of a run, finished or not.
+
+    Args:
+        folder: A run folder.
+        baseline: Name of an arm; by default `bf16`, else the first arm that is no control.
+        margin: Of non-inferiority, in percentage points.
+
+    Returns:
+        What the reports say; `verdict_table` shows it.
+
+    Raises:
+        LiberoError: if the folder cannot be read, or has no episodes yet.
+        OSError: if it cannot be written.
+    """
+    run = read_run(folder)
+    verdicts = compare([run], baseline=baseline, margin=margin)
+    write_text(folder / "report.md", render_markdown(verdicts, [run]))
+    write_text(folder / "report.json", json.dumps(verdicts.to_dict(), indent=2) + "\n")
+    return verdicts
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader finds the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,162 @@
+"""Run folders as they are read for a verdict, and the refusal to join what was not played alike.
+
+A run folder holds `plan.json` (what was asked), `arms/NAME.json` (what each arm turned out to be) and
+`episodes.jsonl`. It may still be running. Several folders make one table when they agree in all that
+changes results: other suites, seeds or initial states are more rows and more pairs, other meshes are
+another benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gr00t.eval.libero.records import EpisodeRecord, read_records
+from gr00t.eval.libero.suites import LiberoError
+from gr00t.spelling import did_you_mean
+
+# Equal in all records of a table. The limit of steps is the suite's own, so it may differ between suites.
+CONDITIONS = ("assets", "rendering", "placement", "replan_steps")
+CONDITIONS_OF_A_SUITE = ("assets_fingerprint", "max_steps")
+CONTROLS = ("zero", "replay", "expert")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        path: The folder; videos and thumbnails of its records are relative to it.
+        plan: `plan.json`.
+        arms: `arms/NAME.json` by the arm's name, for every arm that was started.
+        records: Its finished episodes.
+    """
+
+    path: Path
+    plan: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    records: Sequence[EpisodeRecord]
+
+    @property
+    def arm_names(self) -> list[str]:
+        """The arms in the order in which they were asked for."""
+        return list(self.plan["arms"])
+
+    @property
+    def suite(self) -> str:
+        """The suite that it plays."""
+        return str(self.plan["suite"])
+
+    @property
+    def planned_episodes(self) -> int:
+        """Episodes that every arm is to play."""
+        return len(self.plan["tasks"]) * len(self.plan["init_states"])
+
+    def kind(self, name: str) -> str:
+        """What acts: a policy's `recipe`, a server's `address`, or one of `CONTROLS`."""
+        return str(self.plan["arms"][name]["kind"])
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder, finished or not.
+
+    Raises:
+        LiberoError: if a file is missing or not what it should be; the message names it.
+    """
+    plan = _read_object(folder / "plan.json", f"{folder} is not the folder of a run")
+    for name, kind in (("suite", str), ("tasks", list), ("init_states", list), ("arms", dict)):
+        if not isinstance(plan.get(name), kind):
+            raise LiberoError(f"{folder / 'plan.json'}: expected {name!r}, a {kind.__name__}")
+    if not plan["arms"]:
+        raise LiberoError(f"{folder / 'plan.json'}: no arms")
+    episodes = folder / "episodes.jsonl"
+    records = read_records(episodes) if episodes.exists() else []
+    for name, arm in plan["arms"].items():
+        if not isinstance(arm, dict) or "kind" not in arm:
+            raise LiberoError(f"{folder / 'plan.json'}: arm {name!r} has no 'kind'")
+    arms = {}
+    for name in dict.fromkeys([*plan["arms"], *(record.arm for record in records)]):
+        path = folder / "arms" / f"{name}.json"
+        if name not in plan["arms"]:
+            raise LiberoError(
+                f"{episodes}: arm {name!r} is not in plan.json; {did_you_mean(name, plan['arms'])}"
+            )
+        if path.exists():
+            arms[name] = _read_object(path, "an arm's description")
+        elif any(record.arm == name for record in records):
+            raise LiberoError(f"{episodes} has episodes of arm {name!r}, but {path} is missing")
+    return Run(folder, plan, arms, records)
+
+
+def check_comparable(runs: Iterable[Run]) -> None:
+    """Refuse runs whose records do not belong into one table.
+
+    Raises:
+        LiberoError: naming both sides: another condition, another arm of the same name, an episode twice.
+    """
+    conditions: dict[tuple[str, ...], tuple[Any, str]] = {}
+    arms: dict[str, tuple[Mapping[str, Any], Path]] = {}
+    episodes: dict[Any, Path] = {}
+    for run in runs:
+        for name, arm in run.plan["arms"].items():
+            known, folder = arms.setdefault(name, (arm, run.path))
+            for field in sorted(known.keys() | arm.keys()):
+                if known.get(field) != arm.get(field):
+                    raise LiberoError(
+                        f"arm {name!r} is not the same in both folders: {field} is {known.get(field)!r} in "
+                        f"{folder}, but {arm.get(field)!r} in {run.path}"
+                    )
+        for record in run.records:
+            _check_conditions(record, run.path, conditions)
+            key = (record.placement, record.key)
+            if key in episodes:
+                raise LiberoError(
+                    f"{_episode(record)} of arm {record.arm!r} is in {episodes[key]} and again in {run.path}"
+                )
+            episodes[key] = run.path
+
+
+def _check_conditions(
+    record: EpisodeRecord, folder: Path, seen: dict[tuple[str, ...], tuple[Any, str]]
+) -> None:
+    here = f"arm {record.arm!r}, {_episode(record)} in {folder}"
+    for field in CONDITIONS + CONDITIONS_OF_A_SUITE:
+        scope = (field,) if field in CONDITIONS else (field, record.suite)
+        value = getattr(record, field)
+        known, there = seen.setdefault(scope, (value, here))
+        if value != known:
+            raise LiberoError(
+                f"these were not played alike and make no common table: {field} is {known!r} ({there}), "
+                f"but {value!r} ({here})"
+            )
+
+
+def find_arm(name: str, arms: Iterable[str]) -> str:
+    """Return `name` if it is one of the arms.
+
+    Raises:
+        LiberoError: with the nearest name, if it is not.
+    """
+    names = list(arms)
+    if name not in names:
+        raise LiberoError(f"no arm {name!r} in this run: {did_you_mean(name, names)}")
+    return name
+
+
+def _episode(record: EpisodeRecord) -> str:
+    return f"{record.suite} task {record.task}, initial state {record.init_state}, seed {record.seed}"
+
+
+def _read_object(path: Path, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise LiberoError(f"{what}: {path} is missing") from None
+    except ValueError as error:
+        raise LiberoError(f"{path}: not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise LiberoError(f"{path}: expected an object, got {type(value).__name__}")
+    return value

@@ -1,0 +1,133 @@
+"""A verdict in plain words: one sentence per arm, and the notes without which its numbers mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gr00t.eval.verdict.runs import Run
+from gr00t.eval.verdict.summary import Row, Verdicts
+
+# A control that keeps its eyes closed and reaches this share of the baseline's success makes a benchmark
+# blunt.
+BLIND_SHARE = 0.5
+
+CONTROL_REASONS = {
+    "replay": "One expert episode per task, executed with closed eyes. What it solves can be solved without "
+    "looking, so success on those tasks says little about what a policy sees.",
+    "zero": "Holds still. What it solves was solved from the start, or solves itself.",
+    "expert": "Scripted, with the simulator's own state. What it cannot solve says more about the scene, the "
+    "limit of steps or the script than about a policy.",
+}
+
+
+def percent(rate: float | None) -> str:
+    """A rate in [0, 1] as `93.0 %`."""
+    return "-" if rate is None else f"{100 * rate:.1f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of rates as signed percentage points, `-1.5`."""
+    shown = f"{100 * difference:+.1f}"
+    return "0.0" if shown in ("+0.0", "-0.0") else shown
+
+
+def p_value(value: float) -> str:
+    """A p-value to two digits, or below .001."""
+    return "< .001" if value < 0.001 else f"{value:.2g}"
+
+
+def sentence(row: Row, verdicts: Verdicts) -> str:
+    """What was found about an arm in one part of the benchmark."""
+    found, base = row.comparison, verdicts.baseline
+    if found is None:
+        return f"{row.arm} and {base} have no episodes in common yet: nothing to compare."
+    ours, theirs = (found.both + found.wins) / found.pairs, (found.both + found.losses) / found.pairs
+    rates = (
+        f"{row.arm} solves {percent(ours)} of {found.pairs:,} episodes of which {base} solves "
+        f"{percent(theirs)}: {points(found.difference)} points, with 95 % confidence between "
+        f"{points(found.interval.low)} and {points(found.interval.high)}."
+    )
+    margin = f"{verdicts.margin:g} point{'' if verdicts.margin == 1 else 's'}"
+    judgement = found.judgement
+    if judgement.outcome == "non-inferior":
+        meaning = f"It is not worse by {margin} or more."
+        if found.interval.high < 0:
+            meaning += " A smaller loss is real."
+        elif found.interval.low > 0:
+            meaning = "It is better."
+    elif judgement.outcome == "inferior":
+        meaning = f"It is worse by more than {margin}."
+    elif judgement.more_pairs is None:
+        meaning = f"Its difference lies at the margin of {margin}: no number of pairs would decide."
+    else:
+        meaning = (
+            f"Whether it is worse by {margin} is not decided: about {judgement.more_pairs:,} more pairs "
+            "needed."
+        )
+    return f"{rates} {meaning}"
+
+
+def progress(verdicts: Verdicts) -> str:
+    """How much of what was planned has been played, as pairs; empty for a finished run."""
+    if verdicts.is_finished:
+        return ""
+    parts = []
+    for arm in verdicts.arms:
+        row = verdicts.row(arm.name)
+        if row.comparison is not None:
+            parts.append(f"{arm.name} {row.comparison.pairs:,} of {row.planned:,} pairs")
+        else:
+            parts.append(f"{arm.name} {row.score.episodes:,} of {row.planned:,} episodes")
+    return f"The run is not finished: {', '.join(parts)}."
+
+
+def notes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
+    """What a reader has to know before the numbers."""
+    unfinished = progress(verdicts)
+    found = [unfinished] if unfinished else []
+    found += _lost(verdicts) + _blind(verdicts) + _other_changes(verdicts, runs)
+    tasks = len(verdicts.tasks)
+    if tasks < 3 and len(verdicts.arms) > 1:
+        found.append(
+            f"{'One task' if tasks == 1 else 'Two tasks'} only: the intervals say nothing about other tasks."
+        )
+    return found
+
+
+def _lost(verdicts: Verdicts) -> list[str]:
+    lost = {arm.name: verdicts.row(arm.name).score.simulator_errors for arm in verdicts.arms}
+    told = ", ".join(f"{count} of {name}" for name, count in lost.items() if count)
+    return [f"Episodes lost to simulator errors, in no rate and no pair: {told}."] if told else []
+
+
+def _blind(verdicts: Verdicts) -> list[str]:
+    base = verdicts.row(verdicts.baseline).score.rate
+    found = []
+    for arm in verdicts.arms:
+        rate = verdicts.row(arm.name).score.rate
+        if arm.is_control and arm.kind in ("replay", "zero") and base and rate and rate >= BLIND_SHARE * base:
+            found.append(
+                f"{arm.name} solves {percent(rate)} without looking, {verdicts.baseline} {percent(base)}: "
+                "these episodes say little about vision."
+            )
+    return found
+
+
+def _other_changes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
+    """Arms that differ from the baseline in more than their quantization."""
+    steps: dict[str, set[int]] = {arm.name: set() for arm in verdicts.arms}
+    for run in runs:
+        for record in run.records:
+            if record.denoising_steps is not None:
+                steps[record.arm].add(record.denoising_steps)
+    base = steps[verdicts.baseline]
+    return [
+        f"{name} takes {_listed(own)} denoising steps, {verdicts.baseline} {_listed(base)}: the difference "
+        "is not that of quantization alone."
+        for name, own in steps.items()
+        if own and base and own != base
+    ]
+
+
+def _listed(values: set[int]) -> str:
+    return " or ".join(map(str, sorted(values)))

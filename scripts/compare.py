@@ -1,0 +1,67 @@
+"""Compare the arms of one or more evaluations: success, paired differences, and a verdict on each arm.
+
+    python scripts/compare.py runs/spatial
+    python scripts/compare.py runs/spatial runs/object runs/goal --html report.html
+
+Every arm is compared with the baseline (the arm named bf16, else the first that is no control) over the episodes
+that both have played, and called non-inferior when it is shown to be at most --margin percentage points worse. A
+run may still be going on. Several folders make one table if they were played alike: the same assets, rendering,
+placement and executed actions per query, and in each suite the same limit of steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import tyro
+
+from gr00t.eval.libero.suites import LiberoError
+from gr00t.eval.report.markdown import render_markdown
+from gr00t.eval.report.write import write_text
+from gr00t.eval.verdict import compare, read_run, verdict_table
+from gr00t.eval.verdict.summary import DEFAULT_MARGIN
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Compare the arms of one or more evaluations."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, as scripts/evaluate.py writes them."""
+    baseline: str | None = None
+    """Arm that the others are compared with (default: bf16, else the first that is no control)."""
+    margin: float = DEFAULT_MARGIN
+    """Percentage points by which an arm may be worse and still counts as non-inferior."""
+    json: Path | None = None
+    """Write all numbers to this file."""
+    markdown: Path | None = None
+    """Write the tables to this file."""
+    html: Path | None = None
+    """Write the whole report to this file: one page that needs nothing else."""
+
+
+def main(arguments: Arguments) -> int:
+    """Print the tables; return the exit status."""
+    try:
+        if not arguments.folders:
+            raise LiberoError("no folder given; expected those that scripts/evaluate.py wrote")
+        if not 0 < arguments.margin < 100:
+            raise LiberoError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
+        runs = [read_run(folder) for folder in arguments.folders]
+        verdicts = compare(runs, baseline=arguments.baseline, margin=arguments.margin)
+    except LiberoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(verdict_table(verdicts))
+    if arguments.json:
+        write_text(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
+    if arguments.markdown:
+        write_text(arguments.markdown, render_markdown(verdicts, runs))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Arguments)))
