@@ -119,9 +119,6 @@ def rotation_vector(rotation: Array) -> Array:
     angle = float(np.arccos(np.clip((np.trace(rotation) - 1.0) / 2.0, -1.0, 1.0)))
     if angle < 1e-6:
         return np.zeros(3)
-    if np.pi - angle < 1e-3:
-        # The antisymmetric part vanishes at half a turn; the axis is the eigenvector of eigenvalue 1 there.
-        return np.asarray(np.linalg.eigh((rotation + rotation.T) / 2.0)[1][:, -1] * angle)
     skew = np.array(
         [
             rotation[2, 1] - rotation[1, 2],
@@ -129,6 +126,11 @@ def rotation_vector(rotation: Array) -> Array:
             rotation[1, 0] - rotation[0, 1],
         ]
     )
+    if np.pi - angle < 1e-3:
+        # The antisymmetric part vanishes at half a turn: it still tells the axis' direction, but no longer
+        # the axis, which is the eigenvector of eigenvalue 1 of the rest.
+        axis = np.linalg.eigh((rotation + rotation.T) / 2.0)[1][:, -1]
+        return np.asarray(axis * (-angle if axis @ skew < 0 else angle))
     return skew * (angle / (2.0 * np.sin(angle)))
 
 
