@@ -123,8 +123,9 @@ class VideoToTensor(VideoTransform):
     def to_tensor(frames: np.ndarray) -> Tensor:
         """Convert frames (N, H, W, C) uint8 to (N, C, H, W) float32."""
         # A copy: frames that a simulator flipped have negative strides, and those from the wire are read-
-        # only.
-        return (torch.from_numpy(frames.copy()).to(torch.float32) / 255.0).permute(0, 3, 1, 2)
+        # only. Channels first while they are bytes: resizing planes takes two thirds of the time.
+        planes = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy())
+        return planes.to(torch.float32).div_(255.0)
 
 
 class VideoToNumpy(VideoTransform):

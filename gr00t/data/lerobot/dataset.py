@@ -1,0 +1,189 @@
+"""A data set as batches of samples, under the keys and time steps of a data configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from gr00t.data.dataset import ModalityConfig
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.lerobot.frame_cache import cached_frames
+from gr00t.data.lerobot.layout import MODALITY, TASKS, Column, DatasetError, Layout, lookup
+from gr00t.data.schema import (
+    DatasetMetadata,
+    DatasetModalities,
+    DatasetStatisticalValues,
+    DatasetStatistics,
+    StateActionMetadata,
+    VideoMetadata,
+)
+
+
+class LeRobotDataset:
+    """The time steps of all episodes, by number.
+
+    Args:
+        folder: of the data set.
+        modalities: keys and time steps of video, state, action and language.
+        cache: folder for decoded frames, see `frame_cache`.
+        on_video: told after each video that had to be decoded.
+
+    Raises:
+        DatasetError: the folder is not such a data set, or lacks a key.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        modalities: Mapping[str, ModalityConfig],
+        cache: Path,
+        *,
+        on_video: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.layout = Layout.read(folder)
+        self._modalities = modalities
+        lengths = [episode.length for episode in self.layout.episodes]
+        if not lengths:
+            raise DatasetError(f"{folder}: the data set has no episode")
+        self._ends = np.repeat(np.cumsum(lengths), lengths)
+        self._starts = self._ends - np.repeat(lengths, lengths)
+        keys = [key for kind in ("state", "action") for key in self._keys(kind)]
+        self._columns: dict[str, Column] = {
+            key: lookup(self.layout.columns, key, folder / MODALITY) for key in keys
+        }
+        tables = self._tables()
+        self._numbers = {key: self._numbers_of(key, column, tables) for key, column in self._columns.items()}
+        self._texts = {key: self._texts_of(key, tables) for key in self._keys("language")}
+        self._frames = {
+            key: cached_frames(
+                [self.layout.video_file(key, episode.index) for episode in self.layout.episodes],
+                lengths,
+                cache,
+                on_video=on_video,
+            )
+            for key in self._keys("video")
+        }
+
+    def __len__(self) -> int:
+        """Number of time steps."""
+        return len(self._ends)
+
+    def batch(self, steps: NDArray[np.int64] | Sequence[int]) -> dict[str, Any]:
+        """Return the samples at `steps` (B,), numbers below `len(self)`.
+
+        Returns:
+            `video.*` (B, T, H, W, 3) uint8, `state.*` (B, S, A) and `action.*` (B, H, A) float32, and the
+            instruction as an array (B, 1) of strings. Before its first step an episode repeats that, after
+            its last one too, but for actions that are changes: those are zero.
+        """
+        at = np.asarray(steps, dtype=np.int64)
+        starts, ends = self._starts[at], self._ends[at]
+        samples: dict[str, Any] = {}
+        for kind, config in self._modalities.items():
+            wanted = at[:, None] + np.asarray(config.delta_indices)
+            inside = np.clip(wanted, starts[:, None], ends[:, None] - 1)
+            for key in config.modality_keys:
+                if kind == "video":
+                    samples[key] = self._frames[key][inside]
+                elif kind == "language":
+                    samples[key] = self._texts[key][at][:, None]
+                else:
+                    samples[key] = self._numbers[key][inside]
+                    if kind == "action" and not self._columns[key].absolute:
+                        samples[key][wanted >= ends[:, None]] = 0.0
+        return samples
+
+    def metadata(self, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
+        """Shapes and statistics, as a checkpoint carries them in experiment_cfg/metadata.json."""
+        tables: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
+        statistics: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
+        for key, column in self._columns.items():
+            kind, _, name = key.partition(".")
+            tables[kind][name] = StateActionMetadata(
+                absolute=column.absolute, shape=(column.end - column.start,), continuous=True
+            )
+            statistics[kind][name] = statistical_values(self._numbers[key])
+        cameras = {
+            key.removeprefix("video."): VideoMetadata(
+                resolution=(frames.shape[2], frames.shape[1]),
+                channels=frames.shape[3],
+                fps=self.layout.fps,
+            )
+            for key, frames in self._frames.items()
+        }
+        return DatasetMetadata(
+            statistics=DatasetStatistics(**statistics),
+            modalities=DatasetModalities(video=cameras, **tables),
+            embodiment_tag=embodiment_tag,
+        )
+
+    def _keys(self, kind: str) -> list[str]:
+        return self._modalities[kind].modality_keys if kind in self._modalities else []
+
+    def _tables(self) -> dict[str, NDArray[Any]]:
+        """Every column that is needed, the episodes one after the other."""
+        needed = {column.original_key for column in self._columns.values()}
+        needed |= {
+            lookup(self.layout.annotations, key, self.layout.folder / MODALITY)
+            for key in self._keys("language")
+        }
+        parts: dict[str, list[NDArray[Any]]] = {name: [] for name in needed}
+        for episode in self.layout.episodes:
+            path = self.layout.data_file(episode.index)
+            if not path.is_file():
+                raise DatasetError(f"{path}: not found")
+            table = pq.read_table(path)
+            for name in needed:
+                if name not in table.column_names:
+                    raise DatasetError(f"{path}: no column {name!r}; it has {', '.join(table.column_names)}")
+                values = np.asarray(table[name].to_pylist())
+                if len(values) != episode.length:
+                    raise DatasetError(f"{path}: {len(values)} rows, its episode has {episode.length}")
+                parts[name].append(values)
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def _numbers_of(self, key: str, column: Column, tables: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        values = tables[column.original_key].reshape(len(self), -1)
+        if column.end > values.shape[1]:
+            raise DatasetError(
+                f"{self.layout.folder / MODALITY}: {key} ends at {column.end}, "
+                f"{column.original_key} has {values.shape[1]} numbers"
+            )
+        numbers = values[:, column.start : column.end].astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise DatasetError(
+                f"{key}: inf or nan at time step {int(np.argwhere(~np.isfinite(numbers))[0, 0])}"
+            )
+        return numbers
+
+    def _texts_of(self, key: str, tables: dict[str, NDArray[Any]]) -> NDArray[np.str_]:
+        """The instruction of every time step, by its number in tasks.jsonl."""
+        path = self.layout.folder / TASKS
+        if not path.is_file():
+            raise DatasetError(f"{path}: not found; a data set in LeRobot's v2 layout has it")
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        texts = {line["task_index"]: line["task"] for line in lines}
+        numbers = tables[self.layout.annotations[key]].reshape(-1)
+        unknown = set(numbers.tolist()) - set(texts)
+        if unknown:
+            raise DatasetError(f"{path}: no task {sorted(unknown)[0]}, which {key} refers to")
+        return np.asarray([texts[number] for number in numbers.tolist()])
+
+
+def statistical_values(values: NDArray[np.float32]) -> DatasetStatisticalValues:
+    """Statistics of (steps, A) by column."""
+    exact = values.astype(np.float64)
+    return DatasetStatisticalValues(
+        max=exact.max(axis=0),
+        min=exact.min(axis=0),
+        mean=exact.mean(axis=0),
+        std=exact.std(axis=0),
+        q01=np.quantile(exact, 0.01, axis=0),
+        q99=np.quantile(exact, 0.99, axis=0),
+    )

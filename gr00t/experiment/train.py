@@ -1,0 +1,193 @@
+"""Training GR00T N1.5, from scratch or from a checkpoint, on demonstrations.
+
+The network, its inputs and its transforms are those that infer. Every step's batch, augmentations, noises
+and times follow from (seed, step) alone, so a run that was cut off and resumed ends with the same weights as
+one that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gr00t.data.transform.base import ComposedModalityTransform
+from gr00t.experiment.flow_matching import flow_matching_loss
+from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.inputs import ModelInputs
+
+
+class TrainingError(ValueError):
+    """A run that cannot go on; the message says why."""
+
+
+class Samples(Protocol):
+    """What is trained on; `gr00t.data.lerobot.dataset.LeRobotDataset` is one."""
+
+    def __len__(self) -> int:
+        """Number of time steps."""
+
+    def batch(self, steps: np.ndarray) -> dict[str, Any]:
+        """Return samples by number, under the keys of the data configuration, with a batch dimension."""
+
+
+class Batch(dict[str, Any]):
+    """The transforms' output for one step: the model's inputs, `action` and `action_mask`."""
+
+
+class Trainer:
+    """One run over `plan.steps` steps.
+
+    Args:
+        model: trained in place, float32.
+        samples: the demonstrations.
+        transform: of the data configuration, bound to the model; put into train mode.
+        plan: what to do.
+        device: where to compute.
+
+    Attributes:
+        step: steps done.
+    """
+
+    def __init__(
+        self,
+        model: GR00T_N1_5,
+        samples: Samples,
+        transform: ComposedModalityTransform,
+        plan: TrainingPlan,
+        device: torch.device,
+    ) -> None:
+        self.model = model.to(device)
+        self.plan = plan
+        self.step = 0
+        self._samples = samples
+        self._transform = transform
+        transform.train()
+        self._device = device
+        self._parameters = choose_parameters(model, plan.parts)
+        decayed = [value for value in self._parameters.values() if value.ndim > 1]
+        others = [value for value in self._parameters.values() if value.ndim <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": plan.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=plan.learning_rate,
+            betas=plan.betas,
+        )
+        self._average = {name: value.detach().clone() for name, value in self._parameters.items()}
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Train to the end; yield step, loss, learning_rate, gradient_norm and seconds after every step.
+
+        Raises:
+            TrainingError: the loss is no longer finite.
+        """
+        # One batch ahead: the next one is read and augmented while this one is learned from.
+        with ThreadPoolExecutor(1) as ahead:
+            upcoming = ahead.submit(self.prepare, self.step)
+            while self.step < self.plan.steps:
+                started = time.perf_counter()
+                batch = upcoming.result()
+                if self.step + 1 < self.plan.steps:
+                    upcoming = ahead.submit(self.prepare, self.step + 1)
+                figures = self._learn(batch)
+                self.step += 1
+                yield {"step": self.step, **figures, "seconds": time.perf_counter() - started}
+
+    def prepare(self, step: int) -> Batch:
+        """Return the batch of a step, the same one whenever it is asked for."""
+        chosen = np.random.default_rng(_seed(self.plan.seed, step, "samples"))
+        steps = chosen.integers(0, len(self._samples), self.plan.batch_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_seed(self.plan.seed, step, "augmentation"))
+            return Batch(self._transform(self._samples.batch(steps)))
+
+    def save(self, folder: Path) -> None:
+        """Write the state of the run for `resume`; an earlier one stays until this one is whole."""
+        state = {
+            "plan": dataclasses.asdict(self.plan),
+            "step": self.step,
+            "parameters": {name: value.detach() for name, value in self._parameters.items()},
+            "average": self._average,
+            "optimizer": self._optimizer.state_dict(),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder)
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+        os.replace(name, folder / "training_state.pt")
+
+    def resume(self, folder: Path) -> bool:
+        """Go on from what `save` wrote; False if there is nothing.
+
+        Raises:
+            TrainingError: it was another run; the message names what differs.
+        """
+        path = folder / "training_state.pt"
+        if not path.is_file():
+            return False
+        state = torch.load(path, map_location=self._device, weights_only=True)
+        # Through JSON, which knows no tuples.
+        old, new = (json.loads(json.dumps(plan)) for plan in (state["plan"], dataclasses.asdict(self.plan)))
+        differing = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
+        if differing:
+            raise TrainingError(f"{path} is of another run: {', '.join(differing)}; name another folder")
+        with torch.no_grad():
+            for name, value in self._parameters.items():
+                value.copy_(state["parameters"][name])
+        self._average = state["average"]
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        return True
+
+    def averaged(self) -> dict[str, Tensor]:
+        """The weights to keep, by name: averaged ones where `ema_decay` is set."""
+        trained = self._average if self.plan.ema_decay else self._parameters
+        return {**self.model.state_dict(), **{name: value.detach() for name, value in trained.items()}}
+
+    def _learn(self, batch: Batch) -> dict[str, float]:
+        plan = self.plan
+        rate = plan.learning_rate_at(self.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        request = ModelInputs.from_mapping(batch, self.model.config).to(self._device, torch.float32)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+            loss = flow_matching_loss(
+                self.model,
+                request,
+                batch["action"].to(self._device),
+                batch["action_mask"].to(self._device),
+                torch.Generator().manual_seed(_seed(plan.seed, self.step, "flow")),
+                draws=plan.draws,
+            )
+        loss.backward()
+        parameters: list[nn.Parameter] = list(self._parameters.values())
+        norm = nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
+        figures = {"loss": loss.item(), "learning_rate": rate, "gradient_norm": float(norm)}
+        if not np.isfinite(figures["loss"]) or not np.isfinite(figures["gradient_norm"]):
+            raise TrainingError(f"step {self.step}: loss {figures['loss']}; try a smaller learning rate")
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if plan.ema_decay:
+            weight = 1.0 - plan.ema_decay_at(self.step)
+            torch._foreach_lerp_(list(self._average.values()), [p.detach() for p in parameters], weight)
+        return figures
+
+
+def _seed(seed: int, step: int, purpose: str) -> int:
+    """A number in [0, 2^32) for one purpose of one step."""
+    digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
