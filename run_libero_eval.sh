@@ -6,6 +6,7 @@
 #   SUITE   libero_spatial | libero_object | libero_goal | libero_10 | libero_90
 #
 # Start the server first, in another terminal: ./run_inference_server.sh SUITE. Results land in runs/.
+# Several policies side by side, started and ended for you: scripts/evaluate.py --arms bf16,w4a8 --suite SUITE
 # All options: ./run_libero_eval.sh SUITE --help
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -21,4 +22,5 @@ suite=$(canonical_suite "$1")
 shift
 
 scripts/setup_env.sh libero
-exec "$python" examples/Libero/eval/run_libero_eval.py --suite "$suite" "$@"
+# A video per episode, as documented; a later --video wins.
+exec "$python" scripts/evaluate.py --suite "$suite" --video all "$@"

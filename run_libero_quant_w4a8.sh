@@ -9,10 +9,10 @@
 #            work together, in a few minutes; it cannot solve a task
 #   MODEL    checkpoint folder or model hub id (default: the published fine-tune for the suite)
 #   -y       do not ask for confirmation (nor does it in CI or without a terminal)
-#   --eval   also run the evaluation against the server, then stop the server; exits with the evaluation's status
-#   --port   the server's port (default 5555; demo: a free one)
+#   --eval   instead of only serving: evaluate the policy on the suite; exits with the evaluation's status
+#   --port   the server's port (default 5555; with --eval: a free one)
 #   --tokenizer, --device, --dtype, --seed, --prompt-style, each with its value, go to the server
-#   --       what follows goes to ./run_libero_eval.sh, for example: -- --tasks 0,3 --trials 5
+#   --       what follows goes to scripts/evaluate.py, for example: -- --tasks 0,3 --trials 5 --arms bf16,w4a8
 #
 # The documented W4A8 settings apply; a GR00T_DUQUANT_* variable that you have exported wins.
 set -euo pipefail
@@ -81,7 +81,7 @@ if ((demo)); then
     fi
 fi
 model=${model:-$(suite_model "$suite")}
-[[ -n $port ]] || { if ((demo)); then port=$(free_port); else port=5555; check_port "$port"; fi; }
+((evaluate)) || [[ -n $port ]] || { port=5555; check_port "$port"; }
 
 # show it, list the layers, ask
 
@@ -94,7 +94,7 @@ fi
 
 echo "GR00T N1.5, DuQuant W4A8"
 printf '  %-20s %s\n' suite "$suite" model "$model" 'data config' "$(suite_data_config "$suite")" \
-    'denoising steps' 8 port "$port"
+    'denoising steps' 8 port "${port:-a free one}"
 show_duquant
 ((!demo)) || printf '\n%s\n%s\n' \
     'This demo uses a small model with RANDOM weights: it shows the whole road from checkpoint to moving arm,' \
@@ -113,10 +113,25 @@ if ((!assume_yes)) && [[ -z ${CI-} && -t 0 ]]; then
     esac
 fi
 
-# serve
-
 # The manual recipe has it on: every Linear is logged with the reason why it was taken or left.
 ((demo)) || duquant_default DEBUG 1
+
+# evaluate: one program starts the server, calibrates it first if its scales are static, and ends it
+
+if ((evaluate)); then
+    evaluation=(scripts/evaluate.py --suite "$suite" --model "$model" --arms w4a8=environment --video all
+        ${server_options[@]+"${server_options[@]}"} ${evaluation[@]+"${evaluation[@]}"})
+    ((demo)) || exec "$python" "${evaluation[@]}"
+    status=0
+    "$python" "${evaluation[@]}" || status=$?
+    printf '\n%s %s\n%s\n%s\n' 'Watch an episode:' \
+        "$(find "$results" -name '*.mp4' | sort | head -n 1)" \
+        'Random weights do not solve tasks: what counts here is that every part ran, quantized, from end to end.' \
+        'Real success rates need a trained checkpoint: ./run_libero_quant_w4a8.sh libero_object MODEL --eval'
+    exit "$status"
+fi
+
+# serve
 
 server_pid='' waiter_pid=''
 # shellcheck disable=SC2317  # reached through the trap
@@ -141,25 +156,14 @@ trap 'exit 143' TERM
 server_command "$model" "$suite" "$port"
 server+=(${server_options[@]+"${server_options[@]}"})
 started=$SECONDS
-if ((evaluate)); then
-    mkdir -p runs
-    log=runs/server-$suite-$(date +%Y%m%d-%H%M%S)-$$.log
-    echo "Starting the server (log: $log)"
-    "${server[@]}" >"$log" 2>&1 &
-else
-    log=''
-    "${server[@]}" &
-fi
+"${server[@]}" &
 server_pid=$!
 
 server_died() {
     local status=0
     wait "$server_pid" || status=$?
     server_pid=''
-    if ((status)); then
-        printf 'error: the server ended with status %s%s\n' "$status" "${1:+ $1}" >&2
-        [[ -z $log ]] || { echo "the end of $log:" >&2; tail -n 20 "$log" | sed 's/^/  /' >&2; }
-    fi
+    ((!status)) || printf 'error: the server ended with status %s%s\n' "$status" "${1:+ $1}" >&2
     exit "$status"
 }
 
@@ -167,23 +171,10 @@ wait_until_ready "$port" &
 waiter_pid=$!
 wait -n "$server_pid" "$waiter_pid" || true
 kill -0 "$server_pid" 2>/dev/null || server_died "before it was ready"
-wait "$waiter_pid" || die "the server did not become ready" ${log:+"see $log"}
+wait "$waiter_pid" || die "the server did not become ready"
 waiter_pid=''
 echo "The server is ready on port $port after $((SECONDS - started)) s."
 
-if ((!evaluate)); then
-    echo "Evaluate it from a second terminal: ./run_libero_eval.sh $suite --headless --port $port"
-    echo "Stop it with Ctrl-C."
-    server_died
-fi
-
-# evaluate
-
-grep -E '^\[GR00T-DUQUANT\] (Matched|Total|.*[Bb]ytes)|MB|GB' "$log" | tail -n 8 || true
-status=0
-./run_libero_eval.sh "$suite" --headless --port "$port" ${evaluation[@]+"${evaluation[@]}"} || status=$?
-kill -0 "$server_pid" 2>/dev/null || server_died "during the evaluation"
-((!demo)) || printf '\n%s %s\n%s\n%s\n' 'Watch an episode:' "$(find "$results" -name '*.mp4' | sort | head -n 1)" \
-    'Random weights do not solve tasks: what counts here is that every part ran, quantized, from end to end.' \
-    'Real success rates need a trained checkpoint: ./run_libero_quant_w4a8.sh libero_object MODEL --eval'
-exit "$status"
+echo "Evaluate it from a second terminal: ./run_libero_eval.sh $suite --headless --port $port"
+echo "Stop it with Ctrl-C."
+server_died

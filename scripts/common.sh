@@ -100,10 +100,6 @@ check_port() {
     fi
 }
 
-free_port() {
-    "$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
 # wait_until_ready PORT: for the background only; ends with status 0 once the server answers a ping. It becomes the
 # waiting program, so that killing the background process leaves nothing behind.
 wait_until_ready() {

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.libero.simulator import Observation, Progress
+from gr00t.eval.libero.simulator import ExpertEpisode, Observation, Progress
 from gr00t.eval.libero.suites import LiberoError, Task
 
 STATE_KEYS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
@@ -42,6 +42,14 @@ class Simulator(Protocol):
     def run(self, actions: NDArray[np.float64], record_every: int = 0) -> Progress:
         """Execute actions (N, 7)."""
 
+    def play_expert(
+        self, init_state: int, max_steps: int, noise: float = 0.0, seed: int = 0, record_every: int = 0
+    ) -> ExpertEpisode:
+        """Let the scripted expert play."""
+
+    def view(self) -> NDArray[np.uint8]:
+        """Draw what the agent's camera sees now, (S, S, 3)."""
+
     def close(self) -> None:
         """Release the simulator."""
 
@@ -65,6 +73,7 @@ class Episode:
     render_seconds: float = 0.0
     renders: int = 0
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    last_image: NDArray[np.uint8] | None = None
 
     def add(self, progress: Progress) -> None:
         """Take over the simulator's share."""
@@ -73,6 +82,10 @@ class Episode:
         self.render_seconds += progress.render_seconds
         self.renders += progress.renders
         self.frames.extend(progress.frames)
+        if progress.observation is not None:
+            self.last_image = progress.observation.image
+        else:
+            self.last_image = progress.frames[-1] if progress.frames else None
 
     def note_actions(self, actions: NDArray[np.float64]) -> None:
         """Keep what is worth knowing of the executed actions (N, 7)."""

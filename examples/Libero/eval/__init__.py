@@ -1,1 +1,0 @@
-"""Evaluation of a served policy in LIBERO."""

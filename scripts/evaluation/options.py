@@ -1,0 +1,85 @@
+"""The command line of scripts/evaluate.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Evaluate policies on a LIBERO suite, side by side."""
+
+    suite: str
+    """libero_spatial, libero_object, libero_goal, libero_10 or libero_90."""
+    arms: str = ""
+    """What to compare, comma-separated: recipes of examples/Libero/recipes (bf16, w4a8, recommended, w4a4,
+    rtn) or paths of your own (.toml), environment (the GR00T_DUQUANT_* that are exported), HOST:PORT of a
+    running server, and the controls zero, replay, expert and expert:NOISE. NAME=ANY names one.
+    Default: the server at --host and --port."""
+    model: str | None = None
+    """Checkpoint folder or model hub id of the recipes (default: the published fine-tune of the suite)."""
+    tasks: str = "all"
+    """Tasks of the suite: all, 3, 0,3 or 0-4."""
+    trials: int = 5
+    """Episodes per task and arm."""
+    init_offset: int = 0
+    """The first recorded initial state to play."""
+    seed: int = 0
+    """Seeds the placement of fixtures, the policy's flow noise and the expert's noise."""
+    replan_steps: int = 8
+    """Actions executed of each chunk before the policy is asked again."""
+    max_steps: int | None = None
+    """Steps after which an episode has failed (default: the suite's published limit)."""
+    output: Path | None = None
+    """Folder of this run (default: runs/SUITE-DATE-TIME). A folder that holds an unfinished run of the same
+    request is continued; more tasks, trials and arms may be asked for."""
+    baseline: str | None = None
+    """The arm that the others are compared with (default: the first policy)."""
+    margin: float = 3.0
+    """Percentage points that an arm may be worse than the baseline and still count as non-inferior."""
+
+    workers: int = 0
+    """Simulators at work at the same time, with --cluster on each node (default: half the cores, at most 8).
+    Results do not depend on it where a policy answers every request alike; see --deterministic."""
+    deterministic: bool = False
+    """Let started servers answer one request at a time: the same bits whatever the number of workers."""
+    cluster: str | None = None
+    """Address of a Ray cluster to play on, or local for a new one on this machine."""
+    video: Literal["none", "failures", "all"] = "none"
+    """Episodes to keep a video of. Its frames are drawn while playing, which costs time."""
+    video_every: int = 2
+    """Steps (of 50 ms) per video frame."""
+
+    host: str = "localhost"
+    """Without --arms: where the policy server runs."""
+    port: int = 5555
+    """Without --arms: its port."""
+    api_token: str | None = None
+    """The token of the servers that run already, if they want one."""
+    wait: float = 600.0
+    """Seconds to wait for a server that is not there, at first or in the middle."""
+
+    data_config: str | None = None
+    """Keys and transforms for the recipes (default: those of the suite's published checkpoints)."""
+    denoising_steps: int = 8
+    """Euler steps per action chunk, where a recipe does not say."""
+    device: str | None = None
+    """Of started servers: cpu, cuda or cuda:N."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of started servers: precision of what is not quantized."""
+    tokenizer: str | None = None
+    """Of started servers: folder or hub id of the tokenizer, for a checkpoint that has none."""
+    prompt_style: Literal["brackets", "plain"] = "brackets"
+    """Of started servers: the instruction in the prompt, ['TEXT'] or TEXT."""
+
+    assets: str = "auto"
+    """auto (LIBERO_ASSETS, else the hub, else the built-in stand-ins), stand-ins, hub, or a folder."""
+    rendering: Literal["auto", "full", "light", "fast"] = "auto"
+    """How images are drawn: full as published checkpoints saw them, light and fast with a lighter robot; auto
+    is full with LIBERO's own meshes and fast with the stand-ins."""
+    gl: Literal["auto", "osmesa", "egl"] = "auto"
+    """Library to draw with (default: MUJOCO_GL, else osmesa)."""
+    headless: bool = True
+    """Accepted for habit's sake: no window is ever opened."""

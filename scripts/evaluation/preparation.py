@@ -1,0 +1,333 @@
+"""From the name of an arm to something that acts: servers started, calibrated, and looked at first."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from evaluation import servers
+from evaluation.options import Options
+from gr00t.eval.libero.arms import Arm
+from gr00t.eval.libero.collect import collect_observations
+from gr00t.eval.libero.controls import Behaviour, Expert, PolicyHost, Replay, ServedPolicy, Zero
+from gr00t.eval.libero.hosts import AddressHost, ServerChangedError, StartedHost
+from gr00t.eval.libero.plan import EvalPlan, check_not_calibrated_on
+from gr00t.eval.libero.run_folder import RunFolder
+from gr00t.eval.libero.simulators import SimulatorSetup
+from gr00t.eval.libero.suites import LiberoError, libero_package, load_tasks
+from gr00t.quantization.calibration_record import UnfinishedCalibrationError, read_record
+from gr00t.quantization.config import PREFIX, DuQuantConfig
+
+logger = logging.getLogger("gr00t.evaluate")
+
+# What an arm was when its first episodes were played, it has to be for the others.
+_IDENTITY = ("checkpoint", "denoising_steps", "settings", "quantized_layers")
+
+
+class CalibrationFailedError(LiberoError):
+    """An arm could not be calibrated; the message holds the program's last words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """An arm that can play.
+
+    Attributes:
+        make_behaviour: Makes what acts, once for each simulator.
+        facts: What `arms/NAME.json` says.
+        labels: Fields of the arm's records.
+    """
+
+    make_behaviour: Callable[[], Behaviour]
+    facts: Mapping[str, Any]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Fields of `EpisodeRecord` that this arm decides."""
+        return {name: self.facts[name] for name in ("denoising_steps", "quantized_layers", "server")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """What preparing an arm takes, the same for all of a run.
+
+    Attributes:
+        options: The command line.
+        plan: What is to be played.
+        folder: Of the run.
+        environ: The environment variables.
+        simulators: How simulators are made, for calibrations.
+        start_servers: With a cluster: starts a recipe's servers there, and returns their host and what one of
+            them says of itself.
+    """
+
+    options: Options
+    plan: EvalPlan
+    folder: RunFolder
+    environ: Mapping[str, str]
+    simulators: SimulatorSetup
+    start_servers: Callable[..., tuple[PolicyHost, Mapping[str, Any]]] | None = None
+
+    def prepare(self, arm: Arm, closing: contextlib.ExitStack) -> Prepared:
+        """Make an arm ready; what has to be ended after it goes to `closing`.
+
+        Raises:
+            LiberoError: it is not what it is called: not quantized, calibrated on what is evaluated, changed.
+        """
+        if arm.kind == "recipe":
+            prepared = self._recipe(arm, closing)
+        elif arm.kind == "address":
+            prepared = self._address(arm)
+        else:
+            makers: dict[str, Callable[[], Behaviour]] = {
+                "zero": Zero,
+                "replay": Replay,
+                "expert": functools.partial(Expert, arm.noise),
+            }
+            prepared = Prepared(makers[arm.kind], self._facts(arm, server=f"none, {arm.kind}"))
+        self._check_unchanged(arm, prepared.facts)
+        self.folder.describe_arm(arm.name, prepared.facts)
+        return prepared
+
+    def _recipe(self, arm: Arm, closing: contextlib.ExitStack) -> Prepared:
+        assert arm.recipe is not None
+        config = servers.check_recipe(arm)
+        checkpoint = servers.checkpoint_facts(self.options.model or servers.suite_model(self.plan.suite))
+        packdir = None if config is None else config.pack_dir
+        calibration = None
+        if config is not None and needs_calibration(arm, config):
+            packdir = packdir or self.folder.path / "packs" / arm.name
+            calibration = self._calibrated(arm, packdir)
+            self._check_states(arm, calibration)
+        environ = servers.server_environ(self.environ, arm.recipe, packdir)
+        log = self.folder.log_path("servers", arm.name)
+        command = servers.server_command(self.options, self.plan.suite, arm.recipe)
+        logger.info("%s: starting its policy server (log: %s)", arm.name, log)
+        if self.start_servers is not None:
+            host, described = self.start_servers(command, environ, log, closing)
+        else:
+            started = StartedHost(command, environ, log)
+            closing.callback(started.close)
+            started.start()
+            described = started.describe()
+            started.remember(described)
+            host = started
+        check_report(arm, config, described)
+        say_what_it_is(arm, described)
+        facts = self._facts(
+            arm,
+            described=described,
+            server="started by the run",
+            checkpoint=checkpoint,
+            denoising_steps=arm.recipe.denoising_steps or self.options.denoising_steps,
+            calibration=calibration,
+            settings=dict(arm.recipe.settings),
+        )
+        return Prepared(functools.partial(ServedPolicy, host), facts)
+
+    def _address(self, arm: Arm) -> Prepared:
+        host = AddressHost(arm.host, arm.port, self.options.api_token, self.options.wait)
+        host.start()
+        described = host.describe()
+        calibration = None
+        report = described["quantization"]
+        if report is None:
+            logger.warning("%s: the server does not tell whether it is quantized", arm.name)
+        elif report.get("calibrating"):
+            calibration = self._calibrate_running(arm, host, report)
+            described = host.describe()
+            if (described["quantization"] or {}).get("calibrating"):
+                raise LiberoError(
+                    f"{arm.name}: the server at {host.address} still calibrates after "
+                    f"{calibration['requests']} requests; restart it from packs of scripts/calibrate.py"
+                )
+        elif report.get("enabled"):
+            packdir = report.get("config", {}).get(PREFIX + "PACKDIR")
+            calibration = read_record(Path(packdir)) if packdir else None
+        self._check_states(arm, calibration)
+        host.remember(described)
+        say_what_it_is(arm, described)
+        info = described["server"] or {}
+        facts = self._facts(
+            arm,
+            described=described,
+            server=host.address,
+            denoising_steps=info.get("denoising_steps"),
+            checkpoint={"model": info.get("model_path"), "folder": None, "sha256": None},
+            calibration=calibration,
+            settings=(described["quantization"] or {}).get("config"),
+        )
+        return Prepared(functools.partial(ServedPolicy, host), facts)
+
+    def _facts(
+        self,
+        arm: Arm,
+        *,
+        server: str,
+        described: Mapping[str, Any] | None = None,
+        checkpoint: Mapping[str, Any] | None = None,
+        denoising_steps: int | None = None,
+        calibration: Mapping[str, Any] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        report = (described or {}).get("quantization")
+        layers = None if report is None else report.get("layers_quantized", 0)
+        return {
+            "name": arm.name,
+            "kind": arm.kind,
+            "description": arm.recipe.description if arm.recipe else "",
+            "recipe": arm.recipe.name if arm.recipe else None,
+            **arm.definition(),
+            "settings": settings,
+            "checkpoint": checkpoint,
+            "denoising_steps": denoising_steps,
+            "quantized_layers": layers,
+            "quantization": report,
+            "server": server,
+            "server_info": (described or {}).get("server"),
+            "calibration": calibration,
+        }
+
+    def _calibrated(self, arm: Arm, packdir: Path) -> dict[str, Any]:
+        """Return what the packs of a folder were calibrated from; calibrate if they were not."""
+        try:
+            found = read_record(packdir)
+        except UnfinishedCalibrationError as error:
+            logger.info("%s: %s", arm.name, error)
+            found = None
+        if found is not None:
+            logger.info("%s: calibrated packs of %s from %s", arm.name, found.get("date"), packdir)
+            return found
+        assert arm.recipe is not None
+        log = self.folder.log_path("servers", f"{arm.name}-calibration")
+        logger.info(
+            "%s: calibrating on initial states that are not evaluated, packs to %s (log: %s)",
+            arm.name,
+            packdir,
+            log,
+        )
+        command = servers.calibration_command(
+            self.options, self.plan.suite, arm.recipe, packdir, self.simulators.backend
+        )
+        with log.open("ab") as file:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=servers.server_environ(self.environ, arm.recipe, packdir),
+                start_new_session=True,
+            )
+            try:
+                status = child.wait()
+            finally:
+                child.terminate()
+                child.wait()
+        if status:
+            last = "\n  ".join(log.read_text(errors="replace").strip().splitlines()[-5:])
+            raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py ended with {status}:\n  {last}")
+        made = read_record(packdir)
+        if made is None:
+            raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py left no record in {packdir}")
+        return made
+
+    def _calibrate_running(self, arm: Arm, host: AddressHost, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Drive the robot by a server that calibrates on what it serves, until it has seen enough."""
+        requests = int(report["config"][PREFIX + "CALIB_STEPS"])
+        logger.info(
+            "%s: the server at %s calibrates on what it is asked: %d requests, on initial states that are "
+            "not evaluated",
+            arm.name,
+            host.address,
+            requests,
+        )
+        tasks = load_tasks(self.plan.suite, libero_package())
+        simulator = self.simulators.make(f"calibration-{arm.name}")
+        try:
+            with host.connect() as client:
+                collection = collect_observations(
+                    simulator,
+                    client,  # type: ignore[arg-type]
+                    tasks,
+                    requests,
+                    seed=self.plan.seed,
+                    max_steps=self.plan.step_limit,
+                    replan_steps=self.plan.replan_steps,
+                )
+        finally:
+            simulator.close()
+        states = {str(task): found for task, found in collection.init_states.items()}
+        source = {"kind": f"rollouts in {self.plan.suite.name}, as served", "suite": self.plan.suite.name}
+        return {"requests": requests, "source": {**source, "init_states_by_task": states}}
+
+    def _check_states(self, arm: Arm, calibration: Mapping[str, Any] | None) -> None:
+        source = (calibration or {}).get("source", {})
+        if source.get("suite") == self.plan.suite.name:
+            used = {int(task): states for task, states in source["init_states_by_task"].items()}
+            check_not_calibrated_on(self.plan, used, f"arm {arm.name}")
+
+    def _check_unchanged(self, arm: Arm, facts: Mapping[str, Any]) -> None:
+        before = self.folder.known_arm(arm.name)
+        if before is None or not any(key.arm == arm.name for key in self.folder.records):
+            return
+        for name in _IDENTITY:
+            if before.get(name) != facts.get(name):
+                raise ServerChangedError(
+                    f"arm {arm.name} is not what the episodes in {self.folder.path} were played with, "
+                    f"{name}: {before.get(name)!r} there, {facts.get(name)!r} now; name another --output"
+                )
+
+
+def needs_calibration(arm: Arm, config: DuQuantConfig) -> bool:
+    """Whether packs have to be calibrated before the first episode: evaluated episodes never do it."""
+    return (arm.recipe is not None and arm.recipe.calibrate) or servers.is_static(config)
+
+
+def say_what_it_is(arm: Arm, described: Mapping[str, Any]) -> None:
+    """Log whether an arm's server is quantized, by its own measurement."""
+    report = described["quantization"] or {}
+    if not report.get("enabled"):
+        logger.info("%s: %s", arm.name, "NOT quantized" if described["quantization"] else "unknown to us")
+        return
+    logger.info("%s: %s layers quantized", arm.name, report.get("layers_quantized"))
+    if "linear_bytes" in report:
+        logger.info(
+            "%s: bytes of these layers %s, before %s; of the whole model %s, before %s",
+            arm.name,
+            *(
+                f"{report[name]:,}"
+                for name in ("linear_bytes", "linear_bytes_before", "model_bytes", "model_bytes_before")
+            ),
+        )
+
+
+def check_report(arm: Arm, config: DuQuantConfig | None, described: Mapping[str, Any]) -> None:
+    """Refuse a server that is not what its recipe asks for.
+
+    Raises:
+        LiberoError: naming what is different.
+    """
+    report = described["quantization"]
+    if report is None:
+        raise LiberoError(f"arm {arm.name}: its server does not tell whether it is quantized")
+    if config is None:
+        if report.get("enabled"):
+            raise LiberoError(f"arm {arm.name} is not to be quantized, but its server says that it is")
+        return
+    if not report.get("enabled") or not report.get("layers_quantized"):
+        raise LiberoError(f"arm {arm.name} is to be quantized, but its server says that it is not")
+    if report.get("calibrating"):
+        raise LiberoError(f"arm {arm.name}: its server would calibrate on the episodes that are evaluated")
+    if needs_calibration(arm, config) and not report.get("layers_informed"):
+        raise LiberoError(f"arm {arm.name}: its server found no calibrated packs")
+    for name, text in config.to_dict().items():
+        if name != PREFIX + "PACKDIR" and report["config"].get(name) != text:
+            raise LiberoError(
+                f"arm {arm.name}: its server runs with {name}={report['config'].get(name)!r}, not {text!r}"
+            )

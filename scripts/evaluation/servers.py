@@ -1,0 +1,138 @@
+"""How a recipe becomes a running policy server, or calibrated packs: commands and their environments."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from evaluation.options import Options
+from gr00t.eval.libero.arms import Arm
+from gr00t.eval.libero.hosts import PORT
+from gr00t.eval.libero.recipes import Recipe, RecipeError
+from gr00t.eval.libero.suites import LiberoError, Suite
+from gr00t.quantization.config import PREFIX, DuQuantConfig, DuQuantConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "examples" / "Libero" / "recipes"
+
+
+def suite_model(suite: Suite) -> str:
+    """The published fine-tune of NVIDIA's base model for a suite; scripts/common.sh names the same."""
+    short = suite.name.removeprefix("libero_")
+    return f"youliangtan/gr00t-n1.5-libero-{'long' if short == '10' else short}-posttrain"
+
+
+def suite_data_config(suite: Suite) -> str:
+    """The goal checkpoint was trained with mean/std statistics, the others with min/max."""
+    name = "LiberoDataConfigMeanStd" if suite.name == "libero_goal" else "LiberoDataConfig"
+    return f"examples.Libero.custom_data_config:{name}"
+
+
+def exported_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings in `environ` by their short names."""
+    return {name.removeprefix(PREFIX): text for name, text in environ.items() if name.startswith(PREFIX)}
+
+
+def check_recipe(arm: Arm) -> DuQuantConfig | None:
+    """Parse an arm's settings; None where they do not quantize.
+
+    Raises:
+        RecipeError: naming the arm, for settings that are wrong or make no sense here.
+    """
+    assert arm.recipe is not None
+    try:
+        config = DuQuantConfig.from_environ(settings_of(arm.recipe))
+    except DuQuantConfigError as error:
+        raise RecipeError(f"arm {arm.name}: {error}") from None
+    if config is None and arm.recipe.calibrate:
+        raise RecipeError(f"arm {arm.name}: calibrate = true, but its settings quantize nothing")
+    if config is not None and config.dry_run:
+        raise RecipeError(f"arm {arm.name}: {PREFIX}DRYRUN lists layers; there is nothing to evaluate")
+    return config
+
+
+def is_static(config: DuQuantConfig) -> bool:
+    """Whether activation scales are to be fixed by the first requests."""
+    return config.calibration_steps > 0 and config.act_bits is not None
+
+
+def settings_of(recipe: Recipe, packdir: Path | None = None) -> dict[str, str]:
+    """A recipe's settings under the names of their variables, in a folder of packs if given."""
+    settings = {PREFIX + name: text for name, text in recipe.settings.items()}
+    return settings if packdir is None else {**settings, PREFIX + "PACKDIR": str(packdir)}
+
+
+def server_environ(environ: Mapping[str, str], recipe: Recipe, packdir: Path | None) -> dict[str, str]:
+    """`environ` with the settings of the recipe and none of the caller's own."""
+    kept = {name: text for name, text in environ.items() if not name.startswith(PREFIX)}
+    # Threads that spin while they wait take the simulators' time.
+    return {"OMP_WAIT_POLICY": "PASSIVE", **kept, **settings_of(recipe, packdir)}
+
+
+def model_flags(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
+    """Flags that scripts/inference_service.py and scripts/calibrate.py share."""
+    flags = ["--model-path", options.model or suite_model(suite)]
+    flags += ["--data-config", options.data_config or suite_data_config(suite)]
+    flags += ["--embodiment-tag", "new_embodiment"]
+    flags += ["--denoising-steps", str(recipe.denoising_steps or options.denoising_steps)]
+    flags += ["--dtype", options.dtype, "--prompt-style", options.prompt_style]
+    flags += ["--device", options.device] if options.device else []
+    flags += ["--tokenizer", options.tokenizer] if options.tokenizer else []
+    return flags
+
+
+def conditions(options: Options, suite: Suite) -> dict[str, object]:
+    """What all recipes of a run share and a continued run must agree in, as plain data."""
+    return {
+        "model": options.model or suite_model(suite),
+        "data_config": options.data_config or suite_data_config(suite),
+        "denoising_steps": options.denoising_steps,
+        "dtype": options.dtype,
+        "prompt_style": options.prompt_style,
+        "deterministic": options.deterministic,
+    }
+
+
+def server_command(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
+    """Start a policy server of this machine, for `StartedHost`."""
+    command = [sys.executable, str(ROOT / "scripts" / "inference_service.py"), "--server"]
+    command += [*model_flags(options, suite, recipe), "--host", "127.0.0.1", "--port", PORT]
+    return command + (["--max-batch", "1"] if options.deterministic else [])
+
+
+def calibration_command(options: Options, suite: Suite, recipe: Recipe, packdir: Path, gl: str) -> list[str]:
+    """Record the inputs of the policy's layers in rollouts, and write packs by them."""
+    command = [sys.executable, str(ROOT / "scripts" / "calibrate.py")]
+    command += [*model_flags(options, suite, recipe), "--libero", suite.name, "--packdir", str(packdir)]
+    command += ["--seed", str(options.seed), "--replan-steps", str(options.replan_steps)]
+    command += ["--max-steps", str(options.max_steps)] if options.max_steps is not None else []
+    return [*command, "--assets", options.assets, "--gl", gl]
+
+
+def checkpoint_facts(model: str) -> dict[str, str | None]:
+    """Where a checkpoint is and what its files hash to; nulls where it is nowhere on this machine.
+
+    Raises:
+        LiberoError: a folder that is no checkpoint.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model, "config.json")
+        if not isinstance(found, str):
+            return {"model": model, "folder": None, "sha256": None}
+        folder = Path(found).parent
+    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
+    files += sorted(folder.glob("experiment_cfg/*.json"))
+    if not files:
+        raise LiberoError(f"--model {model}: no checkpoint in this folder")
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
+    return {"model": model, "folder": str(folder), "sha256": digest.hexdigest()}

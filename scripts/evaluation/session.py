@@ -1,0 +1,218 @@
+"""A run from its command line to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import gr00t
+from evaluation import servers
+from evaluation.options import Options
+from evaluation.preparation import Workshop, needs_calibration
+from gr00t.eval.libero.arms import Arm, parse_arms
+from gr00t.eval.libero.cluster import RayPool
+from gr00t.eval.libero.plan import EvalPlan, check_init_states
+from gr00t.eval.libero.pool import LocalPool, Pool
+from gr00t.eval.libero.run_folder import RunFolder
+from gr00t.eval.libero.runner import jobs_left, run_arm
+from gr00t.eval.libero.simulators import SimulatorSetup
+from gr00t.eval.libero.suites import (
+    LiberoError,
+    find_suite,
+    libero_package,
+    load_tasks,
+    parse_task_indices,
+)
+
+logger = logging.getLogger("gr00t.evaluate")
+
+PLACEMENT = "recorded"
+_MOST_WORKERS = 8
+
+
+def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Evaluate as `options` say; return the summary.
+
+    Raises:
+        LiberoError: a request that cannot be met. The errors of clients and servers pass through.
+    """
+    # Everything that can be wrong with the request itself is found before anything is started or waited for.
+    suite = find_suite(options.suite)
+    tasks = load_tasks(suite, libero_package())
+    plan = EvalPlan(
+        suite=suite,
+        tasks=tuple(tasks[index] for index in parse_task_indices(options.tasks, suite)),
+        trials=options.trials,
+        init_offset=options.init_offset,
+        seed=options.seed,
+        replan_steps=options.replan_steps,
+        max_steps=options.max_steps,
+        video=options.video,
+        record_every=options.video_every,
+    )
+    arms = parse_arms(
+        options.arms or f"{options.host}:{options.port}",
+        servers.RECIPES,
+        servers.exported_settings(environ),
+    )
+    check_arms(arms, plan, options)
+    path = options.output or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    simulators = SimulatorSetup(
+        suite, options.assets, options.gl, options.rendering, environ, (path / "simulators").absolute()
+    )
+    conditions = {
+        "assets": simulators.found_assets.kind,
+        "assets_fingerprint": simulators.found_assets.fingerprint,
+        "rendering": simulators.found_rendering.label,
+        "placement": PLACEMENT,
+        "gl_backend": simulators.backend,
+    }
+    asked = {
+        **plan.conditions(),
+        **conditions,
+        **servers.conditions(options, suite),
+        **plan.coverage(),
+        "arms": {arm.name: arm.definition() for arm in arms},
+    }
+    workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))
+    if workers < 1:
+        raise LiberoError(f"workers: expected a positive number, got {workers}")
+    with RunFolder(path.absolute(), asked) as folder:
+        describe(plan, arms, workers, simulators, folder)
+        labels = {**conditions, "versions": {"gr00t": gr00t.__version__}}
+        complete = False
+        try:
+            play(options, plan, arms, workers, simulators, folder, labels, environ)
+            complete = True
+        finally:
+            summary = conclude(folder, options, complete=complete)
+    return summary
+
+
+def check_arms(arms: list[Arm], plan: EvalPlan, options: Options) -> None:
+    """Refuse settings and initial states that cannot be, before anything is started."""
+    needing = [arm.name for arm in arms if arm.kind == "replay"]
+    for arm in arms:
+        if arm.kind == "recipe":
+            config = servers.check_recipe(arm)
+            if config is not None and needs_calibration(arm, config):
+                needing.append(arm.name)
+    check_init_states(plan, needing)
+    names = [arm.name for arm in arms]
+    if options.baseline is not None and options.baseline not in names:
+        raise LiberoError(f"--baseline {options.baseline!r}: expected one of {', '.join(names)}")
+
+
+def play(
+    options: Options,
+    plan: EvalPlan,
+    arms: list[Arm],
+    workers: int,
+    simulators: SimulatorSetup,
+    folder: RunFolder,
+    labels: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> None:
+    """Play what is left of every arm, one after the other."""
+    left = {arm.name: len(jobs_left(arm.name, plan, folder)) for arm in arms}
+    if not any(left.values()):
+        logger.info("all episodes are there: nothing to play")
+        return
+    with contextlib.ExitStack() as stack:
+        pool: Pool
+        start_servers = None
+        if options.cluster is not None:
+            make = functools.partial(SimulatorSetup.make, simulators.elsewhere())
+            pool = ray_pool = RayPool(options.cluster, make, workers, servers.ROOT)
+            start_servers = ray_pool.start_servers
+        else:
+            simulators.prepare()
+            pool = LocalPool([simulators.make(number) for number in range(workers)])
+        stack.callback(pool.close)
+        workshop = Workshop(options, plan, folder, environ, simulators, start_servers)
+        for arm in arms:
+            elsewhere = sum(left.values()) - left[arm.name]
+            if not left[arm.name]:
+                logger.info("%s: all %d episodes are there", arm.name, len(plan.jobs()))
+                continue
+            with contextlib.ExitStack() as closing:
+                prepared = workshop.prepare(arm, closing)
+                run_arm(
+                    arm.name,
+                    plan,
+                    pool,
+                    prepared.make_behaviour,
+                    {**labels, **prepared.labels},
+                    folder,
+                    left_elsewhere=elsewhere,
+                )
+            left[arm.name] = 0
+
+
+def describe(
+    plan: EvalPlan, arms: list[Arm], workers: int, simulators: SimulatorSetup, folder: RunFolder
+) -> None:
+    """Log what is about to run."""
+    states = plan.init_states
+    logger.info(
+        "suite      %s, %d tasks x %d trials (initial states %d to %d)",
+        plan.suite.name,
+        len(plan.tasks),
+        plan.trials,
+        states.start,
+        states.stop - 1,
+    )
+    for arm in arms:
+        what = f"{arm.kind} {arm.host}:{arm.port}" if arm.kind == "address" else arm.kind
+        logger.info("arm        %s: %s", arm.name, arm.recipe.description if arm.recipe else what)
+    logger.info("assets     %s", simulators.found_assets)
+    logger.info(
+        "drawing    %s, %s; %d simulators", simulators.backend, simulators.found_rendering.label, workers
+    )
+    logger.info(
+        "protocol   %d actions executed per query, at most %d steps, seed %d",
+        plan.replan_steps,
+        plan.step_limit,
+        plan.seed,
+    )
+    logger.info("results    %s", folder.path)
+
+
+def conclude(folder: RunFolder, options: Options, *, complete: bool) -> dict[str, Any]:
+    """Count what the folder holds, write the report, and print the verdicts."""
+    arms = {}
+    for name in folder.plan["arms"]:
+        records = [record for record in folder.records.values() if record.arm == name]
+        played = [record for record in records if record.success is not None]
+        arms[name] = {
+            "episodes": len(played),
+            "successes": sum(bool(record.success) for record in played),
+            "simulator_errors": len(records) - len(played),
+        }
+    summary = {
+        "suite": folder.plan["suite"],
+        "complete": complete,
+        "arms": arms,
+        "assets": folder.plan["assets"],
+        "rendering": folder.plan["rendering"],
+        "output": str(folder.path),
+    }
+    if folder.records:
+        print(report(folder, options))
+    if not complete:
+        print(f"stopped; the same command with --output {folder.path} goes on")
+    return summary
+
+
+def report(folder: RunFolder, options: Options) -> str:
+    """Write the report into the folder; return its table for the terminal."""
+    from gr00t.eval.report import write_report
+    from gr00t.eval.verdict import verdict_table
+
+    return verdict_table(write_report(folder.path, baseline=options.baseline, margin=options.margin))
