@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gr00t.eval.libero.expert_fixtures import close, open_drawer, turn_on
 from gr00t.eval.libero.expert_motion import OPEN, Action, Skill, hold
-from gr00t.eval.libero.expert_pick_place import put_in, put_on
-from gr00t.eval.libero.expert_scene import Array, Goal, Scene
+from gr00t.eval.libero.expert_scene import Array, Scene
+from gr00t.eval.libero.expert_store import put_inside, put_onto
 
 ATTEMPTS = 3
 # Noise on rotations is scaled down: a full unit of command turns the hand by half a radian.
@@ -24,19 +25,23 @@ NOISE_SCALE = np.array([1.0, 1.0, 1.0, 0.3, 0.3, 0.3])
 
 # Predicate -> skill, called with the scene and the predicate's arguments.
 SKILLS: dict[str, Callable[..., Skill]] = {
-    "in": put_in,
-    "on": put_on,
+    "in": put_inside,
+    "on": put_onto,
+    "open": open_drawer,
+    "close": close,
+    "turnon": turn_on,
 }
 
 
 def plan(scene: Scene) -> Skill:
-    """Actions that fulfil the goals of the scene's task.
+    """Actions that fulfil the goals of the scene's task; a goal without a skill is left as it is.
 
     Returns:
         Whether all goals hold in the end. The caller may stop asking before.
     """
     for _ in range(ATTEMPTS):
-        for goal in scene.goals():
+        # What is to be shut in the end has something put into it first.
+        for goal in sorted(scene.goals(), key=lambda goal: goal[0] == "close"):
             skill = SKILLS.get(goal[0])
             if skill is not None and not scene.holds(goal):
                 yield from skill(scene, *goal[1:])
@@ -59,8 +64,3 @@ def disturbed(action: Action, noise: float, random: np.random.Generator) -> Arra
     if noise:
         executed[:6] += random.normal(0.0, noise, 6) * NOISE_SCALE
     return np.clip(executed, -1.0, 1.0)
-
-
-def unknown_goals(goals: list[Goal]) -> list[Goal]:
-    """Those of the goals for which the expert has no skill."""
-    return [goal for goal in goals if goal[0] not in SKILLS]
