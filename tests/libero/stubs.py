@@ -64,7 +64,11 @@ class StubSimulator:
         assert self._task is not None, "an episode of a task that is not open"
         self._init_state, self._step = init_state, 0
         return Progress(
-            observation=self._observation(), steps=10, step_seconds=0.1, renders=2, render_seconds=0.02
+            observation=self._observation(),
+            steps=10,
+            step_seconds=0.1,
+            renders=2,
+            camera_seconds={"agentview": 0.02},
         )
 
     def run(self, actions: NDArray[np.float64], record_every: int = 0) -> Progress:

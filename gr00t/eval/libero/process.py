@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import pickle
+import re
 import selectors
 import subprocess
 import sys
@@ -27,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.eval.libero.assets import cache_folder
+from gr00t.eval.libero.rendering import FULL, Rendering
+from gr00t.eval.libero.robot_meshes import write_robot_meshes
 from gr00t.eval.libero.simulator import ExpertEpisode, Progress, SimulatorError
 from gr00t.eval.libero.suites import LiberoError, Task
 from gr00t.spelling import did_you_mean
@@ -110,6 +113,8 @@ class SimulatorProcess:
         timeout_s: The longest that one request may take. The first one of a fresh installation compiles for
             some seconds.
         image_size: Side of the square images.
+        rendering: How the scenes are drawn. The first light one of an installation makes the robot's light
+            meshes in the cache that `environ` names, which takes some seconds.
     """
 
     def __init__(
@@ -120,12 +125,14 @@ class SimulatorProcess:
         *,
         timeout_s: float = 300.0,
         image_size: int = 256,
+        rendering: Rendering = FULL,
     ) -> None:
         self._assets = assets.resolve()
         self._environ = dict(environ)
         self._log_path = log_path
         self._timeout_s = timeout_s
         self._image_size = image_size
+        self._rendering = rendering
         self._child: subprocess.Popen[bytes] | None = None
         self.versions: dict[str, str] = {}
 
@@ -157,10 +164,32 @@ class SimulatorProcess:
         episode: ExpertEpisode = self._call("play_expert", init_state, max_steps, noise, seed, record_every)
         return episode
 
+    def view(self) -> NDArray[np.uint8]:
+        """See `LiberoSimulator.view`."""
+        image: NDArray[np.uint8] = self._call("view")
+        return image
+
     def positions(self) -> NDArray[np.float64]:
         """See `LiberoSimulator.positions`."""
         positions: NDArray[np.float64] = self._call("positions")
         return positions
+
+    def memory_mib(self) -> float:
+        """What the process holds in memory, in MiB; 0.0 if it does not run or the system does not tell."""
+        if self._child is None:
+            return 0.0
+        try:
+            status = Path(f"/proc/{self._child.pid}/status").read_text()
+        except OSError:
+            return 0.0
+        found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+        return int(found[1]) / 1024 if found else 0.0
+
+    def kill(self) -> None:
+        """End the process at once, from another thread; who waits for its answer gets a SimulatorError."""
+        child = self._child
+        if child is not None:
+            child.kill()
 
     def close(self) -> None:
         """End the process, by force if it does not go by itself."""
@@ -183,11 +212,14 @@ class SimulatorProcess:
 
         Raises:
             SimulatorStartError: if it does not come up, with its last words.
+            RobotMeshesError: if the light robot cannot be made.
         """
         if self._child is not None:
             return
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "gr00t.eval.libero.worker", str(self._assets), str(self._image_size)]
+        meshes = write_robot_meshes(cache_folder(self._environ)) if self._rendering.light_robot else ""
+        command = [sys.executable, "-m", "gr00t.eval.libero.worker", str(self._assets)]
+        command += [str(self._image_size), "msaa" if self._rendering.msaa else "", str(meshes)]
         with self._log_path.open("ab") as log:
             self._child = subprocess.Popen(
                 command,

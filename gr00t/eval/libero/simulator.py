@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from gr00t.eval.libero.expert import disturbed, plan
 from gr00t.eval.libero.expert_scene import Scene
+from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor
 from gr00t.eval.libero.suites import Task, load_init_states
 
 CONTROL_HZ = 20
@@ -64,7 +65,7 @@ class Progress:
         observation: The view after the last step; None after success, when nobody needs it.
         frames: Agent views recorded on the way, for a video.
         step_seconds: Time spent in physics.
-        render_seconds: Time spent drawing.
+        camera_seconds: Time spent drawing, by camera.
         renders: Images drawn.
     """
 
@@ -73,8 +74,13 @@ class Progress:
     observation: Observation | None = None
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     step_seconds: float = 0.0
-    render_seconds: float = 0.0
+    camera_seconds: dict[str, float] = field(default_factory=dict)
     renders: int = 0
+
+    @property
+    def render_seconds(self) -> float:
+        """Time spent drawing."""
+        return sum(self.camera_seconds.values())
 
 
 @dataclass
@@ -108,13 +114,25 @@ class LiberoSimulator:
     Args:
         assets: An assets folder that is complete for the tasks to come.
         image_size: Side of the square images.
+        rendering: How the scenes are drawn.
+        robot_meshes: Folder of the light robot's meshes, if `rendering` wants them.
+
+    Raises:
+        LiberoError: a light robot without its meshes.
     """
 
     _owner: ClassVar[LiberoSimulator | None] = None
 
-    def __init__(self, assets: Path, image_size: int = 256) -> None:
+    def __init__(
+        self,
+        assets: Path,
+        image_size: int = 256,
+        rendering: Rendering = FULL,
+        robot_meshes: Path | None = None,
+    ) -> None:
         self._assets = assets
         self._image_size = image_size
+        self._edit_scene = SceneEditor(rendering, robot_meshes)
         self._env: Any = None
         self._snapshot: dict[str, Any] = {}
         self._init_states: NDArray[np.float64] = np.empty((0, 0))
@@ -149,8 +167,9 @@ class LiberoSimulator:
             camera_widths=self._image_size,
         )
         self._env.env.has_offscreen_renderer = True
+        self._env.env.set_xml_processor(self._edit_scene)
         self._env.seed(seed)
-        self._env.reset()
+        _reset(self._env.env)
         self._snapshot = self._take_snapshot()
         return len(self._init_states)
 
@@ -221,6 +240,10 @@ class LiberoSimulator:
                 progress.frames.append(self._render(CAMERAS["image"], progress))
         return ExpertEpisode(progress.success, np.reshape(actions, (-1, 7)), progress)
 
+    def view(self) -> NDArray[np.uint8]:
+        """Draw what the agent's camera sees now, (S, S, 3)."""
+        return self._render(CAMERAS["image"], Progress())
+
     def positions(self) -> NDArray[np.float64]:
         """Generalized positions (nq,) float64, for tests that compare trajectories."""
         return np.array(self._env.sim.data.qpos, dtype=np.float64)
@@ -263,7 +286,8 @@ class LiberoSimulator:
         started = time.perf_counter()
         size = self._image_size
         pixels = self._env.sim.render(camera_name=camera, width=size, height=size)
-        progress.render_seconds += time.perf_counter() - started
+        elapsed = time.perf_counter() - started
+        progress.camera_seconds[camera] = progress.camera_seconds.get(camera, 0.0) + elapsed
         progress.renders += 1
         # OpenGL's rows run upwards. Rotating, not flipping, is what the published checkpoints were trained
         # with.
@@ -312,6 +336,20 @@ def axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
     if math.isclose(sine, 0.0):
         return np.zeros(3)
     return np.asarray(quaternion[:3], dtype=np.float64) * (2.0 * math.acos(w) / sine)
+
+
+def _reset(env: Any) -> None:
+    """Reset LIBERO's inner environment, again when its objects found no place.
+
+    The wrapper's own loop around this swallows every error, a missing mesh or broken GL too, and never ends.
+    """
+    no_place = importlib.import_module("robosuite.utils.errors").RandomizationError
+    while True:
+        try:
+            env.reset()
+        except no_place:
+            continue
+        return
 
 
 def _plain_attributes(thing: object) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gr00t.eval.libero.rendering import Rendering
 from gr00t.eval.libero.simulator import LiberoSimulator
 
-_METHODS = ("open_task", "start_episode", "run", "play_expert", "positions")
+_METHODS = ("open_task", "start_episode", "run", "play_expert", "view", "positions")
 
 
-def main(assets: Path, image_size: int) -> None:
+def main(assets: Path, image_size: int, rendering: Rendering, robot_meshes: Path | None) -> None:
     """Serve one `LiberoSimulator` over the standard streams."""
     # LIBERO and its libraries print; their lines must not land between the answers.
     replies = os.fdopen(os.dup(1), "wb")
@@ -31,7 +32,7 @@ def main(assets: Path, image_size: int) -> None:
     pickle.dump(versions, replies)
     replies.flush()
 
-    simulator = LiberoSimulator(assets, image_size)
+    simulator = LiberoSimulator(assets, image_size, rendering, robot_meshes)
     while True:
         try:
             method, arguments = pickle.load(sys.stdin.buffer)
@@ -52,4 +53,6 @@ def _version(package: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    folder, size, msaa, meshes = sys.argv[1:]
+    drawing = Rendering(light_robot=bool(meshes), msaa=msaa == "msaa")
+    main(Path(folder), int(size), drawing, Path(meshes) if meshes else None)
