@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.eval.client import NoServerError
 from gr00t.eval.libero.episode import STATE_KEYS
-from gr00t.eval.libero.simulator import Observation, Progress, SimulatorError
-from gr00t.eval.libero.suites import Task
+from gr00t.eval.libero.plan import EvalPlan
+from gr00t.eval.libero.simulator import ExpertEpisode, Observation, Progress, SimulatorError
+from gr00t.eval.libero.suites import Task, find_suite
 
 TASKS = [
     Task("libero_object", index, f"pick_{index}", f"pick {index}", Path("none.bddl"), Path("none.init"))
@@ -45,9 +50,16 @@ class StubPolicy:
 class StubSimulator:
     """Succeeds at a chosen step of each episode; fails at chosen (task, initial state) as often as told."""
 
-    def __init__(self, success_at: dict[tuple[int, int], int], failures: dict[tuple[int, int], int]) -> None:
+    def __init__(
+        self,
+        success_at: dict[tuple[int, int], int],
+        failures: dict[tuple[int, int], int],
+        step_seconds: float = 0.0,
+    ) -> None:
         self.success_at = success_at
         self.failures = failures
+        self.step_seconds = step_seconds
+        self.versions = {"mujoco": "3", "robosuite": "1.4.0"}
         self.opened: list[int] = []
         self.closed = 0
         self.actions: list[NDArray[np.float64]] = []
@@ -76,6 +88,7 @@ class StubSimulator:
         if self.failures.get(key, 0) > 0:
             self.failures[key] -= 1
             raise SimulatorError("GL went away")
+        time.sleep(self.step_seconds * len(actions))
         progress = Progress(step_seconds=0.01 * len(actions))
         for action in actions:
             self.actions.append(action)
@@ -90,6 +103,18 @@ class StubSimulator:
             progress.observation = self._observation()
         return progress
 
+    def play_expert(
+        self, init_state: int, max_steps: int, noise: float = 0.0, seed: int = 0, record_every: int = 0
+    ) -> ExpertEpisode:
+        """Moves by the initial state's number; needs five steps, as many more as there is noise."""
+        steps = min(max_steps, 5 + round(10 * noise))
+        actions = np.full((steps, 7), 0.1 * (1 + init_state) + noise * seed)
+        self.start_episode(init_state)
+        return ExpertEpisode(steps < max_steps, actions, Progress(steps=10 + steps, step_seconds=0.15))
+
+    def view(self) -> NDArray[np.uint8]:
+        return np.full((32, 32, 3), self._step, np.uint8)
+
     def close(self) -> None:
         self.closed += 1
         self._task = None
@@ -97,3 +122,65 @@ class StubSimulator:
     def _observation(self) -> Observation:
         image = np.zeros((32, 32, 3), np.uint8)
         return Observation(image=image, wrist_image=image + 1, state=np.arange(8, dtype=np.float64))
+
+
+class StubHost:
+    """Where a `StubPolicy` lives. It is lost before the queries of `losses`, counted from 0."""
+
+    def __init__(self, losses: Iterable[int] = ()) -> None:
+        self.policy = StubPolicy()
+        self.losses = set(losses)
+        self.recoveries = 0
+        self.confirmed = 0
+        self._queries = 0
+        self._lock = threading.Lock()
+
+    def connect(self) -> StubHost:
+        return self
+
+    def get_action(self, observations: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
+        with self._lock:
+            query, self._queries = self._queries, self._queries + 1
+            if query in self.losses:
+                raise NoServerError("the server went away")
+            return self.policy.get_action(observations, seed=seed)
+
+    def ping(self, timeout_ms: int) -> bool:
+        return True
+
+    def recover(self) -> None:
+        self.recoveries += 1
+
+    def confirm(self, policy: object) -> None:
+        self.confirmed += 1
+
+    def close(self) -> None:
+        pass
+
+
+LABELS: dict[str, Any] = {
+    "assets": "stand-ins",
+    "assets_fingerprint": "f00",
+    "rendering": "fast",
+    "placement": "recorded",
+    "gl_backend": "osmesa",
+    "denoising_steps": 8,
+    "quantized_layers": 116,
+    "server": "tcp://localhost:5555",
+    "versions": {"gr00t": "1"},
+}
+
+
+def stub_plan(**changes: Any) -> EvalPlan:
+    defaults: dict[str, Any] = {
+        "suite": find_suite("object"),
+        "tasks": tuple(TASKS[:2]),
+        "trials": 2,
+        "max_steps": 20,
+    }
+    return EvalPlan(**{**defaults, **changes})
+
+
+def asked(plan: EvalPlan, **arms: Any) -> dict[str, Any]:
+    """What plan.json says of `plan`."""
+    return {**plan.conditions(), **plan.coverage(), "arms": arms or {"policy": {"kind": "address"}}}

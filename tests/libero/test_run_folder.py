@@ -1,0 +1,118 @@
+"""The folder of a run: what a second start may do with it. Oracle: the bytes that are there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gr00t.eval.libero.run_folder import PlayedEpisode, RunFolder, RunFolderError
+from tests.libero.stubs import asked, stub_plan
+from tests.libero.test_records import RECORD
+
+PLAN = asked(stub_plan())
+
+
+def played(init_state: int, **changes: Any) -> PlayedEpisode:
+    record = dataclasses.replace(RECORD, init_state=init_state, video="videos/a/v.mp4", **changes)
+    return PlayedEpisode(record, b"film", b"picture")
+
+
+def test_an_episode_is_kept_with_its_files(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", PLAN) as folder:
+        folder.add(played(7))
+    assert (tmp_path / "run" / "videos" / "a" / "v.mp4").read_bytes() == b"film"
+    assert (tmp_path / "run" / RECORD.thumbnail).read_bytes() == b"picture"
+    with RunFolder(tmp_path / "run", PLAN) as folder:
+        assert [key.init_state for key in folder.records] == [7]
+        with pytest.raises(RunFolderError, match="was already played"):
+            folder.add(played(7))
+
+
+def test_a_torn_line_is_cut_off_wherever_it_tore(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, PLAN) as folder:
+        folder.add(played(0))
+        folder.add(played(1))
+    whole = folder.episodes.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in (first + 1, first + 100, len(whole) - 1):
+        folder.episodes.write_bytes(whole[:cut])
+        with RunFolder(tmp_path, PLAN) as again:
+            assert [key.init_state for key in again.records] == [0]
+            assert again.episodes.read_bytes() == whole[:first]
+            again.add(played(1))
+        assert folder.episodes.read_bytes() == whole
+
+
+def test_a_line_that_is_broken_elsewhere_is_not_passed_over(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, PLAN) as folder:
+        folder.add(played(0))
+    folder.episodes.write_bytes(b"{}\n" + folder.episodes.read_bytes())
+    with pytest.raises(ValueError, match=r"episodes\.jsonl:1: not an episode's record"):
+        RunFolder(tmp_path, PLAN)
+    with pytest.raises(ValueError, match="jsonl:1"):
+        RunFolder(tmp_path, PLAN)  # not "in use": the refusal gave the lock back
+
+
+def test_a_second_run_is_kept_out_while_the_first_one_lives(tmp_path: Path) -> None:
+    with (
+        RunFolder(tmp_path, PLAN),
+        pytest.raises(RunFolderError, match=r"in use by another run \(process \d+\)"),
+    ):
+        RunFolder(tmp_path, PLAN)
+    RunFolder(tmp_path, PLAN).close()
+
+
+def test_all_that_would_change_results_is_named(tmp_path: Path) -> None:
+    RunFolder(tmp_path, {**PLAN, "assets": "hub"}).close()
+    other = {
+        **asked(stub_plan(seed=1, max_steps=30), policy={"kind": "recipe", "settings": {"ABITS": "8"}}),
+        "assets": "stand-ins",
+    }
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder(tmp_path, other)
+    assert str(caught.value).splitlines()[1:] == [
+        "  assets: 'hub' there, 'stand-ins' now",
+        "  max_steps: 20 there, 30 now",
+        "  seed: 0 there, 1 now",
+        "  arm policy, kind: 'address' there, 'recipe' now",
+        "  arm policy, settings: None there, {'ABITS': '8'} now",
+    ]
+
+
+def test_more_tasks_trials_and_arms_continue_a_run_and_fewer_do_not(tmp_path: Path) -> None:
+    RunFolder(tmp_path, PLAN).close()
+    grown = asked(stub_plan(trials=3), zero={"kind": "zero"})
+    RunFolder(tmp_path, grown).close()
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["init_states"] == [0, 1, 2]
+    assert list(plan["arms"]) == ["policy", "zero"]
+    with pytest.raises(RunFolderError, match="init_states: 2 there, but not asked for now"):
+        RunFolder(tmp_path, PLAN)
+
+
+def test_episodes_without_a_plan_are_not_added_to(tmp_path: Path) -> None:
+    (tmp_path / "episodes.jsonl").touch()
+    with pytest.raises(RunFolderError, match=r"holds episodes but no plan\.json"):
+        RunFolder(tmp_path, PLAN)
+
+
+def test_another_simulator_does_not_continue_a_run(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, PLAN) as folder:
+        folder.add(played(0))
+        # An episode whose simulator never came up says nothing of its versions.
+        folder.add(played(1, success=None, versions={"gr00t": "1"}))
+        with pytest.raises(RunFolderError, match="begun with mujoco 3, now it is 4"):
+            folder.add(played(2, versions={"mujoco": "4"}))
+    assert len(folder.episodes.read_text().splitlines()) == 2
+
+
+def test_what_an_arm_was_is_remembered(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, PLAN) as folder:
+        assert folder.known_arm("policy") is None
+        folder.describe_arm("policy", {"quantized_layers": 116})
+        assert folder.known_arm("policy") == {"quantized_layers": 116}
+    assert json.loads((tmp_path / "arms" / "policy.json").read_text()) == {"quantized_layers": 116}
