@@ -17,7 +17,7 @@ from gr00t.eval.libero.required_assets import required_files
 from gr00t.eval.libero.standins import write_standins
 from gr00t.eval.libero.suites import find_suite
 
-OBJECT, GOAL = find_suite("object"), find_suite("goal")
+OBJECT, LARGE = find_suite("object"), find_suite("90")
 
 
 @pytest.fixture
@@ -111,17 +111,24 @@ def test_a_suite_without_stand_ins_is_refused_with_all_that_was_tried(
     tmp_path: Path, home: dict[str, str]
 ) -> None:
     with pytest.raises(AssetsError) as caught:
-        resolve_assets(GOAL, package=tmp_path, environ=home)
+        resolve_assets(LARGE, package=tmp_path, environ=home)
     message = str(caught.value)
     for part in (
-        "no assets for libero_goal: LIBERO_ASSETS is not set",
+        "no assets for libero_90: LIBERO_ASSETS is not set",
         "the hub is switched off (HF_HUB_OFFLINE)",
-        "the built-in stand-ins cover only libero_object",
+        "the built-in stand-ins cover only libero_spatial, libero_object, libero_goal, libero_10",
         "Set LIBERO_ASSETS to a folder",
     ):
         assert part in message
-    with pytest.raises(AssetsError, match="cover only libero_object, not libero_goal"):
-        resolve_assets(GOAL, package=tmp_path, environ=home, choice="stand-ins")
+    with pytest.raises(AssetsError, match=r"cover only libero_spatial, .*libero_10, not libero_90"):
+        resolve_assets(LARGE, package=tmp_path, environ=home, choice="stand-ins")
+
+
+@pytest.mark.parametrize("suite", ["spatial", "object", "goal", "10"])
+def test_the_four_suites_run_with_stand_ins(suite: str, tmp_path: Path, home: dict[str, str]) -> None:
+    found = resolve_assets(find_suite(suite), package=tmp_path, environ=home, choice="stand-ins")
+    assert (found.kind, found.path.parent) == ("stand-ins", cache_folder(home))
+    assert all((found.path / name).is_file() for name in required_files(f"libero_{suite}"))
 
 
 def test_a_hub_that_never_answers_is_given_up_in_time(

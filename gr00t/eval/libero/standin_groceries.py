@@ -1,86 +1,33 @@
-"""The table behind the built-in stand-ins: what each object of libero_object is, physically and to the eye.
+"""Groceries: tins, bottles, cartons and packets, with LIBERO's collision boxes and looks of our own.
 
-Collision boxes carry LIBERO's own numbers (position, quaternion w x y z, half sizes), because BDDL placement,
-the predicates and the recorded initial states only mean something for these very shapes. What the camera sees
-is ours: a few coloured layers stacked along the object's upright axis, so that every object has its own
-silhouette and colours. Robosuite computes inertia from collision geometry alone, so the layers cannot change
-the physics.
-
-Lengths are metres. Free joints and the object's place in the scene come from LIBERO's code, not from here.
+What the camera sees is a few coloured layers stacked along the object's upright axis, so that every object
+has its own silhouette and colours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from gr00t.eval.libero.standin_model import GROCERIES, Layer, Rgb, Standin, Turned, simple
 
-Box = tuple[float, float, float, float, float, float, float, float, float, float]
-Rgb = tuple[float, float, float]
-
-# One contact model for all objects: density 100 kg/m3, (sliding, torsional, rolling) friction, near-rigid
-# contacts.
-CONTACT = {
-    "density": "100",
-    "friction": "0.95 0.3 0.1",
-    "solref": "0.001 1",
-    "solimp": "0.998 0.998 0.001",
-}
+STEEL, WHITE, LID = (0.62, 0.62, 0.66), (0.93, 0.93, 0.92), (0.42, 0.43, 0.48)
+OIL, CAP = (0.20, 0.22, 0.10), (0.04, 0.42, 0.16)
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One visible piece between two heights, with half width and half depth, centred `at` (width, depth)."""
-
-    shape: Literal["box", "cylinder", "ellipsoid"]
-    bottom: float
-    top: float
-    half: tuple[float, float]
-    rgb: Rgb
-    at: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A box-shaped region inside an object that a predicate asks about."""
-
-    name: str
-    box: Box
-
-
-@dataclass(frozen=True)
-class Standin:
-    """One object: where LIBERO looks for it, its upright axis, its measuring sites, contacts and looks."""
-
-    name: str
-    folder: str
-    upright: Literal["y", "z"]
-    bottom_site: float
-    top_site: float
-    radius_site: float
-    boxes: tuple[Box, ...]
-    layers: tuple[Layer, ...]
-    region: Site | None = None
-
-    @property
-    def path(self) -> str:
-        """Where LIBERO's object class expects the description, relative to the assets folder."""
-        return f"{self.folder}/{self.name}/{self.name}.xml"
-
-
-GROCERIES = "stable_hope_objects"
-STEEL, WHITE, CREAM = (0.62, 0.62, 0.66), (0.93, 0.93, 0.92), (0.86, 0.86, 0.76)
-WICKER, WICKER_DARK, WICKER_FLOOR = (0.78, 0.73, 0.60), (0.60, 0.55, 0.43), (0.45, 0.41, 0.32)
-
-
-def _can(body: Rgb, band: Rgb) -> tuple[Layer, ...]:
-    """A tin: steel rims, a body colour and a band around its middle."""
-    return (
-        Layer("cylinder", -0.042, -0.037, (0.0330, 0.0330), STEEL),
-        Layer("cylinder", -0.037, -0.012, (0.0325, 0.0325), body),
-        Layer("cylinder", -0.012, 0.014, (0.0327, 0.0327), band),
-        Layer("cylinder", 0.014, 0.037, (0.0325, 0.0325), body),
-        Layer("cylinder", 0.037, 0.0416, (0.0330, 0.0330), STEEL),
+def _can(body: Rgb, band: Rgb) -> tuple[Turned, ...]:
+    """A tin: steel rims around a darker lid, a body colour and a band around its middle."""
+    strips = (
+        (0.0300, -0.0400, LID),
+        (0.0310, -0.0420, STEEL),
+        (0.0330, -0.0420, STEEL),
+        (0.0330, -0.0370, STEEL),
+        (0.0325, -0.0120, body),
+        (0.0325, 0.0140, band),
+        (0.0325, 0.0370, body),
+        (0.0330, 0.0416, STEEL),
+        (0.0310, 0.0416, STEEL),
+        (0.0300, 0.0396, STEEL),
+        (0.0, 0.0396, LID),
     )
+    return (Turned((0.0, -0.0400), strips),)
 
 
 def _carton(foot: Rgb, body: Rgb, gable: Rgb) -> tuple[Layer, ...]:
@@ -95,29 +42,12 @@ def _carton(foot: Rgb, body: Rgb, gable: Rgb) -> tuple[Layer, ...]:
     )
 
 
-def _basket() -> tuple[Layer, ...]:
-    """Four walls of light and dark courses, which show the basket's depth and tilt, and a darker floor."""
-    courses = 6
-    low, high = 0.0042, 0.1457
-    layers = [Layer("box", low, 0.0219, (0.0760, 0.0700), WICKER_FLOOR)]
-    for course in range(courses):
-        bottom = low + (high - low) * course / courses
-        top = low + (high - low) * (course + 1) / courses
-        rgb = WICKER if course % 2 else WICKER_DARK
-        for sign in (-1.0, 1.0):
-            layers.append(Layer("box", bottom, top, (0.0085, 0.0780), rgb, at=(sign * 0.0760, 0.0)))
-            layers.append(Layer("box", bottom, top, (0.0840, 0.0085), rgb, at=(0.0, sign * 0.0695)))
-    return tuple(layers)
-
-
-STANDINS: tuple[Standin, ...] = (
-    Standin(
-        name="alphabet_soup",
-        folder=GROCERIES,
-        upright="y",
-        bottom_site=-0.04,
-        top_site=0.04,
-        radius_site=0.025,
+GROCERY_STANDINS: tuple[Standin, ...] = (
+    simple(
+        "alphabet_soup",
+        GROCERIES,
+        "y",
+        measures=(-0.04, 0.04, 0.025),
         boxes=(
             (0.0, -0.00104, -0.00235, 0.5, -0.5, 0.5, 0.5, 0.01874, 0.02352, 0.03625),
             (0.02599, 0.0, -0.00209, 0.70711, 0.70711, 0.0, 0.0, 0.00226, 0.01471, 0.0376),
@@ -141,73 +71,72 @@ STANDINS: tuple[Standin, ...] = (
             (0.02026, -0.0006, 0.01494, 0.20946, -0.20946, 0.67537, 0.67537, 0.00177, 0.00694, 0.0376),
             (-0.01084, -0.0006, 0.02397, 0.56204, -0.56204, 0.42908, 0.42908, 0.00177, 0.00694, 0.0376),
         ),
-        layers=_can((0.12, 0.24, 0.66), (0.90, 0.68, 0.14)),
+        looks=_can((0.12, 0.24, 0.66), (0.90, 0.68, 0.14)),
     ),
-    Standin(
-        name="bbq_sauce",
-        folder=GROCERIES,
-        upright="z",
-        bottom_site=-0.06,
-        top_site=0.06,
-        radius_site=0.015,
+    simple(
+        "bbq_sauce",
+        GROCERIES,
+        "z",
+        measures=(-0.06, 0.06, 0.015),
         boxes=(
             (0.0, 0.0, -0.02782, 0.0, 0.0053, 0.0053, 0.0, 0.01447, 0.02349, 0.02682),
             (0.0, 0.0, 0.01233, 0.00375, 0.00375, -0.00375, -0.00375, 0.01428, 0.01459, 0.0181),
             (0.0, 0.0, 0.0391, 0.0, -0.00036, 0.00749, 0.0, 0.0131, 0.01336, 0.01336),
         ),
-        layers=(
+        looks=(
             Layer("box", -0.0565, -0.003, (0.0235, 0.0155), (0.24, 0.08, 0.04)),
             Layer("box", -0.043, -0.014, (0.0242, 0.0162), (0.80, 0.55, 0.15)),
             Layer("ellipsoid", -0.020, 0.034, (0.0215, 0.0150), (0.24, 0.08, 0.04)),
             Layer("cylinder", 0.026, 0.0571, (0.0133, 0.0133), (0.75, 0.14, 0.05)),
         ),
     ),
-    Standin(
-        name="butter",
-        folder=GROCERIES,
-        upright="z",
-        bottom_site=-0.02,
-        top_site=0.02,
-        radius_site=0.02,
+    simple(
+        "butter",
+        GROCERIES,
+        "z",
+        measures=(-0.02, 0.02, 0.02),
         boxes=((0.0, 0.0, 0.0, 0.0053, 0.0, 0.0053, 0.0, 0.00871, 0.01977, 0.03809),),
-        layers=(
+        looks=(
             Layer("box", -0.0090, 0.0090, (0.0387, 0.0198), (0.90, 0.36, 0.05)),
             Layer("box", 0.0090, 0.0094, (0.0125, 0.0160), (0.98, 0.90, 0.35), at=(0.0225, 0.0)),
         ),
     ),
-    Standin(
-        name="chocolate_pudding",
-        folder=GROCERIES,
-        upright="z",
-        bottom_site=-0.06,
-        top_site=0.04,
-        radius_site=0.025,
+    simple(
+        "chocolate_pudding",
+        GROCERIES,
+        "z",
         boxes=((-0.0005, 0.0, 0.00063, 0.70711, 0.0, 0.70711, 0.0, 0.01371, 0.02316, 0.0401),),
-        layers=(
+        looks=(
             Layer("box", -0.0149, 0.0149, (0.0417, 0.0247), (0.28, 0.13, 0.08)),
             Layer("box", 0.0149, 0.0153, (0.0300, 0.0110), (0.85, 0.55, 0.40)),
         ),
     ),
-    Standin(
-        name="cream_cheese",
-        folder=GROCERIES,
-        upright="z",
-        bottom_site=-0.025,
-        top_site=0.025,
-        radius_site=0.03,
+    simple(
+        "cookies",
+        GROCERIES,
+        "z",
+        boxes=((0.0, 0.0, 0.0, 0.0025, -0.0025, 0.0025, 0.0025, 0.0094, 0.03104, 0.04131),),
+        looks=(
+            Layer("box", -0.0098, 0.0094, (0.0305, 0.0415), (0.55, 0.09, 0.06)),
+            Layer("box", 0.0094, 0.0098, (0.0250, 0.0200), (0.75, 0.58, 0.22), at=(0.0, 0.008)),
+            Layer("box", 0.0094, 0.0098, (0.0250, 0.0060), (0.95, 0.90, 0.85), at=(0.0, -0.024)),
+        ),
+    ),
+    simple(
+        "cream_cheese",
+        GROCERIES,
+        "z",
+        measures=(-0.025, 0.025, 0.03),
         boxes=((0.0, 0.0, 0.0, 0.00707, 0.0, 0.00707, 0.0, 0.008936, 0.021336, 0.040608),),
-        layers=(
-            Layer("box", -0.0097, 0.0097, (0.0413, 0.0213), (0.68, 0.75, 0.90)),
+        looks=(
+            Layer("box", -0.0097, 0.0097, (0.0413, 0.0213), (0.52, 0.60, 0.82)),
             Layer("cylinder", 0.0097, 0.0101, (0.0150, 0.0150), (0.12, 0.22, 0.62)),
         ),
     ),
-    Standin(
-        name="ketchup",
-        folder=GROCERIES,
-        upright="y",
-        bottom_site=-0.06,
-        top_site=0.04,
-        radius_site=0.025,
+    simple(
+        "ketchup",
+        GROCERIES,
+        "y",
         boxes=(
             (0.00045, -0.03935, 0.00079, 0.5, 0.5, 0.5, -0.5, 0.01695, 0.02811, 0.03307),
             (0.00045, 0.00369, 0.00079, 0.5, 0.5, -0.5, -0.5, 0.01126, 0.01834, 0.02393),
@@ -222,50 +151,42 @@ STANDINS: tuple[Standin, ...] = (
             (-0.01254, 0.05471, -0.00799, 0.0, 0.0, 0.70711, 0.70711, 0.00259, 0.00405, 0.01848),
             (-0.01259, 0.05471, 0.00929, 0.0, 0.0, 0.70711, 0.70711, 0.00259, 0.0038, 0.01848),
         ),
-        layers=(
+        looks=(
             Layer("box", -0.0735, -0.045, (0.0275, 0.0178), (0.88, 0.28, 0.06)),
             Layer("ellipsoid", -0.0743, 0.046, (0.0310, 0.0205), (0.88, 0.28, 0.06)),
             Layer("box", -0.048, -0.022, (0.0282, 0.0200), (0.97, 0.90, 0.78)),
             Layer("cylinder", 0.036, 0.0743, (0.0130, 0.0130), (0.80, 0.80, 0.82)),
         ),
     ),
-    Standin(
-        name="milk",
-        folder=GROCERIES,
-        upright="y",
-        bottom_site=-0.06,
-        top_site=0.04,
-        radius_site=0.03,
+    simple(
+        "milk",
+        GROCERIES,
+        "y",
+        measures=(-0.06, 0.04, 0.03),
         boxes=(
             (0.00037, -0.015, 0.0, 0.70711, 0.70711, 0.0, 0.0, 0.02625, 0.02625, 0.05475),
             (5e-05, 0.04784, 0.01352, 0.28687, 0.6463, -0.28687, -0.6463, 0.00218, 0.01381, 0.02631),
             (5e-05, 0.04784, -0.01344, 0.64203, 0.2963, 0.64203, 0.2963, 0.00218, 0.01381, 0.02631),
             (5e-05, 0.05849, 5e-05, 0.5, 0.5, -0.5, -0.5, 0.00295, 0.00348, 0.0265),
         ),
-        layers=_carton(WHITE, (0.84, 0.12, 0.10), (0.84, 0.12, 0.10)),
+        looks=_carton(WHITE, (0.84, 0.12, 0.10), (0.84, 0.12, 0.10)),
     ),
-    Standin(
-        name="orange_juice",
-        folder=GROCERIES,
-        upright="y",
-        bottom_site=-0.06,
-        top_site=0.04,
-        radius_site=0.025,
+    simple(
+        "orange_juice",
+        GROCERIES,
+        "y",
         boxes=(
             (-0.00037, -0.015, 0.0, 0.70711, 0.70711, 0.0, 0.0, 0.02625, 0.02625, 0.05475),
             (-5e-05, 0.04784, -0.01352, 0.28687, -0.6463, -0.28687, 0.6463, 0.00218, 0.01381, 0.02631),
             (-5e-05, 0.04784, 0.01344, 0.2963, 0.64203, -0.2963, -0.64203, 0.00218, 0.01381, 0.02631),
             (-5e-05, 0.05849, -5e-05, 0.5, 0.5, -0.5, -0.5, 0.00295, 0.00348, 0.0265),
         ),
-        layers=_carton((0.20, 0.52, 0.14), (0.98, 0.62, 0.08), (0.97, 0.85, 0.20)),
+        looks=_carton((0.20, 0.52, 0.14), (0.98, 0.62, 0.08), (0.97, 0.85, 0.20)),
     ),
-    Standin(
-        name="salad_dressing",
-        folder=GROCERIES,
-        upright="y",
-        bottom_site=-0.06,
-        top_site=0.04,
-        radius_site=0.025,
+    simple(
+        "salad_dressing",
+        GROCERIES,
+        "y",
         boxes=(
             (0.00012, 0.0542, 0.00043, 0.5, 0.5, 0.5, -0.5, 0.01237, 0.01277, 0.01865),
             (-0.00096, -0.03138, 0.00023, 0.70711, 0.0, -0.70711, 0.0, 0.01733, 0.02097, 0.02637),
@@ -283,21 +204,18 @@ STANDINS: tuple[Standin, ...] = (
             (-0.00096, -0.00434, 0.00023, 0.5, 0.5, -0.5, -0.5, 0.00558, 0.01733, 0.0229),
             (-0.00096, 0.00719, 0.00023, 0.70711, 0.0, 0.0, -0.70711, 0.00558, 0.01712, 0.01733),
         ),
-        layers=(
-            Layer("box", -0.0730, -0.050, (0.0260, 0.0172), CREAM),
-            Layer("ellipsoid", -0.0737, 0.040, (0.0295, 0.0205), CREAM),
-            Layer("box", -0.052, -0.022, (0.0268, 0.0192), (0.93, 0.70, 0.20)),
-            Layer("cylinder", 0.020, 0.042, (0.0125, 0.0125), CREAM),
-            Layer("cylinder", 0.040, 0.0737, (0.0165, 0.0165), (0.04, 0.42, 0.16)),
+        looks=(
+            Layer("box", -0.0730, -0.050, (0.0260, 0.0172), OIL),
+            Layer("ellipsoid", -0.0737, 0.040, (0.0295, 0.0205), OIL),
+            Layer("box", -0.052, -0.022, (0.0268, 0.0198), (0.85, 0.80, 0.50)),
+            Layer("cylinder", 0.020, 0.042, (0.0125, 0.0125), OIL),
+            Layer("cylinder", 0.040, 0.0737, (0.0165, 0.0165), CAP),
         ),
     ),
-    Standin(
-        name="tomato_sauce",
-        folder=GROCERIES,
-        upright="y",
-        bottom_site=-0.06,
-        top_site=0.04,
-        radius_site=0.025,
+    simple(
+        "tomato_sauce",
+        GROCERIES,
+        "y",
         boxes=(
             (0.0, -0.00104, -0.00235, 0.5, -0.5, 0.5, 0.5, 0.01874, 0.02352, 0.03625),
             (0.02595, 0.0, -0.00209, 0.70711, 0.70711, 0.0, 0.0, 0.00226, 0.01471, 0.0376),
@@ -324,23 +242,6 @@ STANDINS: tuple[Standin, ...] = (
             (0.02305, -0.00037, 0.01722, 0.66333, 0.66333, -0.24494, 0.24494, 0.0011, 0.00624, 0.0375),
             (0.02305, -0.00037, 0.01722, 0.66333, 0.66333, -0.24494, 0.24494, 0.0011, 0.00624, 0.0375),
         ),
-        layers=_can((0.70, 0.20, 0.12), (0.16, 0.50, 0.20)),
-    ),
-    Standin(
-        name="basket",
-        folder="stable_scanned_objects",
-        upright="z",
-        bottom_site=-0.06,
-        top_site=0.04,
-        radius_site=0.025,
-        boxes=(
-            (0.00251, 0.0, 0.01308, 0.7088, 0.0, 0.70541, 0.0, 0.0085, 0.0724, 0.07658),
-            (-0.07265, 0.0, 0.07657, 0.02672, -0.02672, 0.7066, 0.7066, 0.00667, 0.06368, 0.0724),
-            (0.00047, -0.06855, 0.08177, 0.51263, -0.49025, 0.50956, -0.48704, 0.00667, 0.06368, 0.0724),
-            (-0.0002, 0.06909, 0.08177, 0.48794, -0.51043, -0.48935, 0.51177, 0.00667, 0.06368, 0.0724),
-            (0.07557, 0.0, 0.07657, 0.01765, 0.01765, -0.70689, 0.70689, 0.00667, 0.06368, 0.0724),
-        ),
-        layers=_basket(),
-        region=Site("contain_region", (0.0, 0.0, 0.07185, 0.0, 0.0, 0.0, 1.0, 0.06108, 0.06108, 0.06949)),
+        looks=_can((0.70, 0.20, 0.12), (0.16, 0.50, 0.20)),
     ),
 )
