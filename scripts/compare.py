@@ -3,10 +3,10 @@
     python scripts/compare.py runs/spatial
     python scripts/compare.py runs/spatial runs/object runs/goal --html report.html
 
-Every arm is compared with the baseline (the arm named bf16, else the first that is no control) over the episodes
-that both have played, and called non-inferior when it is shown to be at most --margin percentage points worse. A
-run may still be going on. Several folders make one table if they were played alike: the same assets, rendering,
-placement and executed actions per query, and in each suite the same limit of steps.
+Every arm is compared with the baseline (the arm named bf16, else the first that is no control) over the
+episodes that both have played, and called non-inferior when it is shown to be at most --margin percentage
+points worse. A run may still be going on. Several folders make one table if they were played alike: the
+same assets, rendering, placement and executed actions per query, and in each suite the same limit of steps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tyro
 
 from gr00t.eval.libero.suites import LiberoError
 from gr00t.eval.report.markdown import render_markdown
+from gr00t.eval.report.page import render_page
 from gr00t.eval.report.write import write_text
 from gr00t.eval.verdict import compare, read_run, verdict_table
 from gr00t.eval.verdict.summary import DEFAULT_MARGIN
@@ -60,6 +61,8 @@ def main(arguments: Arguments) -> int:
         write_text(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
     if arguments.markdown:
         write_text(arguments.markdown, render_markdown(verdicts, runs))
+    if arguments.html:
+        write_text(arguments.html, render_page(verdicts, runs, arguments.html))
     return 0
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from gr00t.eval.report.markdown import render_markdown
+from gr00t.eval.report.page import render_page
 from gr00t.eval.verdict.runs import read_run
 from gr00t.eval.verdict.summary import DEFAULT_MARGIN, Verdicts, compare
 
@@ -29,6 +30,7 @@ def write_report(folder: Path, *, baseline: str | None = None, margin: float = D
     run = read_run(folder)
     verdicts = compare([run], baseline=baseline, margin=margin)
     write_text(folder / "report.md", render_markdown(verdicts, [run]))
+    write_text(folder / "report.html", render_page(verdicts, [run], folder / "report.html"))
     write_text(folder / "report.json", json.dumps(verdicts.to_dict(), indent=2) + "\n")
     return verdicts
 

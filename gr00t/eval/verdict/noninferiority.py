@@ -21,7 +21,7 @@ ALPHA = 0.05
 POWER = 0.80
 # The two-sided interval whose ends are the one-sided bounds.
 CONFIDENCE = 1 - 2 * ALPHA
-# More than anybody plays: the difference then sits at the margin, and the answer is that there is none.
+# More than anybody plays: the difference then lies at the margin, and no number of pairs decides.
 MOST_PAIRS = 100_000
 _Z_ALPHA = float(norm.ppf(1 - ALPHA))
 _Z_BOTH = _Z_ALPHA + float(norm.ppf(POWER))
@@ -47,7 +47,7 @@ class NonInferiority:
         if self.outcome != "undecided":
             return self.outcome
         if self.more_pairs is None:
-            return "undecided: no number of pairs that can be played would decide it"
+            return "undecided: the difference lies at the margin"
         return f"undecided: about {self.more_pairs:,} more pairs needed"
 
 
@@ -68,10 +68,10 @@ def planned_pairs(discordance: float, margin: float) -> int:
 def judge(pairs: int, discordant: int, difference: float, bounds: Interval, margin: float) -> NonInferiority:
     """The verdict.
 
-    Where fewer pairs were played than `planned_pairs` for the observed discordance (smoothed by one pair of
-    each kind, for none in ten is not none), the rest of that plan is missing. Where the plan is fulfilled,
-    the difference is near the margin or the tasks disagree; then it is the number at which an interval that
-    narrows with the root of the pairs, around the observed difference, would decide.
+    Two equally good arms need `planned_pairs` for the observed discordance, smoothed by one pair of each
+    kind since none in ten is not none; the rest of that plan is missing. Where the plan is fulfilled, or the
+    bounds say that the arms are not equally good, it is the number at which an interval that narrows with
+    the root of the pairs, around the observed difference, would decide.
 
     Args:
         pairs: Played by both arms, at least one.
@@ -93,7 +93,7 @@ def judge(pairs: int, discordant: int, difference: float, bounds: Interval, marg
     if bounds.high < -share:
         return NonInferiority("inferior", margin)
     needed: float = planned_pairs((discordant + 1) / (pairs + 2), margin)
-    if needed <= pairs:
+    if needed <= pairs or not bounds.low <= 0 <= bounds.high:
         distance = abs(difference + share)
         half = difference - bounds.low if difference > -share else bounds.high - difference
         needed = math.inf if distance == 0 else pairs * (half * _Z_BOTH / _Z_ALPHA / distance) ** 2

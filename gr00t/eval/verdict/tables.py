@@ -177,18 +177,19 @@ def motion_rows(verdicts: Verdicts) -> Table:
 
 
 def task_rows(verdicts: Verdicts) -> Table:
-    """Successes per task, with the difference in points for every arm but the baseline."""
+    """Successes per task, with the difference in points for every arm but the baseline and the controls."""
+    judged = {arm.name for arm in verdicts.arms if not arm.is_control} - {verdicts.baseline}
     names = [arm.name for arm in verdicts.arms]
     header = ["suite", "task", "instruction"]
     for name in names:
-        header += [name] if name == verdicts.baseline else [name, "difference"]
+        header += [name, "difference"] if name in judged else [name]
     rows = []
     for task in verdicts.tasks:
         cells = [str(task.suite), str(task.task), task.language]
         for name in names:
             row = verdicts.row(name, task.suite, task.task)
             cells.append(f"{row.score.successes}/{row.score.episodes}")
-            if name != verdicts.baseline:
+            if name in judged:
                 cells.append(points(row.comparison.difference) if row.comparison else "-")
         rows.append(cells)
     return Table("Every task", header, rows, words=3)

@@ -1,0 +1,157 @@
+"""What the arms were and how everything was played, as rows of text for a reader."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gr00t.eval.verdict.runs import Run
+from gr00t.eval.verdict.summary import Verdicts
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line: a name and a value per column."""
+
+    name: str
+    values: Sequence[str]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the columns say different things."""
+        return len(set(self.values)) > 1
+
+
+def compared(verdicts: Verdicts) -> list[str]:
+    """The arms whose configuration matters: all but the controls."""
+    return [arm.name for arm in verdicts.arms if not arm.is_control]
+
+
+def configuration(verdicts: Verdicts, runs: Sequence[Run]) -> list[Fact]:
+    """Everything that `arms/NAME.json` and the records say about an arm, a column for each of `compared`."""
+    columns = []
+    for arm in compared(verdicts):
+        told: dict[str, list[str]] = {}
+        for run in runs:
+            for name, value in _flat(_with_records(run, arm)).items():
+                told.setdefault(name, []).append(value)
+        columns.append({name: " | ".join(dict.fromkeys(values)) for name, values in told.items()})
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [Fact(name, [column.get(name, "-") for column in columns]) for name in names]
+
+
+def protocol(runs: Sequence[Run]) -> list[Fact]:
+    """How the episodes were played: the same for all arms, one value per line."""
+    records = [record for run in runs for record in run.records]
+    found = {
+        "suites, limit of steps": _each(f"{r.suite}: {r.max_steps}" for r in records),
+        "initial states": _each(_states(run) for run in runs),
+        "seeds": _each(r.seed for r in records),
+        "placement": _each(r.placement for r in records),
+        "actions executed per query": _each(r.replan_steps for r in records),
+        "assets": _each(f"{r.assets} ({r.suite}: {r.assets_fingerprint})" for r in records),
+        "rendering": _each(f"{r.rendering}, {r.gl_backend}" for r in records),
+    }
+    versions: dict[str, set[str]] = {}
+    for record in records:
+        for package, version in record.versions.items():
+            versions.setdefault(package, set()).add(version)
+    for package, known in sorted(versions.items()):
+        found[f"version: {package}"] = ", ".join(sorted(known))
+    for run in runs:
+        shown = {"tasks", "init_states", "arms", "suite", "seed", "max_steps", "replan_steps"}
+        for name, value in _flat({k: v for k, v in run.plan.items() if k not in shown}).items():
+            found[name] = value if found.get(name, value) == value else f"{found[name]} | {value}"
+    found["folders"] = _each(run.path.resolve().name for run in runs)
+    return [Fact(name, [value]) for name, value in found.items()]
+
+
+def quantization(verdicts: Verdicts, runs: Sequence[Run]) -> list[Fact]:
+    """The few numbers that prove quantization: layers, bits, kernels and bytes; columns as above."""
+    reports = [
+        next((_report(run.arms[arm]) for run in runs if arm in run.arms), None) for arm in compared(verdicts)
+    ]
+    names = (
+        "quantized layers",
+        "bits",
+        "kernels",
+        "activation scales",
+        "bytes of these layers",
+        "bytes of the model",
+    )
+    rows = [Fact(name, [_proof(report).get(name, "-") for report in reports]) for name in names]
+    return [row for row in rows if set(row.values) != {"-"}]
+
+
+def _report(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    report = facts.get("quantization")
+    return report if isinstance(report, Mapping) else None
+
+
+def _proof(report: Mapping[str, Any] | None) -> dict[str, str]:
+    if report is None:
+        return {}
+    if not report.get("enabled"):
+        return {"quantized layers": "0: not quantized"}
+    layers = [layer for layer in report.get("layers", {}).values() if isinstance(layer, Mapping)]
+    return {
+        "quantized layers": str(report.get("layers_quantized", "-")),
+        "bits": _counted(layer.get("bits") for layer in layers),
+        "kernels": _counted(layer.get("accumulator") for layer in layers),
+        "activation scales": _counted(layer.get("activation_scale") for layer in layers),
+        "bytes of these layers": _before_and_now(report, "linear_bytes"),
+        "bytes of the model": _before_and_now(report, "model_bytes"),
+    }
+
+
+def _counted(values: Iterable[Any]) -> str:
+    counts = Counter(str(value) for value in values if value is not None)
+    return ", ".join(f"{value} ({count})" for value, count in counts.most_common()) or "-"
+
+
+def _before_and_now(report: Mapping[str, Any], name: str) -> str:
+    before, now = report.get(f"{name}_before"), report.get(name)
+    if not isinstance(before, int) or not isinstance(now, int) or not before:
+        return "-"
+    return f"{now:,}, {now / before:.2f} of {before:,}"
+
+
+def _with_records(run: Run, arm: str) -> dict[str, Any]:
+    """The arm's own description; its layers are counted elsewhere, here are too many to read."""
+    facts = dict(run.arms.get(arm) or run.plan["arms"].get(arm, {}))
+    facts.pop("name", None)
+    report = _report(facts)
+    if report is not None:
+        facts["quantization"] = {key: value for key, value in report.items() if key != "layers"}
+    records = [record for record in run.records if record.arm == arm]
+    facts.setdefault("denoising_steps", None)
+    if facts["denoising_steps"] is None:
+        facts["denoising_steps"] = _each(r.denoising_steps for r in records if r.denoising_steps is not None)
+    return facts
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Nested values under dotted names, as text."""
+    if isinstance(value, Mapping):
+        found: dict[str, str] = {}
+        for key, item in value.items():
+            found |= _flat(item, f"{name}.{key}" if name else str(key))
+        return found
+    if value is None or value in ("", []):
+        return {}
+    if isinstance(value, list):
+        return {name: ", ".join(map(str, value))}
+    return {name: {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)}
+
+
+def _states(run: Run) -> str:
+    states = sorted(run.plan["init_states"])
+    if len(states) > 1 and states == list(range(states[0], states[-1] + 1)):
+        return f"{run.suite}: {states[0]} to {states[-1]}"
+    return f"{run.suite}: {', '.join(map(str, states))}"
+
+
+def _each(values: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
