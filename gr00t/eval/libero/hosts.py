@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 # Stands in a command where the port belongs.
 PORT = "{port}"
 _PING_MS = 1_000
+_PATIENCE_PINGS = 10
 
 
 class ServerChangedError(LiberoError):
@@ -188,10 +189,8 @@ class StartedHost(AddressHost):
         with self._lock:
             if self._closed.is_set():
                 raise NoServerError("the run ends")
-            with self.connect() as client:
-                alive = self._process is not None and self._process.poll() is None
-                if alive and client.ping(10 * _PING_MS):
-                    return
+            if self._answers_again():
+                return
             logger.warning("starting the policy server again (log: %s)", self._log_path)
             self._end()
             self.start()
@@ -200,6 +199,16 @@ class StartedHost(AddressHost):
 
     def confirm(self, policy: Any) -> None:
         """Nothing to ask: nobody else can put another server in the place of this one."""
+
+    def _answers_again(self) -> bool:
+        """Whether the server answers by itself, within seconds: it may only have been slow."""
+        with self.connect() as client:
+            for _ in range(_PATIENCE_PINGS):
+                if self._process is None or self._process.poll() is not None:
+                    return False
+                if client.ping(_PING_MS):
+                    return True
+        return False
 
     def close(self) -> None:
         """End the server."""

@@ -7,6 +7,7 @@ child does. Standard library only, and run by its path: it starts in millisecond
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,9 @@ def main(command: list[str]) -> int:
         child.terminate()
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not through sys.stdin: a thread inside its buffer crashes the interpreter when that ends.
+        while os.read(0, 1):
+            pass
         child.terminate()
         try:
             child.wait(_PATIENCE_SECONDS)
