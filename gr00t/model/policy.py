@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.observation import prepare_observation
 from gr00t.data.schema import load_metadata
-from gr00t.data.transform.base import ComposedModalityTransform, ModalityTransform
+from gr00t.data.transform.base import ComposedModalityTransform
+from gr00t.model.binding import bind_to_model
 from gr00t.model.checkpoint import module_aliases, resolve_checkpoint
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import draw_noise
 from gr00t.model.prepared import PreparedObservation, collate
 from gr00t.model.tokenizer import resolve_tokenizer
-from gr00t.model.transforms import GR00TTransform, Tokenizer
+from gr00t.model.transforms import Tokenizer
 from gr00t.quantization import enable_duquant_if_configured
 
 __all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
@@ -107,7 +108,7 @@ class Gr00tPolicy(BasePolicy):
         )
         if tokenizer is None or isinstance(tokenizer, str):
             tokenizer = resolve_tokenizer(self.model_path, tokenizer)
-        self._bind_transform(config, tokenizer, prompt_style)
+        bind_to_model(modality_transform, config, tokenizer, self.embodiment_tag, prompt_style)
         self._pad_token_id = tokenizer.pad_token_id
 
         self.model = GR00T_N1_5.from_pretrained(self.model_path, torch_dtype=torch_dtype or torch.bfloat16)
@@ -219,37 +220,6 @@ class Gr00tPolicy(BasePolicy):
             raise ValueError(f"denoising_steps: expected at least 1, got {value}")
         self.model.action_head.num_inference_timesteps = value
 
-    def _bind_transform(self, config: Gr00tConfig, tokenizer: Tokenizer, prompt_style: str) -> None:
-        """Give the model-specific transform what data configurations do not know."""
-        found = [step for step in _steps(self._modality_transform) if isinstance(step, GR00TTransform)]
-        if len(found) != 1:
-            raise ValueError(
-                f"the data config's transform must contain one GR00TTransform, it has {len(found)}"
-            )
-        transform = found[0]
-        sizes = {"max_state_dim": config.max_state_dim, "max_action_dim": config.action_dim}
-        for name, size in sizes.items():
-            if getattr(transform, name) != size:
-                raise ValueError(
-                    f"GR00TTransform {name}={getattr(transform, name)}, but the checkpoint has {size}"
-                )
-        if transform.embodiment_tag_mapping[self.embodiment_tag.value] >= config.num_embodiments:
-            raise ValueError(
-                f"embodiment {self.embodiment_tag.value!r} is number "
-                f"{transform.embodiment_tag_mapping[self.embodiment_tag.value]}, the checkpoint has "
-                f"{config.num_embodiments} embodiments"
-            )
-        transform.bind(
-            tokenizer,
-            image_size=config.image_size,
-            tokens_per_image=config.tokens_per_image,
-            image_token_index=config.image_token_index,
-            vocab_size=config.vocab_size,
-            prompt_style=prompt_style,
-        )
-        example = "['TEXT']" if prompt_style == "brackets" else "TEXT"
-        logger.info("prompt form: %s, an instruction TEXT is served as %s", prompt_style, example)
-
     def _sample_seeds(self, seeds: int | Sequence[int] | None, batch: int) -> list[int] | None:
         """Return one seed per sample, or None if the noise is to be drawn from the global generator."""
         if seeds is None:
@@ -260,15 +230,6 @@ class Gr00tPolicy(BasePolicy):
         if len(values) != batch:
             raise ObservationError(f"seeds: expected {batch}, one per sample, got {len(values)}")
         return values
-
-
-def _steps(transform: ModalityTransform) -> Iterator[ModalityTransform]:
-    """Yield all steps of a pipeline, nested ones included."""
-    if isinstance(transform, ComposedModalityTransform):
-        for step in transform.transforms:
-            yield from _steps(step)
-    else:
-        yield transform
 
 
 def _device(device: int | str | torch.device | None) -> torch.device:
