@@ -116,19 +116,29 @@ def test_an_exported_setting_wins_and_is_marked() -> None:
     assert marked == changed.keys()
 
 
-# one command: serve, evaluate, stop
+# one command: serve, or evaluate
 
 SERVER = """
 import pathlib, sys, zmq, msgpack
 if pathlib.Path("server_fails").exists():
     sys.exit("no weights here")
 pathlib.Path("server_arguments").write_text(" ".join(sys.argv[1:]))
+if pathlib.Path("server_stops").exists():
+    sys.exit()
 socket = zmq.Context().socket(zmq.REP)
 socket.bind("tcp://127.0.0.1:" + sys.argv[sys.argv.index("--port") + 1])
 pathlib.Path("server_pid").write_text(str(__import__("os").getpid()))
 while True:
     socket.recv()
     socket.send(msgpack.packb({"status": "ok", "message": "Server is running"}))
+"""
+
+
+EVALUATION = """
+import os, sys
+print("evaluated", *sys.argv[1:])
+print("scales from", os.environ["GR00T_DUQUANT_CALIB_STEPS"], "requests")
+sys.exit(3)
 """
 
 
@@ -144,7 +154,7 @@ def checkout(tmp_path: Path) -> Path:
         "scripts/setup_env.sh": "#!/bin/bash\n",
         "scripts/scan_linear_layers.py": "print('listed')\n",
         "scripts/inference_service.py": SERVER,
-        "run_libero_eval.sh": '#!/bin/bash\necho "evaluated $*"; exit 3\n',
+        "scripts/evaluate.py": EVALUATION,
         ".venv/bin/python": f'#!/bin/bash\nPYTHONPATH=. exec {sys.executable} "$@"\n',
     }
     for name, text in programs.items():
@@ -170,24 +180,32 @@ def is_running(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
-def test_evaluation_gets_the_server_and_gives_the_status(checkout: Path, port: int) -> None:
-    run = shell(f"./run_libero_quant_w4a8.sh goal --eval --port {port} --seed 7 -- --tasks 2", cwd=checkout)
+def test_evaluation_gets_the_model_and_the_settings_and_gives_the_status(checkout: Path) -> None:
+    run = shell("./run_libero_quant_w4a8.sh goal a/model --eval --seed 7 -- --tasks 2", cwd=checkout)
     assert run.returncode == 3, run.stderr
-    assert f"evaluated libero_goal --headless --port {port} --tasks 2" in run.stdout
     assert "listed" in run.stdout
+    assert (
+        "evaluated --suite libero_goal --model a/model --arms w4a8=environment --video all --seed 7 --tasks 2"
+        "\nscales from 32 requests\n"
+    ) in run.stdout
+    # It starts its server itself.
+    assert not (checkout / "server_arguments").exists()
+
+
+def test_the_server_gets_the_options_of_its_suite(checkout: Path, port: int) -> None:
+    (checkout / "server_stops").touch()
+    shell(f"./run_libero_quant_w4a8.sh goal -y --port {port} --seed 7", cwd=checkout)
     arguments = (checkout / "server_arguments").read_text()
     assert "LiberoDataConfigMeanStd" in arguments
     assert arguments.endswith("--seed 7")
-    assert not is_running(int((checkout / "server_pid").read_text()))
 
 
 def test_a_server_that_dies_ends_the_script_with_its_last_words(checkout: Path, port: int) -> None:
     (checkout / "server_fails").touch()
-    run = shell(f"./run_libero_quant_w4a8.sh object -y --eval --port {port}", cwd=checkout)
+    run = shell(f"./run_libero_quant_w4a8.sh object -y --port {port}", cwd=checkout)
     assert run.returncode == 1
     assert "error: the server ended with status 1 before it was ready" in run.stderr
     assert "no weights here" in run.stderr
-    assert "evaluated" not in run.stdout
 
 
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -30,7 +30,7 @@ from gr00t.eval.libero.suites import LiberoError
 
 logger = logging.getLogger(__name__)
 
-ENABLE = "pip install 'gr00t-duquant[cluster]'"
+ENABLE = "pip install -e '.[cluster]' -c scripts/requirements/pins.txt"
 
 
 class ClusterError(LiberoError):
