@@ -17,7 +17,8 @@ from gr00t.eval.libero.episode import (
     policy_input,
     robot_actions,
 )
-from gr00t.eval.libero.simulator import Observation, axis_angle, state_vector
+from gr00t.eval.libero.robot_state import axis_angle, state_vector
+from gr00t.eval.libero.simulator import Observation
 from tests.libero.stubs import TASKS, StubPolicy, StubSimulator
 
 

@@ -136,7 +136,7 @@ class SimulatorProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self.versions: dict[str, str] = {}
 
-    def open_task(self, task: Task, seed: int) -> int:
+    def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
         """See `LiberoSimulator.open_task`; starts the process if need be.
 
         Raises:
@@ -144,7 +144,7 @@ class SimulatorProcess:
             SimulatorError: if it ends or does not answer.
         """
         self.start()
-        count: int = self._call("open_task", task, seed)
+        count: int = self._call("open_task", task, seed, placement)
         return count
 
     def start_episode(self, init_state: int) -> Progress:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import copy
 import importlib
 import importlib.util
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +31,9 @@ from numpy.typing import NDArray
 
 from gr00t.eval.libero.expert import disturbed, plan
 from gr00t.eval.libero.expert_scene import Scene
+from gr00t.eval.libero.placement import place_widely
 from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor
+from gr00t.eval.libero.robot_state import state_vector
 from gr00t.eval.libero.suites import Task, load_init_states
 
 CONTROL_HZ = 20
@@ -139,9 +140,17 @@ class LiberoSimulator:
         self._raw: dict[str, Any] = {}
         self._steps = 0
         self._task_index = 0
+        self._placement = "recorded"
+        self._placement_seed = 0
+        self._accepted: dict[int, int] = {}
 
-    def open_task(self, task: Task, seed: int) -> int:
+    def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
         """Create the environment of `task`, reset it once under `seed`; return its number of initial states.
+
+        Args:
+            task: The task.
+            seed: Places the fixtures, and the objects in wide placements.
+            placement: One of `gr00t.eval.libero.placement.PLACEMENTS`.
 
         Raises:
             SimulatorError: if another simulator of this process is open.
@@ -153,6 +162,8 @@ class LiberoSimulator:
         LiberoSimulator._owner = self
         self._init_states = load_init_states(task)
         self._task_index = task.index
+        self._placement, self._placement_seed = placement, seed
+        self._accepted = {}
         # The constructor places fixtures too: seed before it, so that what a task looks like does not depend
         # on what ran earlier in this process.
         np.random.seed(seed)
@@ -259,13 +270,25 @@ class LiberoSimulator:
 
     def _settle(self, init_state: int) -> Progress:
         """Restore the task, set an initial state, and let the objects come to rest; draws nothing."""
-        self._restore_snapshot()
-        self._raw = self._env.set_init_state(self._init_states[init_state])
-        self._steps = 0
         progress = Progress()
-        idle = np.asarray(IDLE_ACTION)
-        for _ in range(SETTLING_STEPS):
-            self._step(idle, progress)
+
+        def begin() -> None:
+            self._restore_snapshot()
+            self._raw = self._env.set_init_state(self._init_states[init_state])
+            self._steps = 0
+            for _ in range(SETTLING_STEPS):
+                self._step(np.asarray(IDLE_ACTION), progress)
+
+        if self._placement == "recorded":
+            begin()
+        else:
+            self._accepted[init_state] = place_widely(
+                self._env,
+                begin,
+                lambda action: self._step(action, progress),
+                [self._placement_seed, self._task_index, init_state],
+                self._accepted.get(init_state),
+            )
         progress.steps = SETTLING_STEPS
         return progress
 
@@ -316,26 +339,6 @@ class LiberoSimulator:
         inner.timestep, inner.cur_time, inner.done = 0, 0, False
         for observable in inner._observables.values():
             observable.reset()
-
-
-def state_vector(raw: dict[str, Any]) -> NDArray[np.float64]:
-    """Hand position (3), orientation as axis times angle (3), both finger positions (2): (8,) float64."""
-    return np.concatenate(
-        [raw["robot0_eef_pos"], axis_angle(raw["robot0_eef_quat"]), raw["robot0_gripper_qpos"]]
-    ).astype(np.float64)
-
-
-def axis_angle(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Axis times angle of a unit quaternion (x, y, z, w), the angle within [0, 2 pi] and not wrapped.
-
-    The hand points down, near an angle of pi: wrapping to (-pi, pi] would make the state jump where training
-    saw none.
-    """
-    w = min(1.0, max(-1.0, float(quaternion[3])))
-    sine = math.sqrt(1.0 - w * w)
-    if math.isclose(sine, 0.0):
-        return np.zeros(3)
-    return np.asarray(quaternion[:3], dtype=np.float64) * (2.0 * math.acos(w) / sine)
 
 
 def _reset(env: Any) -> None:

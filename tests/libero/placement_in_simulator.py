@@ -1,0 +1,57 @@
+"""Run inside a simulator's process: wide placements of one scene, as JSON on stdout.
+
+placement_in_simulator.py ASSETS CACHE
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gr00t.eval.libero.expert_scene import Scene
+from gr00t.eval.libero.prompts import prompt_tasks
+from gr00t.eval.libero.simulator import LiberoSimulator
+from gr00t.eval.libero.suites import find_suite, libero_package, load_tasks
+
+STATE = 3
+
+
+def places(simulator: LiberoSimulator) -> dict[str, list[float]]:
+    scene = Scene(simulator._env)
+    return {name: scene.object_position(name).tolist() for name in scene.objects}
+
+
+def facts(assets: Path, cache: Path) -> dict[str, Any]:
+    """Places of the objects, recorded and wide, for one prompt of the scene."""
+    prompt = prompt_tasks(load_tasks(find_suite("libero_object"), libero_package())[0], cache)[1]
+    simulator = LiberoSimulator(assets)
+    simulator.open_task(prompt, 0)
+    simulator._settle(STATE)
+    found: dict[str, Any] = {"language": prompt.language, "recorded": places(simulator)}
+    goals = Scene(simulator._env).goals()
+    for name, seed in (("wide", 0), ("other_seed", 1)):
+        simulator.open_task(prompt, seed, "wide")
+        simulator._settle(STATE)
+        found[name] = places(simulator)
+        found[f"{name}_positions"] = simulator.positions().tolist()
+    simulator._settle(STATE)
+    found["again"] = bool(np.array_equal(simulator.positions(), found["other_seed_positions"]))
+    played = simulator.play_expert(STATE, 280)
+    simulator.close()
+    return {**found, "goals": goals, "solved": played.success, "steps": played.steps}
+
+
+def main() -> None:
+    # LIBERO prints; the result alone goes to stdout.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    json.dump(facts(Path(sys.argv[1]), Path(sys.argv[2])), out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Oracles: distances by hand, the recorded places, and the expert."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gr00t.eval.libero.placement import GAP, REACH, draw_places
+from gr00t.eval.libero.process import choose_backend, simulator_environ
+from gr00t.eval.libero.prompts import PROMPTED, prompt_tasks
+from gr00t.eval.libero.standins import write_standins
+from gr00t.eval.libero.suites import LiberoError, Task, find_suite, libero_package, load_tasks
+
+
+def test_places_lie_within_reach_and_apart() -> None:
+    circles = [(np.array([x, y]), 0.04) for x in (0.0, 0.13) for y in (0.0, 0.13)]
+    fixed = [(np.array([0.065, 0.3]), 0.1)]
+    spread = []
+    for seed in range(50):
+        places = draw_places(circles, fixed, np.random.default_rng(seed))
+        if places is None:
+            continue
+        standing = [*zip(places, [0.04] * 4, strict=True), *fixed]
+        for index, (place, radius) in enumerate(standing):
+            for other, r in standing[:index]:
+                assert np.linalg.norm(place - other) >= radius + r + GAP
+        moves = np.array(places) - [center for center, _ in circles]
+        assert np.abs(moves).max() <= REACH
+        spread.append(moves)
+    # A uniform draw in +-8 cm has a deviation of 4.6 cm; refused draws make it a little less.
+    assert 0.035 < np.std(spread) < 0.055
+
+
+def test_what_does_not_fit_is_told() -> None:
+    crowded = [(np.zeros(2), 0.2), (np.zeros(2), 0.2)]
+    assert draw_places(crowded, [], np.random.default_rng(0)) is None
+
+
+def scene_task(bddl: Path) -> Task:
+    return Task("libero_object", 0, "name", "language", bddl, bddl)
+
+
+def test_prompts_change_goal_instruction_and_nothing_else(tmp_path: Path) -> None:
+    scene = load_tasks(find_suite("libero_object"), libero_package())[0]
+    tasks = prompt_tasks(scene, tmp_path)
+    assert [task.language for task in tasks] == [
+        f"pick up the {name} and place it in the basket"
+        for name in ("alphabet soup", "butter", "cream cheese", "milk", "salad dressing")
+    ]
+    original = scene.bddl.read_text().splitlines()
+    for name, task in zip(PROMPTED, tasks, strict=True):
+        changed = [
+            new.strip()
+            for old, new in zip(original, task.bddl.read_text().splitlines(), strict=True)
+            if old != new
+        ]
+        wanted = [f"(:language {task.language})"]
+        if name != "alphabet_soup":
+            wanted += [f"{name}_1", f"(And (In {name}_1 basket_1_contain_region))"]
+        assert changed == wanted
+        assert task.init_states == scene.init_states
+
+
+def test_another_scene_is_refused(tmp_path: Path) -> None:
+    other = tmp_path / "other.bddl"
+    other.write_text("(define (problem X) (:goal (And (On bowl_1 plate_1))))")
+    with pytest.raises(LiberoError, match=r"other\.bddl: expected a task that puts one of several objects"):
+        prompt_tasks(scene_task(other), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    cache = tmp_path_factory.mktemp("cache")
+    base = {**os.environ, "XDG_CACHE_HOME": str(cache), "LIBERO_ASSETS": ""}
+    environ = simulator_environ(base, backend=choose_backend("auto", os.environ), package=libero_package())
+    program = Path(__file__).parent / "placement_in_simulator.py"
+    result = subprocess.run(
+        [sys.executable, str(program), str(write_standins(cache)), str(cache)],
+        env=environ,
+        cwd=cache,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout)
+
+
+@pytest.mark.libero
+def test_every_object_moves_within_reach_and_stays_on_the_floor(facts: Any) -> None:
+    assert len(facts["recorded"]) == 7
+    moves = {name: np.subtract(facts["wide"][name], place) for name, place in facts["recorded"].items()}
+    for name, move in moves.items():
+        # They settle: by at most 1 cm, else the placement does not count.
+        assert np.linalg.norm(move[:2]) > 0.001, name
+        assert np.abs(move[:2]).max() < REACH + 0.01, name
+        assert abs(move[2]) < 0.002, name
+
+
+@pytest.mark.libero
+def test_a_placement_follows_from_its_seed_and_the_expert_solves_it(facts: Any) -> None:
+    assert facts["again"]
+    assert facts["wide_positions"] != facts["other_seed_positions"]
+    assert facts["goals"] == [["in", "butter_1", "basket_1_contain_region"]]
+    assert facts["solved"]
