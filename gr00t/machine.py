@@ -20,6 +20,14 @@ def describe_machine(device: str = "cpu") -> str:
     )
 
 
+def describe_host() -> str:
+    """The same without torch and its device: for processes that have neither."""
+    return (
+        f"{datetime.date.today().isoformat()}, commit {_commit()}, {_processor()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}"
+    )
+
+
 def _processor() -> str:
     """Name of the CPU as Linux knows it."""
     path = Path("/proc/cpuinfo")

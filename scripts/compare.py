@@ -20,7 +20,6 @@ import tyro
 
 from gr00t.eval.libero.suites import LiberoError
 from gr00t.eval.report.markdown import render_markdown
-from gr00t.eval.report.page import render_page
 from gr00t.eval.report.write import write_text
 from gr00t.eval.verdict import compare, read_run, verdict_table
 from gr00t.eval.verdict.summary import DEFAULT_MARGIN
@@ -62,6 +61,9 @@ def main(arguments: Arguments) -> int:
     if arguments.markdown:
         write_text(arguments.markdown, render_markdown(verdicts, runs))
     if arguments.html:
+        # Drawing takes a second to import.
+        from gr00t.eval.report.page import render_page
+
         write_text(arguments.html, render_page(verdicts, runs, arguments.html))
     return 0
 

@@ -21,6 +21,7 @@ from gr00t.eval.libero.plan import EvalPlan, check_not_calibrated_on
 from gr00t.eval.libero.run_folder import RunFolder
 from gr00t.eval.libero.simulators import SimulatorSetup
 from gr00t.eval.libero.suites import LiberoError, libero_package, load_tasks
+from gr00t.machine import describe_host
 from gr00t.quantization.calibration_record import UnfinishedCalibrationError, read_record
 from gr00t.quantization.config import PREFIX, DuQuantConfig
 
@@ -192,6 +193,7 @@ class Workshop:
             "server": server,
             "server_info": (described or {}).get("server"),
             "calibration": calibration,
+            "machine": describe_host(),
         }
 
     def _calibrated(self, arm: Arm, packdir: Path) -> dict[str, Any]:

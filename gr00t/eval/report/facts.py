@@ -10,6 +10,17 @@ from typing import Any
 from gr00t.eval.verdict.runs import Run
 from gr00t.eval.verdict.summary import Verdicts
 
+# Parts of a quantization report that have a table of their own.
+_PROVEN = (
+    "enabled",
+    "layers",
+    "layers_quantized",
+    "linear_bytes",
+    "linear_bytes_before",
+    "model_bytes",
+    "model_bytes_before",
+)
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -124,7 +135,7 @@ def _with_records(run: Run, arm: str) -> dict[str, Any]:
     facts.pop("name", None)
     report = _report(facts)
     if report is not None:
-        facts["quantization"] = {key: value for key, value in report.items() if key != "layers"}
+        facts["quantization"] = {key: value for key, value in report.items() if key not in _PROVEN}
     records = [record for record in run.records if record.arm == arm]
     facts.setdefault("denoising_steps", None)
     if facts["denoising_steps"] is None:

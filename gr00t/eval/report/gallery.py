@@ -33,7 +33,11 @@ class Side:
     steps: int
     picture: str | None
     video: str | None
-    is_embedded: bool
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the video is in the page itself."""
+        return self.video is not None and self.video.startswith("data:")
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,18 @@ def galleries(
             found[arm.name] = pair_up(ours, theirs).disagreements()
     chosen = {name: _spread(pairs)[:MOST_SHOWN] for name, pairs in found.items()}
     media = _Media(folders, page.resolve().parent, budget)
-    # Pictures first, then videos of all arms in turn: a full budget leaves out the last ones of each.
+    # Pictures first, then videos, of all arms in turn: a full budget leaves out the last ones of each.
     wanted = [pair for row in zip_longest(*chosen.values()) for pair in row if pair is not None]
-    for pair in wanted:
-        for record in (pair.baseline, pair.arm):
-            media.embed(record, record.thumbnail, "image/jpeg")
-    for pair in wanted:
-        for record in (pair.baseline, pair.arm):
-            media.embed(record, record.video, "video/mp4")
+    pictures = {
+        pair.arm.key: [media.address(r, r.thumbnail, "image/jpeg") for r in _sides(pair)] for pair in wanted
+    }
+    videos = {pair.arm.key: [media.address(r, r.video, "video/mp4") for r in _sides(pair)] for pair in wanted}
     return [
-        Gallery(name, [_disagreement(pair, media) for pair in pairs], len(found[name]))
+        Gallery(
+            name,
+            [_disagreement(pair, pictures[pair.arm.key], videos[pair.arm.key]) for pair in pairs],
+            len(found[name]),
+        )
         for name, pairs in chosen.items()
     ]
 
@@ -100,27 +106,20 @@ class _Media:
         self._folders = folders
         self._page_folder = page_folder
         self._left = budget
-        self._embedded: dict[Path, str] = {}
 
-    def embed(self, record: EpisodeRecord, name: str | None, kind: str) -> None:
-        """Take a file into the page, if it is there and the budget allows it."""
-        path = self._path(record, name)
-        if path is None or path in self._embedded:
-            return
-        size = 4 * -(-path.stat().st_size // 3)
-        if size <= self._left:
-            self._left -= size
-            content = base64.b64encode(path.read_bytes()).decode("ascii")
-            self._embedded[path] = f"data:{kind};base64,{content}"
+    def address(self, record: EpisodeRecord, name: str | None, kind: str) -> str | None:
+        """Where the page finds a file: in itself while the budget lasts, else beside it; None if it is gone.
 
-    def address(self, record: EpisodeRecord, name: str | None) -> tuple[str | None, bool]:
-        """Where the page finds a file, and whether that is in the page itself."""
+        A file that is shown twice is in the page twice, and is paid for twice.
+        """
         path = self._path(record, name)
         if path is None:
-            return None, False
-        if path in self._embedded:
-            return self._embedded[path], True
-        return quote(os.path.relpath(path, self._page_folder)), False
+            return None
+        size = 4 * -(-path.stat().st_size // 3)
+        if size > self._left:
+            return quote(os.path.relpath(path, self._page_folder))
+        self._left -= size
+        return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
     def _path(self, record: EpisodeRecord, name: str | None) -> Path | None:
         if name is None:
@@ -130,23 +129,18 @@ class _Media:
         return path if path.is_relative_to(folder) and path.is_file() else None
 
 
-def _disagreement(pair: Pair, media: _Media) -> Disagreement:
-    sides = []
-    for record in (pair.baseline, pair.arm):
-        video, is_embedded = media.address(record, record.video)
-        sides.append(
-            Side(
-                arm=record.arm,
-                success=bool(record.success),
-                steps=record.steps,
-                picture=media.address(record, record.thumbnail)[0],
-                video=video,
-                is_embedded=is_embedded,
-            )
-        )
+def _sides(pair: Pair) -> tuple[EpisodeRecord, EpisodeRecord]:
+    return pair.baseline, pair.arm
+
+
+def _disagreement(pair: Pair, pictures: Sequence[str | None], videos: Sequence[str | None]) -> Disagreement:
+    first, second = (
+        Side(record.arm, bool(record.success), record.steps, picture, video)
+        for record, picture, video in zip(_sides(pair), pictures, videos, strict=True)
+    )
     known = pair.arm
     return Disagreement(
-        known.suite, known.task, known.language, known.init_state, known.seed, (sides[0], sides[1])
+        known.suite, known.task, known.language, known.init_state, known.seed, (first, second)
     )
 
 

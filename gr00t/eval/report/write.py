@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from gr00t.eval.report.markdown import render_markdown
-from gr00t.eval.report.page import render_page
 from gr00t.eval.verdict.runs import read_run
 from gr00t.eval.verdict.summary import DEFAULT_MARGIN, Verdicts, compare
 
@@ -27,6 +26,9 @@ def write_report(folder: Path, *, baseline: str | None = None, margin: float = D
         LiberoError: if the folder cannot be read, or has no episodes yet.
         OSError: if it cannot be written.
     """
+    # Drawing takes a second to import, which whoever only writes a text should not wait for.
+    from gr00t.eval.report.page import render_page
+
     run = read_run(folder)
     verdicts = compare([run], baseline=baseline, margin=margin)
     write_text(folder / "report.md", render_markdown(verdicts, [run]))

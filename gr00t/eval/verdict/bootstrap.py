@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from gr00t.eval.verdict.intervals import Interval
 
@@ -111,7 +111,7 @@ def _factors(tables: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
     clustered = resampled * tasks / (tasks - 1)
     if clustered <= noise:
         return within, 0.0
-    student = float(t.ppf(0.975, tasks - 1) / norm.ppf(0.975))
+    student = float(stdtrit(tasks - 1, 0.975) / ndtri(0.975))
     return within, student * float(np.sqrt((clustered - noise) / resampled))
 
 

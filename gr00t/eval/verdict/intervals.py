@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from scipy.optimize import brentq
-from scipy.stats import binom, norm
+from scipy.special import bdtr, ndtri
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def _tango_variance(difference: float, wins: int, losses: int, pairs: int) -> fl
 
 def mcnemar_exact(wins: int, losses: int) -> float:
     """Two-sided exact p-value that two arms are equally good: a fair coin for each discordant pair."""
-    return min(1.0, 2 * float(binom.cdf(min(wins, losses), wins + losses, 0.5)))
+    return min(1.0, 2 * float(bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def _two_sided(confidence: float) -> float:
-    return float(norm.ppf((1 + confidence) / 2))
+    return float(ndtri((1 + confidence) / 2))

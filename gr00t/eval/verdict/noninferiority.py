@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from gr00t.eval.verdict.intervals import Interval
 
@@ -23,8 +23,8 @@ POWER = 0.80
 CONFIDENCE = 1 - 2 * ALPHA
 # More than anybody plays: the difference then lies at the margin, and no number of pairs decides.
 MOST_PAIRS = 100_000
-_Z_ALPHA = float(norm.ppf(1 - ALPHA))
-_Z_BOTH = _Z_ALPHA + float(norm.ppf(POWER))
+_Z_ALPHA = float(ndtri(1 - ALPHA))
+_Z_BOTH = _Z_ALPHA + float(ndtri(POWER))
 
 
 @dataclass(frozen=True)

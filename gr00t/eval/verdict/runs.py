@@ -21,7 +21,6 @@ from gr00t.spelling import did_you_mean
 # Equal in all records of a table. The limit of steps is the suite's own, so it may differ between suites.
 CONDITIONS = ("assets", "rendering", "placement", "replan_steps")
 CONDITIONS_OF_A_SUITE = ("assets_fingerprint", "max_steps")
-CONTROLS = ("zero", "replay", "expert")
 
 
 @dataclass(frozen=True)

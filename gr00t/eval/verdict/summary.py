@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from gr00t.eval.libero.arms import CONTROLS
 from gr00t.eval.libero.records import EpisodeRecord
 from gr00t.eval.libero.suites import LiberoError
 from gr00t.eval.verdict.bootstrap import task_bootstrap
 from gr00t.eval.verdict.intervals import Interval, mcnemar_exact, tango, wilson
 from gr00t.eval.verdict.noninferiority import CONFIDENCE, NonInferiority, judge
 from gr00t.eval.verdict.pairs import Pairs, pair_up
-from gr00t.eval.verdict.runs import CONTROLS, Run, check_comparable, find_arm
+from gr00t.eval.verdict.runs import Run, check_comparable, find_arm
 
 DEFAULT_MARGIN = 3.0
 # Percent of the full-precision success that the W4A8 documentation expects to be kept; not a measurement.
@@ -197,7 +198,7 @@ def compare(runs: Sequence[Run], *, baseline: str | None = None, margin: float =
             ours = _within(by_arm[arm.name], suite, task)
             comparison = None
             if arm.name != base:
-                expected = None if suite is None or task is not None or arm.is_control else suite
+                expected = suite if task is None and arm.kind not in CONTROLS else None
                 comparison = _compare(pair_up(ours, reference), planned, margin, expected)
             rows.append(Row(arm.name, suite, task, language, planned, _score(ours), comparison))
     return Verdicts(base, margin, arms, list(dict.fromkeys(run.suite for run in runs)), rows)

@@ -1,0 +1,88 @@
+"""Oracle: what a user of scripts/compare.py sees."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.eval.synthetic_runs import solves, write_run
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("compare", REPO / "scripts" / "compare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclass looks its own module up.
+    sys.modules["compare"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["compare"]
+
+
+def run_as_a_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "scripts/compare.py", *map(str, arguments)],
+        cwd=REPO,
+        env={**os.environ, "PYTHONPATH": str(REPO)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_prints_the_tables_and_writes_what_is_asked_for(tmp_path: Path) -> None:
+    for suite in ("libero_spatial", "libero_object"):
+        write_run(tmp_path / suite, {"bf16": solves(), "w4a8": solves((0, 0))}, suite=suite)
+    files = [tmp_path / name for name in ("o.json", "o.md", "o.html")]
+    flags = zip(("--json", "--markdown", "--html"), map(str, files), strict=True)
+    folders = [tmp_path / "libero_spatial", tmp_path / "libero_object"]
+    run = run_as_a_process(*folders, "--margin", "40", *(part for pair in flags for part in pair))
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "Against bf16, at a margin of 40 points" in run.stdout
+    assert run.stdout.endswith("It is not worse by 40 points or more.\n")
+    found = json.loads(files[0].read_text())
+    assert found["suites"] == ["libero_spatial", "libero_object"]
+    assert files[1].read_text().startswith("# LIBERO: libero\\_spatial, libero\\_object\n")
+    assert files[2].read_text().startswith("<!DOCTYPE html>")
+
+
+def test_refusals_are_one_line_and_status_1(script, capsys, tmp_path: Path) -> None:
+    folders = tuple(
+        write_run(tmp_path / name, {"bf16": solves()}, rendering=name) for name in ("full", "light")
+    )
+    assert script.main(script.Arguments(folders)) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(
+        "error: these were not played alike and make no common table: rendering is 'full'"
+    )
+    assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"margin": 0.0}, "--margin 0: expected points above 0 and below 100"),
+        ({"baseline": "w4a9"}, "no arm 'w4a9' in this run: did you mean w4a8?"),
+        ({"folders": ()}, "no folder given; expected those that scripts/evaluate.py wrote"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    script, capsys, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    folder = write_run(tmp_path / "a", {"bf16": solves(), "w4a8": solves()})
+    assert script.main(script.Arguments(**{"folders": (folder,), **options})) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
