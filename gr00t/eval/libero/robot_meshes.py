@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
@@ -53,15 +54,19 @@ class Detail:
 # What LIBERO's robots are built of; the one that stands on a table has a mount below. In the agent's view a
 # pixel of 256 covers 3 mm of the arm and 5 mm of the mount; the wrist's camera has the fingers at 10 cm.
 DETAILS = {
-    "robots/panda/robot.xml": Detail(least=40, per_m2=16_000, most=2_000, cell=0.002),
-    "grippers/panda_gripper.xml": Detail(least=700, per_m2=16_000, most=2_000, cell=0.001),
+    "robots/panda/robot.xml": Detail(least=40, per_m2=30_000, most=2_000, cell=0.001),
+    "grippers/panda_gripper.xml": Detail(least=700, per_m2=60_000, most=4_000, cell=0.001),
     "mounts/rethink_mount.xml": Detail(least=40, per_m2=1_000, most=2_000, cell=0.012),
     "mounts/rethink_minimal_mount.xml": Detail(least=40, per_m2=1_000, most=2_000, cell=0.012),
 }
+# Counted up when the code changes what it makes of the same settings.
+_REVISION = 1
 _INDEX = "index.json"
 _PACKAGE = "fast-simplification"
 # Robosuite's group of geoms that are drawn and neither collide nor weigh anything.
 _VISUAL_GROUP = "1"
+# Of the threads that start simulators, one makes the meshes and the others find them made.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class RobotMeshesError(LiberoError):
@@ -106,12 +111,18 @@ def source_meshes(assets: Path) -> dict[str, Detail]:
     return files
 
 
-def write_robot_meshes(cache: Path, assets: Path | None = None) -> Path:
-    """Make sure that the light meshes exist below `cache`: the first call takes some seconds.
+def robot_meshes_folder(cache: Path) -> Path:
+    """Where the light meshes of the installed robosuite belong below `cache`, whether they are there or not.
 
-    Args:
-        cache: Where this package writes for the simulator.
-        assets: Robosuite's models; those of the installed robosuite if None.
+    Raises:
+        RobotMeshesError: if robosuite or the package that thins meshes out is missing.
+    """
+    assets = robosuite_assets()
+    return cache / f"robot-{_fingerprint(assets, source_meshes(assets))}"
+
+
+def write_robot_meshes(cache: Path) -> Path:
+    """Make sure that the light meshes exist below `cache`: the first call takes some seconds.
 
     Returns:
         The folder with the meshes, complete: each as `relative/path.obj` of its source.
@@ -120,11 +131,28 @@ def write_robot_meshes(cache: Path, assets: Path | None = None) -> Path:
         RobotMeshesError: if robosuite or the package that thins meshes out is missing.
         OSError: if the cache cannot be written.
     """
-    assets = robosuite_assets() if assets is None else assets
+    target = robot_meshes_folder(cache)
+    with _ONE_AT_A_TIME:
+        if triangle_counts(target) is None:
+            _make(target)
+    return target
+
+
+def triangle_counts(folder: Path) -> tuple[int, int] | None:
+    """Triangles of robosuite's meshes and of those in `folder`; None if it is not a complete set."""
+    try:
+        index = json.loads((folder / _INDEX).read_text())
+    except FileNotFoundError:
+        return None
+    if not is_complete(folder, index["sizes"]):
+        return None
+    before, after = index["triangles"]
+    return before, after
+
+
+def _make(target: Path) -> None:
+    assets = robosuite_assets()
     sources = source_meshes(assets)
-    target = cache / f"robot-{_fingerprint(assets, sources)}"
-    if cached_robot_meshes(target):
-        return target
     logger.info("thinning out %d meshes of the robot for faster drawing (once)", len(sources))
     started = time.perf_counter()
     before = after = 0
@@ -141,13 +169,6 @@ def write_robot_meshes(cache: Path, assets: Path | None = None) -> Path:
     }
     publish(target, {**files, _INDEX: json.dumps(index, indent=1).encode()})
     logger.info("%d triangles became %d in %.1f s: %s", before, after, time.perf_counter() - started, target)
-    return target
-
-
-def cached_robot_meshes(folder: Path) -> bool:
-    """Whether `folder` holds a complete set of light meshes."""
-    index = folder / _INDEX
-    return index.is_file() and is_complete(folder, json.loads(index.read_text())["sizes"])
 
 
 def light_name(source: str) -> str:
@@ -164,7 +185,7 @@ def _fingerprint(assets: Path, sources: Mapping[str, Detail]) -> str:
             "run: scripts/setup_env.sh libero (or choose --rendering full)"
         ) from None
     settings = (triangle_mesh.CREASE_DEGREES, triangle_mesh.WELD_METRES, triangle_mesh.AGGRESSIVENESS)
-    digest = hashlib.sha256(repr((package, settings, sources)).encode())
+    digest = hashlib.sha256(repr((_REVISION, package, settings, sources)).encode())
     for name in sources:
         digest.update(hashlib.sha256((assets / name).read_bytes()).digest())
     return digest.hexdigest()[:12]
