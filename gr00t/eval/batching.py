@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gr00t.eval import wire
 from gr00t.eval.endpoints import EndpointHandler, Failure, Prepared, Request, UnavailableError, attempt
 
 logger = logging.getLogger(__name__)
@@ -113,7 +114,7 @@ class Worker:
                 or self._waiting_bytes + job.size > self._max_waiting_bytes
             ):
                 raise UnavailableError(
-                    f"busy: {self._waiting_count} requests of {self._waiting_bytes} bytes are waiting "
+                    f"{wire.BUSY}{self._waiting_count} requests of {self._waiting_bytes} bytes are waiting "
                     "already; ask again later"
                 )
             self._waiting.append(job)
@@ -222,4 +223,4 @@ class Worker:
 
 def stopping() -> UnavailableError:
     """What a server that was told to end says to all that it does not answer any more."""
-    return UnavailableError("stopping: the server was told to end; ask its successor")
+    return UnavailableError(f"{wire.STOPPING}the server was told to end")

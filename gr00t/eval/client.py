@@ -1,7 +1,16 @@
 """The client of a policy server: what a robot or a simulator imports.
 
 It speaks NVIDIA's wire format, so it drives an Isaac-GR00T N1.5 server too. Two things differ from NVIDIA's
-client: a timeout is kept, and a call that failed leaves the client usable, even if the server restarts.
+client: a timeout is kept, and a call that failed leaves the client usable, even if the server restarts. So
+this survives whatever happens to the server, and with a seed the second answer is what the first would have
+been:
+
+    while True:
+        try:
+            actions = client.get_action(observation, seed=seed)
+            break
+        except (NoServerError, NoReplyError):
+            client.wait_until_ready()
 
 This file runs inside the simulator's process: Python 3.8, numpy, msgpack and pyzmq, no torch.
 """
@@ -24,6 +33,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_TIMEOUT_MS = 120_000
 _CONNECT_TIMEOUT_MS = 10_000
 _PING_TIMEOUT_MS = 5_000
+_PAUSE_S = 0.1  # before asking a busy server again, or a stopping one's successor
 
 
 class ServerError(RuntimeError):
@@ -105,6 +115,7 @@ class BaseInferenceClient:
                 raise self._no_server(f"waited {timeout_s:g} seconds")
             if self.ping(min(left_ms, 2_000)):
                 return
+            time.sleep(_PAUSE_S)
             if not announced:
                 logger.info("waiting for a server at %s, up to %g seconds", self.address, timeout_s)
                 announced = True
@@ -130,8 +141,8 @@ class BaseInferenceClient:
             options: Extra fields that NVIDIA's server does not know, such as `{"seed": 7}`.
 
         Raises:
-            NoServerError: No connection in time, or the server went away before it answered.
-            NoReplyError: No answer within the client's timeout.
+            NoServerError: No connection in time, or the server ended before it answered.
+            NoReplyError: No answer within the client's timeout, or the server was busy for all of it.
             ServerError: The server's own error reply.
             gr00t.eval.wire.WireError: The answer is not in this format.
         """
@@ -201,10 +212,24 @@ class BaseInferenceClient:
     def _call(self, request: dict[str, Any], timeout_ms: int) -> Any:
         if self.api_token:
             request["api_token"] = self.api_token
-        reply = wire.unpack(self._exchange(wire.pack(request), str(request["endpoint"]), timeout_ms))
-        if isinstance(reply, dict) and "error" in reply:
-            raise ServerError(str(reply["error"]))
-        return reply
+        payload, endpoint = wire.pack(request), str(request["endpoint"])
+        deadline = time.monotonic() + timeout_ms / 1000
+        left_ms = timeout_ms
+        while True:
+            reply = wire.unpack(self._exchange(payload, endpoint, left_ms))
+            if not isinstance(reply, dict) or "error" not in reply:
+                return reply
+            error = str(reply["error"])
+            if error.startswith(wire.STOPPING):
+                raise NoServerError(f"the server at {self.address} ended before it answered {endpoint}")
+            if not error.startswith(wire.BUSY):
+                raise ServerError(error)
+            left_ms = int((deadline - time.monotonic() - _PAUSE_S) * 1000)
+            if left_ms <= 0:
+                raise NoReplyError(
+                    f"{self.address} did not take {endpoint} within {timeout_ms / 1000:g} s: {error}"
+                )
+            time.sleep(_PAUSE_S)
 
     def _exchange(self, payload: bytes, endpoint: str, timeout_ms: int) -> bytes:
         socket = self.socket

@@ -14,10 +14,7 @@ class RequestError(ValueError):
 
 
 class UnavailableError(RequestError):
-    """A request that could be taken at another moment; clients know the text by what it begins with.
-
-    `busy:` says that too much is waiting already, `stopping:` that the server was told to end.
-    """
+    """A request that another moment would take; its text begins with `wire.BUSY` or `wire.STOPPING`."""
 
 
 class Prepared(Protocol):

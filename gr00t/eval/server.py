@@ -37,6 +37,8 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _RECEIVE_QUEUE = 4  # per client; a REQ client has one message under way
 _MESSAGES_AT_A_TIME = 32  # then answers that are ready leave first
 _LINGER_MS = 1_000  # for the last answers to leave
+# A signal that comes just before the loop begins to wait would be seen at the next message only.
+_LOOK_UP_MS = 500
 
 
 class BaseInferenceServer:
@@ -203,7 +205,7 @@ class BaseInferenceServer:
         """Call the endpoint of a checked request and return its result."""
         return self._endpoints[request.endpoint].answer(request)
 
-    def _turn(self, poller: zmq.Poller, timeout_ms: int | None = None) -> None:
+    def _turn(self, poller: zmq.Poller, timeout_ms: int = _LOOK_UP_MS) -> None:
         """Wait until there is something to do; take in some messages and send the answers that are ready."""
         if self._awake.fileno() in dict(poller.poll(timeout_ms)):
             self._awake.recv(4096)

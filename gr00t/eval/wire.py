@@ -27,6 +27,11 @@ import numpy as np
 # msgpack spends one byte on an empty list and Python spends 64.
 MAX_VALUES = 1_000_000
 
+# How the text of two error replies begins. Any other refuses the request itself; after these the same request
+# may be sent again: to this server later, or to the one that follows it.
+BUSY = "busy: "
+STOPPING = "stopping: "
+
 _NPY_MAGIC = b"\x93NUMPY"
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?[biufcSU]\d{1,9})['"]""")
 _FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
