@@ -115,6 +115,10 @@ class StubScene(Scene):
         return self.turned.copy()
 
     @property
+    def base_position(self) -> Array:
+        return np.array([-0.5, 0.0, 0.0])
+
+    @property
     def finger_opening(self) -> float:
         return 2 * self.opening
 
@@ -128,6 +132,9 @@ class StubScene(Scene):
     def object_position(self, name: str) -> Array:
         corners = self.corners(name)
         return (corners.min(axis=0) + corners.max(axis=0)) / 2
+
+    def object_positions(self) -> Array:
+        return np.array([self.object_position(name) for name in self.parts]).reshape(-1, 3)
 
     def boxes(self, name: str) -> Boxes:
         return self.parts[name]

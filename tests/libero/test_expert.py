@@ -65,6 +65,17 @@ def test_distances_to_boxes_in_closed_form() -> None:
     assert np.isinf(nothing.distances(points)).all()
 
 
+def test_the_highest_box_on_the_way_is_one_that_is_near_it() -> None:
+    low, high = box((0.5, 0.1, 0.1), (0.05, 0.05, 0.1)), box((0.5, 0.5, 0.4), (0.05, 0.05, 0.4), np.pi / 4)
+    boxes, start, end = joined(low, high), np.array([0.0, 0.0]), np.array([1.0, 0.0])
+    # The sides nearest to the way: at y = 0.05, and at 0.5 - 0.05 sqrt(2) = 0.429.
+    assert boxes.highest_along(start, end, 0.06) == pytest.approx(0.2)
+    assert boxes.highest_along(start, end, 0.42) == pytest.approx(0.2)
+    assert boxes.highest_along(start, end, 0.44) == pytest.approx(0.8)
+    assert boxes.highest_along(start, end, 0.04) == -np.inf
+    assert boxes.highest_along(end, np.array([2.0, 0.0]), 0.06) == -np.inf
+
+
 def test_a_region_on_its_side_is_as_high_as_it_is_long() -> None:
     on_its_side = Rotation.from_euler("y", 90, degrees=True).as_matrix()
     region = Region(np.array([0.0, 0.0, 1.0]), on_its_side, np.array([0.3, 0.2, 0.1]))
@@ -120,6 +131,12 @@ def test_lifting_never_lowers_and_holding_takes_its_steps() -> None:
     done, actions = play(scene, hold(scene, CLOSE, 7))
     assert done is True
     assert actions.tolist() == [[0, 0, 0, 0, 0, 0, CLOSE]] * 7
+    anchor = scene.hand.copy()
+    skill = hold(scene, CLOSE, 7, at=anchor)
+    scene.execute(next(skill))
+    scene.hand += [0.01, 0.0, 0.0]
+    play(scene, skill)
+    np.testing.assert_allclose(scene.hand, anchor, atol=1e-4)
 
 
 def closings(actions: NDArray[np.float64]) -> int:
@@ -167,6 +184,16 @@ def test_a_bowl_is_hollow_and_taken_by_its_rim() -> None:
         assert outer > 0.065
 
 
+def test_of_a_far_bowl_the_near_side_of_the_rim_is_taken() -> None:
+    near, far = (
+        grasps(StubScene({"bowl": bowl((x, 0.0, 0.0), 0.06, 0.05)}), "bowl")[0].position[0] - x
+        for x in (0.0, 0.3)
+    )
+    # At x = 0.3 the bowl is 0.8 m from the stub's arm, whose easy reach ends at 0.68.
+    assert abs(near) < 0.03
+    assert far < -0.04
+
+
 def test_candidates_differ_and_come_in_the_same_order() -> None:
     scene = StubScene({"can": CAN})
     first, second = grasps(scene, "can"), grasps(scene, "can")
@@ -187,6 +214,19 @@ def test_putting_in_and_on() -> None:
         assert worked is True
         assert scene.holds([goal, "can", "basket"])
         np.testing.assert_allclose(scene.object_position("can")[:2], BASKET.center[:2], atol=0.012)
+
+
+def test_what_is_carried_passes_above_what_stands_on_its_way() -> None:
+    wall = box((0.0, -0.05, 0.15), (0.2, 0.01, 0.15))
+    for objects, clearance in (({"can": CAN}, 0.14), ({"can": CAN, "wall": wall}, 0.32)):
+        scene = StubScene(objects, {"basket": BASKET}, fixed=("wall",))
+        bottoms = []
+        for action in put_in(scene, "can", "basket"):
+            scene.execute(action)
+            if scene.held and abs(scene.object_position("can")[1] + 0.05) < 0.04:
+                bottoms.append(scene.corners("can")[:, 2].min())
+        assert len(bottoms) > 0
+        assert clearance < min(bottoms) < clearance + 0.05
 
 
 def test_a_slip_is_followed_by_another_grasp() -> None:

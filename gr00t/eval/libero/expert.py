@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gr00t.eval.libero.expert_fixtures import close, open_drawer, turn_on
-from gr00t.eval.libero.expert_motion import OPEN, Action, Skill, hold
+from gr00t.eval.libero.expert_motion import OPEN, Action, Skill, hold, settle
 from gr00t.eval.libero.expert_scene import Array, Scene
 from gr00t.eval.libero.expert_store import put_inside, put_onto
 
@@ -39,9 +39,12 @@ def plan(scene: Scene) -> Skill:
     Returns:
         Whether all goals hold in the end. The caller may stop asking before.
     """
+    yield from settle(scene)
     for _ in range(ATTEMPTS):
-        # What is to be shut in the end has something put into it first.
+        # What is to be shut in the end has something put into it first; shut without, it would be in the way.
         for goal in sorted(scene.goals(), key=lambda goal: goal[0] == "close"):
+            if goal[0] == "close" and not all(scene.holds(other) for other in scene.goals() if other != goal):
+                break
             skill = SKILLS.get(goal[0])
             if skill is not None and not scene.holds(goal):
                 yield from skill(scene, *goal[1:])

@@ -22,9 +22,15 @@ WIDEST = 0.074
 # Fingers and hand as balls: heights above the finger tips, offsets along the closing axis (of a finger:
 # beyond its inner side), radii.
 _FINGER_HEIGHTS, _FINGER_DEPTH, _FINGER_RADIUS = (-0.004, 0.02, 0.045), 0.011, 0.012
-_HAND_OFFSETS, _HAND_HEIGHTS, _HAND_RADIUS = (-0.085, -0.045, 0.0, 0.045, 0.085), (0.085, 0.12), 0.03
+_HAND_OFFSETS, _HAND_HEIGHTS, _HAND_RADIUS = (
+    (-0.085, -0.045, 0.0, 0.045, 0.085),
+    (0.085, 0.12, 0.16, 0.2),
+    0.03,
+)
 # More room than this is no better.
 _ENOUGH_ROOM = 0.006
+# Pointing straight down, the arm is almost stretched at this distance from its foot: slow and stiff.
+_EASY_REACH, _STRETCH_COST = 0.68, 0.5
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,9 @@ def grasps(scene: Scene, name: str, limit: int = 4) -> list[Grasp]:
     else:
         table = _at_the_rim(corners)
     room = _room(obstacles, table)
-    score = np.minimum(room, _ENOUGH_ROOM) * 10.0 + table.preference
+    reach = np.linalg.norm((table.positions - scene.base_position)[:, :2], axis=1)
+    stretch = np.maximum(reach - _EASY_REACH, 0.0) * _STRETCH_COST
+    score = np.minimum(room, _ENOUGH_ROOM) * 10.0 + table.preference - stretch
     chosen: list[Grasp] = []
     # A stable sort: equal scores must not be ordered by chance.
     for index in np.argsort(-score, kind="stable"):
@@ -87,6 +95,12 @@ def grasps(scene: Scene, name: str, limit: int = 4) -> list[Grasp]:
         if len(chosen) == limit:
             break
     return chosen
+
+
+def room_at(grasp: Grasp, shift: Array, obstacles: Boxes) -> float:
+    """Distance of the gripper to the nearest obstacle when it lets go, `shift` (3,) away from the grasp."""
+    row = _table([(*(grasp.position + shift), grasp.yaw, grasp.opening, 0.0)])
+    return float(_room(obstacles, row)[0])
 
 
 def is_hollow(boxes: Boxes) -> bool:

@@ -29,6 +29,8 @@ _GAIN = 14.0
 _TURN_GAIN, _TURN_LIMIT = 2.0, 0.6
 # A motion that makes less headway than this, for so many steps, has met something.
 _STALL_DISTANCE, _STALL_STEPS = 4e-4, 8
+# Slower than this per step an object rests; this long is waited for it.
+_RESTING, _SETTLING_STEPS = 5e-4, 30
 # Speed limits hold over the last centimetres of height only, so that they cost little time.
 _SLOW_HEIGHT = 0.06
 
@@ -97,11 +99,38 @@ def lift(
     )
 
 
-def hold(scene: Scene, gripper: float, steps: int) -> Skill:
-    """Keep the hand where it is for a number of steps while the fingers move; returns True."""
+def hold(
+    scene: Scene, gripper: float, steps: int, *, at: Array | None = None, rotation: Array | None = None
+) -> Skill:
+    """Keep the hand still for a number of steps while the fingers move; returns True.
+
+    Args:
+        scene: Read before every step.
+        gripper: Command for the fingers.
+        steps: How many.
+        at: Where to keep it, (3,). None commands no motion, which lets it drift: the controller counts every
+            command from where the hand is by then.
+        rotation: Orientation to keep, (3, 3); None commands no rotation.
+    """
     for _ in range(steps):
-        yield motion(np.zeros(3), np.zeros(3), gripper)
+        way = np.zeros(3) if at is None else at - scene.hand_position
+        turn = np.zeros(3) if rotation is None else rotation_vector(rotation @ scene.hand_rotation.T)
+        yield motion(way, turn, gripper)
     return True
+
+
+def settle(scene: Scene) -> Skill:
+    """Wait with open fingers until nothing moves; returns whether nothing does.
+
+    In some of libero_10's initial states objects overlap: they jump apart, and land half a second after the
+    steps that evaluations allow for settling.
+    """
+    for _ in range(_SETTLING_STEPS):
+        before = scene.object_positions()
+        yield from hold(scene, OPEN, 1)
+        if np.abs(scene.object_positions() - before).max(initial=0.0) < _RESTING:
+            return True
+    return False
 
 
 def motion(way: Array, turn: Array, gripper: float, max_speed: float = 1.0) -> Action:

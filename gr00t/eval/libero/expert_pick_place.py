@@ -11,8 +11,9 @@ from gr00t.eval.libero.expert_motion import CLOSE, DOWN, OPEN, STAY, Skill, abou
 from gr00t.eval.libero.expert_scene import Array, Scene
 
 PICK_ATTEMPTS = 5
-# Above the object's top while approaching; how far it is raised; what passes below it on the way.
-_HOVER, _LIFT, _CLEARANCE = 0.08, 0.18, 0.05
+# Above the object's top while approaching; how far it is raised to see whether it comes along; what the held
+# object keeps above the target's edge, and above and beside whatever else is on its way.
+_HOVER, _RAISE, _CLEARANCE, _ROOM = 0.08, 0.05, 0.05, 0.03
 # Steps in which the fingers close on something; a rim is thin, so they travel further.
 _CLOSING_STEPS, _RIM_CLOSING_STEPS = 8, 11
 # Closing from fully open takes so many steps.
@@ -64,6 +65,14 @@ def take(scene: Scene, name: str, grasp: Grasp) -> Skill:
     """
     hover = scene.region(name).top + _HOVER
     above = np.array([grasp.position[0], grasp.position[1], hover])
+    # The fingers pass over what stands on the way, such as the basket that the hand has just left.
+    on_the_way = scene.obstacles(excluding=name).highest_along(
+        scene.hand_position[:2], grasp.position[:2], 2 * FINGER_TRAVEL
+    )
+    if on_the_way + _ROOM > hover:
+        yield from lift(scene, on_the_way + _ROOM, gripper=OPEN)
+        higher = np.array([*above[:2], on_the_way + _ROOM])
+        yield from move(scene, higher, grasp.rotation, gripper=OPEN, tolerance=0.02, max_steps=70)
     yield from lift(scene, hover - 0.02, gripper=OPEN)
     yield from move(scene, above, grasp.rotation, gripper=OPEN, tolerance=0.012, max_steps=70)
     fingers = OPEN
@@ -78,31 +87,35 @@ def take(scene: Scene, name: str, grasp: Grasp) -> Skill:
         yield from lift(scene, hover, gripper=OPEN)
         return False
     height = scene.object_position(name)[2]
-    yield from hold(scene, CLOSE, _RIM_CLOSING_STEPS if is_hollow(scene.boxes(name)) else _CLOSING_STEPS)
-    yield from lift(scene, scene.hand_position[2] + 0.05, grasp.rotation, gripper=CLOSE, max_speed=0.6)
+    steps = _RIM_CLOSING_STEPS if is_hollow(scene.boxes(name)) else _CLOSING_STEPS
+    yield from hold(scene, CLOSE, steps, at=grasp.position, rotation=grasp.rotation)
+    raised = scene.hand_position[2] + _RAISE
+    yield from lift(scene, raised, grasp.rotation, gripper=CLOSE, max_speed=0.6)
     if scene.object_position(name)[2] > height + _RISEN:
-        yield from lift(scene, grasp.position[2] + _LIFT, grasp.rotation, gripper=CLOSE)
         return True
     yield from hold(scene, OPEN, 4)
     return False
 
 
-def place(scene: Scene, name: str, target: str, *, inside: bool) -> Skill:
+def place(scene: Scene, name: str, target: str | Target, *, inside: bool) -> Skill:
     """Carry the held object over a target, lower it and let go.
 
     Args:
         scene: The object is in the hand.
         name: The object.
-        target: An object or region.
+        target: An object or region, or a place of one's own choice.
         inside: Drop it between walls, from just below their upper edge, instead of setting it down.
 
     Returns:
         True; whether the goal holds is for the caller to see, once things have come to rest.
     """
-    goal = find_target(scene, target)
+    goal = find_target(scene, target) if isinstance(target, str) else target
     rotation = upright(scene.hand_rotation)
+    held = scene.region(name)
+    radius = float(held.half[:2].max()) + _ROOM
+    on_the_way = scene.obstacles(excluding=name).highest_along(held.center[:2], goal.xy, radius)
     hang = _hang(scene, name)
-    clear = (goal.top if inside else max(goal.surface, goal.top)) + _CLEARANCE + hang
+    clear = max(goal.surface + _CLEARANCE, goal.top + _CLEARANCE, on_the_way + _ROOM) + hang
     yield from lift(scene, clear, rotation, gripper=CLOSE)
     hand = scene.hand_position
     over = hand[:2] + goal.xy - _middle(scene, name, inside)

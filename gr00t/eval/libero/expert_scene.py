@@ -53,6 +53,20 @@ class Boxes:
         outside = np.maximum(np.abs(local) - self.halves[:, None], 0.0)
         return np.asarray(np.linalg.norm(outside, axis=2).min(axis=0))
 
+    def highest_along(self, start: Array, end: Array, radius: float) -> float:
+        """Height of the highest box within `radius` of the way from `start` to `end`, (2,); -inf without.
+
+        Seen from above, a box counts as the upright rectangle around it.
+        """
+        if not len(self):
+            return -np.inf
+        corners = self.corners().reshape(len(self), 8, 3)
+        low, high = corners.min(axis=1), corners.max(axis=1)
+        way = np.linspace(start, end, 1 + max(1, round(float(np.linalg.norm(end - start)) / 0.02)))[:, None]
+        outside = np.maximum(np.maximum(low[None, :, :2] - way, way - high[None, :, :2]), 0.0)
+        is_near = np.linalg.norm(outside, axis=2).min(axis=0) < radius
+        return float(high[is_near, 2].max(initial=-np.inf))
+
 
 @dataclass(frozen=True)
 class Region:
@@ -130,6 +144,11 @@ class Scene:
         return np.array(self._sim.data.site_xmat[self._robot.eef_site_id]).reshape(3, 3)
 
     @property
+    def base_position(self) -> Array:
+        """Foot of the arm, (3,)."""
+        return np.array(self._sim.data.get_body_xpos("robot0_base"))
+
+    @property
     def finger_opening(self) -> float:
         """Distance between the finger tips, 0 to about 0.08."""
         return float(np.abs(self._sim.data.qpos[self._robot._ref_gripper_joint_pos_indexes]).sum())
@@ -150,6 +169,10 @@ class Scene:
     def object_position(self, name: str) -> Array:
         """Origin of an object or fixture, (3,); the one that LIBERO's predicates ask about."""
         return np.array(self._sim.data.body_xpos[self._body(name)])
+
+    def object_positions(self) -> Array:
+        """Origins of all objects and fixtures, (N, 3)."""
+        return np.array(self._sim.data.body_xpos[list(self._env.obj_body_id.values())])
 
     def object_rotation(self, name: str) -> Array:
         """Orientation of an object or fixture, (3, 3)."""
