@@ -43,7 +43,8 @@ def plan(scene: Scene) -> Skill:
     for _ in range(ATTEMPTS):
         # What is to be shut in the end has something put into it first; shut without, it would be in the way.
         for goal in sorted(scene.goals(), key=lambda goal: goal[0] == "close"):
-            if goal[0] == "close" and not all(scene.holds(other) for other in scene.goals() if other != goal):
+            others = [other for other in scene.goals() if other[0] != "close"]
+            if goal[0] == "close" and not all(scene.holds(other) for other in others):
                 break
             skill = SKILLS.get(goal[0])
             if skill is not None and not scene.holds(goal):

@@ -27,6 +27,8 @@ _HAND_OFFSETS, _HAND_HEIGHTS, _HAND_RADIUS = (
     (0.085, 0.12, 0.16, 0.2),
     0.03,
 )
+# What begins no lower than this below an object's top is a knob on it.
+_KNOB_HEIGHT = 0.03
 # More room than this is no better.
 _ENOUGH_ROOM = 0.006
 # Pointing straight down, the arm is almost stretched at this distance from its foot: slow and stiff.
@@ -76,8 +78,11 @@ def grasps(scene: Scene, name: str, limit: int = 4) -> list[Grasp]:
     corners = scene.corners(name)
     obstacles = scene.obstacles(excluding=name)
     narrowest = min(float(np.ptp(corners[:, :2] @ axis)) for axis in _closing_axes(_half_turn()))
+    knob = _knob(scene.boxes(name))
     if narrowest < WIDEST and not is_hollow(scene.boxes(name)):
         table = _across(corners, narrowest)
+    elif knob is not None:
+        table = _across(knob, float(np.ptp(knob[:, :2], axis=0).min()))
     else:
         table = _at_the_rim(corners)
     room = _room(obstacles, table)
@@ -110,6 +115,16 @@ def is_hollow(boxes: Boxes) -> bool:
     middle = (low + high) / 2
     middle[2] = high[2] - 0.005
     return bool(boxes.distances(middle[None])[0] > 0.012)
+
+
+def _knob(boxes: Boxes) -> Array | None:
+    """Corners (C, 3) of what sticks out at the top of an object, if it can be gripped: the knob of a lid."""
+    corners = boxes.corners().reshape(-1, 8, 3)
+    high = float(corners[..., 2].max())
+    knob = corners[corners[..., 2].min(axis=1) > high - _KNOB_HEIGHT].reshape(-1, 3)
+    if not len(knob) or knob[:, 2].max() < high - 0.002 or np.ptp(knob[:, :2], axis=0).max() > WIDEST:
+        return None
+    return knob
 
 
 def _across(corners: Array, narrowest: float) -> _Candidates:

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 
 from gr00t.eval.libero.expert_fixtures import grip, open_drawer, outwards
-from gr00t.eval.libero.expert_grasps import WIDEST, grasps
+from gr00t.eval.libero.expert_grasps import WIDEST, grasps, room_at
 from gr00t.eval.libero.expert_motion import CLOSE, OPEN, Skill, hold, lift, move
-from gr00t.eval.libero.expert_pick_place import put_in, put_on
+from gr00t.eval.libero.expert_pick_place import PICK_ATTEMPTS, Target, pick, place, put_in, put_on, take
 from gr00t.eval.libero.expert_scene import Array, Boxes, Joint, Region, Scene
 
 # A flat thing can be moved on its table without tipping over.
@@ -18,6 +18,10 @@ _FLAT = 0.04
 _ENOUGH_ROOM, _DETOUR = 0.015, 0.02
 # From the middle of an object to what hangs over its surroundings: half the hand's depth, and some room.
 _BESIDE = 0.06
+# The floor of a drawer reaches this far into its region; what begins higher above it is out of the way.
+_FLOOR, _CEILING = 0.012, 0.25
+# Room between objects side by side.
+_BETWEEN = 0.015
 # How much of a region is aimed at: LIBERO counts an object whose origin is inside.
 _AIM = 0.6
 
@@ -30,7 +34,44 @@ def put_inside(scene: Scene, name: str, region: str) -> Skill:
         opened = yield from open_drawer(scene, region)
         if not opened:
             return False
-    return (yield from put_in(scene, name, region))
+    if joint is None:
+        return (yield from put_in(scene, name, region))
+    goal = roomiest(scene.region(region), scene.obstacles(excluding=name))
+    picked = yield from pick_for(scene, name, goal)
+    return picked and (yield from place(scene, name, goal, inside=True))
+
+
+def pick_for(scene: Scene, name: str, goal: Target) -> Skill:
+    """Pick an object up so that the hand has room to let go of it at its goal, too."""
+    for attempt in range(PICK_ATTEMPTS):
+        held = scene.region(name)
+        shift = np.array([*(goal.xy - held.center[:2]), goal.surface - held.bottom])
+        obstacles = scene.obstacles(excluding=name)
+        candidates = grasps(scene, name, limit=12)
+        # Sorted by the room there; Python's sort keeps the order among those that have enough.
+        candidates.sort(key=lambda grasp: -min(room_at(grasp, shift, obstacles), _ENOUGH_ROOM))
+        if (yield from take(scene, name, candidates[attempt % len(candidates)])):
+            return True
+    return False
+
+
+def roomiest(region: Region, obstacles: Boxes) -> Target:
+    """The place in a region that is furthest from what rises above its bottom, seen from above.
+
+    The middle of a drawer's region is no such place: the cabinet hangs over one side of it.
+    """
+    low, high = region.center - region.extent, region.center + region.extent
+    corners = obstacles.corners().reshape(-1, 8, 3)
+    rises = (corners[..., 2].max(axis=1) > region.bottom + _FLOOR) & (
+        corners[..., 2].min(axis=1) < high[2] + _CEILING
+    )
+    walls = Boxes(obstacles.centers[rises] * [1, 1, 0], obstacles.rotations[rises], obstacles.halves[rises])
+    x, y = np.meshgrid(*(np.linspace(low[axis], high[axis], 23)[1:-1] for axis in (0, 1)))
+    places = np.column_stack([x.ravel(), y.ravel(), np.zeros(x.size)])
+    room = walls.distances(places)
+    # Of places with equal room, the one nearest to the middle.
+    away = np.linalg.norm(places[:, :2] - region.center[:2], axis=1)
+    return Target(places[np.argmax(room - 0.1 * away), :2], region.bottom, region.top)
 
 
 def clear_way(scene: Scene, name: str, joint: Joint) -> Skill:
@@ -87,7 +128,30 @@ def put_onto(scene: Scene, name: str, target: str) -> Skill:
     """Put an object onto another, or onto a region; a flat wide one is pushed if it stays on its table."""
     if not scene.is_object(target) and scene.parent_of(target) is None and is_flat(scene.corners(name)):
         return (yield from push(scene, name, target))
-    return (yield from put_on(scene, name, target))
+    together = [goal[1] for goal in scene.goals() if goal[0] == "on" and goal[2] == target]
+    if len(together) < 2 or scene.is_object(target):
+        return (yield from put_on(scene, name, target))
+    picked = yield from pick(scene, name)
+    goal = share(
+        scene.region(target), [scene.region(other).extent for other in together], together.index(name)
+    )
+    return picked and (yield from place(scene, name, goal, inside=False))
+
+
+def share(region: Region, extents: list[Array], index: int) -> Target:
+    """The place of one of several objects that go onto the same region: in a row across their long side.
+
+    Args:
+        region: What they share.
+        extents: Half sizes of the upright boxes around the objects, (3,) each.
+        index: Whose place is asked for.
+    """
+    widths = 2 * np.array(extents)[:, :2] + _BETWEEN
+    axis = int(np.argmin(widths.sum(axis=0)))
+    ends = np.cumsum(widths[:, axis])
+    xy = region.center[:2].copy()
+    xy[axis] += ends[index] - widths[index, axis] / 2 - ends[-1] / 2
+    return Target(xy, region.bottom, region.top)
 
 
 def push(scene: Scene, name: str, target: str) -> Skill:
