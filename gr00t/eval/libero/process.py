@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.eval.libero.assets import cache_folder
+from gr00t.eval.libero.demonstrations import Recording
 from gr00t.eval.libero.rendering import FULL, Rendering
 from gr00t.eval.libero.robot_meshes import write_robot_meshes
 from gr00t.eval.libero.simulator import ExpertEpisode, Progress, SimulatorError
@@ -163,6 +164,13 @@ class SimulatorProcess:
         """See `LiberoSimulator.play_expert`; what it tells on every step stays in its own process."""
         episode: ExpertEpisode = self._call("play_expert", init_state, max_steps, noise, seed, record_every)
         return episode
+
+    def demonstrate(
+        self, init_state: int, max_steps: int, level: float, seed: int, size: int
+    ) -> Recording | None:
+        """See `gr00t.eval.libero.demonstrations.demonstrate`."""
+        recording: Recording | None = self._call("demonstrate", init_state, max_steps, level, seed, size)
+        return recording
 
     def view(self) -> NDArray[np.uint8]:
         """See `LiberoSimulator.view`."""

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.eval.libero.expert import disturbed, plan
+from gr00t.eval.libero.expert_motion import Action
 from gr00t.eval.libero.expert_scene import Scene
 from gr00t.eval.libero.placement import place_widely
 from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor
@@ -222,6 +223,7 @@ class LiberoSimulator:
         record_every: int = 0,
         on_step: Callable[[Callable[[], Observation], NDArray[np.float64], NDArray[np.float64]], None]
         | None = None,
+        disturb: Callable[[Action], Action] | None = None,
     ) -> ExpertEpisode:
         """Play an episode of the open task by the scripted expert, which knows the simulation's state.
 
@@ -233,6 +235,7 @@ class LiberoSimulator:
             record_every: Keep every so many-th agent view for a video; 0 draws nothing.
             on_step: For demonstrations: told before each step a function that draws and returns what a policy
                 would see, the action (7,) that will be executed, and the one that the expert means.
+            disturb: Instead of `noise`: from what the expert means to what is executed.
         """
         progress = self._settle(init_state)
         random = np.random.default_rng([seed, self._task_index, init_state])
@@ -240,7 +243,7 @@ class LiberoSimulator:
         for meant in plan(Scene(self._env)):
             if progress.success or len(actions) == max_steps:
                 break
-            executed = disturbed(meant, noise, random)
+            executed = disturb(meant) if disturb is not None else disturbed(meant, noise, random)
             if on_step is not None:
                 on_step(lambda: self._observe(progress), executed, meant)
             self._step(executed, progress)

@@ -12,10 +12,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gr00t.eval.libero.demonstrations import demonstrate
 from gr00t.eval.libero.rendering import Rendering
 from gr00t.eval.libero.simulator import LiberoSimulator
 
-_METHODS = ("open_task", "start_episode", "run", "play_expert", "view", "positions")
+_METHODS = {
+    name: getattr(LiberoSimulator, name)
+    for name in ("open_task", "start_episode", "run", "play_expert", "view", "positions")
+} | {"demonstrate": demonstrate}
 
 
 def main(assets: Path, image_size: int, rendering: Rendering, robot_meshes: Path | None) -> None:
@@ -40,7 +44,7 @@ def main(assets: Path, image_size: int, rendering: Rendering, robot_meshes: Path
             break
         if method not in _METHODS:
             raise ValueError(f"unknown request {method!r}")
-        pickle.dump(getattr(simulator, method)(*arguments), replies)
+        pickle.dump(_METHODS[method](simulator, *arguments), replies)
         replies.flush()
     simulator.close()
 

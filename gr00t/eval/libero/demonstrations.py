@@ -1,0 +1,126 @@
+"""Episodes of the scripted expert as a policy is trained on them: what it would see, and what it should do.
+
+The expert's actions are disturbed on the way to the arm, but recorded as it meant them (DART, arXiv
+1703.09327): so the recording shows how to come back from where a clumsy learner gets to. The disturbance
+drifts, since independent noise on every step cancels out before the hand has moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gr00t.eval.libero.expert_motion import CLOSE, Action
+from gr00t.eval.libero.simulator import LiberoSimulator, Observation
+
+# Rotations less than translations: a full unit of command turns the hand by half a radian.
+_SCALE = np.array([1.0, 1.0, 1.0, 0.15, 0.15, 0.3])
+_MEMORY, _INNOVATION = 0.8, 0.6
+# While something is held a blow makes it slip, and what follows shows nothing.
+_WHILE_HOLDING = 0.4
+_LONGEST_DETOUR = 8
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One solved episode of T steps: before each, both views and the state; and what the expert then meant.
+
+    Attributes:
+        image: (T, S, S, 3) uint8, as `Observation.image`.
+        wrist_image: (T, S, S, 3) uint8.
+        states: (T, 8) float32.
+        actions: (T, 7) float32; the gripper as policies command it, 1 open and 0 closed.
+    """
+
+    image: NDArray[np.uint8]
+    wrist_image: NDArray[np.uint8]
+    states: NDArray[np.float32]
+    actions: NDArray[np.float32]
+
+
+class Disturbance:
+    """A drifting error of the arm, after a detour of a few steps at the start.
+
+    Args:
+        level: its size, in units of the command; 0 for none.
+        random: where it comes from.
+    """
+
+    def __init__(self, level: float, random: np.random.Generator) -> None:
+        self._level = level
+        self._random = random
+        self._drift = np.zeros(6)
+        self._detour = int(random.integers(0, _LONGEST_DETOUR + 1)) if level else 0
+        self._away = random.uniform(-1.0, 1.0, 6) * _SCALE
+
+    def __call__(self, meant: Action) -> Action:
+        """The action (7,) that is executed instead of `meant`."""
+        executed = meant.copy()
+        if not self._level:
+            return executed
+        if self._detour:
+            self._detour -= 1
+            executed[:6] = self._away
+            return executed
+        self._drift = _MEMORY * self._drift + _INNOVATION * self._random.normal(size=6) * _SCALE
+        share = _WHILE_HOLDING if meant[6] == CLOSE else 1.0
+        executed[:6] += share * self._level * self._drift
+        return np.clip(executed, -1.0, 1.0)
+
+
+def demonstrate(
+    simulator: LiberoSimulator, init_state: int, max_steps: int, level: float, seed: int, size: int
+) -> Recording | None:
+    """Play the expert in the task that `simulator` has open, and record it.
+
+    Args:
+        simulator: draws images with a multiple of `size` as their side.
+        init_state: number of the initial state.
+        max_steps: control steps after which the expert has failed.
+        level: of the `Disturbance`.
+        seed: of the disturbance.
+        size: side of the recorded images; they are averaged down.
+
+    Returns:
+        The recording; None if the task was not solved.
+    """
+    views: list[Observation] = []
+    meant_actions: list[Action] = []
+
+    def on_step(observe: Callable[[], Observation], executed: Action, meant: Action) -> None:
+        seen = observe()
+        views.append(Observation(shrink(seen.image, size), shrink(seen.wrist_image, size), seen.state))
+        meant_actions.append(meant)
+
+    disturb = Disturbance(level, np.random.default_rng([seed, init_state]))
+    episode = simulator.play_expert(init_state, max_steps, on_step=on_step, disturb=disturb)
+    if not episode.success:
+        return None
+    actions: NDArray[Any] = np.clip(np.stack(meant_actions), -1.0, 1.0)
+    actions[:, 6] = (1.0 - actions[:, 6]) / 2.0
+    return Recording(
+        image=np.stack([view.image for view in views]),
+        wrist_image=np.stack([view.wrist_image for view in views]),
+        states=np.stack([view.state for view in views]).astype(np.float32),
+        actions=actions.astype(np.float32),
+    )
+
+
+def shrink(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Average an image (S, S, 3) down to (size, size, 3), rounding to the nearest level.
+
+    Raises:
+        ValueError: `size` does not divide S.
+    """
+    factor, rest = divmod(len(image), size)
+    if rest:
+        raise ValueError(f"images of {len(image)} pixels cannot be averaged down to {size}: not a divisor")
+    if factor == 1:
+        return image
+    cells = image.reshape(size, factor, size, factor, 3).astype(np.uint32)
+    total = cells.sum(axis=(1, 3))
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)

@@ -1,0 +1,87 @@
+"""Oracles: the mean of every cell, the definition of a first-order drift, and what a stub simulator did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gr00t.eval.libero.demonstrations import Disturbance, demonstrate, shrink
+from gr00t.eval.libero.expert_motion import CLOSE, OPEN
+from gr00t.eval.libero.simulator import ExpertEpisode, Observation, Progress
+
+
+def test_images_are_averaged_by_cells_and_rounded() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    cells = [
+        [image[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean(axis=(0, 1)) for x in range(8)] for y in range(8)
+    ]
+    assert shrink(image, 8).tolist() == np.floor(np.array(cells) + 0.5).tolist()
+    assert shrink(image, 32) is image
+    with pytest.raises(ValueError, match="images of 32 pixels cannot be averaged down to 12"):
+        shrink(image, 12)
+
+
+def test_the_error_drifts_and_is_smaller_while_something_is_held() -> None:
+    deviations = {}
+    for gripper in (OPEN, CLOSE):
+        disturb = Disturbance(0.2, np.random.default_rng(0))
+        meant = np.array([0.0] * 6 + [gripper])
+        errors = np.array([disturb(meant) for _ in range(20_000)])[100:, :6]
+        deviations[gripper] = errors.std(axis=0)
+        # x' = 0.8 x + 0.6 n: deviation 1 and correlation 0.8 from step to step.
+        assert np.corrcoef(errors[:-1, 0], errors[1:, 0])[0, 1] == pytest.approx(0.8, abs=0.03)
+    assert deviations[OPEN] == pytest.approx(0.2 * np.array([1, 1, 1, 0.15, 0.15, 0.3]), rel=0.05)
+    assert deviations[CLOSE] == pytest.approx(0.4 * deviations[OPEN], rel=0.05)
+
+
+def test_without_a_level_nothing_is_disturbed() -> None:
+    meant = np.array([0.1, -0.2, 0.3, 0.0, 0.0, 0.5, OPEN])
+    assert Disturbance(0.0, np.random.default_rng(0))(meant).tolist() == meant.tolist()
+
+
+class StubSimulator:
+    """Asks for three actions that the expert means, and sees a grey that counts the steps."""
+
+    def __init__(self, success: bool) -> None:
+        self.success = success
+        self.executed: list[np.ndarray] = []
+
+    def play_expert(
+        self,
+        init_state: int,
+        max_steps: int,
+        *,
+        on_step: Callable[..., None],
+        disturb: Callable[[np.ndarray], np.ndarray],
+    ) -> ExpertEpisode:
+        for step, gripper in enumerate((OPEN, 0.0, CLOSE)):
+            meant = np.array([2.0, 0.5, 0.0, 0.0, 0.0, 0.0, gripper])
+            self.executed.append(disturb(meant))
+            grey = np.full((8, 8, 3), 10 * step, np.uint8)
+            on_step(lambda grey=grey, step=step: Observation(grey, grey + 1, np.full(8, step)), None, meant)
+        return ExpertEpisode(self.success, np.array(self.executed), Progress())
+
+
+def test_a_recording_holds_what_was_meant_not_what_was_done() -> None:
+    simulator: Any = StubSimulator(success=True)
+    recording = demonstrate(simulator, 4, 280, 0.3, 1, 4)
+    assert recording is not None
+    # Within the command's limits; the gripper as policies command it: 1 open, 0 closed.
+    assert recording.actions.tolist() == [
+        [1, 0.5, 0, 0, 0, 0, 1],
+        [1, 0.5, 0, 0, 0, 0, 0.5],
+        [1, 0.5, 0, 0, 0, 0, 0],
+    ]
+    assert np.abs(np.array(simulator.executed)[:, :6] - recording.actions[:, :6]).max() > 0.05
+    assert recording.image.shape == (3, 4, 4, 3)
+    assert recording.image[:, 0, 0, 0].tolist() == [0, 10, 20]
+    assert recording.wrist_image[:, 0, 0, 0].tolist() == [1, 11, 21]
+    assert recording.states[:, 0].tolist() == [0, 1, 2]
+
+
+def test_what_was_not_solved_is_not_shown() -> None:
+    simulator: Any = StubSimulator(success=False)
+    assert demonstrate(simulator, 4, 280, 0.3, 1, 4) is None
