@@ -61,7 +61,7 @@ def test_triangles_enclose_the_volume_of_the_solid_from_outside(name: str, uprig
 def test_an_ellipsoid_is_nearly_one() -> None:
     (mesh,) = meshes([Layer("ellipsoid", 0.0, 0.2, (0.2, 0.4), WHITE)], "z").values()
     exact = 4 / 3 * math.pi * 0.1 * 0.2 * 0.4
-    # 20 sides and 8 strips lie inside the surface: 0.935 of its volume.
+    # 20 sides and 8 strips lie inside the surface: 0.948 of its volume.
     assert 0.92 < volume(mesh) / exact < 1.0
 
 
@@ -132,7 +132,7 @@ def test_scenes_stay_cheap_to_draw() -> None:
         )
         for standin in STANDINS
     }
-    # Largest: LARGEST; MuJoCo draws a single cylinder of its own with about a thousand.
+    # Largest: 712, the stove; MuJoCo draws a single cylinder of its own with about a thousand.
     largest = max(count, key=count.__getitem__)
     assert count[largest] < 1000, (largest, count[largest])
 
@@ -155,7 +155,7 @@ def test_what_is_seen_is_where_the_collision_boxes_are(standin: Standin, body: B
     # LIBERO's own meshes overhang the boxes by up to 10.0 mm (the ridge of the cartons); so do ours.
     boxes = corners(body.boxes)
     seen = np.concatenate([mesh.vertices for mesh in meshes(body.looks, standin.upright).values()])
-    tolerance = 0.0115
+    tolerance = 0.0105
     np.testing.assert_allclose(seen.min(axis=0), boxes.min(axis=0), atol=tolerance)
     np.testing.assert_allclose(seen.max(axis=0), boxes.max(axis=0), atol=tolerance)
 
@@ -204,6 +204,7 @@ def test_every_two_objects_look_different() -> None:
         + 10 * abs(widths[pair[0]] - widths[pair[1]])
         for pair in itertools.combinations(looks, 2)
     }
-    # Colours summed over centimetres of height, widths in decimetres; two copies would be at 0. NEAREST.
+    # Colours summed over centimetres of height, widths in decimetres; two copies would be at 0.
+    # Nearest: chocolate pudding and cookies, both flat dark packets, at 0.93.
     nearest = min(distances, key=distances.__getitem__)
-    assert distances[nearest] > 0.3, (nearest, distances[nearest])
+    assert distances[nearest] > 0.7, (nearest, distances[nearest])

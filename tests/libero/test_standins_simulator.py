@@ -104,10 +104,11 @@ def test_thrown_objects_move_exactly_as_with_libero_s_own_files(
     for task, mine, original in zip(EVENTFUL_TASKS, ours, theirs, strict=True):
         assert mine["mass"] == original["mass"], task
         assert mine["inertia"] == original["inertia"], task
-        # Summed over 60 steps: CONTACTS; an arm that moves alone in the air has none.
-        assert mine["contacts"] > 500, task
+        # Summed over 60 steps, all 40 tasks: 425 to 5262; without objects that meet something there are none.
+        assert mine["contacts"] > 300, task
         difference = np.abs(np.array(mine["positions"]) - np.array(original["positions"])).max()
         assert difference == 0.0, task
+        # Measured: 0.56 m or more.
         assert np.ptp(np.array(mine["positions"]), axis=0).max() > 0.3, task
 
 

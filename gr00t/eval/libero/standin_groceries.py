@@ -6,7 +6,7 @@ has its own silhouette and colours.
 
 from __future__ import annotations
 
-from gr00t.eval.libero.standin_model import GROCERIES, Layer, Rgb, Standin, Turned, simple
+from gr00t.eval.libero.standin_model import GROCERIES, Blocks, Box, Layer, Look, Rgb, Standin, Turned, simple
 
 STEEL, WHITE, LID = (0.62, 0.62, 0.66), (0.93, 0.93, 0.92), (0.42, 0.43, 0.48)
 OIL, CAP = (0.20, 0.22, 0.10), (0.04, 0.42, 0.16)
@@ -30,17 +30,30 @@ def _can(body: Rgb, band: Rgb) -> tuple[Turned, ...]:
     return (Turned((0.0, -0.0400), strips),)
 
 
-def _carton(foot: Rgb, body: Rgb, gable: Rgb) -> tuple[Layer, ...]:
-    """A drinks carton: square foot and body, a gable that narrows in three steps to a ridge."""
+def _carton(foot: Rgb, body: Rgb, gable: Rgb, boxes: tuple[Box, ...]) -> tuple[Look, ...]:
+    """A drinks carton: square foot and body, a roof of two slanted boxes, and the ridge that closes it."""
     return (
         Layer("box", -0.0714, -0.026, (0.0268, 0.0270), foot),
         Layer("box", -0.026, 0.037, (0.0268, 0.0270), body),
-        Layer("box", 0.037, 0.045, (0.0268, 0.0220), gable),
-        Layer("box", 0.045, 0.053, (0.0268, 0.0145), gable),
-        Layer("box", 0.053, 0.059, (0.0268, 0.0075), gable),
-        Layer("box", 0.059, 0.0714, (0.0268, 0.0025), WHITE),
+        Layer("box", 0.037, 0.045, (0.0255, 0.0195), body),
+        Layer("box", 0.045, 0.055, (0.0255, 0.0090), body),
+        Blocks(gable, boxes[1:3]),
+        Layer("box", 0.057, 0.0714, (0.0268, 0.0025), WHITE),
     )
 
+
+MILK_BOXES: tuple[Box, ...] = (
+    (0.00037, -0.015, 0.0, 0.70711, 0.70711, 0.0, 0.0, 0.02625, 0.02625, 0.05475),
+    (5e-05, 0.04784, 0.01352, 0.28687, 0.6463, -0.28687, -0.6463, 0.00218, 0.01381, 0.02631),
+    (5e-05, 0.04784, -0.01344, 0.64203, 0.2963, 0.64203, 0.2963, 0.00218, 0.01381, 0.02631),
+    (5e-05, 0.05849, 5e-05, 0.5, 0.5, -0.5, -0.5, 0.00295, 0.00348, 0.0265),
+)
+JUICE_BOXES: tuple[Box, ...] = (
+    (-0.00037, -0.015, 0.0, 0.70711, 0.70711, 0.0, 0.0, 0.02625, 0.02625, 0.05475),
+    (-5e-05, 0.04784, -0.01352, 0.28687, -0.6463, -0.28687, 0.6463, 0.00218, 0.01381, 0.02631),
+    (-5e-05, 0.04784, 0.01344, 0.2963, 0.64203, -0.2963, -0.64203, 0.00218, 0.01381, 0.02631),
+    (-5e-05, 0.05849, -5e-05, 0.5, 0.5, -0.5, -0.5, 0.00295, 0.00348, 0.0265),
+)
 
 GROCERY_STANDINS: tuple[Standin, ...] = (
     simple(
@@ -163,25 +176,15 @@ GROCERY_STANDINS: tuple[Standin, ...] = (
         GROCERIES,
         "y",
         measures=(-0.06, 0.04, 0.03),
-        boxes=(
-            (0.00037, -0.015, 0.0, 0.70711, 0.70711, 0.0, 0.0, 0.02625, 0.02625, 0.05475),
-            (5e-05, 0.04784, 0.01352, 0.28687, 0.6463, -0.28687, -0.6463, 0.00218, 0.01381, 0.02631),
-            (5e-05, 0.04784, -0.01344, 0.64203, 0.2963, 0.64203, 0.2963, 0.00218, 0.01381, 0.02631),
-            (5e-05, 0.05849, 5e-05, 0.5, 0.5, -0.5, -0.5, 0.00295, 0.00348, 0.0265),
-        ),
-        looks=_carton(WHITE, (0.84, 0.12, 0.10), (0.84, 0.12, 0.10)),
+        boxes=MILK_BOXES,
+        looks=_carton(WHITE, (0.84, 0.12, 0.10), (0.72, 0.10, 0.08), MILK_BOXES),
     ),
     simple(
         "orange_juice",
         GROCERIES,
         "y",
-        boxes=(
-            (-0.00037, -0.015, 0.0, 0.70711, 0.70711, 0.0, 0.0, 0.02625, 0.02625, 0.05475),
-            (-5e-05, 0.04784, -0.01352, 0.28687, -0.6463, -0.28687, 0.6463, 0.00218, 0.01381, 0.02631),
-            (-5e-05, 0.04784, 0.01344, 0.2963, 0.64203, -0.2963, -0.64203, 0.00218, 0.01381, 0.02631),
-            (-5e-05, 0.05849, -5e-05, 0.5, 0.5, -0.5, -0.5, 0.00295, 0.00348, 0.0265),
-        ),
-        looks=_carton((0.20, 0.52, 0.14), (0.98, 0.62, 0.08), (0.97, 0.85, 0.20)),
+        boxes=JUICE_BOXES,
+        looks=_carton((0.20, 0.52, 0.14), (0.98, 0.62, 0.08), (0.97, 0.80, 0.15), JUICE_BOXES),
     ),
     simple(
         "salad_dressing",

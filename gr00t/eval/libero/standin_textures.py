@@ -47,7 +47,11 @@ def planks(rgb: tuple[int, int, int], seam: int) -> NDArray[np.float64]:
         seams[row * height : row * height + 2] = True
         start = row * 2 % count * height + row * 16
         seams[row * height : (row + 1) * height, start : start + 2] = True
-    image = tone * rgb
+    row, column = np.mgrid[0:side, 0:side] / side
+    fibres = sum(
+        np.sin(2 * np.pi * (count * row + 0.5 * np.sin(2 * np.pi * column))) for count in (23, 37, 61)
+    )
+    image = tone * rgb * (1 + 0.012 * fibres[..., None])
     image[seams] = np.array(rgb) + (seam - rgb[0])
     return image
 

@@ -94,7 +94,7 @@ def scene_xml(scene: Scene) -> bytes:
 
 # Material: its texture (LIBERO looks the first two up by name), how that is laid on, how often it repeats.
 _MATERIALS = {
-    "floorplane": ("texplane", "2d", "1.2 1.2"),
+    "floorplane": ("texplane", "2d", "2 2"),
     "walls_mat": ("tex-wall", "2d", "1 1"),
     "table_texture": ("tex-table", "cube", "1 1"),
 }
