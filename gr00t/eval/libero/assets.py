@@ -1,9 +1,8 @@
 """Where the simulator's meshes and textures come from, and what to say when there are none.
 
 Order: a folder that the user names, the folder of an installed LIBERO, the model hub (cached or reachable),
-    the
-built-in stand-ins where they cover the suite. Every run logs and records which one it used: pixels differ
-between them, so success rates over different assets do not belong in one table.
+the built-in stand-ins, which cover all suites but libero_90. Every run logs and records which one it used:
+pixels differ between them, so success rates over different assets do not belong in one table.
 """
 
 from __future__ import annotations
@@ -57,6 +56,11 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
     """Where this package keeps what it writes for the simulator."""
     base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".cache")
     return Path(base) / "gr00t-duquant" / "libero"
+
+
+def hub_folder(environ: Mapping[str, str]) -> Path:
+    """Where hf-libero keeps the assets that it downloads."""
+    return Path(environ.get("HOME") or Path.home()) / ".cache" / "libero" / "assets"
 
 
 def resolve_assets(
@@ -159,7 +163,7 @@ def _standins(suite: Suite, environ: Mapping[str, str]) -> Assets:
 
 def _hub(suite: Suite, environ: Mapping[str, str]) -> Assets:
     """The assets as hf-libero itself would download them, into the folder that it uses too."""
-    folder = Path(environ.get("HOME") or Path.home()) / ".cache" / "libero" / "assets"
+    folder = hub_folder(environ)
     if folder.is_dir() and not missing_files(folder, suite.name):
         return Assets("hub", folder, _fingerprint(folder, suite.name))
     if importlib.util.find_spec("huggingface_hub") is None:
