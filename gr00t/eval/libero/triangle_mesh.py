@@ -20,6 +20,8 @@ AGGRESSIVENESS = 3.0
 # Exporters split vertices at seams: within a hundredth of a millimetre they are one again, so that an edge
 # collapse opens no crack there.
 WELD_METRES = 1e-5
+# A grid as coarse as the parts themselves would make them vanish: then the mesh stays as it is.
+_KEPT_SURFACE = 0.5
 _CREASE = math.cos(math.radians(CREASE_DEGREES))
 
 
@@ -59,7 +61,8 @@ def simplify(mesh: Mesh, triangles: int, cell: float) -> Mesh:
     if len(mesh.triangles) <= triangles:
         return mesh
     if len(border_edges(mesh)) > triangles:
-        return _cluster(mesh, cell)
+        merged = _cluster(mesh, cell)
+        return merged if surface(merged) > _KEPT_SURFACE * surface(mesh) else mesh
     from fast_simplification import simplify as collapse
 
     vertices, faces = collapse(

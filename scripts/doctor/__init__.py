@@ -1,0 +1,1 @@
+"""What scripts/libero_doctor.py looks at."""
