@@ -77,9 +77,9 @@ def test_only_meshes_that_nothing_but_visual_geoms_use_are_replaced(robot: Path,
         path = light / f"robots/panda/meshes/{name}.obj"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    scene = MODEL.replace("meshes/", f"{robot}/robots/panda/meshes/").replace(
-        "</asset>", '<mesh name="c" file="/elsewhere/meshes/a.obj"/></asset>'
-    )
+    scene = MODEL.replace("meshes/", f"{robot}/robots/panda/meshes/")
+    scene = scene.replace("</asset>", '<mesh name="c" file="/elsewhere/meshes/a.obj"/></asset>')
+    scene = scene.replace("</worldbody>", '<geom mesh="c" group="1"/></worldbody>')
     root = ET.fromstring(SceneEditor(Rendering.parse("light"), light)(scene))
     files = {mesh.get("name"): mesh.get("file") for mesh in root.iter("mesh")}
     assert files == {

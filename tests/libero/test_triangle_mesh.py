@@ -99,6 +99,16 @@ def test_a_thinned_ball_is_still_closed_and_round() -> None:
     assert (corner_normals(light) * radial).sum(axis=-1).min() > 0.98
 
 
+def test_an_open_shell_keeps_its_border() -> None:
+    pytest.importorskip("fast_simplification")
+    ball = sphere(80)
+    below = (ball.vertices[ball.triangles][..., 2] < 1e-9).all(axis=1)
+    bowl = Mesh(ball.vertices, ball.triangles[below])
+    light = simplify(bowl, 1000, cell=0.001)
+    assert len(light.triangles) <= 1000
+    assert len(border_edges(light)) == len(border_edges(bowl)) == 80
+
+
 def test_a_small_mesh_is_left_alone() -> None:
     ball = sphere(12)
     assert simplify(ball, 1000, cell=0.001) is ball
