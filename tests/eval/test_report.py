@@ -129,6 +129,9 @@ def test_names_and_instructions_are_text_wherever_they_stand(tmp_path: Path) -> 
     page = report(folder)
     assert not [tag for tag, _ in page.tags if tag in ("script", "b")]
     assert page.text.count(ODD) > 10
+    # Neither markup nor mathematics in the plots.
+    drawn = ElementTree.fromstring(forest(compare([read_run(folder)]), ODD))
+    assert f"percentage points, {ODD} minus bf16" in "".join(drawn.itertext())
     assert "{{ 7 * 7 }}" in page.text
     markdown = (folder / "report.md").read_text()
     assert "<script>" not in markdown

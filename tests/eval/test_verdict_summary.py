@@ -124,6 +124,7 @@ def test_a_few_pairs_that_all_agree_prove_nothing_and_a_hundred_do(tmp_path: Pat
         )
     )
     assert few.row("w4a8").comparison.bootstrap.low == 0
+    assert few.row("w4a8").comparison.interval == tango(0, 0, 8)
     assert few.row("w4a8").comparison.judgement.outcome == "undecided"
     assert many.row("w4a8").comparison.judgement.outcome == "non-inferior"
     assert many.row("w4a8").comparison.retention_interval.low < 97
@@ -154,14 +155,16 @@ def test_the_expected_retention_stands_at_its_suites(tmp_path: Path) -> None:
     [
         ({"zero": "zero"}, None, "mine"),
         ({"zero": "zero"}, "zero", "zero"),
-        ({"zero": "zero", "mine": "expert"}, None, "zero"),
+        ({"zero": "zero", "mine": "expert"}, None, "mine"),
+        ({"zero": "zero", "mine": "replay"}, None, "zero"),
     ],
 )
 def test_the_baseline_is_the_first_arm_that_is_no_control(tmp_path: Path, kinds, asked, base) -> None:
     folder = write_run(tmp_path / "run", {"zero": solves(), "mine": solves()}, kinds=kinds)
     found = verdicts(folder, baseline=asked)
     assert found.baseline == base
-    assert found.arms[0].name == base
+    assert (found.arms[0].name, found.arms[0].is_control) == (base, False)
+    assert found.arms[1].is_control == (found.arms[1].name in (kinds if asked is None else ()))
 
 
 def test_bf16_is_the_baseline_wherever_it_stands(tmp_path: Path) -> None:

@@ -20,6 +20,21 @@ _PROVEN = (
     "model_bytes",
     "model_bytes_before",
 )
+# Parts of a plan that the records tell as well.
+_PLAYED = (
+    "arms",
+    "assets",
+    "assets_fingerprint",
+    "gl_backend",
+    "init_states",
+    "max_steps",
+    "placement",
+    "rendering",
+    "replan_steps",
+    "seed",
+    "suite",
+    "tasks",
+)
 
 
 @dataclass(frozen=True)
@@ -72,8 +87,7 @@ def protocol(runs: Sequence[Run]) -> list[Fact]:
     for package, known in sorted(versions.items()):
         found[f"version: {package}"] = ", ".join(sorted(known))
     for run in runs:
-        shown = {"tasks", "init_states", "arms", "suite", "seed", "max_steps", "replan_steps"}
-        for name, value in _flat({k: v for k, v in run.plan.items() if k not in shown}).items():
+        for name, value in _flat({k: v for k, v in run.plan.items() if k not in _PLAYED}).items():
             found[name] = value if found.get(name, value) == value else f"{found[name]} | {value}"
     found["folders"] = _each(run.path.resolve().name for run in runs)
     return [Fact(name, [value]) for name, value in found.items()]

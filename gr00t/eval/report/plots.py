@@ -205,7 +205,7 @@ def _whisker(axes: Any, found: Comparison, place: float, colour: str, limit: flo
         markeredgewidth=1,
     )
     for end, sign in ((outer.low, -1), (outer.high, 1)):
-        if abs(100 * end) > limit:
+        if abs(100 * end) > limit + 1e-9:
             marker = "<" if sign < 0 else ">"
             axes.plot(sign * limit, place, marker, color=colour, markersize=5, clip_on=False)
 

@@ -13,7 +13,8 @@ independent pairs where this is larger, since no interval should gain from tasks
 tasks are few degrees of freedom: the deviations between tasks carry the ratio of Student's quantile to the
 normal one.
 
-Coverage of nominal 95 % intervals, 1,500 simulated runs each, discordance 15 %:
+Coverage of nominal 95 % intervals, 1,500 simulated runs each, discordance 15 %; `pytest --slow
+tests/eval/test_verdict_bootstrap.py` simulates them anew:
 
     tasks x pairs, sd of the difference over tasks     10 x 10, 0   10 x 50, 0   10 x 50, 10 %   4 x 50, 0
     tasks only                                             91.7 %       90.1 %          89.8 %      82.7 %

@@ -207,13 +207,17 @@ def compare(runs: Sequence[Run], *, baseline: str | None = None, margin: float =
 def _arms(runs: Sequence[Run], baseline: str | None) -> list[Arm]:
     kinds = {name: run.kind(name) for run in runs for name in run.arm_names}
     judges_policies = any(kind not in CONTROLS for kind in kinds.values())
-    arms = [Arm(name, kind, judges_policies and kind in CONTROLS) for name, kind in kinds.items()]
+    # Experts may be compared with each other; what acts with closed eyes is never more than a control.
+    controls = [
+        name for name, kind in kinds.items() if kind in CONTROLS and (judges_policies or kind != "expert")
+    ]
     if baseline is not None:
         base = find_arm(baseline, kinds)
     elif "bf16" in kinds:
         base = "bf16"
     else:
-        base = next(arm.name for arm in arms if not arm.is_control)
+        base = next((name for name in kinds if name not in controls), next(iter(kinds)))
+    arms = [Arm(name, kind, name in controls and name != base) for name, kind in kinds.items()]
     return sorted(arms, key=lambda arm: (arm.name != base, arm.is_control))
 
 
