@@ -1,6 +1,6 @@
 """Run inside a simulator's process: wide placements of one scene, as JSON on stdout.
 
-placement_in_simulator.py ASSETS CACHE
+placement_in_simulator.py ASSETS
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from gr00t.eval.libero.expert_scene import Scene
-from gr00t.eval.libero.prompts import prompt_tasks
 from gr00t.eval.libero.simulator import LiberoSimulator
 from gr00t.eval.libero.suites import find_suite, libero_package, load_tasks
 
@@ -26,9 +25,9 @@ def places(simulator: LiberoSimulator) -> dict[str, list[float]]:
     return {name: scene.object_position(name).tolist() for name in scene.objects}
 
 
-def facts(assets: Path, cache: Path) -> dict[str, Any]:
+def facts(assets: Path) -> dict[str, Any]:
     """Places of the objects, recorded and wide, for one prompt of the scene."""
-    prompt = prompt_tasks(load_tasks(find_suite("libero_object"), libero_package())[0], cache)[1]
+    prompt = load_tasks(find_suite("libero_object_prompts"), libero_package())[1]
     simulator = LiberoSimulator(assets)
     simulator.open_task(prompt, 0)
     simulator._settle(STATE)
@@ -50,7 +49,7 @@ def main() -> None:
     # LIBERO prints; the result alone goes to stdout.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    json.dump(facts(Path(sys.argv[1]), Path(sys.argv[2])), out)
+    json.dump(facts(Path(sys.argv[1])), out)
 
 
 if __name__ == "__main__":

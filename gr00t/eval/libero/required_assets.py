@@ -49,6 +49,7 @@ _REQUIRED: dict[str, dict[str, str]] = {
         " wine_rack wooden_tray wooden_two_layer_shelf yellow_book",
     },
 }
+_REQUIRED["libero_object_prompts"] = _REQUIRED["libero_object"]
 
 
 def required_files(suite: str) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from gr00t.eval.libero.expert import disturbed, plan
 from gr00t.eval.libero.expert_motion import Action
 from gr00t.eval.libero.expert_scene import Scene
 from gr00t.eval.libero.placement import place_widely
+from gr00t.eval.libero.prompts import problem_file
 from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor
 from gr00t.eval.libero.robot_state import state_vector
 from gr00t.eval.libero.suites import Task, load_init_states
@@ -168,16 +169,17 @@ class LiberoSimulator:
         # The constructor places fixtures too: seed before it, so that what a task looks like does not depend
         # on what ran earlier in this process.
         np.random.seed(seed)
-        self._env = env_class(
-            bddl_file_name=str(task.bddl),
-            use_camera_obs=False,
-            # The reset below builds the scene anew: a drawing context made here would be thrown away.
-            has_offscreen_renderer=False,
-            # libero_10 runs for 1000 steps after the settling ones; robosuite would end the episode at 1000.
-            ignore_done=True,
-            camera_heights=self._image_size,
-            camera_widths=self._image_size,
-        )
+        with problem_file(task) as problem:
+            self._env = env_class(
+                bddl_file_name=str(problem),
+                use_camera_obs=False,
+                # The reset below builds the scene anew: a drawing context made here would be thrown away.
+                has_offscreen_renderer=False,
+                # libero_10 runs for 1000 steps after the settling ones; robosuite would end it at 1000.
+                ignore_done=True,
+                camera_heights=self._image_size,
+                camera_widths=self._image_size,
+            )
         self._env.env.has_offscreen_renderer = True
         self._env.env.set_xml_processor(self._edit_scene)
         self._env.seed(seed)

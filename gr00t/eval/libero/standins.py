@@ -28,7 +28,7 @@ from gr00t.eval.libero.standin_xml import object_xml, scene_xml
 
 logger = logging.getLogger(__name__)
 
-STANDIN_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+STANDIN_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_object_prompts")
 STANDINS: tuple[Standin, ...] = (
     *GROCERY_STANDINS,
     *TABLEWARE_STANDINS,

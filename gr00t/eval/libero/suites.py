@@ -6,6 +6,7 @@ are its task list, BDDL files and initial states, which are plain files.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import pickle
 import re
@@ -36,7 +37,11 @@ class Suite:
 
 @dataclass(frozen=True)
 class Task:
-    """One task: its instruction, its BDDL problem and its recorded initial states."""
+    """One task: its instruction, its BDDL problem and its recorded initial states.
+
+    `prompted` names the object that is meant instead of the one in the problem; see
+    `gr00t.eval.libero.prompts`.
+    """
 
     suite: str
     index: int
@@ -44,6 +49,7 @@ class Task:
     language: str
     bddl: Path
     init_states: Path
+    prompted: str = ""
 
 
 SUITES = {
@@ -54,8 +60,13 @@ SUITES = {
         Suite("libero_goal", 10, 600),
         Suite("libero_10", 10, 1000),
         Suite("libero_90", 90, 400),
+        # One scene of libero_object and five prompts, so that only the words tell what to do. In
+        # libero_object itself, which object is meant can be seen from which others are there.
+        Suite("libero_object_prompts", 5, 280),
     )
 }
+# Tomato sauce is left out: it looks like alphabet soup from where the camera is.
+_PROMPTED = ("alphabet_soup", "butter", "cream_cheese", "milk", "salad_dressing")
 
 
 def find_suite(name: str) -> Suite:
@@ -126,6 +137,8 @@ def libero_package() -> Path:
 
 def load_tasks(suite: Suite, package: Path) -> list[Task]:
     """All tasks of `suite` in the order that published task numbers refer to."""
+    if suite.name == "libero_object_prompts":
+        return _prompts(suite, load_tasks(SUITES["libero_object"], package)[0])
     task_map = runpy.run_path(str(package / "benchmark" / "libero_suite_task_map.py"))["libero_task_map"]
     return [
         Task(
@@ -138,6 +151,17 @@ def load_tasks(suite: Suite, package: Path) -> list[Task]:
         )
         for index, name in enumerate(task_map[suite.name])
     ]
+
+
+def _prompts(suite: Suite, scene: Task) -> list[Task]:
+    """One task for each of the prompted objects, in the scene of another task."""
+    tasks = []
+    for index, prompted in enumerate(_PROMPTED):
+        language = f"pick up the {prompted.replace('_', ' ')} and place it in the basket"
+        name = language.replace(" ", "_")
+        changes = {"name": name, "language": language, "prompted": prompted}
+        tasks.append(dataclasses.replace(scene, suite=suite.name, index=index, **changes))
+    return tasks
 
 
 def language_of(task_name: str) -> str:
