@@ -112,10 +112,14 @@ class LiberoSource:
         """See `Source`."""
         from gr00t.eval.libero.collect import collect_observations
         from gr00t.eval.libero.process import SimulatorProcess
+        from gr00t.eval.libero.rendering import choose_rendering
 
+        # As an evaluation draws by default: scales belong to the images that a policy will see.
+        rendering = choose_rendering("auto", self.assets.kind)
         scratch = Path(tempfile.mkdtemp(prefix="calibrate-"))
         with progress("rollouts", self.requests) as bar:
-            simulator = SimulatorProcess(self.assets.path, self.environ, scratch / "simulator.log")
+            log = scratch / "simulator.log"
+            simulator = SimulatorProcess(self.assets.path, self.environ, log, rendering=rendering)
             try:
                 collection = collect_observations(
                     simulator,
@@ -143,6 +147,7 @@ class LiberoSource:
             "init_states_by_task": {str(task): found for task, found in collection.init_states.items()},
             "assets": self.assets.kind,
             "assets_fingerprint": self.assets.fingerprint,
+            "rendering": rendering.label,
             **self.protocol,
         }
         return collection.observations, facts
