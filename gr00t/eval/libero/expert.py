@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gr00t.eval.libero.expert_fixtures import close, open_drawer, turn_on
+from gr00t.eval.libero.expert_doors import close
+from gr00t.eval.libero.expert_fixtures import open_drawer, turn_on
 from gr00t.eval.libero.expert_motion import OPEN, Action, Skill, hold, settle
 from gr00t.eval.libero.expert_scene import Array, Scene
 from gr00t.eval.libero.expert_store import put_inside, put_onto

@@ -56,15 +56,6 @@ def open_drawer(scene: Scene, region: str) -> Skill:
     return scene.holds(["open", region])
 
 
-def close(scene: Scene, name: str) -> Skill:
-    """Shut a drawer's region or a fixture with a door.
-
-    Returns:
-        Whether it is shut; False also where nothing moves.
-    """
-    return (yield from close_drawer(scene, name))
-
-
 def close_drawer(scene: Scene, region: str) -> Skill:
     """Push the drawer that carries `region` shut, with shut fingers against its handle.
 

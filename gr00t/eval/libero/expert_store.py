@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from gr00t.eval.libero.expert_doors import has_roof, insert
 from gr00t.eval.libero.expert_fixtures import grip, open_drawer, outwards
 from gr00t.eval.libero.expert_grasps import WIDEST, grasps, room_at
 from gr00t.eval.libero.expert_motion import CLOSE, OPEN, Skill, hold, lift, move
@@ -28,6 +29,8 @@ _AIM = 0.6
 
 def put_inside(scene: Scene, name: str, region: str) -> Skill:
     """Put an object into a region, opening the drawer that it is in first if need be."""
+    if has_roof(scene.region(region), scene.obstacles(excluding=name)) and scene.joint(region) is None:
+        return (yield from insert(scene, name, region))
     joint = scene.joint(region)
     if joint is not None and joint.slides and not scene.holds(["open", region]):
         yield from clear_way(scene, name, joint)
