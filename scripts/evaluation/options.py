@@ -12,7 +12,8 @@ class Options:
     """Evaluate policies on a LIBERO suite, side by side."""
 
     suite: str
-    """libero_spatial, libero_object, libero_goal, libero_10 or libero_90."""
+    """libero_spatial, libero_object, libero_goal, libero_10 or libero_90; or libero_object_prompts: five
+    instructions in one scene of libero_object."""
     arms: str = ""
     """What to compare, comma-separated: recipes of examples/Libero/recipes (bf16, w4a8, recommended, w4a4,
     rtn) or paths of your own (.toml), environment (the GR00T_DUQUANT_* that are exported), HOST:PORT of a
@@ -26,8 +27,11 @@ class Options:
     """Episodes per task and arm."""
     init_offset: int = 0
     """The first recorded initial state to play."""
+    placement: Literal["recorded", "wide"] = "recorded"
+    """Where the objects stand at first: as LIBERO recorded them, or each that stands free moved by up to 8 cm
+    along x and y. On recorded placements a replay of one episode already solves many tasks."""
     seed: int = 0
-    """Seeds the placement of fixtures, the policy's flow noise and the expert's noise."""
+    """Seeds the placement of fixtures, wide placements, the policy's flow noise and the expert's noise."""
     replan_steps: int = 8
     """Actions executed of each chunk before the policy is asked again."""
     max_steps: int | None = None

@@ -32,7 +32,6 @@ from gr00t.eval.libero.suites import (
 
 logger = logging.getLogger("gr00t.evaluate")
 
-PLACEMENT = "recorded"
 _MOST_WORKERS = 8
 
 
@@ -50,6 +49,7 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
         tasks=tuple(tasks[index] for index in parse_task_indices(options.tasks, suite)),
         trials=options.trials,
         init_offset=options.init_offset,
+        placement=options.placement,
         seed=options.seed,
         replan_steps=options.replan_steps,
         max_steps=options.max_steps,
@@ -70,7 +70,7 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
         "assets": simulators.found_assets.kind,
         "assets_fingerprint": simulators.found_assets.fingerprint,
         "rendering": simulators.found_rendering.label,
-        "placement": PLACEMENT,
+        "placement": plan.placement,
         "gl_backend": simulators.backend,
     }
     asked = {
@@ -176,7 +176,8 @@ def describe(
         "drawing    %s, %s; %d simulators", simulators.backend, simulators.found_rendering.label, workers
     )
     logger.info(
-        "protocol   %d actions executed per query, at most %d steps, seed %d",
+        "protocol   %s placements, %d actions executed per query, at most %d steps, seed %d",
+        plan.placement,
         plan.replan_steps,
         plan.step_limit,
         plan.seed,

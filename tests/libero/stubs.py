@@ -61,15 +61,17 @@ class StubSimulator:
         self.step_seconds = step_seconds
         self.versions = {"mujoco": "3", "robosuite": "1.4.0"}
         self.opened: list[int] = []
+        self.placements: list[str] = []
         self.closed = 0
         self.actions: list[NDArray[np.float64]] = []
         self._task: int | None = None
         self._init_state = 0
         self._step = 0
 
-    def open_task(self, task: Task, seed: int) -> int:
+    def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
         self._task = task.index
         self.opened.append(task.index)
+        self.placements.append(placement)
         return 4
 
     def start_episode(self, init_state: int) -> Progress:

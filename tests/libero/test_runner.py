@@ -64,6 +64,14 @@ def test_every_episode_is_played_once_and_leaves_one_line(tmp_path: Path) -> Non
     assert (tmp_path / first.thumbnail).read_bytes()[:2] == b"\xff\xd8"
 
 
+def test_the_plans_placement_reaches_every_simulator(tmp_path: Path) -> None:
+    simulator = StubSimulator({}, {})
+    play(tmp_path, simulator, plan=stub_plan(placement="wide"))
+    assert simulator.placements == ["wide", "wide"]
+    with pytest.raises(LiberoError, match="placement 'wider': did you mean wide"):
+        stub_plan(placement="wider")
+
+
 def test_a_simulator_error_is_retried_once_with_a_new_simulator(tmp_path: Path) -> None:
     simulator = StubSimulator({(0, 1): 5}, {(0, 1): 1})
     records = play(tmp_path, simulator, plan=stub_plan(tasks=tuple(TASKS[:1])))

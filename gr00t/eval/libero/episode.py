@@ -33,7 +33,7 @@ class Policy(Protocol):
 class Simulator(Protocol):
     """What the runner needs of a simulator; `LiberoSimulator` and `SimulatorProcess` are such."""
 
-    def open_task(self, task: Task, seed: int) -> int:
+    def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
         """Create a task and return its number of initial states."""
 
     def start_episode(self, init_state: int) -> Progress:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from gr00t.eval.libero.placement import PLACEMENTS
 from gr00t.eval.libero.suites import LiberoError, Suite, Task, load_init_states
+from gr00t.spelling import did_you_mean
 
 VideoChoice = Literal["none", "failures", "all"]
 
@@ -27,7 +29,8 @@ class EvalPlan:
         tasks: Those to play.
         trials: Recorded initial states per task.
         init_offset: The first of them.
-        seed: Seeds the placement of fixtures and the policy's noise.
+        placement: Where the objects stand at first, one of `gr00t.eval.libero.placement.PLACEMENTS`.
+        seed: Seeds the placement of fixtures, wide placements and the policy's noise.
         replan_steps: Actions executed per query.
         max_steps: Steps after which an episode has failed; the suite's own limit by default.
         video: Which episodes to keep a video of.
@@ -38,6 +41,7 @@ class EvalPlan:
     tasks: tuple[Task, ...]
     trials: int
     init_offset: int = 0
+    placement: str = "recorded"
     seed: int = 0
     replan_steps: int = 8
     max_steps: int | None = None
@@ -55,6 +59,8 @@ class EvalPlan:
             raise LiberoError(f"max-steps: expected a positive number, got {self.max_steps}")
         if self.init_offset < 0:
             raise LiberoError(f"init-offset: expected 0 or more, got {self.init_offset}")
+        if self.placement not in PLACEMENTS:
+            raise LiberoError(f"placement {self.placement!r}: {did_you_mean(self.placement, PLACEMENTS)}")
 
     @property
     def step_limit(self) -> int:
@@ -79,6 +85,7 @@ class EvalPlan:
         """What decides how an episode goes, as plain data; not which episodes there are."""
         return {
             "suite": self.suite.name,
+            "placement": self.placement,
             "seed": self.seed,
             "replan_steps": self.replan_steps,
             "max_steps": self.step_limit,

@@ -38,19 +38,20 @@ class Station:
 
     def __init__(self, simulator: Simulator) -> None:
         self.simulator = simulator
-        self._open: tuple[Task, int] | None = None
+        self._open: tuple[Task, int, str] | None = None
 
     @property
     def task(self) -> int | None:
         """Number of the open task."""
         return None if self._open is None else self._open[0].index
 
-    def open(self, task: Task, seed: int) -> None:
+    def open(self, task: Task, seed: int, placement: str) -> None:
         """Open `task`, unless it is open."""
-        if self._open != (task, seed):
+        wanted = (task, seed, placement)
+        if self._open != wanted:
             self._open = None
-            self.simulator.open_task(task, seed)
-            self._open = (task, seed)
+            self.simulator.open_task(*wanted)
+            self._open = wanted
 
     def discard(self) -> None:
         """Let go of a simulator that failed; the next `open` starts a new one."""
@@ -118,7 +119,7 @@ class Player:
         failures = losses = 0
         while failures < 2:
             try:
-                self.station.open(job.task, self._plan.seed)
+                self.station.open(job.task, self._plan.seed, self._plan.placement)
                 return self._behaviour.play(self.station.simulator, job, self._plan), error, failures > 0
             except SimulatorError as failure:
                 self._check_stopped(failure)

@@ -158,9 +158,15 @@ def _prompts(suite: Suite, scene: Task) -> list[Task]:
     tasks = []
     for index, prompted in enumerate(_PROMPTED):
         language = f"pick up the {prompted.replace('_', ' ')} and place it in the basket"
-        name = language.replace(" ", "_")
-        changes = {"name": name, "language": language, "prompted": prompted}
-        tasks.append(dataclasses.replace(scene, suite=suite.name, index=index, **changes))
+        task = dataclasses.replace(
+            scene,
+            suite=suite.name,
+            index=index,
+            name=language.replace(" ", "_"),
+            language=language,
+            prompted=prompted,
+        )
+        tasks.append(task)
     return tasks
 
 
