@@ -16,6 +16,7 @@ from gr00t.quantization.building import build_layers
 from gr00t.quantization.calibration import OnlineCalibration
 from gr00t.quantization.calibration_record import read_record
 from gr00t.quantization.config import DuQuantConfig, why_not_enabled
+from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.options import RowRotation
 from gr00t.quantization.packs import PackStore
 from gr00t.quantization.profile import StageProfiler
@@ -43,7 +44,8 @@ def enable_duquant_if_configured(
 
     Args:
         model: with its weights loaded, or on `meta` for a dry-run.
-        environ: usually `os.environ`, passed in by the entry point.
+        environ: usually `os.environ`, passed in by the entry point. The kernels are compiled by its compiler,
+            into its cache (`kernels.library.load`).
         aliases: other names of layers, by module name (`select_targets`).
 
     Returns:
@@ -59,6 +61,8 @@ def enable_duquant_if_configured(
         logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s", why_not_enabled(environ))
         return None
     _log_settings(config)
+    if not config.dry_run:
+        load_kernels(environ)
     if config.debug:
         for verdict in judge_layers(model, config, aliases):
             logger.info("[GR00T-DUQUANT][DEBUG] %s: %s", verdict, verdict.reason)
@@ -122,6 +126,7 @@ def wrap_duquant(
     if calibration is not None:
         _log_calibration(report, calibration)
     logger.info("%s", report.memory_line())
+    logger.info("%s", report.kernel_line())
     _calibrate_online(report, store)
     if config.profile:
         StageProfiler(layers, synchronize=config.profile_sync).start()

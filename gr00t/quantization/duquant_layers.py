@@ -5,11 +5,14 @@
     acc = q_x (g c)^T                    integers, exact whatever multiplies them
     y   = (acc * s_x * s_w) U^T + bias   float32, then the dtype of x
 
-The weight exists as packed codes only. "Fake" and "integer" execution differ in the instruction that forms
-`acc` and in nothing else, so what is evaluated is what would be deployed, bit for bit. A side whose format is
-None stays in floating point: a weight alone is dequantized back into the basis of x, an activation alone is
-rotated back before the untouched weight multiplies it, and with neither the layer *is* the linear layer that
-it replaced.
+The weight exists as packed codes only. "Fake" and "integer" execution differ in the instructions that form
+`acc` and in nothing else, so what is evaluated is what would be deployed, bit for bit. What comes before and
+after the sums is PyTorch's operations or, on a CPU, one compiled function each; integer execution there is
+one call for all of it.
+
+A side whose format is None stays in floating point: a weight alone is dequantized back into the basis of x,
+an activation alone is rotated back before the untouched weight multiplies it, and with neither the layer *is*
+the linear layer that it replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +25,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gr00t.quantization.duquant_preprocess import Transforms
-from gr00t.quantization.kernels.accumulate import ACCUMULATORS, choose_accumulator
+from gr00t.quantization.kernels import library, operators
+from gr00t.quantization.kernels.accumulate import ACCUMULATORS
+from gr00t.quantization.kernels.arguments import (
+    front_arguments,
+    rear_arguments,
+    transform_arguments,
+    weight_arguments,
+)
+from gr00t.quantization.kernels.choice import TORCH, choose_accumulator, choose_transforms
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, RowRotation
 from gr00t.quantization.quantizers import integer_weight, quantize, quantize_weight, scale_for
@@ -57,7 +68,10 @@ class DuQuantLinear(nn.Module):
 
     Attributes:
         spec: what this layer is.
-        accumulator: name of what multiplies the codes, in `kernels.accumulate.ACCUMULATORS`.
+        accumulator: name of what multiplies the codes: in `kernels.accumulate.ACCUMULATORS`, or a compiled
+            kernel in `kernels.library.loaded()`.
+        transformer: name of what transforms and quantizes inputs and scales and restores outputs: "torch", or
+            a compiled kernel.
         is_calibrating: static activation scales are still to come; until then they are dynamic, per token.
         keep_unpacked: keep one unpacked weight between calls.
         refuse_nonfinite: raise on inf and nan in the input, at the price of looking.
@@ -81,7 +95,7 @@ class DuQuantLinear(nn.Module):
         self.is_calibrating = spec.static
         self.keep_unpacked = True
         self.refuse_nonfinite = False
-        self._choose_accumulator(linear.weight.device)
+        self._choose_kernels(linear.weight.device)
         self.bias = linear.bias
         if spec.weight is None:
             self.weight = linear.weight
@@ -173,28 +187,63 @@ class DuQuantLinear(nn.Module):
         if self.spec.activation is None:
             weight = self.weight if self.spec.weight is None else self._dequantized(x.dtype)
             return functional.linear(x, weight, self.bias)
+        if x.shape[-1] != self.spec.in_features:
+            raise ValueError(f"expected inputs of {self.spec.in_features} channels, got {tuple(x.shape)}")
         rows = x.reshape(-1, x.shape[-1])
-        cuts = rows.tensor_split(max(1, -(-len(rows) // _ROWS_AT_A_TIME)))
-        parts = [self._forward_rows(cut, self.spec.activation) for cut in cuts]
-        y = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return y.reshape(*x.shape[:-1], self.spec.out_features)
+        if self.transformer != TORCH and rows.dtype not in operators.DTYPES:
+            rows = rows.float()
+        if self.spec.weight is not None and self.accumulator == self.transformer:
+            if self._observer is not None:
+                self._observer.observe(self.rotate_input(rows))
+            y = self.whole_layer(rows)
+        else:
+            cuts = rows.tensor_split(max(1, -(-len(rows) // _ROWS_AT_A_TIME)))
+            parts = [self._forward_rows(cut, self.spec.activation) for cut in cuts]
+            y = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return y.reshape(*x.shape[:-1], self.spec.out_features).to(x.dtype)
 
     def _forward_rows(self, x: Tensor, fmt: IntFormat) -> Tensor:
-        h = self.rotate_input(x)
-        if self._observer is not None:
-            self._observer.observe(h)
-        q_x, s_x = self.quantize_input(h, fmt)
+        if self.transformer == TORCH or self._observer is not None:
+            h = self.rotate_input(x)
+            if self._observer is not None:
+                self._observer.observe(h)
+        q_x, s_x = self.quantize_input(h, fmt) if self.transformer == TORCH else self.quantize_rows(x)
         if self.spec.weight is None:
             h_hat = q_x * s_x if self.act_scale is None else q_x * s_x * self.act_scale
-            return functional.linear(self._transforms().undo(h_hat).to(x.dtype), self.weight, self.bias)
+            return functional.linear(
+                self._transforms().undo(h_hat).to(self.weight.dtype), self.weight, self.bias
+            )
         assert self.row_scale is not None
+        acc = self.accumulate(q_x)
+        if self.transformer != TORCH:
+            return self.finish_rows(acc, s_x, x.dtype)
         # In place: a fresh tensor of some megabytes costs more in page faults than its arithmetic.
-        y = self.restore_output(self.accumulate(q_x).float().mul_(s_x).mul_(self.row_scale.T))
+        y = self.restore_output(acc.float().mul_(s_x).mul_(self.row_scale.T))
         return (y if self.bias is None else y.add_(self.bias)).to(x.dtype)
+
+    def whole_layer(self, x: Tensor) -> Tensor:
+        """Return y (M, N) for x (M, K) by one call of a compiled kernel, to the bits of its parts."""
+        front = front_arguments(self._buffers, self.spec, self.is_calibrating)
+        weight = weight_arguments(self._buffers, self.spec)
+        rear = rear_arguments(self._buffers, self.spec, self.bias)
+        return torch.ops.gr00t_duquant.linear(x, *front, *weight, *rear, self.transformer)
+
+    def quantize_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`quantize_input` of `rotate_input` by one call of a compiled kernel."""
+        front = front_arguments(self._buffers, self.spec, self.is_calibrating)
+        return torch.ops.gr00t_duquant.front(x, *front, self.transformer)
+
+    def finish_rows(self, acc: Tensor, s_x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Scale, restore and bias the sums (M, N) by one call of a compiled kernel."""
+        rear = rear_arguments(self._buffers, self.spec, self.bias)
+        return torch.ops.gr00t_duquant.rear(acc, s_x, *rear, dtype, self.transformer)
 
     def rotate_input(self, x: Tensor) -> Tensor:
         """Return `h`, x (M, K) in the basis that is quantized, float32."""
-        return self._transforms().apply(x)
+        if self.transformer == TORCH:
+            return self._transforms().apply(x)
+        arguments = transform_arguments(self._buffers, self.spec)
+        return torch.ops.gr00t_duquant.rotate(x, *arguments, self.transformer)
 
     def quantize_input(self, h: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor]:
         """Return the codes (M, K) int8 of `h` (M, K) and the scale (M, 1) float32 outside the sum."""
@@ -208,7 +257,10 @@ class DuQuantLinear(nn.Module):
 
     def accumulate(self, q_x: Tensor) -> Tensor:
         """Return `acc` (M, N) int32, exact."""
-        return ACCUMULATORS[self.accumulator](q_x, self._integer_weight())
+        if self.accumulator in ACCUMULATORS:
+            return ACCUMULATORS[self.accumulator](q_x, self._integer_weight())
+        weight = weight_arguments(self._buffers, self.spec)
+        return torch.ops.gr00t_duquant.accumulate(q_x, *weight, self.spec.block_in, self.accumulator)
 
     def restore_output(self, y: Tensor) -> Tensor:
         """Return `y U^T`, (M, N) float32: the output in its own basis, unless another layer absorbs U."""
@@ -300,9 +352,13 @@ class DuQuantLinear(nn.Module):
             self._unpacked = weight
         return weight
 
-    def _choose_accumulator(self, device: torch.device) -> None:
+    def _choose_kernels(self, device: torch.device) -> None:
+        native, why_not = library.supported(), library.why_not()
         must_be_integer = self.spec.execution is Execution.INTEGER
-        self.accumulator, self.accumulator_reason = choose_accumulator(device, must_be_integer)
+        self.accumulator, self.accumulator_reason = choose_accumulator(
+            device, must_be_integer, native, why_not
+        )
+        self.transformer, self.transformer_reason = choose_transforms(device, native, why_not)
 
     def _settle(self) -> None:
         """Calibration is over: what only it needed goes."""
@@ -320,7 +376,7 @@ class DuQuantLinear(nn.Module):
         if self._source is not None:
             self._source = self._source.to(fn(self._source).device)
         if self.row_scale is not None:
-            self._choose_accumulator(self.row_scale.device)
+            self._choose_kernels(self.row_scale.device)
         self._unpacked = None
         return self
 
@@ -329,3 +385,10 @@ class DuQuantLinear(nn.Module):
         self._unpacked = None
         if self.calibrated is not None and bool(self.calibrated):
             self._settle()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Choose anew what multiplies: the process that reads a pickle may have other kernels."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if not {self.accumulator, self.transformer} <= {*ACCUMULATORS, TORCH, *library.loaded()}:
+            held = self.row_scale if self.row_scale is not None else self.act_scale
+            self._choose_kernels(held.device if held is not None else torch.device("cpu"))

@@ -31,6 +31,10 @@ _STAGES = {
     "quantize_input": "quantize",
     "accumulate": "gemm",
     "restore_output": "restore",
+    # Of compiled kernels, several stages in one.
+    "quantize_rows": "permute+rotate+quantize",
+    "finish_rows": "scale+restore+bias",
+    "whole_layer": "whole layer",
 }
 
 
@@ -68,13 +72,13 @@ class StageProfiler:
         """Calls, total and mean ms, share of the total, elements per call and GB/s, by kind and stage."""
         total = sum(tally.seconds for tally in self._tallies.values())
         columns = ("layers", "stage", "calls", "total ms", "mean ms", "share", "elements", "GB/s")
-        lines = ["{:<12}{:<16}{:>8}{:>11}{:>10}{:>8}{:>11}{:>8}".format(*columns)]
+        lines = ["{:<12}{:<25}{:>8}{:>11}{:>10}{:>8}{:>11}{:>8}".format(*columns)]
         slowest_first = sorted(self._tallies.items(), key=lambda item: -item[1].seconds)
         for (kind, stage), tally in slowest_first:
             if tally.calls:
                 mean = tally.seconds / tally.calls
                 lines.append(
-                    f"{kind:<12}{stage:<16}{tally.calls:>8}{tally.seconds * 1e3:>11.2f}{mean * 1e3:>10.3f}"
+                    f"{kind:<12}{stage:<25}{tally.calls:>8}{tally.seconds * 1e3:>11.2f}{mean * 1e3:>10.3f}"
                     f"{tally.seconds / total:>8.1%}{tally.elements / tally.calls:>11.0f}"
                     f"{tally.moved / tally.seconds / 1e9:>8.2f}"
                 )

@@ -21,7 +21,7 @@ from gr00t.quantization.spec import IntFormat
 
 # Below this a scale is a denormal's neighbour and x / scale overflows. An all-zero row gets it and stays
 # zero.
-_SMALLEST_SCALE = torch.finfo(torch.float32).tiny * 2**24
+SMALLEST_SCALE = torch.finfo(torch.float32).tiny * 2**24
 
 # Shares of a row's range that the search tries where there are no block scales: what is clipped costs less
 # than what the finer step saves, up to a point.
@@ -41,7 +41,7 @@ class QuantizedWeight(NamedTuple):
 
 def scale_for(peak: Tensor, fmt: IntFormat) -> Tensor:
     """Return the float32 scale that maps magnitudes up to `peak` onto [-qmax, qmax]; never zero."""
-    return (peak.float() / fmt.qmax).clamp_min(_SMALLEST_SCALE)
+    return (peak.float() / fmt.qmax).clamp_min(SMALLEST_SCALE)
 
 
 def quantize(x: Tensor, scale: Tensor, fmt: IntFormat) -> Tensor:

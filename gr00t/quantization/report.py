@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 from torch import nn
@@ -63,6 +64,16 @@ class DuQuantReport:
             f"{self.model_bytes:,} now"
         )
 
+    def kernel_line(self) -> str:
+        """What multiplies and what transforms, with how many layers, for the log."""
+        kernels = Counter(
+            f"sums by {layer.accumulator} ({layer.accumulator_reason}), "
+            f"transforms by {layer.transformer} ({layer.transformer_reason})"
+            for layer in self.layers.values()
+        )
+        found = "; ".join(f"{count} layers: {text}" for text, count in kernels.items())
+        return f"[GR00T-DUQUANT] {found}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data that survives JSON and msgpack."""
         return {
@@ -78,6 +89,8 @@ class DuQuantReport:
                     "activation_scale": _activation_scale(layer),
                     "accumulator": layer.accumulator,
                     "accumulator_reason": layer.accumulator_reason,
+                    "transformer": layer.transformer,
+                    "transformer_reason": layer.transformer_reason,
                     "bytes": layer.resident_bytes(),
                 }
                 for name, layer in self.layers.items()

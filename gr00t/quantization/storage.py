@@ -14,7 +14,8 @@ from gr00t.quantization.options import Rotation, WeightScale
 from gr00t.quantization.quantizers import QuantizedWeight
 from gr00t.quantization.spec import IntFormat, LinearSpec
 
-_BLOCK_SCALE_OFFSET = 9
+# What a block scale of 4 bits is stored less, to fit [-8, 7].
+BLOCK_SCALE_OFFSET = 9
 
 BUFFERS = (
     "codes",
@@ -72,7 +73,7 @@ def store_weight(weight: QuantizedWeight, fmt: IntFormat) -> dict[str, Tensor]:
     """
     scale = weight.block_scale
     if _nibble_scales(fmt):
-        scale = pack_int4(scale.to(torch.int8) - _BLOCK_SCALE_OFFSET)
+        scale = pack_int4(scale.to(torch.int8) - BLOCK_SCALE_OFFSET)
     codes = pack_int4(weight.codes) if _nibble_codes(fmt) else weight.codes
     return {"codes": codes, "block_scale": scale, "row_scale": weight.row_scale}
 
@@ -88,8 +89,13 @@ def load_weight(
     if block_scale is None:
         block_scale = torch.ones(codes.shape[0], groups, dtype=torch.uint8, device=codes.device)
     elif _nibble_scales(spec.weight):
-        block_scale = unpack_int4(block_scale, groups).add(_BLOCK_SCALE_OFFSET).to(torch.uint8)
+        block_scale = unpack_int4(block_scale, groups).add(BLOCK_SCALE_OFFSET).to(torch.uint8)
     return QuantizedWeight(codes, block_scale, row_scale)
+
+
+def stored_scale_bits(fmt: IntFormat) -> int:
+    """Bits that a block scale takes in `block_scale`: 4, or 8."""
+    return 4 if _nibble_scales(fmt) else 8
 
 
 def _nibble_codes(fmt: IntFormat) -> bool:

@@ -1,6 +1,8 @@
-"""The full-size model's structure, built once: names and shapes, no weights."""
+"""The full-size model's structure, built once: names and shapes, no weights. The compiled kernels, if any."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 from torch import nn
@@ -8,6 +10,7 @@ from torch import nn
 from gr00t.model.checkpoint import module_aliases
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.quantization.kernels import library
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,14 @@ def full_size() -> tuple[nn.Module, dict[str, str]]:
     """GR00T N1.5 on `meta`, and the checkpoint's names of its layers."""
     model = GR00T_N1_5.on_meta(Gr00tConfig.full_size())
     return model, module_aliases(model)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def native_kernels(pytestconfig: pytest.Config) -> tuple[str, ...]:
+    """Names of the compiled kernels that this machine can run; none where it has no compiler.
+
+    Kept between test runs in pytest's own cache, and compiled anew when a source changes.
+    """
+    cache = pytestconfig.cache.mkdir("kernels") if pytestconfig.cache else None
+    library.load({**os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {})})
+    return library.loaded()

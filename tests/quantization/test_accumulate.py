@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gr00t.quantization.kernels.accumulate import ACCUMULATORS, accumulate_reference, choose_accumulator
+from gr00t.quantization.kernels.accumulate import ACCUMULATORS, accumulate_reference
+from gr00t.quantization.kernels.choice import choose_accumulator
 
 
 def usable() -> list[str]:
@@ -47,9 +48,9 @@ def test_one_is_chosen_and_says_why():
 
 def test_integer_execution_is_refused_where_no_int8_gemm_is_known():
     with pytest.raises(
-        ValueError, match="EXECUTION=integer: no exact int8 GEMM is known for this meta; EXECUTION=fake"
+        ValueError, match="EXECUTION=integer: no exact int8 GEMM is known for this mps; EXECUTION=fake"
     ):
-        choose_accumulator(torch.device("meta"), must_be_integer=True)
+        choose_accumulator(torch.device("mps"), must_be_integer=True)
 
 
 @pytest.mark.gpu

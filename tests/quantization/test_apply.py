@@ -172,20 +172,30 @@ def test_debug_gives_every_linear_with_its_reason(log):
     assert "[GR00T-DUQUANT][DEBUG] lm_head: Linear(32->8): INCLUDE does not match" in log.messages
 
 
-def test_profile_times_every_stage_and_changes_no_number():
+@pytest.mark.parametrize("case", ["torch", "fake", "integer"])
+def test_profile_times_every_stage_and_changes_no_number(case, native_kernels):
+    """Stages that a compiled kernel does in one are one row, and say which they are."""
     from gr00t.quantization.profile import StageProfiler
 
+    if case != "torch" and not native_kernels:
+        pytest.skip("no compiled kernels; install a C++ compiler")
     model, x = Small(), torch.ones(3, 64)
     report = enable(model, CALIB_STEPS="0")
+    for layer in report.layers.values():
+        layer.transformer = "torch" if case == "torch" else native_kernels[0]
+        layer.accumulator = native_kernels[0] if case == "integer" else "float32"
+    stages = {
+        "torch": ("permute+rotate", "quantize", "gemm", "restore"),
+        "fake": ("permute+rotate+quantize", "gemm", "scale+restore+bias"),
+        "integer": ("whole layer",),
+    }[case]
     expected = model(x)
     profiler = StageProfiler(report.layers, synchronize=False)
     assert torch.equal(model(x), expected)
-    rows = [line.split() for line in profiler.table().splitlines()]
-    assert {(row[0], row[1], row[2]) for row in rows[1:]} == {
-        (kind, stage, "1")
-        for kind in ("q_proj", "up_proj")
-        for stage in ("permute+rotate", "quantize", "gemm", "restore")
-    }
+    rows = [
+        (line[:12].strip(), line[12:37].strip(), line.split()[-6]) for line in profiler.table().splitlines()
+    ]
+    assert set(rows[1:]) == {(kind, stage, "1") for kind in ("q_proj", "up_proj") for stage in stages}
 
 
 @pytest.mark.parametrize("precache", ["0", "1"])

@@ -12,7 +12,7 @@ from torch import nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.duquant_preprocess import Transforms
-from gr00t.quantization.kernels.accumulate import choose_accumulator
+from gr00t.quantization.kernels.choice import choose_accumulator
 from gr00t.quantization.metrics import sqnr_db
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
@@ -91,15 +91,15 @@ def test_equal_at_the_widest_layer_with_extreme_codes(kernel):
     assert torch.equal(layer(x), expected)
 
 
-@pytest.mark.skipif(
-    "int8" not in KERNELS, reason="this CPU has no exact int8 GEMM; EXECUTION=integer is refused"
-)
 def test_integer_execution_equals_fake_execution_bit_for_bit():
     source, x = linear(2048, 64), inputs(49, 2048)
     fake = DuQuantLinear.from_linear(source, LinearSpec(2048, 64))
     fake.accumulator = "float32"
-    integer = DuQuantLinear.from_linear(source, LinearSpec(2048, 64, execution=Execution.INTEGER))
-    assert integer.accumulator == "int8"
+    try:
+        integer = DuQuantLinear.from_linear(source, LinearSpec(2048, 64, execution=Execution.INTEGER))
+    except ValueError as refused:
+        pytest.skip(str(refused))
+    assert integer.accumulator not in ("float32", "reference")
     assert torch.equal(integer(x), fake(x))
 
 

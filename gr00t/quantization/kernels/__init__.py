@@ -1,3 +1,4 @@
-"""Accumulators: int8 codes in, exact int32 sums out. Each answers the same question; `reference` is the
-oracle.
+"""What multiplies codes, exactly: `accumulate` in PyTorch's operations, of which `reference` is the oracle;
+and CPU kernels in C++ (`native`), compiled (`build`), loaded (`library`), made operators (`operators`) and
+given what a layer holds (`arguments`). `choice` says which.
 """

@@ -58,24 +58,3 @@ ACCUMULATORS: dict[str, Accumulate] = {
     "float32": accumulate_float32,
     "int8": accumulate_int8,
 }
-
-
-def choose_accumulator(device: torch.device, must_be_integer: bool = False) -> tuple[str, str]:
-    """Return the name of the accumulator for `device`, and why it was chosen.
-
-    Raises:
-        ValueError: it has to multiply integers (EXECUTION=integer), and none that is exact is known.
-    """
-    name, reason = _fastest(device)
-    if must_be_integer and name != "int8":
-        raise ValueError(f"EXECUTION=integer: {reason}; EXECUTION=fake gives the same numbers here")
-    return name, reason
-
-
-def _fastest(device: torch.device) -> tuple[str, str]:
-    if device.type == "cuda":
-        return "int8", "CUDA has an int8 GEMM"
-    # Without VNNI the library may fall back to instructions that saturate at 16 bits: not exact.
-    if device.type == "cpu" and torch.cpu._is_vnni_supported():
-        return "int8", "this CPU has VNNI"
-    return "float32", f"no exact int8 GEMM is known for this {device.type}"

@@ -1,0 +1,146 @@
+"""Compiling the CPU kernels: with the system's compiler, once per machine, into the user's cache.
+
+The folder's name is a hash of the sources, the flags and the compiler's version, so a change of any of them
+compiles anew and nothing else does. The library is written under a temporary name and renamed: several
+processes may start at once, and a killed one leaves nothing half made. An instruction set that an old
+compiler does not know is left out; without OpenMP the kernels use one thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SOURCES = Path(__file__).parent / "native"
+
+# Instruction sets by machine, fastest first, each with its flags. `portable` is there to test the others by.
+_X86 = {
+    "avx512_vnni": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma",
+    "avx2": "-mavx2 -mfma",
+    "portable": "",
+}
+_ARM = {"neon_dotprod": "-march=armv8.2-a+dotprod", "portable": ""}
+_KERNELS = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
+
+# Contraction would fuse a product and a sum where this compiler likes to, and change their last bit.
+_FLAGS = (
+    "-std=c++17 -O3 -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -w"
+)
+_COMPILERS = ("c++", "g++", "clang++")
+_TIMEOUT_S = 300.0
+
+
+class KernelBuildError(Exception):
+    """The kernels cannot be compiled here; the message is one line that says why."""
+
+
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """Return where compiled kernels are kept: `$XDG_CACHE_HOME/gr00t-duquant/kernels`.
+
+    Raises:
+        KernelBuildError: `environ` has neither that nor HOME.
+    """
+    if not environ.get("XDG_CACHE_HOME") and not environ.get("HOME"):
+        raise KernelBuildError("there is no place to keep them: neither XDG_CACHE_HOME nor HOME is set")
+    base = environ.get("XDG_CACHE_HOME") or Path(environ["HOME"]) / ".cache"
+    return Path(base) / "gr00t-duquant" / "kernels"
+
+
+def build_library(environ: Mapping[str, str]) -> Path:
+    """Return the path of the compiled library, compiling it (a few seconds) where it is not there yet.
+
+    Args:
+        environ: looked at for CXX, a compiler to prefer, for PATH, XDG_CACHE_HOME and HOME.
+
+    Raises:
+        KernelBuildError: no compiler, one that fails, or a cache that cannot be written.
+    """
+    kernels = _KERNELS.get(platform.machine().lower())
+    if kernels is None:
+        raise KernelBuildError(f"there are none for a {platform.machine() or 'nameless'} processor")
+    cache, compiler = cache_folder(environ), _find_compiler(environ)
+    sources = sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".hpp"))
+    digest = hashlib.sha256()
+    for part in (_run([compiler, "--version"]), _FLAGS, repr(kernels), *(p.read_text() for p in sources)):
+        digest.update(part.encode() + b"\0")
+    folder = cache / digest.hexdigest()[:24]
+    library = folder / "duquant.so"
+    if library.is_file():
+        return library
+    start = time.perf_counter()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            os.replace(_compile(compiler, kernels, Path(temporary)), library)
+    except OSError as error:
+        raise KernelBuildError(f"they cannot be written to {folder} ({error})") from error
+    elapsed = time.perf_counter() - start
+    logger.info("[GR00T-DUQUANT] CPU kernels compiled in %.1f s, once: %s", elapsed, library)
+    return library
+
+
+def _find_compiler(environ: Mapping[str, str]) -> str:
+    wanted = environ.get("CXX")
+    for name in [wanted] if wanted else _COMPILERS:
+        found = shutil.which(name, path=environ.get("PATH"))
+        if found:
+            return found
+    tried = f"CXX={wanted}" if wanted else ", ".join(_COMPILERS)
+    raise KernelBuildError(f"no C++ compiler was found ({tried}); on Debian: apt-get install g++")
+
+
+def _compile(compiler: str, kernels: Mapping[str, str], folder: Path) -> Path:
+    """Compile and link into `folder`; the kernels by processes of their own, since they take the longest."""
+    threads = _run_or_none(
+        [compiler, "-fopenmp", "-shared", "-o", str(folder / "probe.so"), "-x", "c++", "-"]
+    )
+    openmp = ["-fopenmp"] if threads is not None else []
+    base = [compiler, *_FLAGS.split(), *openmp]
+    running = {}
+    for name, flags in kernels.items():
+        source = [f"-DKERNEL={name}", f"-DKERNEL_{name}", "-c", str(SOURCES / "layer.cpp")]
+        command = [*base, *flags.split(), *source, "-o", str(folder / f"{name}.o")]
+        running[name] = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    errors = {name: process.communicate()[1] for name, process in running.items()}
+    compiled = [name for name, process in running.items() if process.returncode == 0]
+    if not compiled:
+        raise KernelBuildError(f"{compiler} failed: {_first_line(next(iter(errors.values())))}")
+    listed = " ".join(f"X({name})" for name in compiled)
+    objects = [str(folder / f"{name}.o") for name in compiled]
+    library = folder / "duquant.so"
+    _run(
+        [*base, f"-DKERNELS={listed}", str(SOURCES / "library.cpp"), *objects, "-shared", "-o", str(library)]
+    )
+    return library
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TIMEOUT_S)
+    except subprocess.CalledProcessError as error:
+        raise KernelBuildError(f"{command[0]} failed: {_first_line(error.stderr)}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelBuildError(f"{command[0]} failed: {error}") from error
+    return done.stdout
+
+
+def _run_or_none(command: list[str]) -> str | None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, input="", timeout=_TIMEOUT_S)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _first_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if "error" in line] or text.splitlines()
+    return lines[0].strip() if lines else "no message"

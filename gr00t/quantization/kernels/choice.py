@@ -1,0 +1,57 @@
+"""What multiplies the codes of a layer, and what works around it: chosen by pure predicates, with the reason.
+
+Every choice gives the same sums. `native` are the compiled kernels that this CPU can run, fastest first
+(`library.supported`). Fake execution multiplies by PyTorch's operations even where there are some, so that
+comparing it with integer execution compares two implementations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+TORCH = "torch"
+
+
+def choose_accumulator(
+    device: torch.device, must_be_integer: bool = False, native: Sequence[str] = (), why_not: str = ""
+) -> tuple[str, str]:
+    """Return the name of what multiplies codes on `device`, and why it was chosen.
+
+    Args:
+        device: where the layer is; on `meta` one is chosen that the CPU has, until it gets there.
+        must_be_integer: EXECUTION=integer: integer instructions only.
+        native: compiled kernels that can run.
+        why_not: why there are none.
+
+    Raises:
+        ValueError: it has to multiply integers, and none that is exact is known.
+    """
+    if must_be_integer and native and device.type in ("cpu", "meta"):
+        return native[0], f"EXECUTION=integer: the compiled kernel {native[0]}, on packed codes"
+    name, reason = _fastest(device)
+    if must_be_integer and device.type == "cpu":
+        reason = f"{reason}; no compiled kernels: {why_not}"
+    if must_be_integer and name != "int8" and device.type != "meta":
+        raise ValueError(f"EXECUTION=integer: {reason}; EXECUTION=fake gives the same numbers here")
+    return name, reason
+
+
+def choose_transforms(device: torch.device, native: Sequence[str] = (), why_not: str = "") -> tuple[str, str]:
+    """Return what permutes, rotates and quantizes inputs and scales and restores outputs, and why.
+
+    A compiled kernel, each side in one pass; or `TORCH`. It is the same in fake and in integer execution.
+    """
+    if device.type not in ("cpu", "meta"):
+        return TORCH, f"no compiled kernels for {device.type}"
+    return (native[0], "compiled, one pass each") if native else (TORCH, f"no compiled kernels: {why_not}")
+
+
+def _fastest(device: torch.device) -> tuple[str, str]:
+    if device.type == "cuda":
+        return "int8", "CUDA has an int8 GEMM"
+    # Without VNNI the library may fall back to instructions that saturate at 16 bits: not exact.
+    if device.type == "cpu" and torch.cpu._is_vnni_supported():
+        return "int8", "this CPU has VNNI"
+    return "float32", f"no exact int8 GEMM is known for this {device.type}"

@@ -1,0 +1,160 @@
+// x L^-1 R1 P R2, and its codes: everything before the integer GEMM.
+//
+// LANES rows (tokens) are turned so that a vector holds one channel of each. Then a permutation only chooses
+// which vector to load, a rotation is multiply-adds by numbers, and a row's peak is a lane's.
+#pragma once
+#include "simd.hpp"
+
+namespace KERNEL {
+
+// What one thread needs for LANES rows: two times (K rounded up, LANES) floats.
+static inline int64_t padded(int64_t in_features) { return round_up(in_features, 8); }
+
+// Rows [first, first + count) of x as (K, LANES), divided by the smoothing; missing rows are zero.
+static void turn(const Arguments& a, int64_t first, int64_t count, Floats* out) {
+  const int64_t k_all = a.in_features, bytes = a.x_dtype == kFloat32 ? 4 : 2;
+  const char* x = (const char*)a.x + first * k_all * bytes;
+  int64_t k = 0;
+#if defined(KERNEL_avx512_vnni)
+  for (; k + LANES <= k_all; k += LANES) {
+    __m512i rows[LANES];
+    for (int m = 0; m < LANES; m++) {
+      rows[m] = m < count ? (__m512i)load_floats(x + m * k_all * bytes, k, a.x_dtype) : _mm512_setzero_si512();
+    }
+    transpose(rows);
+    for (int i = 0; i < LANES; i++) out[k + i] = (Floats)rows[i];
+  }
+#endif
+  for (; k < k_all; k++) {
+    Floats v = {};
+    for (int m = 0; m < count; m++) v[m] = load_float(x + m * k_all * bytes, k, a.x_dtype);
+    out[k] = v;
+  }
+  if (a.smoothing) {
+    for (k = 0; k < k_all; k++) out[k] = out[k] / all(a.smoothing[k]);
+  }
+}
+
+// COLUMNS of one block's `y = x R`: `in` is where its inputs are, `index` which of them.
+template <int COLUMNS>
+static inline void rotate_columns(const Floats* in, const int32_t* index, int64_t width, const float* r,
+                                  int64_t stride, Floats* out) {
+  Floats sum[COLUMNS] = {};
+  for (int64_t i = 0; i < width; i++) {
+    Floats x = in[index ? index[i] : i];
+#pragma GCC unroll 16
+    for (int j = 0; j < COLUMNS; j++) sum[j] = fma(x, all(r[i * stride + j]), sum[j]);
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < COLUMNS; j++) out[j] = sum[j];
+}
+
+// out = in[index] R, both (K, LANES), block by block; a shorter last block uses the corner of its matrix.
+static void rotate_blocks(const Floats* in, const int32_t* index, const float* r, int64_t blocks, int64_t block,
+                          int64_t k_all, Floats* out) {
+  constexpr int COLUMNS = LANES == 8 ? 8 : 16;  // as many sums as the registers hold
+  for (int64_t k = 0; k < k_all; k += block) {
+    const float* matrix = blocks == 1 ? r : r + k * block;
+    const int64_t width = smaller(block, k_all - k);
+    const Floats* from = index ? in : in + k;
+    const int32_t* chosen = index ? index + k : nullptr;
+    int64_t j = 0;
+    for (; j + COLUMNS <= width; j += COLUMNS) {
+      rotate_columns<COLUMNS>(from, chosen, width, matrix + j, block, out + k + j);
+    }
+    for (; j + 4 <= width; j += 4) rotate_columns<4>(from, chosen, width, matrix + j, block, out + k + j);
+    for (; j < width; j++) rotate_columns<1>(from, chosen, width, matrix + j, block, out + k + j);
+  }
+}
+
+// The transformed rows, (K rounded up, LANES) with zeros after K; `one` and `two` are room for that each.
+static const Floats* transformed(const Arguments& a, int64_t first, int64_t count, Floats* one, Floats* two) {
+  turn(a, first, count, one);
+  if (a.rotation_first) {
+    rotate_blocks(one, nullptr, a.rotation_first, a.first_blocks, a.block_in, a.in_features, two);
+    Floats* swapped = one;
+    one = two;
+    two = swapped;
+  }
+  if (a.rotation_in) {
+    rotate_blocks(one, a.perm, a.rotation_in, a.in_blocks, a.block_in, a.in_features, two);
+    one = two;
+  } else if (a.perm) {
+    for (int64_t k = 0; k < a.in_features; k++) two[k] = one[a.perm[k]];
+    one = two;
+  }
+  for (int64_t k = a.in_features; k < padded(a.in_features); k++) one[k] = Floats{};
+  return one;
+}
+
+// How LANES rows are quantized: each by its own scale, or all channels by theirs.
+struct RowScales {
+  Floats scale;   // of each row, outside the sum: nan where the row holds inf or nan
+  Ints is_finite;  // all ones where it does not
+
+  RowScales(const Arguments& a, const Floats* h) {
+    Ints peak = {};  // of the magnitudes' bits, whose order is that of the numbers, nan last
+    for (int64_t k = 0; k < a.in_features; k++) {
+      Ints magnitude = (Ints)h[k] & 0x7fffffff;
+      peak = magnitude > peak ? magnitude : peak;
+    }
+    is_finite = (Ints)(peak < all(0x7f800000));
+    if (a.act_scale) {
+      scale = all(1.0f);
+    } else {
+      const Floats least = all((float)a.smallest_scale);
+      scale = (Floats)peak / all((float)a.qmax);
+      scale = scale > least ? scale : least;
+    }
+    scale = (Floats)(((Ints)scale & is_finite) | (~is_finite & 0x7fc00000));
+  }
+};
+
+template <bool STATIC>
+static inline Ints code_of(const Arguments& a, const RowScales& rows, const Floats* h, int64_t k) {
+  Floats scaled;
+  if (STATIC) {  // a channel's scale may be exceeded: saturate
+    const Floats low = all((float)a.qmin), high = all((float)a.qmax);
+    scaled = h[k] / all(k < a.in_features ? a.act_scale[k] : 1.0f);
+    scaled = scaled > low ? scaled : low;
+    scaled = scaled < high ? scaled : high;
+  } else {
+    scaled = h[k] / rows.scale;
+  }
+  scaled = (Floats)((Ints)scaled & rows.is_finite);
+  return to_nearest(scaled);
+}
+
+// Codes as the GEMM reads them: words of four inputs, (K / 4, LANES), each eight inputs as the even and the
+// odd four, since that is how unpacked nibbles come. `flip` turns a signed byte into one with an offset.
+template <bool STATIC>
+static void quantize_words(const Arguments& a, const RowScales& rows, const Floats* h, uint32_t flip, Words* out) {
+  for (int64_t k = 0; k < padded(a.in_features); k += 8) {
+    Words code[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) code[i] = (Words)code_of<STATIC>(a, rows, h, k + i) & 0xff;
+#pragma GCC unroll 2
+    for (int odd = 0; odd < 2; odd++) {
+      Words word = code[odd] | (code[odd + 2] << 8) | (code[odd + 4] << 16) | (code[odd + 6] << 24);
+      out[k / 4 + odd] = word ^ flip;
+    }
+  }
+}
+
+// Codes as a matrix, (rows, K).
+template <bool STATIC>
+static void quantize_matrix(const Arguments& a, const RowScales& rows, const Floats* h, int64_t count, int8_t* q) {
+  const int64_t k_all = a.in_features;
+  for (int64_t k = 0; k < k_all; k += 4) {
+    Ints code[4];
+    for (int i = 0; i < 4; i++) code[i] = code_of<STATIC>(a, rows, h, smaller(k + i, k_all - 1));
+    Words word = ((Words)code[0] & 0xff) | (((Words)code[1] & 0xff) << 8) | (((Words)code[2] & 0xff) << 16) |
+                 ((Words)code[3] << 24);
+    uint32_t words[LANES];
+    store(words, word);
+    const int64_t bytes = smaller(4, k_all - k);
+    for (int m = 0; m < count; m++) memcpy(q + m * k_all + k, words + m, bytes);
+  }
+}
+
+}  // namespace KERNEL

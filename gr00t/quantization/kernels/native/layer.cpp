@@ -1,0 +1,344 @@
+// The whole layer, compiled once for each instruction set with -DKERNEL=name: front, GEMM and rear in one
+// parallel region, or one by one.
+#include <cstdlib>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
+#include "arguments.hpp"
+#include "front.hpp"
+#include "rear.hpp"
+
+#if defined(KERNEL_neon_dotprod) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+namespace KERNEL {
+
+// Rows that go through all stages before the next: their codes should stay in the cache.
+constexpr int64_t RUN = 768;
+
+// Inputs that are unpacked before a panel's tiles use them: what fits a cache beside the codes of the rows.
+#ifndef LONGC
+#define LONGC 16
+#endif
+constexpr int64_t DEPTH = LONGC * CHUNK;
+
+// Below this many multiply-adds waking another thread takes longer than it saves.
+constexpr double PARALLEL_FROM = 4e6;
+
+// Room for one call. The largest block is kept for the next call, up to a bound: fresh memory would cost a page
+// fault every 4096 bytes, a tenth of a small layer's time.
+class Memory {
+ public:
+  explicit Memory(int64_t bytes) {
+    block_ = __atomic_exchange_n(&kept_, (Block*)nullptr, __ATOMIC_ACQUIRE);
+    if (block_ && block_->bytes < bytes) {
+      free(block_);
+      block_ = nullptr;
+    }
+    if (!block_) {
+      block_ = (Block*)aligned_alloc(64, (size_t)round_up(bytes + (int64_t)sizeof(Block), 64));
+      if (block_) block_->bytes = bytes;
+    }
+    data = (char*)(block_ + 1);
+  }
+  ~Memory() {
+    if (block_ && block_->bytes <= KEPT_BYTES) block_ = __atomic_exchange_n(&kept_, block_, __ATOMIC_ACQ_REL);
+    free(block_);
+  }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  bool is_there() const { return block_; }
+
+  char* data;
+
+ private:
+  struct alignas(64) Block {
+    int64_t bytes;
+  };
+  static constexpr int64_t KEPT_BYTES = 32 << 20;
+  static Block* kept_;
+  Block* block_;
+};
+
+Memory::Block* Memory::kept_ = nullptr;
+
+static int thread_number() {
+#if defined(_OPENMP)
+  return omp_get_thread_num();
+#else
+  return 0;
+#endif
+}
+
+static int64_t threads_for(const Arguments& a, double work) {
+  return work < PARALLEL_FROM || a.threads < 1 ? 1 : a.threads;
+}
+
+static int64_t turned_bytes(const Arguments& a) { return 2 * padded(a.in_features) * (int64_t)sizeof(Floats); }
+
+static int64_t rear_bytes(const Arguments& a) {
+  if (!a.rotation_out) return 0;
+  if (PanelRear::is_whole(a)) return round_up(PANEL * a.block_out * 4, 64);
+  const int64_t block = smaller(a.block_out, a.out_features);
+  return round_up(round_up(block, LANES) * (block + TILE_ROWS) * 4, 64);
+}
+
+static int64_t larger(int64_t x, int64_t y) { return x > y ? x : y; }
+
+// A permutation that came from a file must not read anywhere.
+static bool is_permutation(const Arguments& a) {
+  bool inside = true;
+  for (int64_t k = 0; a.perm && k < a.in_features; k++) inside &= (uint32_t)a.perm[k] < (uint32_t)a.in_features;
+  return inside;
+}
+
+// Groups of LANES rows through `body(first, count, h)`, by all threads.
+template <class Body>
+static int for_groups(const Arguments& a, const Body& body) {
+  if (!is_permutation(a)) return 2;
+  const int64_t groups = (a.rows + LANES - 1) / LANES;
+  const int64_t threads = threads_for(a, (double)a.rows * (double)a.in_features * 64);
+  Memory memory(threads * turned_bytes(a));
+  if (!memory.is_there()) return 1;
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+  for (int64_t g = 0; g < groups; g++) {
+    Floats* room = (Floats*)(memory.data + thread_number() * turned_bytes(a));
+    const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
+    body(first, count, transformed(a, first, count, room, room + padded(a.in_features)));
+  }
+  return 0;
+}
+
+static int rotate(const Arguments& a) {
+  return for_groups(a, [&](int64_t first, int64_t count, const Floats* h) {
+    for (int64_t k = 0; k < a.in_features; k++) {
+      for (int64_t m = 0; m < count; m++) a.h[(first + m) * a.in_features + k] = h[k][m];
+    }
+  });
+}
+
+static int front(const Arguments& a) {
+  return for_groups(a, [&](int64_t first, int64_t count, const Floats* h) {
+    const RowScales scales(a, h);
+    if (a.act_scale) {
+      quantize_matrix<true>(a, scales, h, count, a.q + first * a.in_features);
+    } else {
+      quantize_matrix<false>(a, scales, h, count, a.q + first * a.in_features);
+    }
+    for (int64_t m = 0; m < count; m++) a.s[first + m] = scales.scale[m];
+  });
+}
+
+// One panel against `rows` rows of codes: `finish(m, count, sums)` for each tile of them. `room` is what
+// Run::multiply_bytes says.
+template <class Finish>
+static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, char* room,
+                     const Finish& finish) {
+  const int64_t k_all = padded(a.in_features), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  uint32_t* unpacked = (uint32_t*)room;
+  uint32_t* turned = unpacked + DEPTH / 4 * PANEL;                      // (scale_words, PANEL)
+  int32_t* acc = (int32_t*)(turned + scale_words(a) * PANEL);  // (rows, PANEL)
+  alignas(64) int32_t sums[PANEL] = {};
+  const auto finish_tile = [&](int64_t first, int count) {
+    for (int64_t m = first; OFFSET && m < first + count; m++) {
+      for (int i = 0; i < PANEL; i += LANES) {
+        const Words raw = load<Words>(acc + m * PANEL + i), sum = load<Words>(sums + i);
+        store(acc + m * PANEL + i, raw - sum * OFFSET);
+      }
+    }
+    finish(first, count, acc + first * PANEL);
+  };
+  if (scale_words(a)) turn_scales(a, n, turned);
+  if (multiply_few(a, n, rows, codes, turned, acc, sums)) return finish_tile(0, (int)rows);
+  const int64_t panel_bytes = PANEL * ((k_all * a.code_bits) / 8);
+  Ahead ahead = {(const char*)a.codes + (n / PANEL + 1) * panel_bytes, panel_bytes / (tiles * (k_all / 4)) + 1};
+  for (int64_t k = 0; k < k_all; k += DEPTH) {
+    const int64_t end = smaller(k + DEPTH, k_all);
+    unpack(a, n, k, end, turned, unpacked, sums);
+    for (int64_t t = 0; t < tiles; t++) {
+      const int64_t first = t * rows / tiles;
+      const int count = (int)((t + 1) * rows / tiles - first);
+      const uint32_t* row[TILE_ROWS];
+      for (int r = 0; r < count; r++) {
+        const int64_t m = first + r;
+        row[r] = codes + m / LANES * LANES * (k_all / 4) + k / 4 * LANES + m % LANES;
+      }
+      gemm(count, row, (end - k) / 4, unpacked, acc + first * PANEL, k == 0, ahead);
+      ahead.from += ahead.step * ((end - k) / 4);
+      if (end == k_all) finish_tile(first, count);
+    }
+  }
+}
+
+// Where a run's rows go through: codes as the GEMM reads them, token scales, and room of every thread's own.
+struct Run {
+  int64_t rows_up, codes_bytes, scales_bytes, wide_bytes, multiply_bytes, own_bytes;
+
+  explicit Run(const Arguments& a)
+      : rows_up(round_up(smaller(a.rows, RUN), LANES)),
+        codes_bytes(round_up(rows_up * padded(a.in_features), 64)),
+        scales_bytes(round_up(rows_up * 4, 64)),
+        wide_bytes(PanelRear::is_whole(a) ? 0 : round_up(smaller(a.rows, RUN) * a.out_features * 4, 64)),
+        multiply_bytes((DEPTH + (scale_words(a) + rows_up) * 4) * PANEL),
+        own_bytes(larger(turned_bytes(a), multiply_bytes + rear_bytes(a))) {}
+};
+
+static Arguments rows_from(const Arguments& a, int64_t first, int64_t rows) {
+  Arguments part = a;
+  part.rows = rows;
+  if (a.x) part.x = (const char*)a.x + first * a.in_features * (a.x_dtype == kFloat32 ? 4 : 2);
+  if (a.y) part.y = (char*)a.y + first * a.out_features * (a.y_dtype == kFloat32 ? 4 : 2);
+  if (a.q) part.q = a.q + first * a.in_features;
+  if (a.acc) part.acc = a.acc + first * a.out_features;
+  return part;
+}
+
+static void quantize_group(const Arguments& a, int64_t g, Floats* room, uint32_t* codes, float* s) {
+  const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
+  const Floats* h = transformed(a, first, count, room, room + padded(a.in_features));
+  const RowScales scales(a, h);
+  Words* to = (Words*)(codes + first * (padded(a.in_features) / 4));
+  if (a.act_scale) {
+    quantize_words<true>(a, scales, h, FLIP, to);
+  } else {
+    quantize_words<false>(a, scales, h, FLIP, to);
+  }
+  store(s + first, scales.scale);
+}
+
+static int linear(const Arguments& a) {
+  if (!is_permutation(a)) return 2;
+  const Run run(a);
+  const int64_t threads =
+      threads_for(a, (double)a.in_features * (double)a.out_features * (double)(a.rows + TILE_ROWS));
+  Memory memory(run.codes_bytes + run.scales_bytes + run.wide_bytes + threads * run.own_bytes);
+  if (!memory.is_there()) return 1;
+  uint32_t* codes = (uint32_t*)memory.data;
+  float* s = (float*)(memory.data + run.codes_bytes);
+  float* wide = run.wide_bytes ? (float*)(memory.data + run.codes_bytes + run.scales_bytes) : nullptr;
+  char* own_room = memory.data + run.codes_bytes + run.scales_bytes + run.wide_bytes;
+  for (int64_t first = 0; first < a.rows; first += RUN) {
+    const Arguments part = rows_from(a, first, smaller(RUN, a.rows - first));
+    const int64_t groups = (part.rows + LANES - 1) / LANES, panels = (a.out_features + PANEL - 1) / PANEL;
+#pragma omp parallel num_threads((int)threads)
+    {
+      char* own = own_room + thread_number() * run.own_bytes;
+#pragma omp for schedule(static)
+      for (int64_t g = 0; g < groups; g++) quantize_group(part, g, (Floats*)own, codes, s);
+#pragma omp for schedule(static)
+      for (int64_t p = 0; p < panels; p++) {
+        const PanelRear rear(part, p * PANEL, (float*)(own + run.multiply_bytes));
+        multiply(part, p * PANEL, part.rows, codes, own,
+                 [&](int64_t m, int count, const int32_t* acc) { rear.finish(m, count, acc, s + m, wide); });
+      }
+      if (wide) {
+#pragma omp for schedule(static)
+        for (int64_t b = 0; b < (a.out_features + a.block_out - 1) / a.block_out; b++) {
+          restore_wide(part, b, part.rows, wide, (float*)own);
+        }
+      }
+    }
+  }
+  return 0;
+}
+
+static int accumulate(const Arguments& a) {
+  const Run run(a);
+  const int64_t threads = threads_for(a, (double)a.in_features * (double)a.out_features * (double)a.rows);
+  Memory memory(run.codes_bytes + threads * run.multiply_bytes);
+  if (!memory.is_there()) return 1;
+  uint32_t* codes = (uint32_t*)memory.data;
+  const int64_t k_all = a.in_features, words = padded(k_all) / 4;
+  for (int64_t first = 0; first < a.rows; first += RUN) {
+    const Arguments part = rows_from(a, first, smaller(RUN, a.rows - first));
+#pragma omp parallel num_threads((int)threads)
+    {
+#pragma omp for schedule(static)
+      for (int64_t m = 0; m < part.rows; m++) {
+        for (int64_t w = 0; w < words; w++) {  // the even and the odd inputs of eight
+          int8_t four[4] = {};
+          for (int i = 0; i < 4; i++) {
+            const int64_t k = w / 2 * 8 + 2 * i + w % 2;
+            four[i] = k < k_all ? part.q[m * k_all + k] : 0;
+          }
+          uint32_t word;
+          memcpy(&word, four, 4);
+          codes[m / LANES * LANES * words + w * LANES + m % LANES] = word ^ FLIP;
+        }
+      }
+#pragma omp for schedule(static)
+      for (int64_t n = 0; n < a.out_features; n += PANEL) {
+        char* own = memory.data + run.codes_bytes + thread_number() * run.multiply_bytes;
+        multiply(part, n, part.rows, codes, own, [&](int64_t m, int count, const int32_t* acc) {
+          const int64_t width = smaller(PANEL, a.out_features - n);
+          for (int r = 0; r < count; r++) {
+            memcpy(part.acc + (m + r) * a.out_features + n, acc + r * PANEL, (size_t)width * 4);
+          }
+        });
+      }
+    }
+  }
+  return 0;
+}
+
+static int rear(const Arguments& a) {
+  const bool is_whole = PanelRear::is_whole(a);
+  const int64_t wide_bytes = is_whole ? 0 : round_up(a.rows * a.out_features * 4, 64);
+  const int64_t threads = threads_for(a, (double)a.rows * (double)a.out_features * 64);
+  Memory memory(wide_bytes + threads * rear_bytes(a));
+  if (!memory.is_there()) return 1;
+  float* wide = is_whole ? nullptr : (float*)memory.data;
+#pragma omp parallel num_threads((int)threads)
+  {
+    float* own = (float*)(memory.data + wide_bytes + thread_number() * rear_bytes(a));
+#pragma omp for schedule(static)
+    for (int64_t n = 0; n < a.out_features; n += PANEL) {
+      const PanelRear panel(a, n, own);
+      alignas(64) int32_t acc[TILE_ROWS * PANEL] = {};
+      for (int64_t m = 0; m < a.rows; m += TILE_ROWS) {
+        const int count = (int)smaller(TILE_ROWS, a.rows - m);
+        for (int r = 0; r < count; r++) {
+          memcpy(acc + r * PANEL, a.acc + (m + r) * a.out_features + n, (size_t)panel.width * 4);
+        }
+        panel.finish(m, count, acc, a.s + m, wide);
+      }
+    }
+    if (wide) {
+#pragma omp for schedule(static)
+      for (int64_t b = 0; b < (a.out_features + a.block_out - 1) / a.block_out; b++) {
+        restore_wide(a, b, a.rows, wide, own);
+      }
+    }
+  }
+  return 0;
+}
+
+static bool is_supported() {
+#if defined(KERNEL_avx512_vnni)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+#elif defined(KERNEL_avx2)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#elif defined(KERNEL_neon_dotprod) && defined(__linux__)
+  return (getauxval(AT_HWCAP) & (1UL << 20)) != 0;  // HWCAP_ASIMDDP
+#else
+  return true;
+#endif
+}
+
+}  // namespace KERNEL
+
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+#define JOINED_OF(name) kernel_##name
+#define JOINED(name) JOINED_OF(name)
+
+extern const Kernel JOINED(KERNEL);
+const Kernel JOINED(KERNEL) = {TEXT(KERNEL),        KERNEL::is_supported, KERNEL::rotate, KERNEL::front,
+                               KERNEL::accumulate, KERNEL::rear,         KERNEL::linear, KERNEL::peak};

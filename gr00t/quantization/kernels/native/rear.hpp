@@ -1,0 +1,161 @@
+// y = (acc * s_x * s_w) U^T + bias: everything after the integer GEMM. One function, whoever formed the sums.
+#pragma once
+#include "gemm.hpp"
+
+namespace KERNEL {
+
+// U^T of `width` outputs from n on, its rows rounded up to whole vectors: (width, stride), zeros beyond.
+static void turn_rotation(const Arguments& a, int64_t n, int64_t width, int64_t stride, float* out) {
+  const int64_t block = a.block_out;
+  const float* u = a.out_blocks == 1 ? a.rotation_out : a.rotation_out + n * block;
+  for (int64_t i = 0; i < width; i++) {
+    for (int64_t j = 0; j < stride; j++) out[i * stride + j] = j < width ? u[j * block + i] : 0.0f;
+  }
+}
+
+// One or two vectors of outputs, for ROWS rows: each `in U^T` with its own inputs and columns of U^T. Two at a
+// time keep the adders busy.
+struct Outputs {
+  const float* in;  // (rows, in_stride), `width` of each
+  const float* ut;  // (width, stride)
+  float* out;       // (rows, out_stride), LANES of each
+};
+
+template <int ROWS, int VECTORS>
+static inline void restore_vectors(const Outputs* of, int64_t in_stride, int64_t width, int64_t stride,
+                                   int64_t out_stride) {
+  Floats sum[ROWS][VECTORS] = {};
+  const Outputs first = of[0], last = of[VECTORS - 1];
+  for (int64_t i = 0; i < width; i++) {
+    const Floats u[2] = {load<Floats>(first.ut + i * stride), load<Floats>(last.ut + i * stride)};
+#pragma GCC unroll 6
+    for (int m = 0; m < ROWS; m++) {
+      sum[m][0] = fma(all(first.in[m * in_stride + i]), u[0], sum[m][0]);
+      if (VECTORS == 2) sum[m][VECTORS - 1] = fma(all(last.in[m * in_stride + i]), u[1], sum[m][VECTORS - 1]);
+    }
+  }
+#pragma GCC unroll 6
+  for (int m = 0; m < ROWS; m++) {
+    store(first.out + m * out_stride, sum[m][0]);
+    if (VECTORS == 2) store(last.out + m * out_stride, sum[m][VECTORS - 1]);
+  }
+}
+
+template <int VECTORS>
+static inline void restore_vectors(int rows, const Outputs* of, int64_t in_stride, int64_t width, int64_t stride,
+                                   int64_t out_stride) {
+  static_assert(TILE_ROWS <= 6, "a case for each number of rows");
+  switch (rows) {
+    case 1: return restore_vectors<1, VECTORS>(of, in_stride, width, stride, out_stride);
+    case 2: return restore_vectors<2, VECTORS>(of, in_stride, width, stride, out_stride);
+    case 3: return restore_vectors<3, VECTORS>(of, in_stride, width, stride, out_stride);
+    case 4: return restore_vectors<4, VECTORS>(of, in_stride, width, stride, out_stride);
+    case 5: return restore_vectors<5, VECTORS>(of, in_stride, width, stride, out_stride);
+    default: return restore_vectors<6, VECTORS>(of, in_stride, width, stride, out_stride);
+  }
+}
+
+// `count` outputs from (m, n) on: add the bias, round to the dtype of y.
+template <int64_t DTYPE>
+static inline void emit_as(const void* bias, int64_t bias_dtype, int64_t count, const float* in, void* y) {
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    Floats v = load<Floats>(in + i);
+    if (bias) v = v + load_floats(bias, i, bias_dtype);
+    store_floats(y, i, DTYPE, v);
+  }
+  if (i < count) {
+    constexpr int64_t bytes = DTYPE == kFloat32 ? 4 : 2;
+    float rest[LANES] = {};
+    for (int64_t j = i; j < count; j++) rest[j - i] = in[j] + (bias ? load_float(bias, j, bias_dtype) : 0.0f);
+    char rounded[LANES * 4];
+    store_floats(rounded, 0, DTYPE, load<Floats>(rest));
+    memcpy((char*)y + i * bytes, rounded, (size_t)((count - i) * bytes));
+  }
+}
+
+static inline void emit(const Arguments& a, int64_t m, int64_t n, int64_t count, const float* in) {
+  const int64_t bytes = a.y_dtype == kFloat32 ? 4 : 2, bias_bytes = a.bias_dtype == kFloat32 ? 4 : 2;
+  void* y = (char*)a.y + (m * a.out_features + n) * bytes;
+  const void* bias = a.bias ? (const char*)a.bias + n * bias_bytes : nullptr;
+  if (a.y_dtype == kBFloat16) return emit_as<kBFloat16>(bias, a.bias_dtype, count, in, y);
+  if (a.y_dtype == kFloat16) return emit_as<kFloat16>(bias, a.bias_dtype, count, in, y);
+  return emit_as<kFloat32>(bias, a.bias_dtype, count, in, y);
+}
+
+// How one panel of outputs ends. Rotations of a block that a panel holds whole are undone here; the sums of
+// others are only scaled, into `wide`, and `restore_wide` does the rest.
+struct PanelRear {
+  const Arguments& a;
+  int64_t n, width;
+  float scale[PANEL] = {};
+  const float* ut = nullptr;  // (PANEL, block_out), one block's if they share it
+
+  static bool is_whole(const Arguments& a) {
+    return !a.rotation_out || (PANEL % a.block_out == 0 && a.block_out % LANES == 0);
+  }
+
+  // `turned`: room for (PANEL, block_out) floats.
+  PanelRear(const Arguments& a, int64_t n, float* turned)
+      : a(a), n(n), width(smaller(PANEL, a.out_features - n)) {
+    memcpy(scale, a.row_scale + n, width * 4);
+    if (!a.rotation_out || !is_whole(a)) return;
+    ut = turned;
+    for (int64_t i = 0; i < width; i += a.block_out) {
+      turn_rotation(a, n + i, a.block_out, a.block_out, turned + i * a.block_out);
+      if (a.out_blocks == 1) break;
+    }
+  }
+
+  // Rows [m, m + rows) from their sums, (rows, PANEL), and token scales s, (rows,); at most TILE_ROWS.
+  __attribute__((noinline)) void finish(int64_t m, int rows, const int32_t* acc, const float* s, float* wide) const {
+    alignas(64) float y[TILE_ROWS * PANEL], restored[TILE_ROWS * PANEL];
+    for (int r = 0; r < rows; r++) {
+      for (int i = 0; i < PANEL; i += LANES) {
+        const Floats sums = to_floats(load<Ints>(acc + r * PANEL + i));
+        store(y + r * PANEL + i, sums * all(s[r]) * load<Floats>(scale + i));
+      }
+    }
+    const float* result = y;
+    if (wide) {
+      for (int r = 0; r < rows; r++) memcpy(wide + (m + r) * a.out_features + n, y + r * PANEL, width * 4);
+      return;
+    }
+    if (ut) {
+      const int64_t block = a.block_out, shared = a.out_blocks == 1;
+      for (int64_t i = 0; i < PANEL; i += 2 * LANES) {
+        Outputs of[2];
+        for (int64_t v = 0; v < 2; v++) {
+          const int64_t at = i + v * LANES, start = at / block * block;
+          of[v] = {y + start, ut + (shared ? 0 : start * block) + (at - start), restored + at};
+        }
+        restore_vectors<2>(rows, of, PANEL, block, block, PANEL);
+      }
+      result = restored;
+    }
+    for (int r = 0; r < rows; r++) emit(a, m + r, n, width, result + r * PANEL);
+  }
+};
+
+// The rotation of one block of any size, for scaled sums in `wide`, (rows, N). `room`: block_out rounded up to
+// vectors, times block_out, and TILE_ROWS more.
+static void restore_wide(const Arguments& a, int64_t block, int64_t rows, const float* wide, float* room) {
+  const int64_t n = block * a.block_out, width = smaller(a.block_out, a.out_features - n);
+  const int64_t stride = round_up(width, LANES);
+  float* restored = room + stride * width;
+  turn_rotation(a, n, width, stride, room);
+  for (int64_t m = 0; m < rows; m += TILE_ROWS) {
+    const int count = (int)smaller(TILE_ROWS, rows - m);
+    const float* in = wide + m * a.out_features + n;
+    int64_t j = 0;
+    for (; j + 2 * LANES <= stride; j += 2 * LANES) {
+      const Outputs of[2] = {{in, room + j, restored + j}, {in, room + j + LANES, restored + j + LANES}};
+      restore_vectors<2>(count, of, a.out_features, width, stride, stride);
+    }
+    const Outputs of = {in, room + j, restored + j};
+    if (j < stride) restore_vectors<1>(count, &of, a.out_features, width, stride, stride);
+    for (int r = 0; r < count; r++) emit(a, m + r, n, width, restored + r * stride);
+  }
+}
+
+}  // namespace KERNEL
