@@ -122,7 +122,8 @@ def main(arguments: Arguments) -> None:
     print(describe_machine(arguments.device))
     print(
         f"lone client: median {lone['batched_ms']:.1f} ms from the batched server, "
-        f"{lone['single_ms']:.1f} ms from the other; {lone['ratio']:.3f} x in the median of {arguments.lone} pairs"
+        f"{lone['single_ms']:.1f} ms from the other; {lone['ratio']:.3f} x "
+        f"in the median of {arguments.lone} pairs"
     )
     heads = ["1/s", "p50 ms", "p95 ms", "p99 ms", "lost", "cpu ms", "batches"]
     print(f"{'clients':>7} {'max batch':>9} " + " ".join(f"{head:>8}" for head in heads))

@@ -82,10 +82,11 @@ class Worker:
         self._on_end = on_end
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
-        self._changed = threading.Condition()  # guards the next four
+        self._changed = threading.Condition()  # guards the next five
         self._waiting: collections.deque[Job] = collections.deque()
         self._waiting_count = 0  # with those that are prepared and not yet computed
         self._waiting_bytes = 0
+        self._refusing = False
         self._stopping = False
         self._ready: collections.deque[_Ready] = collections.deque()  # of the computing thread alone
         # A daemon: a second Ctrl-C ends the program even in the middle of a forward.
@@ -113,10 +114,15 @@ class Worker:
                 self._waiting_count >= self._max_waiting
                 or self._waiting_bytes + job.size > self._max_waiting_bytes
             ):
+                if not self._refusing:
+                    logger.warning("%d requests wait: others are refused", self._waiting_count)
+                self._refusing = True
                 raise UnavailableError(
                     f"{wire.BUSY}{self._waiting_count} requests of {self._waiting_bytes} bytes are waiting "
                     "already; ask again later"
                 )
+            if self._waiting_count < self._max_waiting / 2:
+                self._refusing = False
             self._waiting.append(job)
             self._waiting_count += 1
             self._waiting_bytes += job.size

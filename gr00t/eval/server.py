@@ -25,7 +25,15 @@ import zmq
 from gr00t.eval import wire
 from gr00t.eval.address import BindError, bind_error, resolve_host
 from gr00t.eval.batching import MAX_WAITING, Job, Worker, stopping
-from gr00t.eval.endpoints import BatchedEndpoint, EndpointHandler, Failure, Request, RequestError, attempt
+from gr00t.eval.endpoints import (
+    BatchedEndpoint,
+    EndpointHandler,
+    Failure,
+    Request,
+    RequestError,
+    UnavailableError,
+    attempt,
+)
 from gr00t.spelling import did_you_mean
 
 __all__ = ["BaseInferenceServer", "BindError", "EndpointHandler", "Request", "RequestError"]
@@ -262,7 +270,9 @@ class BaseInferenceServer:
         reply = outcome if isinstance(outcome, Failure) else attempt(lambda: wire.pack(outcome))
         if not isinstance(reply, Failure):
             return reply
-        if reply.is_refusal:
+        if isinstance(reply.error, UnavailableError):
+            pass  # the worker says so once, not for every message of a flood
+        elif reply.is_refusal:
             logger.warning("%s refused: %.500s", name, reply.text)
         else:
             logger.error("%s failed", name, exc_info=reply.error)
