@@ -52,6 +52,7 @@ class StandardDataConfig(BaseDataConfig):
     """The pipeline that all of N1.5's configurations share; keys without an explicit mode are `min_max`.
 
     Attributes:
+        image_size: side of the square images that the model takes.
         state_normalization_modes: mode per state key; None: `min_max` for all of them.
         state_target_rotations: rotation representation per state key.
         state_sin_cos: sines and cosines of the states instead of normalization.
@@ -62,6 +63,7 @@ class StandardDataConfig(BaseDataConfig):
     language_keys: ClassVar[list[str]] = ["annotation.human.action.task_description"]
     observation_indices: ClassVar[list[int]] = [0]
     action_indices: ClassVar[list[int]] = list(range(16))
+    image_size: ClassVar[int] = 224
     state_normalization_modes: ClassVar[dict[str, str] | None] = None
     state_target_rotations: ClassVar[dict[str, str]] = {}
     state_sin_cos: ClassVar[bool] = False
@@ -90,7 +92,9 @@ class StandardDataConfig(BaseDataConfig):
             transforms=[
                 VideoToTensor(apply_to=video),
                 VideoCrop(apply_to=video, scale=0.95),
-                VideoResize(apply_to=video, height=224, width=224, interpolation="linear"),
+                VideoResize(
+                    apply_to=video, height=self.image_size, width=self.image_size, interpolation="linear"
+                ),
                 VideoColorJitter(apply_to=video, **jitter),
                 VideoToNumpy(apply_to=video),
                 StateActionToTensor(apply_to=state),

@@ -1,0 +1,203 @@
+"""Train GR00T N1.5 on demonstrations in the LeRobot v2 layout.
+
+    python scripts/train.py --data FOLDER --checkpoint nvidia/GR00T-N1.5-3B --output FOLDER --steps 10000
+
+It starts from a checkpoint and ends with one, in NVIDIA's layout, with the statistics of the data. The same
+command goes on where an interrupted run was, and ends with the same weights as one that was not interrupted.
+The data configuration names the keys; `meta/modality.json` of the data says where they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from gr00t.console import log_to_stderr
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.lerobot.dataset import LeRobotDataset
+from gr00t.data.lerobot.layout import Layout
+from gr00t.data.schema import DatasetMetadata
+from gr00t.data.transform.base import ComposedModalityTransform
+from gr00t.experiment.data_config import load_data_config
+from gr00t.experiment.train import Trainer
+from gr00t.experiment.training_plan import TrainingPlan
+from gr00t.model.binding import bind_to_model
+from gr00t.model.checkpoint import resolve_checkpoint
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.tokenizer import resolve_tokenizer
+
+logger = logging.getLogger("gr00t.train")
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Train GR00T N1.5 on demonstrations in the LeRobot v2 layout."""
+
+    data: Path
+    """Folder of the demonstrations."""
+    checkpoint: str
+    """Checkpoint folder or model hub id to start from."""
+    output: Path
+    """Folder for the trained checkpoint, the log and the state of the run."""
+    steps: int
+    """Optimizer steps."""
+    data_config: str = "examples.Libero.custom_data_config:LiberoDataConfig"
+    """Keys and transforms: a registered name, or "module:Class" of your own."""
+    embodiment_tag: str = "new_embodiment"
+    """Whose encoders and decoder are trained."""
+    batch_size: int = 32
+    """Samples per step."""
+    learning_rate: float = 1e-4
+    """Its peak: it rises over 5 %% of the steps and falls along a cosine."""
+    weight_decay: float = 1e-5
+    """Of AdamW, on matrices."""
+    betas: tuple[float, float] = (0.95, 0.999)
+    """Of AdamW."""
+    ema_decay: float = 0.0
+    """Save weights averaged with this decay; 0: the last ones."""
+    draws: int = 1
+    """Flow noises and times per sample and step; more cost little where the encoder is large."""
+    parts: tuple[str, ...] = ("projector", "diffusion")
+    """What is trained besides the adapter: vision, language, projector, diffusion."""
+    precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """In which matrices are multiplied; weights stay float32."""
+    seed: int = 0
+    """Of batches, augmentations, noises and times."""
+    device: str | None = None
+    """cpu, cuda or cuda:N; a GPU if there is one."""
+    tokenizer: str | None = None
+    """Folder or hub id of the tokenizer, for a checkpoint that has none."""
+    prompt_style: Literal["brackets", "plain"] = "brackets"
+    """The instruction in the prompt, as it will be served: ['TEXT'] or TEXT."""
+    save_every: int = 500
+    """Steps between saves of the run's state."""
+    log_every: int = 20
+    """Steps between lines of training.jsonl."""
+    cache: Path | None = None
+    """Folder for decoded frames (default: frames/ in the output)."""
+
+
+def plan_of(arguments: Arguments) -> TrainingPlan:
+    """The run, apart from its data."""
+    names = [field.name for field in dataclasses.fields(TrainingPlan)]
+    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    return TrainingPlan(**given)
+
+
+def load_data(arguments: Arguments, data_config: Any) -> LeRobotDataset:
+    """The demonstrations, their frames decoded."""
+    cameras = data_config.modality_config()["video"].modality_keys
+    videos = len(cameras) * len(Layout.read(arguments.data).episodes)
+    with tqdm(total=videos, unit="video", desc="decoding") as bar:
+        return LeRobotDataset(
+            arguments.data,
+            data_config.modality_config(),
+            arguments.cache or arguments.output / "frames",
+            on_video=lambda: bar.update() and None,
+        )
+
+
+def train(arguments: Arguments) -> dict[str, Any]:
+    """Train and write the checkpoint; return what happened.
+
+    Raises:
+        ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
+    """
+    plan = plan_of(arguments)
+    tag = EmbodimentTag(arguments.embodiment_tag)
+    data_config = load_data_config(arguments.data_config)
+    start = resolve_checkpoint(arguments.checkpoint)
+    tokenizer = resolve_tokenizer(start, arguments.tokenizer)
+    samples = load_data(arguments, data_config)
+    metadata = samples.metadata(tag)
+    model = GR00T_N1_5.from_pretrained(start)
+    transform: ComposedModalityTransform = data_config.transform()
+    transform.set_metadata(metadata)
+    bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    trainer = Trainer(model, samples, transform, plan, device)
+    if trainer.resume(arguments.output):
+        logger.info("going on from step %d of %d", trainer.step, plan.steps)
+    logger.info("%d time steps, %d episodes", len(samples), len(samples.layout.episodes))
+    started = time.perf_counter()
+    losses = learn(trainer, arguments)
+    trainer.save(arguments.output)
+    write_checkpoint(trainer, start, metadata, arguments.output / "checkpoint")
+    return {
+        "checkpoint": str(arguments.output / "checkpoint"),
+        "steps": trainer.step,
+        "time_steps": len(samples),
+        "loss": round(losses[-1], 5) if losses else None,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def learn(trainer: Trainer, arguments: Arguments) -> list[float]:
+    """Run to the end, with progress, log and saves; return the mean losses that were logged."""
+    logged: list[float] = []
+    losses: list[float] = []
+    begun = time.perf_counter()
+    log = (arguments.output / "training.jsonl").open("a", encoding="utf-8")
+    with log, tqdm(initial=trainer.step, total=arguments.steps, unit="step") as bar:
+        for figures in trainer.run():
+            losses.append(figures["loss"])
+            bar.update()
+            if trainer.step % arguments.log_every == 0 or trainer.step == arguments.steps:
+                mean = sum(losses) / len(losses)
+                line = {**figures, "loss": mean, "elapsed": time.perf_counter() - begun}
+                log.write(json.dumps({key: round(value, 6) for key, value in line.items()}) + "\n")
+                log.flush()
+                bar.set_postfix_str(f"loss {mean:.4f}")
+                logged.append(mean)
+                losses = []
+            if trainer.step % arguments.save_every == 0:
+                trainer.save(arguments.output)
+    return logged
+
+
+def write_checkpoint(trainer: Trainer, start: Path, metadata: DatasetMetadata, folder: Path) -> None:
+    """Write weights, metadata and tokenizer: a folder that a server loads."""
+    trained = trainer.averaged()
+    model = GR00T_N1_5.on_meta(trainer.model.config, torch.bfloat16)
+    state = {name: value.to("cpu", torch.bfloat16) for name, value in trained.items()}
+    model.load_state_dict(state, strict=True, assign=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    (folder / "experiment_cfg").mkdir(exist_ok=True)
+    described = {metadata.embodiment_tag.value: metadata.model_dump(mode="json")}
+    (folder / "experiment_cfg" / "metadata.json").write_text(json.dumps(described, indent=2) + "\n")
+    for name in TOKENIZER_FILES:
+        if (start / name).is_file():
+            shutil.copyfile(start / name, folder / name)
+
+
+def main() -> int:
+    """Run as a program: status 0 when the checkpoint is there."""
+    log_to_stderr()
+    arguments = tyro.cli(Arguments, description=__doc__)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        print(json.dumps(train(arguments)))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last save", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
