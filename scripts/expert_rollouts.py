@@ -11,6 +11,7 @@ a measurement of what noise on the actions costs. The last line of the output is
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import queue
@@ -68,13 +69,14 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Rollout:
-    """One episode of the expert; `success` is None if the simulator failed."""
+    """One episode of the expert; `success` is None if the simulator failed, `actions` what was executed."""
 
     task: int
     init_state: int
     success: bool | None
     steps: int
     seconds: float
+    actions: bytes
 
 
 class Rollouts:
@@ -129,12 +131,12 @@ class Rollouts:
                     episode = simulator.play_expert(
                         init_state, self._max_steps, self._options.noise, self._options.seed
                     )
-                    success, steps = episode.success, episode.steps
+                    success, steps, actions = episode.success, episode.steps, episode.actions.tobytes()
                 except SimulatorError as error:
                     print(f"task {task.index}, initial state {init_state}: {error}", file=sys.stderr)
-                    success, steps, is_open = None, 0, False
+                    success, steps, actions, is_open = None, 0, b"", False
                 seconds = time.perf_counter() - started
-                rollouts.append(Rollout(task.index, init_state, success, steps, seconds))
+                rollouts.append(Rollout(task.index, init_state, success, steps, seconds, actions))
         finally:
             self._idle.put(simulator)
         return rollouts
@@ -205,7 +207,7 @@ def result(
     rollouts: Sequence[Rollout],
     wall_seconds: float,
 ) -> dict[str, Any]:
-    """The last line of the output."""
+    """The last line of the output; its hash tells whether two runs were the same to the last bit."""
     solved = sum(rollout.success is True for rollout in rollouts)
     return {
         "suite": suite,
@@ -220,6 +222,7 @@ def result(
         "workers": options.workers,
         "wall_seconds": round(wall_seconds, 1),
         "seconds_per_episode": round(statistics.mean(rollout.seconds for rollout in rollouts), 3),
+        "actions_sha256": hashlib.sha256(b"".join(rollout.actions for rollout in rollouts)).hexdigest(),
         "failed": [
             [rollout.task, rollout.init_state, rollout.steps] for rollout in rollouts if not rollout.success
         ],

@@ -94,6 +94,20 @@ def test_the_script_plays_on_several_simulators_and_reports(repo: Path, environ:
     assert result["failed"] == []
 
 
+@pytest.mark.libero
+@pytest.mark.slow
+def test_the_number_of_simulators_and_the_assets_change_no_action(
+    repo: Path, environ: dict[str, str]
+) -> None:
+    real = os.environ.get("LIBERO_ASSETS", "")
+    for suite in ("libero_object", "libero_spatial", "libero_goal", "libero_10"):
+        arguments = (suite, "--tasks", "4,6", "--init-states", "0,7", "--assets")
+        two = rollouts(repo, environ, *arguments, "stand-ins", "--workers", "2")["actions_sha256"]
+        assert rollouts(repo, environ, *arguments, "stand-ins")["actions_sha256"] == two
+        if real:
+            assert rollouts(repo, environ, *arguments, real)["actions_sha256"] == two
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
