@@ -59,28 +59,30 @@ def trajectory(simulator: LiberoSimulator, task: Task) -> dict[str, Any]:
 
 
 def check_task(simulator: LiberoSimulator, task: Task, states: int) -> dict[str, Any]:
-    """Take `states` initial states, hold still for a moment after each, draw the last one."""
+    """Take `states` initial states, move for three steps after each; draw an episode from the first."""
     simulator.open_task(task, 0)
-    model = simulator._env.sim.model
+    env = simulator._env
     recorded = load_init_states(task)
     moved = []
     for state in np.linspace(0, len(recorded) - 1, states).round().astype(int):
-        progress = simulator.start_episode(int(state))
+        simulator._restore_snapshot()
+        env.set_init_state(recorded[state])
         start = simulator.positions()
-        simulator.run(np.array([[0.5, 0.0, -0.5, 0.0, 0.0, 0.3, -1.0]] * 3))
+        for _ in range(3):
+            env.step(np.array([0.5, 0.0, -0.5, 0.0, 0.0, 0.3, -1.0]))
+        warnings = [warning.number for warning in env.sim.data._data.warning]
+        assert not any(warnings), f"{task.name}, state {state}: MuJoCo reset the scene"
         moved.append(float(np.abs(simulator.positions() - start).max()))
-    assert progress.observation is not None
-    simulator.start_episode(0)
-    seen = simulator.run(np.asarray(IDLE_ACTION)[None])
+    observation = simulator.start_episode(0).observation
+    assert observation is not None
+    last = simulator.run(np.asarray(IDLE_ACTION)[None])
     return {
         "task": f"{task.suite} {task.index}",
         "init_states": list(recorded.shape),
-        "model": [model.nq, model.nv],
+        "model": [env.sim.model.nq, env.sim.model.nv],
         "moved": moved,
-        "solved": seen.success,
-        "contrast": [
-            float(image.std()) for image in (progress.observation.image, progress.observation.wrist_image)
-        ],
+        "solved": last.success,
+        "contrast": [float(image.std()) for image in (observation.image, observation.wrist_image)],
     }
 
 

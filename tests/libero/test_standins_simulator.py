@@ -70,12 +70,13 @@ def measure(environ: dict[str, str], assets: Path | str, name: str, *tasks: str)
 def check(result: dict[str, Any]) -> None:
     nq, nv = result["model"]
     assert result["init_states"] == [50, 1 + nq + nv], result["task"]
-    # Over all tasks and states three steps move the farthest joint by MOVED; MuJoCo's reset would undo it.
-    assert min(result["moved"]) > 0.01, result["task"]
-    assert max(result["moved"]) < 0.5, result["task"]
+    # Largest change of a position in three steps, over all tasks and states: 0.060 to 0.66 (an object that
+    # tips over); with the arm stuck it would be near 0, with shapes inside each other objects would fly.
+    assert min(result["moved"]) > 0.03, result["task"]
+    assert max(result["moved"]) < 1.0, result["task"]
     assert not result["solved"], result["task"]
-    # Standard deviation of grey levels over all tasks: CONTRAST; a blank frame has 0.
-    assert min(result["contrast"]) > 20, result["task"]
+    # Standard deviation of grey levels over all tasks: 26 to 80; a blank frame has 0.
+    assert min(result["contrast"]) > 15, result["task"]
 
 
 def test_tasks_with_fixtures_and_with_mugs_take_their_initial_states(
