@@ -204,8 +204,14 @@ def conclude(folder: RunFolder, options: Options, *, complete: bool) -> dict[str
         "rendering": folder.plan["rendering"],
         "output": str(folder.path),
     }
-    if folder.records:
-        print(report(folder, options))
+    try:
+        if folder.records:
+            print(report(folder, options))
+    except LiberoError as error:
+        if complete:
+            raise
+        # What ended the run is what its user has to hear of.
+        logger.warning("no report: %s", error)
     if not complete:
         print(f"stopped; the same command with --output {folder.path} goes on")
     return summary

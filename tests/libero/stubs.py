@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gr00t.eval.client import NoServerError
 from gr00t.eval.libero.episode import STATE_KEYS
 from gr00t.eval.libero.plan import EvalPlan
+from gr00t.eval.libero.records import EpisodeRecord, read_records
 from gr00t.eval.libero.simulator import ExpertEpisode, Observation, Progress, SimulatorError
 from gr00t.eval.libero.suites import Task, find_suite
 
@@ -186,3 +187,8 @@ def stub_plan(**changes: Any) -> EvalPlan:
 def asked(plan: EvalPlan, **arms: Any) -> dict[str, Any]:
     """What plan.json says of `plan`."""
     return {**plan.conditions(), **plan.coverage(), "arms": arms or {"policy": {"kind": "address"}}}
+
+
+def records_of(folder: Path) -> list[EpisodeRecord]:
+    """The records of a run, in the order of what was played."""
+    return sorted(read_records(folder / "episodes.jsonl"), key=lambda record: record.key)
