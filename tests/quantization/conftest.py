@@ -28,4 +28,4 @@ def native_kernels(pytestconfig: pytest.Config) -> tuple[str, ...]:
     """
     cache = pytestconfig.cache.mkdir("kernels") if pytestconfig.cache else None
     library.load({**os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {})})
-    return library.loaded()
+    return library.loaded() if library.supported() else ()
