@@ -146,10 +146,10 @@ def insert(scene: Scene, name: str, region: str) -> Skill:
     return scene.holds(["in", name, region])
 
 
-def has_roof(region: Region, obstacles: Boxes) -> bool:
-    """Whether something covers the middle of a region so low that no hand fits in from above."""
-    above = region.center + UP * np.linspace(0.0, region.extent[2] + 0.1, 20)[:, None]
-    return bool(obstacles.distances(above).min() == 0.0)
+def has_roof(region: Region, fixture: Boxes) -> bool:
+    """Whether a fixture covers the middle of its region so low that no hand fits in from above."""
+    above = region.center + UP * np.linspace(0.0, region.extent[2] + 0.1, 40)[:, None]
+    return bool(fixture.distances(above).min() == 0.0)
 
 
 def handle_of_cup(boxes: Boxes) -> tuple[Array, Array]:

@@ -97,7 +97,7 @@ def take(scene: Scene, name: str, grasp: Grasp) -> Skill:
     return False
 
 
-def place(scene: Scene, name: str, target: str | Target, *, inside: bool) -> Skill:
+def place(scene: Scene, name: str, target: str | Target, *, inside: bool, turn: float = 0.0) -> Skill:
     """Carry the held object over a target, lower it and let go.
 
     Args:
@@ -105,12 +105,13 @@ def place(scene: Scene, name: str, target: str | Target, *, inside: bool) -> Ski
         name: The object.
         target: An object or region, or a place of one's own choice.
         inside: Drop it between walls, from just below their upper edge, instead of setting it down.
+        turn: Turn it by this angle about the vertical on the way, radians.
 
     Returns:
         True; whether the goal holds is for the caller to see, once things have come to rest.
     """
     goal = find_target(scene, target) if isinstance(target, str) else target
-    rotation = upright(scene.hand_rotation)
+    rotation = about_z(turn) @ upright(scene.hand_rotation)
     held = scene.region(name)
     radius = float(held.half[:2].max()) + _ROOM
     on_the_way = scene.obstacles(excluding=name).highest_along(held.center[:2], goal.xy, radius)

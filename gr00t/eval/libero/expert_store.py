@@ -9,13 +9,14 @@ import numpy as np
 from gr00t.eval.libero.expert_doors import has_roof, insert
 from gr00t.eval.libero.expert_fixtures import grip, open_drawer, outwards
 from gr00t.eval.libero.expert_grasps import WIDEST, grasps, room_at
-from gr00t.eval.libero.expert_motion import CLOSE, OPEN, Skill, hold, lift, move
-from gr00t.eval.libero.expert_pick_place import PICK_ATTEMPTS, Target, pick, place, put_in, put_on, take
+from gr00t.eval.libero.expert_motion import CLOSE, OPEN, Skill, about_z, hold, lift, move
+from gr00t.eval.libero.expert_pick_place import PICK_ATTEMPTS, Target, pick, place, put_on, take
 from gr00t.eval.libero.expert_scene import Array, Boxes, Joint, Region, Scene
 
 # A flat thing can be moved on its table without tipping over.
 _FLAT = 0.04
-# While it is pushed, more room beside it than this is no better, and a metre of detour is worth so much room.
+# More room than this is no better, beside what is pushed and beside the hand that lets go; a metre of detour
+# is worth so much room.
 _ENOUGH_ROOM, _DETOUR = 0.015, 0.02
 # From the middle of an object to what hangs over its surroundings: half the hand's depth, and some room.
 _BESIDE = 0.06
@@ -23,25 +24,45 @@ _BESIDE = 0.06
 _FLOOR, _CEILING = 0.012, 0.25
 # Room between objects side by side.
 _BETWEEN = 0.015
+# Room on each side of an object that goes between walls.
+_PLAY = 0.008
 # How much of a region is aimed at: LIBERO counts an object whose origin is inside.
 _AIM = 0.6
 
 
 def put_inside(scene: Scene, name: str, region: str) -> Skill:
     """Put an object into a region, opening the drawer that it is in first if need be."""
-    if has_roof(scene.region(region), scene.obstacles(excluding=name)) and scene.joint(region) is None:
+    joint, parent = scene.joint(region), scene.parent_of(region)
+    if joint is None and parent is not None and has_roof(scene.region(region), scene.boxes(parent)):
         return (yield from insert(scene, name, region))
-    joint = scene.joint(region)
     if joint is not None and joint.slides and not scene.holds(["open", region]):
         yield from clear_way(scene, name, joint)
         opened = yield from open_drawer(scene, region)
         if not opened:
             return False
     if joint is None:
-        return (yield from put_in(scene, name, region))
+        picked = yield from pick(scene, name)
+        turn = turn_to_fit(scene.corners(name), scene.region(region))
+        return picked and (yield from place(scene, name, region, inside=True, turn=turn))
     goal = roomiest(scene.region(region), scene.obstacles(excluding=name))
     picked = yield from pick_for(scene, name, goal)
     return picked and (yield from place(scene, name, goal, inside=True))
+
+
+def turn_to_fit(corners: Array, region: Region) -> float:
+    """The smallest turn about the vertical with which an object of these corners (C, 3) fits into a region.
+
+    0 if it fits as it is; of the turns that do not make it fit, the one with which it sticks out least.
+    """
+    outline = (corners - (corners.min(axis=0) + corners.max(axis=0)) / 2)[:, :2]
+    # Away from 0 step by step: the first of equals is the smallest.
+    turns = sorted(np.linspace(-np.pi / 2, np.pi / 2, 37), key=abs)
+    excess = []
+    for turn in turns:
+        half = np.abs(outline @ about_z(turn)[:2, :2].T).max(axis=0)
+        excess.append(float(np.maximum(half + _PLAY - region.extent[:2], 0.0).sum()))
+    # Below a millimetre there is nothing to choose.
+    return float(turns[int(np.argmin(np.round(excess, 3)))])
 
 
 def pick_for(scene: Scene, name: str, goal: Target) -> Skill:
