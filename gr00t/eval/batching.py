@@ -6,7 +6,9 @@ one by one, which checks each on its own, until nothing more waits or the batch 
 together.
 
 Nobody is waited for. A lone client's request is computed at once; while it is prepared and computed others
-arrive, and these are the next batch. So batches grow with the load and by nothing else.
+arrive, and these are the next batch. So batches grow with the load and by nothing else. Waiting would not
+help: of 16 clients that ask without a pause 14.9 share a forward on average, since preparing the first takes
+longer than the others take to arrive (scripts/bench_serving.py).
 
 Requests of different kinds never share a batch, and those of one kind are answered in the order of their
 coming. An endpoint that is not batched is a barrier: what came before it is answered before, what came after
