@@ -1,0 +1,59 @@
+"""The architecture of the demonstration policy: every part of GR00T N1.5, a few million parameters.
+
+SigLIP at 112 pixels, Qwen3 with fewer key than query heads, the adapter, a diffusion transformer with cross-
+and self-attention, embodiments. Small enough to be trained on two cores, and to lie in a repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from gr00t.model.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.random_checkpoint import small_config, write_tokenizer
+from gr00t.model.transforms import chat_prompt
+
+_WIDTH = 128
+_HEAD = 32
+
+
+def demo_config(image_token_index: int, vocab_size: int) -> Gr00tConfig:
+    """The architecture, for a tokenizer with that image token and that many tokens."""
+    small = small_config(layers=4, width=_WIDTH, image_token_index=image_token_index, vocab_size=vocab_size)
+    files = small.to_json_files()
+    main, eagle = files[CONFIG_FILE], files[EAGLE_FILE]
+    head = main["action_head_cfg"]
+    head |= {"num_target_vision_tokens": 4, "max_seq_len": 16}
+    head["diffusion_model_cfg"]["num_layers"] = 6
+    head["vl_self_attention_cfg"]["num_layers"] = 1
+    eagle["force_image_size"] = 112
+    # 14-pixel patches, as in the full-size model: 64 tokens per image.
+    eagle["vision_config"] |= {
+        "hidden_size": _WIDTH,
+        "image_size": 112,
+        "intermediate_size": 3 * _WIDTH,
+        "num_attention_heads": _WIDTH // _HEAD,
+        "num_hidden_layers": 4,
+        "patch_size": 14,
+    }
+    return Gr00tConfig.from_json_files(files)
+
+
+def write_untrained(folder: Path, sentences: Sequence[str], seed: int) -> None:
+    """Write a checkpoint to start the training from: initial weights, and a tokenizer for `sentences`.
+
+    The last layer of the action decoder is zero, so that the first velocities are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # The template around the instruction is merged into few tokens as well.
+    prompts = [chat_prompt(str([sentence]), 2, 1) for sentence in sentences]
+    config = demo_config(*write_tokenizer(folder, prompts))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GR00T_N1_5(config)
+    model.backbone.materialize_buffers()
+    torch.nn.init.zeros_(model.action_head.action_decoder.layer2.weight)
+    model.save_pretrained(folder)

@@ -1,0 +1,122 @@
+"""scripts/train.py as a user runs it: data and checkpoint in, a checkpoint that serves out.
+
+Oracles: the untrained checkpoint, the data's own statistics, and a run that was not interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from examples.Libero.custom_data_config import LiberoDataConfig
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
+from gr00t.data.schema import load_metadata
+from gr00t.data.synthetic import synthetic_observation
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.policy import Gr00tPolicy
+from gr00t.model.random_checkpoint import write_random_checkpoint
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demonstrations") / "set"
+    writer = LeRobotWriter(folder, json.loads((REPO / "examples/Libero/modality.json").read_text()), 20)
+    for episode in range(2):
+        rng = np.random.default_rng(episode)
+        frames = np.full((6, 64, 64, 3), 60 * episode + 40, np.uint8)
+        writer.add(
+            Demonstration(
+                task=f"lift object {episode}",
+                state=rng.uniform(-0.5, 0.5, (6, 8)).astype(np.float32),
+                action=rng.uniform(-1, 1, (6, 7)).astype(np.float32),
+                frames={"image": frames, "wrist_image": frames},
+                extra={},
+            )
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("start"), torch_dtype=torch.float32)
+
+
+def train(data: Path, start: Path, output: Path, *options: str, status: int = 0) -> Any:
+    command = [sys.executable, "scripts/train.py", "--data", str(data), "--checkpoint", str(start)]
+    command += ["--output", str(output), "--batch-size", "2", "--device", "cpu", *options]
+    result = subprocess.run(
+        command,
+        cwd=REPO,
+        env={**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == status, result.stderr
+    return json.loads(result.stdout.splitlines()[-1]) if status == 0 else result.stderr
+
+
+def test_a_trained_checkpoint_serves_and_a_stopped_run_goes_on(
+    data: Path, start: Path, tmp_path: Path
+) -> None:
+    report = train(data, start, tmp_path, "--steps", "2", "--log-every", "1", "--precision", "float32")
+    assert (report["steps"], report["time_steps"]) == (2, 12)
+    lines = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(0.1 < line["loss"] < 10 for line in lines)
+
+    # N1.5's fine-tuning leaves vision and language as they are.
+    trained, before = GR00T_N1_5.from_pretrained(tmp_path / "checkpoint"), GR00T_N1_5.from_pretrained(start)
+    moved = {
+        name.split(".")[0]
+        for name, value in before.state_dict().items()
+        if not torch.equal(value.bfloat16(), trained.state_dict()[name].bfloat16())
+    }
+    assert moved == {"action_head", "adapter"}
+
+    metadata = load_metadata(
+        tmp_path / "checkpoint" / "experiment_cfg" / "metadata.json", EmbodimentTag.NEW_EMBODIMENT
+    )
+    shown = []
+    for episode in range(2):
+        rng = np.random.default_rng(episode)
+        rng.uniform(-0.5, 0.5, (6, 8))
+        shown.append(rng.uniform(-1, 1, (6, 7)).astype(np.float32))
+    assert metadata.statistics.action["x"].max.tolist() == [np.concatenate(shown)[:, 0].max()]
+    config = LiberoDataConfig()
+    policy = Gr00tPolicy(
+        str(tmp_path / "checkpoint"),
+        "new_embodiment",
+        config.modality_config(),
+        config.transform(),
+        environ={},
+    )
+    answer = policy.get_action(
+        synthetic_observation(config.modality_config(), metadata, "lift it", 0), seeds=0
+    )
+    assert answer["action.x"].shape == (16, 1)
+
+    again = train(data, start, tmp_path, "--steps", "2", "--precision", "float32")
+    assert (again["steps"], again["loss"]) == (2, None)
+
+
+def test_another_run_does_not_take_the_folder(data: Path, start: Path, tmp_path: Path) -> None:
+    train(data, start, tmp_path, "--steps", "1", "--precision", "float32")
+    said = train(data, start, tmp_path, "--steps", "3", "--precision", "float32", status=1)
+    assert "is of another run: steps 1 -> 3; name another folder" in said
+
+
+def test_what_is_missing_is_one_line(start: Path, tmp_path: Path) -> None:
+    said = train(tmp_path / "none", start, tmp_path / "out", "--steps", "1", status=1)
+    assert said.strip().splitlines()[-1] == f"error: {tmp_path / 'none'}: no such folder"
