@@ -1,4 +1,4 @@
-"""scripts/bench_serving.py. Oracle: servers in this process, whose policy doubles a number, and their counts."""
+"""scripts/bench_serving.py. Oracle: servers in this process, with a policy that doubles, and their counts."""
 
 from __future__ import annotations
 
