@@ -13,7 +13,7 @@ from gr00t.eval.client import ExternalRobotInferenceClient
 from gr00t.eval.endpoints import Prepared, RequestError
 from gr00t.eval.server import MAX_MESSAGE_BYTES, BaseInferenceServer
 
-# Twice as many gain 6 % more answers and make everybody wait twice as long: docs/BENCHMARKS.md, serving.
+# On a CPU 8, 16 and 32 cost the same per answer (docs/BENCHMARKS.md); a GPU has more to gain from more.
 DEFAULT_MAX_BATCH = 16
 
 _PACKAGES = ("torch", "transformers", "numpy", "pyzmq")
