@@ -174,10 +174,6 @@ class Scene:
         """Origins of all objects and fixtures, (N, 3)."""
         return np.array(self._sim.data.body_xpos[list(self._env.obj_body_id.values())])
 
-    def object_rotation(self, name: str) -> Array:
-        """Orientation of an object or fixture, (3, 3)."""
-        return np.array(self._sim.data.body_xmat[self._body(name)]).reshape(3, 3)
-
     def boxes(self, name: str) -> Boxes:
         """Collision boxes of an object or fixture."""
         return self._boxes(self._owners == self._body(name))
@@ -220,10 +216,6 @@ class Scene:
     def joint_position(self, name: str) -> float:
         """Position of a hinge or slide of the model, by its full name."""
         return float(self._sim.data.get_joint_qpos(name))
-
-    def body_position(self, name: str) -> Array:
-        """Position of any body of the model, by its full name, (3,)."""
-        return np.array(self._sim.data.get_body_xpos(name))
 
     def joint(self, name: str) -> Joint | None:
         """The joint that opens a region (a drawer) or works a fixture (a door, a knob); None without any."""
