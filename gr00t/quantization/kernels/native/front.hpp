@@ -16,6 +16,19 @@ static void turn(const Arguments& a, int64_t first, int64_t count, Floats* out) 
   const char* x = (const char*)a.x + first * k_all * bytes;
   int64_t k = 0;
 #if defined(KERNEL_avx512_vnni)
+  // A pair of bfloat16 is turned as one word. Rows are often a multiple of 4096 bytes apart, where the cache holds
+  // few of them: whole lines of it are used up at once.
+  for (; a.x_dtype == kBFloat16 && k + 2 * LANES <= k_all; k += 2 * LANES) {
+    __m512i pairs[LANES];
+    for (int m = 0; m < LANES; m++) {
+      pairs[m] = m < count ? _mm512_loadu_si512(x + (m * k_all + k) * 2) : _mm512_setzero_si512();
+    }
+    transpose(pairs);
+    for (int i = 0; i < LANES; i++) {
+      out[k + 2 * i] = (Floats)((Words)pairs[i] << 16);
+      out[k + 2 * i + 1] = (Floats)((Words)pairs[i] & 0xffff0000);
+    }
+  }
   for (; k + LANES <= k_all; k += LANES) {
     __m512i rows[LANES];
     for (int m = 0; m < LANES; m++) {
@@ -35,10 +48,16 @@ static void turn(const Arguments& a, int64_t first, int64_t count, Floats* out) 
   }
 }
 
+// Of the magnitudes' bits, whose order is that of the numbers, nan last.
+static inline Ints larger_magnitude(Ints peak, Floats v) {
+  const Ints magnitude = (Ints)v & 0x7fffffff;
+  return magnitude > peak ? magnitude : peak;
+}
+
 // COLUMNS of one block's `y = x R`: `in` is where its inputs are, `index` which of them.
 template <int COLUMNS>
 static inline void rotate_columns(const Floats* in, const int32_t* index, int64_t width, const float* r,
-                                  int64_t stride, Floats* out) {
+                                  int64_t stride, Floats* out, Ints& peak) {
   Floats sum[COLUMNS] = {};
   for (int64_t i = 0; i < width; i++) {
     Floats x = in[index ? index[i] : i];
@@ -46,13 +65,18 @@ static inline void rotate_columns(const Floats* in, const int32_t* index, int64_
     for (int j = 0; j < COLUMNS; j++) sum[j] = fma(x, all(r[i * stride + j]), sum[j]);
   }
 #pragma GCC unroll 16
-  for (int j = 0; j < COLUMNS; j++) out[j] = sum[j];
+  for (int j = 0; j < COLUMNS; j++) {
+    out[j] = sum[j];
+    peak = larger_magnitude(peak, sum[j]);
+  }
 }
 
-// out = in[index] R, both (K, LANES), block by block; a shorter last block uses the corner of its matrix.
-static void rotate_blocks(const Floats* in, const int32_t* index, const float* r, int64_t blocks, int64_t block,
+// out = in[index] R, both (K, LANES), block by block; a shorter last block uses the corner of its matrix. Returns
+// the peaks of out.
+static Ints rotate_blocks(const Floats* in, const int32_t* index, const float* r, int64_t blocks, int64_t block,
                           int64_t k_all, Floats* out) {
   constexpr int COLUMNS = LANES == 8 ? 8 : 16;  // as many sums as the registers hold
+  Ints peak = {};
   for (int64_t k = 0; k < k_all; k += block) {
     const float* matrix = blocks == 1 ? r : r + k * block;
     const int64_t width = smaller(block, k_all - k);
@@ -60,44 +84,48 @@ static void rotate_blocks(const Floats* in, const int32_t* index, const float* r
     const int32_t* chosen = index ? index + k : nullptr;
     int64_t j = 0;
     for (; j + COLUMNS <= width; j += COLUMNS) {
-      rotate_columns<COLUMNS>(from, chosen, width, matrix + j, block, out + k + j);
+      rotate_columns<COLUMNS>(from, chosen, width, matrix + j, block, out + k + j, peak);
     }
-    for (; j + 4 <= width; j += 4) rotate_columns<4>(from, chosen, width, matrix + j, block, out + k + j);
-    for (; j < width; j++) rotate_columns<1>(from, chosen, width, matrix + j, block, out + k + j);
+    for (; j + 4 <= width; j += 4) rotate_columns<4>(from, chosen, width, matrix + j, block, out + k + j, peak);
+    for (; j < width; j++) rotate_columns<1>(from, chosen, width, matrix + j, block, out + k + j, peak);
   }
+  return peak;
 }
 
-// The transformed rows, (K rounded up, LANES) with zeros after K; `one` and `two` are room for that each.
-static const Floats* transformed(const Arguments& a, int64_t first, int64_t count, Floats* one, Floats* two) {
-  turn(a, first, count, one);
-  if (a.rotation_first) {
-    rotate_blocks(one, nullptr, a.rotation_first, a.first_blocks, a.block_in, a.in_features, two);
-    Floats* swapped = one;
-    one = two;
-    two = swapped;
+// LANES rows, transformed: (K rounded up, LANES) with zeros after K, and their peaks.
+struct Transformed {
+  const Floats* h;
+  Ints peak = {};
+
+  // `one` and `two` are room for h each.
+  Transformed(const Arguments& a, int64_t first, int64_t count, Floats* one, Floats* two) {
+    const int64_t k_all = a.in_features;
+    turn(a, first, count, one);
+    if (a.rotation_first) {
+      rotate_blocks(one, nullptr, a.rotation_first, a.first_blocks, a.block_in, k_all, two);
+      Floats* swapped = one;
+      one = two;
+      two = swapped;
+    }
+    if (a.rotation_in) {
+      peak = rotate_blocks(one, a.perm, a.rotation_in, a.in_blocks, a.block_in, k_all, two);
+    } else {
+      for (int64_t k = 0; k < k_all; k++) {
+        two[k] = one[a.perm ? a.perm[k] : k];
+        peak = larger_magnitude(peak, two[k]);
+      }
+    }
+    for (int64_t k = k_all; k < padded(k_all); k++) two[k] = Floats{};
+    h = two;
   }
-  if (a.rotation_in) {
-    rotate_blocks(one, a.perm, a.rotation_in, a.in_blocks, a.block_in, a.in_features, two);
-    one = two;
-  } else if (a.perm) {
-    for (int64_t k = 0; k < a.in_features; k++) two[k] = one[a.perm[k]];
-    one = two;
-  }
-  for (int64_t k = a.in_features; k < padded(a.in_features); k++) one[k] = Floats{};
-  return one;
-}
+};
 
 // How LANES rows are quantized: each by its own scale, or all channels by theirs.
 struct RowScales {
   Floats scale;   // of each row, outside the sum: nan where the row holds inf or nan
   Ints is_finite;  // all ones where it does not
 
-  RowScales(const Arguments& a, const Floats* h) {
-    Ints peak = {};  // of the magnitudes' bits, whose order is that of the numbers, nan last
-    for (int64_t k = 0; k < a.in_features; k++) {
-      Ints magnitude = (Ints)h[k] & 0x7fffffff;
-      peak = magnitude > peak ? magnitude : peak;
-    }
+  RowScales(const Arguments& a, Ints peak) {
     is_finite = (Ints)(peak < all(0x7f800000));
     if (a.act_scale) {
       scale = all(1.0f);

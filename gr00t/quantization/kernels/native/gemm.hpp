@@ -32,14 +32,16 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
   for (int m = 0; m < ROWS; m++) {
     row[m] = q[m];
 #pragma GCC unroll 4
-    for (int z = 0; z < 4; z++) sum[m][z] = fresh ? _mm512_setzero_si512() : _mm512_loadu_si512(out + m * PANEL + z * 16);
+    for (int z = 0; z < 4; z++) {
+      sum[m][z] = fresh ? _mm512_setzero_si512() : _mm512_loadu_si512(out + m * PANEL + z * 16);
+    }
   }
   for (int64_t w = 0; w < words; w++) {
     __m512i weights[4];
-    _mm_prefetch(ahead.from, _MM_HINT_T1);
+    _mm_prefetch(ahead.from, _MM_HINT_T0);
     ahead.from += ahead.step;
 #pragma GCC unroll 4
-    for (int z = 0; z < 4; z++) weights[z] = _mm512_loadu_si512(panel + w * PANEL + z * 16);
+    for (int z = 0; z < 4; z++) weights[z] = _mm512_loadu_si512(panel + z * PART + w * 16);
 #pragma GCC unroll 6
     for (int m = 0; m < ROWS; m++) {
       const __m512i x = _mm512_set1_epi32((int)row[m][w * LANES]);
@@ -140,7 +142,7 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
       for (int m = 0; m < ROWS; m++) x[m] = _mm256_cvtepi8_epi16(_mm_set1_epi32((int)q[m][w * LANES]));
 #pragma GCC unroll 4
       for (int z = 0; z < 4; z++) {
-        const __m128i* four_rows = (const __m128i*)(panel + w * PANEL + n + 4 * z);
+        const __m128i* four_rows = (const __m128i*)(panel + n / 16 * PART + w * 16 + 4 * z);
         const __m256i weights = _mm256_cvtepi8_epi16(_mm_loadu_si128(four_rows));
 #pragma GCC unroll 2
         for (int m = 0; m < ROWS; m++) {
@@ -194,7 +196,7 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
     for (int64_t w = 0; w < words; w++) {
       int8x16_t weights[4];
 #pragma GCC unroll 4
-      for (int z = 0; z < 4; z++) weights[z] = vreinterpretq_s8_u32(vld1q_u32(panel + w * PANEL + n + 4 * z));
+      for (int z = 0; z < 4; z++) weights[z] = vreinterpretq_s8_u32(vld1q_u32(panel + n / 16 * PART + w * 16 + 4 * z));
 #pragma GCC unroll 4
       for (int m = 0; m < ROWS; m++) {
         const int8x16_t x = vreinterpretq_s8_u32(vdupq_n_u32(q[m][w * LANES]));
@@ -246,7 +248,7 @@ static void gemm(int rows, const uint32_t* const* q, int64_t words, const uint32
     for (int64_t w = 0; w < words; w++) {
       const uint32_t x = q[m][w * LANES];
       for (int n = 0; n < PANEL; n++) {
-        const uint32_t y = panel[w * PANEL + n];
+        const uint32_t y = panel[n / 16 * PART + w * 16 + n % 16];
         int32_t sum = 0;
         for (int byte = 0; byte < 32; byte += 8) sum += (int8_t)(x >> byte) * (int8_t)(y >> byte);
         out[m * PANEL + n] = (int32_t)((uint32_t)out[m * PANEL + n] + (uint32_t)sum);

@@ -19,12 +19,6 @@ namespace KERNEL {
 // Rows that go through all stages before the next: their codes should stay in the cache.
 constexpr int64_t RUN = 768;
 
-// Inputs that are unpacked before a panel's tiles use them: what fits a cache beside the codes of the rows.
-#ifndef LONGC
-#define LONGC 16
-#endif
-constexpr int64_t DEPTH = LONGC * CHUNK;
-
 // Below this many multiply-adds waking another thread takes longer than it saves.
 constexpr double PARALLEL_FROM = 4e6;
 
@@ -42,7 +36,7 @@ class Memory {
       block_ = (Block*)aligned_alloc(64, (size_t)round_up(bytes + (int64_t)sizeof(Block), 64));
       if (block_) block_->bytes = bytes;
     }
-    data = (char*)(block_ + 1);
+    data = block_ ? (char*)(block_ + 1) : nullptr;
   }
   ~Memory() {
     if (block_ && block_->bytes <= KEPT_BYTES) block_ = __atomic_exchange_n(&kept_, block_, __ATOMIC_ACQ_REL);
@@ -95,7 +89,7 @@ static bool is_permutation(const Arguments& a) {
   return inside;
 }
 
-// Groups of LANES rows through `body(first, count, h)`, by all threads.
+// Groups of LANES rows through `body(first, count, transformed)`, by all threads.
 template <class Body>
 static int for_groups(const Arguments& a, const Body& body) {
   if (!is_permutation(a)) return 2;
@@ -107,39 +101,39 @@ static int for_groups(const Arguments& a, const Body& body) {
   for (int64_t g = 0; g < groups; g++) {
     Floats* room = (Floats*)(memory.data + thread_number() * turned_bytes(a));
     const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
-    body(first, count, transformed(a, first, count, room, room + padded(a.in_features)));
+    body(first, count, Transformed(a, first, count, room, room + padded(a.in_features)));
   }
   return 0;
 }
 
 static int rotate(const Arguments& a) {
-  return for_groups(a, [&](int64_t first, int64_t count, const Floats* h) {
+  return for_groups(a, [&](int64_t first, int64_t count, const Transformed& rows) {
     for (int64_t k = 0; k < a.in_features; k++) {
-      for (int64_t m = 0; m < count; m++) a.h[(first + m) * a.in_features + k] = h[k][m];
+      for (int64_t m = 0; m < count; m++) a.h[(first + m) * a.in_features + k] = rows.h[k][m];
     }
   });
 }
 
 static int front(const Arguments& a) {
-  return for_groups(a, [&](int64_t first, int64_t count, const Floats* h) {
-    const RowScales scales(a, h);
+  return for_groups(a, [&](int64_t first, int64_t count, const Transformed& rows) {
+    const RowScales scales(a, rows.peak);
     if (a.act_scale) {
-      quantize_matrix<true>(a, scales, h, count, a.q + first * a.in_features);
+      quantize_matrix<true>(a, scales, rows.h, count, a.q + first * a.in_features);
     } else {
-      quantize_matrix<false>(a, scales, h, count, a.q + first * a.in_features);
+      quantize_matrix<false>(a, scales, rows.h, count, a.q + first * a.in_features);
     }
     for (int64_t m = 0; m < count; m++) a.s[first + m] = scales.scale[m];
   });
 }
 
-// One panel against `rows` rows of codes: `finish(m, count, sums)` for each tile of them. `room` is what
-// Run::multiply_bytes says.
-template <class Finish>
+// One panel against `rows` rows of codes: `sink.finish(m, count, sums)` for each tile of them. `room` is
+// what Run::multiply_bytes says.
+template <class Sink>
 static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, char* room,
-                     const Finish& finish) {
+                     const Sink& sink) {
   const int64_t k_all = padded(a.in_features), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
   uint32_t* unpacked = (uint32_t*)room;
-  uint32_t* turned = unpacked + DEPTH / 4 * PANEL;                      // (scale_words, PANEL)
+  uint32_t* turned = unpacked + 4 * PART;                      // (scale_words, PANEL)
   int32_t* acc = (int32_t*)(turned + scale_words(a) * PANEL);  // (rows, PANEL)
   alignas(64) int32_t sums[PANEL] = {};
   const auto finish_tile = [&](int64_t first, int count) {
@@ -149,7 +143,7 @@ static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t
         store(acc + m * PANEL + i, raw - sum * OFFSET);
       }
     }
-    finish(first, count, acc + first * PANEL);
+    sink.finish(first, count, acc + first * PANEL);
   };
   if (scale_words(a)) turn_scales(a, n, turned);
   if (multiply_few(a, n, rows, codes, turned, acc, sums)) return finish_tile(0, (int)rows);
@@ -198,16 +192,37 @@ static Arguments rows_from(const Arguments& a, int64_t first, int64_t rows) {
 
 static void quantize_group(const Arguments& a, int64_t g, Floats* room, uint32_t* codes, float* s) {
   const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
-  const Floats* h = transformed(a, first, count, room, room + padded(a.in_features));
-  const RowScales scales(a, h);
+  const Transformed rows(a, first, count, room, room + padded(a.in_features));
+  const RowScales scales(a, rows.peak);
   Words* to = (Words*)(codes + first * (padded(a.in_features) / 4));
   if (a.act_scale) {
-    quantize_words<true>(a, scales, h, FLIP, to);
+    quantize_words<true>(a, scales, rows.h, FLIP, to);
   } else {
-    quantize_words<false>(a, scales, h, FLIP, to);
+    quantize_words<false>(a, scales, rows.h, FLIP, to);
   }
   store(s + first, scales.scale);
 }
+
+// Where a panel's sums go: through the rear, or as they are.
+struct Outputs {
+  const PanelRear& rear;
+  const float* s;
+  float* wide;
+
+  void finish(int64_t m, int count, const int32_t* acc) const { rear.finish(m, count, acc, s + m, wide); }
+};
+
+struct Sums {
+  const Arguments& a;
+  int64_t n;
+
+  void finish(int64_t m, int count, const int32_t* acc) const {
+    const int64_t width = smaller(PANEL, a.out_features - n);
+    for (int r = 0; r < count; r++) {
+      memcpy(a.acc + (m + r) * a.out_features + n, acc + r * PANEL, (size_t)width * 4);
+    }
+  }
+};
 
 static int linear(const Arguments& a) {
   if (!is_permutation(a)) return 2;
@@ -228,11 +243,11 @@ static int linear(const Arguments& a) {
       char* own = own_room + thread_number() * run.own_bytes;
 #pragma omp for schedule(static)
       for (int64_t g = 0; g < groups; g++) quantize_group(part, g, (Floats*)own, codes, s);
+      PanelRear::prepare(part, (float*)(own + run.multiply_bytes));
 #pragma omp for schedule(static)
       for (int64_t p = 0; p < panels; p++) {
         const PanelRear rear(part, p * PANEL, (float*)(own + run.multiply_bytes));
-        multiply(part, p * PANEL, part.rows, codes, own,
-                 [&](int64_t m, int count, const int32_t* acc) { rear.finish(m, count, acc, s + m, wide); });
+        multiply(part, p * PANEL, part.rows, codes, own, Outputs{rear, s, wide});
       }
       if (wide) {
 #pragma omp for schedule(static)
@@ -272,12 +287,7 @@ static int accumulate(const Arguments& a) {
 #pragma omp for schedule(static)
       for (int64_t n = 0; n < a.out_features; n += PANEL) {
         char* own = memory.data + run.codes_bytes + thread_number() * run.multiply_bytes;
-        multiply(part, n, part.rows, codes, own, [&](int64_t m, int count, const int32_t* acc) {
-          const int64_t width = smaller(PANEL, a.out_features - n);
-          for (int r = 0; r < count; r++) {
-            memcpy(part.acc + (m + r) * a.out_features + n, acc + r * PANEL, (size_t)width * 4);
-          }
-        });
+        multiply(part, n, part.rows, codes, own, Sums{part, n});
       }
     }
   }
@@ -294,6 +304,7 @@ static int rear(const Arguments& a) {
 #pragma omp parallel num_threads((int)threads)
   {
     float* own = (float*)(memory.data + wide_bytes + thread_number() * rear_bytes(a));
+    PanelRear::prepare(a, own);
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < a.out_features; n += PANEL) {
       const PanelRear panel(a, n, own);

@@ -13,45 +13,48 @@ static void turn_rotation(const Arguments& a, int64_t n, int64_t width, int64_t 
   }
 }
 
-// One or two vectors of outputs, for ROWS rows: each `in U^T` with its own inputs and columns of U^T. Two at a
-// time keep the adders busy.
-struct Outputs {
+// VECTORS vectors of outputs, for ROWS rows: each `in U^T` with its own inputs and columns of U^T. Two at a time
+// keep the adders busy.
+struct Vector {
   const float* in;  // (rows, in_stride), `width` of each
   const float* ut;  // (width, stride)
   float* out;       // (rows, out_stride), LANES of each
 };
 
+struct Strides {
+  int64_t in, ut, out;
+};
+
 template <int ROWS, int VECTORS>
-static inline void restore_vectors(const Outputs* of, int64_t in_stride, int64_t width, int64_t stride,
-                                   int64_t out_stride) {
+__attribute__((always_inline)) static inline void restore_rows(const Vector* of, int64_t width, Strides strides) {
   Floats sum[ROWS][VECTORS] = {};
-  const Outputs first = of[0], last = of[VECTORS - 1];
+  const Vector first = of[0], last = of[VECTORS - 1];
   for (int64_t i = 0; i < width; i++) {
-    const Floats u[2] = {load<Floats>(first.ut + i * stride), load<Floats>(last.ut + i * stride)};
+    const Floats u[2] = {load<Floats>(first.ut + i * strides.ut), load<Floats>(last.ut + i * strides.ut)};
 #pragma GCC unroll 6
     for (int m = 0; m < ROWS; m++) {
-      sum[m][0] = fma(all(first.in[m * in_stride + i]), u[0], sum[m][0]);
-      if (VECTORS == 2) sum[m][VECTORS - 1] = fma(all(last.in[m * in_stride + i]), u[1], sum[m][VECTORS - 1]);
+      sum[m][0] = fma(all(first.in[m * strides.in + i]), u[0], sum[m][0]);
+      if (VECTORS == 2) sum[m][VECTORS - 1] = fma(all(last.in[m * strides.in + i]), u[1], sum[m][VECTORS - 1]);
     }
   }
 #pragma GCC unroll 6
   for (int m = 0; m < ROWS; m++) {
-    store(first.out + m * out_stride, sum[m][0]);
-    if (VECTORS == 2) store(last.out + m * out_stride, sum[m][VECTORS - 1]);
+    store(first.out + m * strides.out, sum[m][0]);
+    if (VECTORS == 2) store(last.out + m * strides.out, sum[m][VECTORS - 1]);
   }
 }
 
 template <int VECTORS>
-static inline void restore_vectors(int rows, const Outputs* of, int64_t in_stride, int64_t width, int64_t stride,
-                                   int64_t out_stride) {
+__attribute__((always_inline)) static inline void restore(int rows, const Vector* of, int64_t width,
+                                                          Strides strides) {
   static_assert(TILE_ROWS <= 6, "a case for each number of rows");
   switch (rows) {
-    case 1: return restore_vectors<1, VECTORS>(of, in_stride, width, stride, out_stride);
-    case 2: return restore_vectors<2, VECTORS>(of, in_stride, width, stride, out_stride);
-    case 3: return restore_vectors<3, VECTORS>(of, in_stride, width, stride, out_stride);
-    case 4: return restore_vectors<4, VECTORS>(of, in_stride, width, stride, out_stride);
-    case 5: return restore_vectors<5, VECTORS>(of, in_stride, width, stride, out_stride);
-    default: return restore_vectors<6, VECTORS>(of, in_stride, width, stride, out_stride);
+    case 1: return restore_rows<1, VECTORS>(of, width, strides);
+    case 2: return restore_rows<2, VECTORS>(of, width, strides);
+    case 3: return restore_rows<3, VECTORS>(of, width, strides);
+    case 4: return restore_rows<4, VECTORS>(of, width, strides);
+    case 5: return restore_rows<5, VECTORS>(of, width, strides);
+    default: return restore_rows<6, VECTORS>(of, width, strides);
   }
 }
 
@@ -95,15 +98,18 @@ struct PanelRear {
     return !a.rotation_out || (PANEL % a.block_out == 0 && a.block_out % LANES == 0);
   }
 
-  // `turned`: room for (PANEL, block_out) floats.
+  // Before a thread's first panel: the rotation that all share. `turned`: room for (PANEL, block_out) floats.
+  static void prepare(const Arguments& a, float* turned) {
+    if (a.rotation_out && is_whole(a) && a.out_blocks == 1) turn_rotation(a, 0, a.block_out, a.block_out, turned);
+  }
+
   PanelRear(const Arguments& a, int64_t n, float* turned)
       : a(a), n(n), width(smaller(PANEL, a.out_features - n)) {
     memcpy(scale, a.row_scale + n, width * 4);
     if (!a.rotation_out || !is_whole(a)) return;
     ut = turned;
-    for (int64_t i = 0; i < width; i += a.block_out) {
+    for (int64_t i = 0; a.out_blocks > 1 && i < width; i += a.block_out) {
       turn_rotation(a, n + i, a.block_out, a.block_out, turned + i * a.block_out);
-      if (a.out_blocks == 1) break;
     }
   }
 
@@ -124,12 +130,12 @@ struct PanelRear {
     if (ut) {
       const int64_t block = a.block_out, shared = a.out_blocks == 1;
       for (int64_t i = 0; i < PANEL; i += 2 * LANES) {
-        Outputs of[2];
+        Vector of[2];
         for (int64_t v = 0; v < 2; v++) {
           const int64_t at = i + v * LANES, start = at / block * block;
           of[v] = {y + start, ut + (shared ? 0 : start * block) + (at - start), restored + at};
         }
-        restore_vectors<2>(rows, of, PANEL, block, block, PANEL);
+        restore<2>(rows, of, block, {PANEL, block, PANEL});  // strides that the compiler knows
       }
       result = restored;
     }
@@ -147,13 +153,10 @@ static void restore_wide(const Arguments& a, int64_t block, int64_t rows, const 
   for (int64_t m = 0; m < rows; m += TILE_ROWS) {
     const int count = (int)smaller(TILE_ROWS, rows - m);
     const float* in = wide + m * a.out_features + n;
-    int64_t j = 0;
-    for (; j + 2 * LANES <= stride; j += 2 * LANES) {
-      const Outputs of[2] = {{in, room + j, restored + j}, {in, room + j + LANES, restored + j + LANES}};
-      restore_vectors<2>(count, of, a.out_features, width, stride, stride);
+    for (int64_t j = 0; j < stride; j += LANES) {
+      const Vector of = {in, room + j, restored + j};
+      restore<1>(count, &of, width, {a.out_features, stride, stride});
     }
-    const Outputs of = {in, room + j, restored + j};
-    if (j < stride) restore_vectors<1>(count, &of, a.out_features, width, stride, stride);
     for (int r = 0; r < count; r++) emit(a, m + r, n, width, restored + r * stride);
   }
 }

@@ -139,10 +139,15 @@ static inline void store_floats(void* row, int64_t at, int64_t dtype, Floats v) 
   if (dtype == kFloat32) {
     store((float*)row + at, v);
   } else if (dtype == kBFloat16) {  // half to even; a nan becomes torch's
-    Words bits = (Words)v;
+    const Words bits = (Words)v;
     Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    Words is_nan = (Words)((Ints)(bits & 0x7fffffff) > all(0x7f800000));
+#if defined(KERNEL_avx512_vnni)
+    const __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    rounded = (Words)_mm512_mask_mov_epi32((__m512i)rounded, is_nan, _mm512_set1_epi32(0x7fc0));
+#else
+    const Words is_nan = (Words)((Ints)(bits & 0x7fffffff) > all(0x7f800000));
     rounded = (rounded & ~is_nan) | (is_nan & 0x7fc0);
+#endif
     store((uint16_t*)row + at, __builtin_convertvector(rounded, Halves));
   } else {
 #if defined(KERNEL_avx512_vnni)

@@ -1,14 +1,16 @@
 // From packed codes to `g * c` in int8: a panel of 64 output rows at a time, reused for every input row.
 //
-// A panel lies as the dot-product instructions want it: (K / 4, 64 rows) words of four inputs, in the order of
-// front.hpp's `quantize_words`. `sums` gets each row's sum, which an offset of the activations is undone by.
+// A panel lies as the dot-product instructions want it: (4, DEPTH / 4, 16 rows) words of four inputs, in the order
+// of front.hpp's `quantize_words`. `sums` gets each row's sum, which an offset of the activations is undone by.
 #pragma once
 #include "simd.hpp"
 
 namespace KERNEL {
 
 constexpr int PANEL = 64;
-constexpr int CHUNK = 128;  // inputs that are unpacked at a time: 64 bytes of nibbles
+constexpr int CHUNK = 128;                // inputs that are unpacked at a time: 64 bytes of nibbles
+constexpr int64_t DEPTH = 16 * CHUNK;     // inputs of a panel at a time: it should stay in the second cache
+constexpr int64_t PART = DEPTH / 4 * 16;  // words of 16 rows of a panel
 
 static inline int block_scale_of(const Arguments& a, int64_t n, int64_t block, int64_t groups) {
   if (!a.block_scale) return 1;
@@ -47,7 +49,7 @@ static void unpack_row(const Arguments& a, int64_t n, int64_t k, int8_t* even, i
   }
 }
 
-// One chunk of `rows` output rows, any format. `out` is (CHUNK / 4, PANEL) words, `words` of them wanted.
+// One chunk of `rows` output rows, any format: `words` of them from `out` on.
 static void unpack_chunk(const Arguments& a, int64_t n, int64_t rows, int64_t k, int64_t words, uint32_t* out,
                          int32_t* sums) {
   for (int64_t r = 0; r < PANEL; r++) {
@@ -56,14 +58,14 @@ static void unpack_chunk(const Arguments& a, int64_t n, int64_t rows, int64_t k,
     int32_t sum = 0;
     for (int i = 0; i < CHUNK / 2; i++) sum += halves[0][i] + halves[1][i];
     sums[r] += sum;
-    for (int64_t w = 0; w < words; w++) memcpy(out + w * PANEL + r, halves[w % 2] + w / 2 * 4, 4);
+    for (int64_t w = 0; w < words; w++) memcpy(out + r / 16 * PART + w * 16 + r % 16, halves[w % 2] + w / 2 * 4, 4);
   }
 }
 
 #if defined(KERNEL_avx512_vnni)
 
-// Whether `unpack_chunk_fast` knows the format: nibbles, with nibble scales of blocks that are a part of a chunk
-// or chunks, or without.
+// Whether `unpack_16_rows` knows the format: nibbles, without block scales or with nibble scales of blocks that are
+// a part of a chunk or whole chunks.
 static bool is_fast(const Arguments& a) {
   if (a.code_bits != 4) return false;
   if (!a.block_scale) return true;
@@ -75,7 +77,7 @@ static inline __m512i nibbles(__m512i x) {
   return _mm512_ternarylogic_epi32(x, _mm512_set1_epi8(15), _mm512_set1_epi8(8), 0x6a);
 }
 
-// How many 4-byte words of nibble scales a row has, and how many chunks of inputs one of them serves.
+// How many 4-byte words of nibble scales a row has.
 static int64_t scale_words(const Arguments& a) {
   return a.block_scale && is_fast(a) ? ((a.in_features + a.block_in - 1) / a.block_in + 7) / 8 : 0;
 }
@@ -171,27 +173,30 @@ static void turn_scales(const Arguments&, int64_t, uint32_t*) {}
 static void unpack(const Arguments& a, int64_t n, int64_t k0, int64_t k1, const uint32_t* turned, uint32_t* out,
                    int32_t* sums) {
   const int64_t rows = smaller(PANEL, a.out_features - n);
-  for (int64_t k = k0; k < k1; k += CHUNK) {
-    uint32_t* to = out + (k - k0) / 4 * PANEL;
+  int64_t k = k0;
 #if defined(KERNEL_avx512_vnni)
-    if (is_fast(a) && rows == PANEL && k + CHUNK <= a.in_features) {
-      for (int r = 0; r < PANEL; r += 16) {
-        __m512i sum = _mm512_loadu_si512(sums + r);
-        const auto keep = [&](int i, __m512i w) __attribute__((always_inline)) {
-          _mm512_storeu_si512(to + i * PANEL + r, w);
-          sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), w);
-        };
+  if (is_fast(a) && rows == PANEL) {
+    k += (smaller(k1, a.in_features) - k0) / CHUNK * CHUNK;
+    for (int r = 0; r < PANEL; r += 16) {
+      uint32_t* to = out + r / 16 * PART;
+      __m512i sum = _mm512_loadu_si512(sums + r);
+      const auto keep = [&](int i, __m512i w) __attribute__((always_inline)) {
+        _mm512_storeu_si512(to + i * 16, w);
+        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), w);
+      };
+      for (int64_t at = k0; at < k; at += CHUNK, to += CHUNK / 4 * 16) {
         if (a.block_scale) {
-          unpack_16_rows<true>(a, n + r, k, turned + r, keep);
+          unpack_16_rows<true>(a, n + r, at, turned + r, keep);
         } else {
-          unpack_16_rows<false>(a, n + r, k, turned, keep);
+          unpack_16_rows<false>(a, n + r, at, turned, keep);
         }
-        _mm512_storeu_si512(sums + r, sum);
       }
-      continue;
+      _mm512_storeu_si512(sums + r, sum);
     }
+  }
 #endif
-    unpack_chunk(a, n, rows, k, smaller(CHUNK, round_up(k1 - k, 8)) / 4, to, sums);
+  for (; k < k1; k += CHUNK) {
+    unpack_chunk(a, n, rows, k, smaller(CHUNK, round_up(k1 - k, 8)) / 4, out + (k - k0) / 4 * 16, sums);
   }
 }
 
