@@ -21,11 +21,10 @@ def full_size() -> tuple[nn.Module, dict[str, str]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def native_kernels(pytestconfig: pytest.Config) -> tuple[str, ...]:
+def native_kernels() -> tuple[str, ...]:
     """Names of the compiled kernels that this machine can run; none where it has no compiler.
 
-    Kept between test runs in pytest's own cache, and compiled anew when a source changes.
+    They lie in the user's cache, as for every program, and are compiled anew when a source changes.
     """
-    cache = pytestconfig.cache.mkdir("kernels") if pytestconfig.cache else None
-    library.load({**os.environ, **({"XDG_CACHE_HOME": str(cache)} if cache else {})})
+    library.load(os.environ)
     return library.loaded() if library.supported() else ()
