@@ -1,21 +1,30 @@
 """One quantized layer against bf16 `F.linear`, at the full-size model's own shapes, in pairs.
 
-    python scripts/bench_linear.py
-    python scripts/bench_linear.py --threads 1 --rows 49 --rounds 31
+    python scripts/bench_linear.py                                    # wall time, all threads
+    python scripts/bench_linear.py --threads 1 --rows 49              # process CPU time
 
-Every round times one call of each, with weights that are not in the cache, and the table gives the median
-ratio. M = 49 tokens go through the diffusion transformer, 566 through the language model; 392 and 4528 are
-batches of 8. The layer is timed whole: permutation, rotation, quantization, GEMM, scales, restored output,
-bias.
+The layer is timed whole (permutation, rotation, quantization, GEMM, scales, restored output, bias) in its two
+executions: `integer`, by the compiled kernel, and `fake`. Beside them PyTorch's bf16 and float32 `F.linear`,
+and `int8`: the layer as it runs where nothing can be compiled, PyTorch's int8 GEMM amid its other operations.
+
+Every round times a few calls of each in turn, over copies of the weights that do not fit the cache together,
+and the table gives medians; a ratio is the median over the rounds. With one thread it is CPU time that
+counts, which other programs on the machine cannot take away. M = 49 tokens go through the diffusion
+transformer, 566 through the language model; 98 and 392 are batches of 2 and 8. The roofline is the
+instruction that the kernel multiplies with, timed from registers alone; its share counts the multiplications
+of the GEMM only.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import tyro
@@ -24,94 +33,201 @@ from torch import Tensor, nn
 from gr00t.machine import describe_machine
 from gr00t.model.shapes import QUANTIZED_LAYERS, LayerShape
 from gr00t.quantization import DuQuantLinear, LinearSpec
+from gr00t.quantization.kernels import library
 from gr00t.quantization.metrics import sqnr_db
+from gr00t.quantization.options import Execution
 
-# Enough to push one layer's weights out of a 32 MB cache before its turn comes again.
-_CACHE_ELEMENTS = 8 * 1024 * 1024
+# Weights of one kind together: more than a cache of 32 MB holds.
+_COLD_BYTES = 48 * 2**20
+
+# What a round times of each kind, in seconds: long for the clock, short for the neighbours.
+_BATCH_SECONDS = 0.004
+
+Row = dict[str, float | int | str | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """One quantized layer against bf16 `F.linear`, at the full-size model's own shapes, in pairs."""
 
-    rows: tuple[int, ...] = (49, 566, 392, 4528)
+    rows: tuple[int, ...] = (1, 49, 98, 392, 566)
     """Tokens per call (M)."""
-    rounds: int = 15
-    """Timed pairs; the median counts."""
+    rounds: int = 9
+    """Timed rounds; the median counts."""
     threads: int | None = None
     """CPU threads; all of them if not given."""
     block: int = 16
     """BLOCK."""
     device: str = "cpu"
     """cpu or cuda."""
+    others: bool = True
+    """Also time float32 and int8."""
 
 
 def main(arguments: Arguments) -> None:
     """Print the table, and the same as JSON in the last line."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    library.load(os.environ)
+    threads = torch.get_num_threads()
+    clock = time.process_time if threads == 1 and arguments.device == "cpu" else time.perf_counter
+    roofline = peak_gops(library.supported(), threads, clock) if arguments.device == "cpu" else None
     print(describe_machine(arguments.device))
-    print(f"{'layer':<12}{'K->N':<12}{'M':>6}{'bf16 us':>10}{'fake us':>10}{'ratio':>8}{'SQNR dB':>9}")
+    print(
+        f"{'CPU' if clock is time.process_time else 'wall'} time; int8 roofline {roofline or 'unknown'} GOP/s"
+    )
+    print(
+        f"{'layer':<12}{'K->N':<12}{'M':>5}{'us: bf16':>10}{'fp32':>9}{'int8':>9}{'fake':>9}{'integer':>9}"
+        f"{'bf16/fake':>11}{'bf16/int':>10}{'GOP/s':>7}{'roof':>6}{'SQNR dB':>9}"
+    )
     results = []
     for shape in QUANTIZED_LAYERS:
-        for rows in arguments.rows:
-            row = measure(shape, rows, arguments)
+        for row in measure(shape, arguments, clock, roofline):
             results.append(row)
-            print(
-                f"{shape.kind:<12}{row['shape']:<12}{rows:>6}{row['bf16_us']:>10.0f}{row['fake_us']:>10.0f}"
-                f"{row['ratio']:>8.2f}{row['sqnr_db']:>9.1f}",
-                flush=True,
+            print(_line(shape.kind, row), flush=True)
+    speedups = {
+        name: {
+            m: round(
+                statistics.geometric_mean(row[f"bf16_over_{name}"] for row in results if row["m"] == m), 3
             )
-    by_rows = {
-        rows: round(statistics.geometric_mean(row["ratio"] for row in results if row["m"] == rows), 3)
-        for rows in arguments.rows
+            for m in arguments.rows
+        }
+        for name in ("fake", "integer")
     }
-    print("geometric mean of the ratio by M:", ", ".join(f"{m}: {ratio}" for m, ratio in by_rows.items()))
-    threads = torch.get_num_threads()
-    print(json.dumps({"threads": threads, "geometric_mean_ratio": by_rows, "rows": results}))
+    for name, by_rows in speedups.items():
+        print(
+            f"geometric mean, times faster than bf16, {name}:",
+            ", ".join(f"M={m}: {v}" for m, v in by_rows.items()),
+        )
+    print(
+        json.dumps(
+            {
+                "threads": threads,
+                "block": arguments.block,
+                "roofline_gops": roofline,
+                "geometric_mean_over_bf16": speedups,
+                "rows": results,
+            }
+        )
+    )
 
 
-def measure(shape: LayerShape, rows: int, arguments: Arguments) -> dict[str, float | int | str]:
-    """Time both in alternation; the first round only warms up."""
+def measure(
+    shape: LayerShape, arguments: Arguments, clock: Callable[[], float], roofline: float | None
+) -> list[Row]:
+    """Time one shape for every number of rows."""
     generator = torch.Generator().manual_seed(0)
     linear = nn.Linear(shape.in_features, shape.out_features, bias=shape.bias).requires_grad_(False)
     linear.weight.copy_(torch.randn(linear.weight.shape, generator=generator) / shape.in_features**0.5)
     linear = linear.to(arguments.device, torch.bfloat16)
-    x = torch.randn(rows, shape.in_features, generator=generator).to(arguments.device, torch.bfloat16)
+    kinds = _kinds(linear, arguments)
+    rows = []
+    for m in arguments.rows:
+        x = torch.randn(m, shape.in_features, generator=generator).to(arguments.device, torch.bfloat16)
+        with torch.inference_mode():
+            times = _interleaved(kinds, x, arguments.rounds, clock)
+            sqnr = sqnr_db(linear(x), kinds["fake"][0](x))
+        median = {name: statistics.median(values) for name, values in times.items()}
+        ratio = {
+            name: statistics.median(b / t for b, t in zip(times["bf16"], times[name], strict=True))
+            for name in ("fake", "integer")
+        }
+        gops = 2e-9 * m * shape.in_features * shape.out_features / median["integer"]
+        rows.append(
+            {
+                "layer": shape.kind,
+                "shape": f"{shape.in_features}->{shape.out_features}",
+                "m": m,
+                "threads": torch.get_num_threads(),
+                **{f"{name}_us": round(seconds * 1e6, 1) for name, seconds in median.items()},
+                "kernel": kinds["integer"][0].accumulator,
+                "gops": round(gops, 1),
+                "roofline_share": round(gops / roofline, 3) if roofline else None,
+                **{f"bf16_over_{name}": round(value, 3) for name, value in ratio.items()},
+                "sqnr_db": round(sqnr, 2),
+            }
+        )
+    return rows
+
+
+def peak_gops(kernels: tuple[str, ...], threads: int, clock: Callable[[], float]) -> float | None:
+    """Operations a second of the fastest kernel's instruction, all threads together; the best of a few."""
+    if not kernels:
+        return None
+    rounds, best = 1_000_000, 0.0
+    library.peak_operations(kernels[0], rounds)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(7):
+            start = clock()
+            done = sum(pool.map(library.peak_operations, kernels[:1] * threads, [rounds] * threads))
+            best = max(best, done / (clock() - start))
+    return round(best / 1e9, 1)
+
+
+def _kinds(linear: nn.Linear, arguments: Arguments) -> dict[str, list[nn.Module]]:
+    """Copies of the layer by what executes them."""
     spec = LinearSpec(
-        shape.in_features, shape.out_features, block_in=arguments.block, block_out=arguments.block
+        linear.in_features, linear.out_features, block_in=arguments.block, block_out=arguments.block
     )
-    quantized = DuQuantLinear.from_linear(linear, spec)
-    other = torch.zeros(_CACHE_ELEMENTS, device=arguments.device)
-    with torch.inference_mode():
-        times: list[tuple[float, float]] = []
-        for _ in range(arguments.rounds + 1):
-            pair = []
-            for layer in (linear, quantized):
-                other.add_(1)
-                pair.append(_seconds(layer, x))
-            times.append((pair[0], pair[1]))
-        sqnr = sqnr_db(linear(x), quantized(x))
-    bf16, fake = zip(*times[1:], strict=True)
-    return {
-        "layer": shape.kind,
-        "shape": f"{shape.in_features}->{shape.out_features}",
-        "m": rows,
-        "bf16_us": round(statistics.median(bf16) * 1e6, 1),
-        "fake_us": round(statistics.median(fake) * 1e6, 1),
-        "ratio": round(statistics.median(f / b for b, f in times[1:]), 3),
-        "sqnr_db": round(sqnr, 2),
-    }
+    fake = DuQuantLinear.from_linear(linear, spec)
+    integer_spec = dataclasses.replace(spec, execution=Execution.INTEGER)
+    integer = DuQuantLinear.from_state(linear, integer_spec, fake.packed_state())
+    layers: dict[str, nn.Linear | DuQuantLinear] = {"bf16": linear, "fake": fake, "integer": integer}
+    if arguments.others:
+        plain = copy.deepcopy(fake)
+        plain.transformer = "torch"
+        layers |= {"fp32": copy.deepcopy(linear).float(), "int8": plain}
+    if arguments.device != "cpu":
+        return {name: [layer] for name, layer in layers.items()}
+    return {name: _cold(layer) for name, layer in layers.items()}
 
 
-def _seconds(layer: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    layer(x)
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def _cold(layer: nn.Linear | DuQuantLinear) -> list[nn.Module]:
+    """As many copies as do not fit the cache together."""
+    if isinstance(layer, DuQuantLinear):
+        layer(torch.zeros(1, layer.spec.in_features))  # what it unpacks once, its copies have unpacked
+        held = layer.resident_bytes()
+    else:
+        held = layer.weight.nbytes
+    return [copy.deepcopy(layer) for _ in range(max(2, -(-_COLD_BYTES // held)))]
+
+
+def _interleaved(
+    kinds: dict[str, list[nn.Module]], x: Tensor, rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds per call of every kind in every round; a first round warms up and sets how many calls."""
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    calls = dict.fromkeys(kinds, 1)
+    turn = 0
+    for number in range(rounds + 1):
+        for name, layers in kinds.items():
+            y = x.float() if name == "fp32" else x
+            start = clock()
+            for _ in range(calls[name]):
+                turn += 1
+                layers[turn % len(layers)](y)
+            if x.is_cuda:
+                torch.cuda.synchronize()
+            seconds = (clock() - start) / calls[name]
+            if number:
+                times[name].append(seconds)
+            else:
+                calls[name] = max(1, min(50, int(_BATCH_SECONDS / max(seconds, 1e-6))))
+    return times
+
+
+def _line(kind: str, row: Row) -> str:
+    def us(name: str) -> str:
+        value = row.get(f"{name}_us")
+        return f"{value:>9.0f}" if value is not None else f"{'':>9}"
+
+    share = "" if row["roofline_share"] is None else f"{row['roofline_share']:.2f}"
+    return (
+        f"{kind:<12}{row['shape']:<12}{row['m']:>5} "
+        f"{us('bf16')}{us('fp32')}{us('int8')}{us('fake')}{us('integer')}"
+        f"{row['bf16_over_fake']:>11.2f}{row['bf16_over_integer']:>10.2f}{row['gops']:>7.0f}{share:>6}"
+        f"{row['sqnr_db']:>9.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -181,13 +181,15 @@ class DuQuantConfig:
         "EXECUTION",
         parsers.choice(Execution),
         Execution.FAKE,
-        "`fake` or `integer`: the same bits; `integer` insists on int8 GEMMs",
+        "`fake` or `integer`: the same bits; `integer` insists on int8 GEMMs, on a CPU by a kernel that is "
+        "compiled on first use and reads the packed codes",
     )
     precache_weights: bool = _var(
         "PRECACHE_WEIGHTS",
         parsers.switch,
         True,
-        "`1` keeps one unpacked weight per layer; `0` unpacks at each call: slower, least memory",
+        "`1` keeps one unpacked weight per layer, where a kernel does not read the packed codes; `0` unpacks "
+        "at each call: slower, least memory",
         enables=False,
     )
     dry_run: bool = _var(
