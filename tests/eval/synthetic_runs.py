@@ -50,6 +50,7 @@ def record(arm: str, task: int, init_state: int, success: bool | None, **changes
         "seed": 0,
         "success": success,
         "steps": steps,
+        "lifted_wrong": None,
         "queries": -(-steps // 8),
         "simulator_error": "the simulator process died" if success is None else None,
         "retried": success is None,

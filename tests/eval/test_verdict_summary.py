@@ -53,6 +53,30 @@ def test_steps_queries_jerk_and_latency_are_those_of_the_records(tmp_path: Path)
     assert other.jerk_ratio == pytest.approx(theirs / np.mean([r.jerk for r in records]))
 
 
+def test_wrong_objects_are_counted_with_an_interval(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / "run", {"bf16": solves(), "w4a8": lambda t, s: None if (t, s) == (1, 3) else True}
+    )
+    lines = [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+    for values in lines:
+        # The last one of w4a8 was lost to the simulator: it is in no count.
+        if values["arm"] == "w4a8" and values["init_state"] == 3:
+            values["lifted_wrong"] = "milk_1"
+    (folder / "episodes.jsonl").write_text("".join(json.dumps(values) + "\n" for values in lines))
+    found = verdicts(folder)
+    assert (found.row("bf16").score.lifted_wrong, found.row("bf16").score.lifted_wrong_interval) == (
+        0,
+        wilson(0, 8),
+    )
+    score = found.row("w4a8").score
+    assert (score.lifted_wrong, score.episodes, score.lifted_wrong_interval) == (1, 7, wilson(1, 7))
+    # By hand: Wilson's interval of 1 of 7.
+    assert "1/7  2.6 to 51.3" in verdict_table(found)
+    assert found.row("w4a8", "libero_object", 0).score.lifted_wrong == 1
+    plain = found.to_dict()["rows"][1]["score"]
+    assert plain["lifted_wrong_interval"] == {"low": wilson(1, 7).low, "high": wilson(1, 7).high}
+
+
 def test_what_the_simulator_lost_is_in_no_rate_and_no_pair(tmp_path: Path) -> None:
     def lossy(task: int, state: int) -> bool | None:
         return None if state == 0 else state != 1

@@ -46,6 +46,7 @@ def facts(assets: Path) -> dict[str, Any]:
     again = simulator.play_expert(0, LIMIT, record_every=25)
     simulator.start_episode(0)
     replayed = simulator.run(first.actions)
+    lifted = lifted_wrong(simulator)
     simulator.close()
     return {
         "success": first.success,
@@ -62,8 +63,24 @@ def facts(assets: Path) -> dict[str, Any]:
         "meant_differs": float(np.abs(np.array(meant) - executed)[:, :3].mean()),
         "same_gripper": bool(np.array_equal(np.array(meant)[:, 6], np.array(executed)[:, 6])),
         "seen": [[list(view.image.shape), view.state[:3].tolist()] for view in seen],
+        "lifted": lifted,
         "torch": "torch" in sys.modules,
     }
+
+
+def lifted_wrong(simulator: LiberoSimulator) -> dict[str, str | None]:
+    """What one and the same episode is said to have lifted wrongly, under its own prompt and another."""
+    tasks = load_tasks(find_suite("libero_object_prompts"), libero_package())
+    simulator.open_task(tasks[1], 0)
+    played = simulator.play_expert(0, LIMIT)
+    found = {"own prompt": played.timing.lifted_wrong}
+    simulator.open_task(tasks[0], 0)
+    simulator.start_episode(0)
+    found["other prompt"] = simulator.run(played.actions).lifted_wrong
+    found["later"] = simulator.run(played.actions[-1:]).lifted_wrong
+    simulator.start_episode(0)
+    found["next episode"] = simulator.run(played.actions[:30]).lifted_wrong
+    return found
 
 
 def main() -> None:

@@ -129,6 +129,9 @@ class StubScene(Scene):
     def is_object(self, name: str) -> bool:
         return name in self.parts
 
+    def is_movable(self, name: str) -> bool:
+        return name in self.parts and name not in self.fixed
+
     def object_position(self, name: str) -> Array:
         corners = self.corners(name)
         return (corners.min(axis=0) + corners.max(axis=0)) / 2

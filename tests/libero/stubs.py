@@ -63,6 +63,8 @@ class StubSimulator:
         self.versions = {"mujoco": "3", "robosuite": "1.4.0"}
         self.opened: list[int] = []
         self.placements: list[str] = []
+        # What is lifted wrongly at which step of every episode.
+        self.lifts: tuple[str, int] | None = None
         self.closed = 0
         self.actions: list[NDArray[np.float64]] = []
         self._task: int | None = None
@@ -97,6 +99,8 @@ class StubSimulator:
             self.actions.append(action)
             self._step += 1
             progress.steps += 1
+            if self.lifts is not None and self._step == self.lifts[1]:
+                progress.lifted_wrong = self.lifts[0]
             if record_every and self._step % record_every == 0:
                 progress.frames.append(np.full((32, 32, 3), self._step, np.uint8))
             if self._step == self.success_at.get(key):

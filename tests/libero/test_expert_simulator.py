@@ -65,6 +65,16 @@ def test_the_expert_solves_a_task_and_its_actions_alone_solve_it_again(facts: An
 
 
 @pytest.mark.libero
+def test_an_object_that_the_prompt_does_not_name_is_told_when_it_is_lifted(facts: Any) -> None:
+    assert facts["lifted"] == {
+        "own prompt": None,
+        "other prompt": "butter_1",
+        "later": "butter_1",
+        "next episode": None,
+    }
+
+
+@pytest.mark.libero
 def test_an_episode_is_the_same_after_other_episodes_and_tasks_and_when_drawn(facts: Any) -> None:
     assert facts["again"]
     assert facts["noise_repeats"]

@@ -20,6 +20,7 @@ RECORD = EpisodeRecord(
     seed=0,
     success=True,
     steps=93,
+    lifted_wrong="milk_1",
     queries=12,
     simulator_error=None,
     retried=False,

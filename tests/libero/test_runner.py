@@ -64,6 +64,14 @@ def test_every_episode_is_played_once_and_leaves_one_line(tmp_path: Path) -> Non
     assert (tmp_path / first.thumbnail).read_bytes()[:2] == b"\xff\xd8"
 
 
+def test_a_wrong_object_that_was_lifted_on_the_way_is_in_the_line(tmp_path: Path) -> None:
+    simulator = StubSimulator({(0, 1): 5, (1, 0): 12}, {})
+    simulator.lifts = ("milk_1", 9)
+    lifted = {(r.task, r.init_state): r.lifted_wrong for r in play(tmp_path, simulator)}
+    # One episode ends before the ninth step; in the others chunks follow in which nothing more is told.
+    assert lifted == {(0, 0): "milk_1", (0, 1): None, (1, 0): "milk_1", (1, 1): "milk_1"}
+
+
 def test_the_plans_placement_reaches_every_simulator(tmp_path: Path) -> None:
     simulator = StubSimulator({}, {})
     play(tmp_path, simulator, plan=stub_plan(placement="wide"))

@@ -60,13 +60,17 @@ class PolicyReplyError(LiberoError):
 
 @dataclass
 class Episode:
-    """What happened in one episode; times are total seconds, `simulated_steps` include the settling ones."""
+    """What happened in one episode; times are total seconds, `simulated_steps` include the settling ones.
+
+    `lifted_wrong` is the first object lifted that the task does not speak of.
+    """
 
     success: bool = False
     steps: int = 0
     queries: int = 0
     jerk: float = 0.0
     actions_hash: str | None = None
+    lifted_wrong: str | None = None
     query_seconds: list[float] = field(default_factory=list)
     simulated_steps: int = 0
     step_seconds: float = 0.0
@@ -81,6 +85,7 @@ class Episode:
         self.step_seconds += progress.step_seconds
         self.render_seconds += progress.render_seconds
         self.renders += progress.renders
+        self.lifted_wrong = self.lifted_wrong or progress.lifted_wrong
         self.frames.extend(progress.frames)
         if progress.observation is not None:
             self.last_image = progress.observation.image

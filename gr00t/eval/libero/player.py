@@ -198,6 +198,7 @@ def describe_episode(
         seed=plan.seed,
         success=None if episode is None else episode.success,
         steps=played.steps,
+        lifted_wrong=played.lifted_wrong,
         queries=played.queries,
         simulator_error=error,
         retried=retried,

@@ -43,6 +43,7 @@ class EpisodeRecord:
         seed: Seed of the evaluation: of the fixtures' placement and of the policy's noise.
         success: None when the simulator failed twice: that is no failure of the robot.
         steps: Control steps until success or the limit.
+        lifted_wrong: The first object lifted by 4 cm that the task does not speak of, None without any.
         queries: Requests to the policy.
         simulator_error: What the simulator said when it failed, also when the second attempt went well.
         retried: Whether there was a second attempt.
@@ -76,6 +77,7 @@ class EpisodeRecord:
     seed: int
     success: bool | None
     steps: int
+    lifted_wrong: str | None
     queries: int
     simulator_error: str | None
     retried: bool

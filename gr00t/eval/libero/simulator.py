@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from gr00t.eval.libero.expert import disturbed, plan
 from gr00t.eval.libero.expert_motion import Action
 from gr00t.eval.libero.expert_scene import Scene
+from gr00t.eval.libero.lifted import LiftWatch
 from gr00t.eval.libero.placement import place_widely
 from gr00t.eval.libero.prompts import problem_file
 from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor
@@ -70,6 +71,7 @@ class Progress:
         step_seconds: Time spent in physics.
         camera_seconds: Time spent drawing, by camera.
         renders: Images drawn.
+        lifted_wrong: The first object lifted in this episode that the task does not speak of.
     """
 
     steps: int = 0
@@ -79,6 +81,7 @@ class Progress:
     step_seconds: float = 0.0
     camera_seconds: dict[str, float] = field(default_factory=dict)
     renders: int = 0
+    lifted_wrong: str | None = None
 
     @property
     def render_seconds(self) -> float:
@@ -137,6 +140,7 @@ class LiberoSimulator:
         self._image_size = image_size
         self._edit_scene = SceneEditor(rendering, robot_meshes)
         self._env: Any = None
+        self._watch: LiftWatch  # of the open task
         self._snapshot: dict[str, Any] = {}
         self._init_states: NDArray[np.float64] = np.empty((0, 0))
         self._raw: dict[str, Any] = {}
@@ -185,6 +189,7 @@ class LiberoSimulator:
         self._env.seed(seed)
         _reset(self._env.env)
         self._snapshot = self._take_snapshot()
+        self._watch = LiftWatch(Scene(self._env))
         return len(self._init_states)
 
     def start_episode(self, init_state: int) -> Progress:
@@ -204,6 +209,7 @@ class LiberoSimulator:
         for index, action in enumerate(actions):
             self._step(action, progress)
             progress.success = bool(self._env.check_success())
+            progress.lifted_wrong = self._watch.look()
             self._steps += 1
             finished = progress.success or index == len(actions) - 1
             if finished and not progress.success:
@@ -252,6 +258,7 @@ class LiberoSimulator:
             actions.append(executed)
             progress.steps += 1
             progress.success = bool(self._env.check_success())
+            progress.lifted_wrong = self._watch.look()
             if record_every and (len(actions) % record_every == 0 or progress.success):
                 progress.frames.append(self._render(CAMERAS["image"], progress))
         return ExpertEpisode(progress.success, np.reshape(actions, (-1, 7)), progress)
@@ -294,6 +301,7 @@ class LiberoSimulator:
                 [self._placement_seed, self._task_index, init_state],
                 self._accepted.get(init_state),
             )
+        self._watch.begin()
         progress.steps = SETTLING_STEPS
         return progress
 

@@ -43,6 +43,8 @@ class Score:
         simulator_errors: Episodes that the simulator lost twice.
         rate: successes / episodes, in [0, 1]; None before the first episode.
         interval: Wilson's 95 % interval of it.
+        lifted_wrong: Episodes in which an object was lifted that the task does not speak of.
+        lifted_wrong_interval: Wilson's 95 % interval of lifted_wrong / episodes.
         steps: Mean control steps of the successes.
         queries: Mean requests to the policy per episode.
         jerk: Mean over the episodes of the length of the second difference of the executed motions.
@@ -54,6 +56,8 @@ class Score:
     simulator_errors: int
     rate: float | None
     interval: Interval | None
+    lifted_wrong: int
+    lifted_wrong_interval: Interval | None
     steps: float | None
     queries: float | None
     jerk: float | None
@@ -248,6 +252,7 @@ def _within(records: Iterable[EpisodeRecord], suite: str | None, task: int | Non
 def _score(records: Sequence[EpisodeRecord]) -> Score:
     played = [record for record in records if record.success is not None]
     successes = [record for record in played if record.success]
+    lifted = sum(record.lifted_wrong is not None for record in played)
     times = [ms for record in played for ms in record.query_ms]
     return Score(
         episodes=len(played),
@@ -255,6 +260,8 @@ def _score(records: Sequence[EpisodeRecord]) -> Score:
         simulator_errors=len(records) - len(played),
         rate=len(successes) / len(played) if played else None,
         interval=wilson(len(successes), len(played)) if played else None,
+        lifted_wrong=lifted,
+        lifted_wrong_interval=wilson(lifted, len(played)) if played else None,
         steps=_mean([record.steps for record in successes]),
         queries=_mean([record.queries for record in played]),
         jerk=_mean([record.jerk for record in played]),
