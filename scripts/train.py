@@ -31,6 +31,7 @@ from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.data_config import load_data_config
 from gr00t.experiment.train import Trainer
 from gr00t.experiment.training_plan import TrainingPlan
+from gr00t.experiment.waypoints import normalized_waypoints
 from gr00t.model.binding import bind_to_model
 from gr00t.model.checkpoint import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -75,6 +76,8 @@ class Arguments:
     """In which matrices are multiplied; weights stay float32."""
     seed: int = 0
     """Of batches, augmentations, noises and times."""
+    waypoint_weight: float = 0.0
+    """Of an auxiliary loss: where the hand will be when the gripper next moves; helps from scratch."""
     device: str | None = None
     """cpu, cuda or cuda:N; a GPU if there is one."""
     tokenizer: str | None = None
@@ -127,7 +130,8 @@ def train(arguments: Arguments) -> dict[str, Any]:
     transform.set_metadata(metadata)
     bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trainer = Trainer(model, samples, transform, plan, device)
+    waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
+    trainer = Trainer(model, samples, transform, plan, device, waypoints)
     if trainer.resume(arguments.output):
         logger.info("going on from step %d of %d", trainer.step, plan.steps)
     logger.info("%d time steps, %d episodes", len(samples), len(samples.layout.episodes))

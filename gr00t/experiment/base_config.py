@@ -53,6 +53,8 @@ class StandardDataConfig(BaseDataConfig):
 
     Attributes:
         image_size: side of the square images that the model takes.
+        image_crop: share of each side that is cut out, in training at random, else in the middle.
+        color_jitter: of `VideoColorJitter`, in training; empty: none.
         state_normalization_modes: mode per state key; None: `min_max` for all of them.
         state_target_rotations: rotation representation per state key.
         state_sin_cos: sines and cosines of the states instead of normalization.
@@ -64,6 +66,13 @@ class StandardDataConfig(BaseDataConfig):
     observation_indices: ClassVar[list[int]] = [0]
     action_indices: ClassVar[list[int]] = list(range(16))
     image_size: ClassVar[int] = 224
+    image_crop: ClassVar[float] = 0.95
+    color_jitter: ClassVar[dict[str, float]] = {
+        "brightness": 0.3,
+        "contrast": 0.4,
+        "saturation": 0.5,
+        "hue": 0.08,
+    }
     state_normalization_modes: ClassVar[dict[str, str] | None] = None
     state_target_rotations: ClassVar[dict[str, str]] = {}
     state_sin_cos: ClassVar[bool] = False
@@ -73,7 +82,6 @@ class StandardDataConfig(BaseDataConfig):
     def transform(self) -> ModalityTransform:
         """Build the pipeline: video, state, action, joining, model input."""
         video, state, action = self.video_keys, self.state_keys, self.action_keys
-        jitter = {"brightness": 0.3, "contrast": 0.4, "saturation": 0.5, "hue": 0.08}
         normalize_state: ModalityTransform = StateActionSinCosTransform(apply_to=state)
         if not self.state_sin_cos:
             modes = self.state_normalization_modes
@@ -91,11 +99,11 @@ class StandardDataConfig(BaseDataConfig):
         return ComposedModalityTransform(
             transforms=[
                 VideoToTensor(apply_to=video),
-                VideoCrop(apply_to=video, scale=0.95),
+                VideoCrop(apply_to=video, scale=self.image_crop),
                 VideoResize(
                     apply_to=video, height=self.image_size, width=self.image_size, interpolation="linear"
                 ),
-                VideoColorJitter(apply_to=video, **jitter),
+                *([VideoColorJitter(apply_to=video, **self.color_jitter)] if self.color_jitter else []),
                 VideoToNumpy(apply_to=video),
                 StateActionToTensor(apply_to=state),
                 normalize_state,

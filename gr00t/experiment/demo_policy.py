@@ -30,14 +30,14 @@ def demo_config(image_token_index: int, vocab_size: int) -> Gr00tConfig:
     head["diffusion_model_cfg"]["num_layers"] = 6
     head["vl_self_attention_cfg"]["num_layers"] = 1
     eagle["force_image_size"] = 112
-    # 14-pixel patches, as in the full-size model: 64 tokens per image.
+    # 49 tokens per image: most of the arithmetic is theirs.
     eagle["vision_config"] |= {
         "hidden_size": _WIDTH,
         "image_size": 112,
         "intermediate_size": 3 * _WIDTH,
         "num_attention_heads": _WIDTH // _HEAD,
-        "num_hidden_layers": 4,
-        "patch_size": 14,
+        "num_hidden_layers": 3,
+        "patch_size": 16,
     }
     return Gr00tConfig.from_json_files(files)
 

@@ -20,13 +20,17 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.flow_matching import flow_matching_loss
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
+from gr00t.experiment.waypoints import WaypointHead
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
+
+_WAYPOINT_HEAD = "waypoint_head"
 
 
 class TrainingError(ValueError):
@@ -56,6 +60,7 @@ class Trainer:
         transform: of the data configuration, bound to the model; put into train mode.
         plan: what to do.
         device: where to compute.
+        waypoints: (N, 3) of the N samples, where the plan gives them a weight.
 
     Attributes:
         step: steps done.
@@ -68,7 +73,10 @@ class Trainer:
         transform: ComposedModalityTransform,
         plan: TrainingPlan,
         device: torch.device,
+        waypoints: NDArray[np.float32] | None = None,
     ) -> None:
+        if bool(plan.waypoint_weight) != (waypoints is not None):
+            raise TrainingError("waypoints and waypoint_weight: expected both, or neither")
         self.model = model.to(device)
         self.plan = plan
         self.step = 0
@@ -77,6 +85,12 @@ class Trainer:
         transform.train()
         self._device = device
         self._parameters = choose_parameters(model, plan.parts)
+        self._waypoints = waypoints
+        self._waypoint_head: WaypointHead | None = None
+        if waypoints is not None:
+            self._waypoint_head = WaypointHead(model.config.action_head.dit.context_dim).to(device)
+            of_the_head = self._waypoint_head.named_parameters(prefix=_WAYPOINT_HEAD)
+            self._parameters.update(of_the_head)
         decayed = [value for value in self._parameters.values() if value.ndim > 1]
         others = [value for value in self._parameters.values() if value.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
@@ -86,6 +100,7 @@ class Trainer:
             ],
             lr=plan.learning_rate,
             betas=plan.betas,
+            fused=True,
         )
         self._average = {name: value.detach().clone() for name, value in self._parameters.items()}
 
@@ -113,7 +128,10 @@ class Trainer:
         steps = chosen.integers(0, len(self._samples), self.plan.batch_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_seed(self.plan.seed, step, "augmentation"))
-            return Batch(self._transform(self._samples.batch(steps)))
+            batch = Batch(self._transform(self._samples.batch(steps)))
+        if self._waypoints is not None:
+            batch["waypoint"] = torch.from_numpy(self._waypoints[steps])
+        return batch
 
     def save(self, folder: Path) -> None:
         """Write the state of the run for `resume`; an earlier one stays until this one is whole."""
@@ -156,7 +174,8 @@ class Trainer:
     def averaged(self) -> dict[str, Tensor]:
         """The weights to keep, by name: averaged ones where `ema_decay` is set."""
         trained = self._average if self.plan.ema_decay else self._parameters
-        return {**self.model.state_dict(), **{name: value.detach() for name, value in trained.items()}}
+        ours = {name: value for name, value in trained.items() if not name.startswith(_WAYPOINT_HEAD)}
+        return {**self.model.state_dict(), **{name: value.detach() for name, value in ours.items()}}
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         plan = self.plan
@@ -165,18 +184,26 @@ class Trainer:
             group["lr"] = rate
         request = ModelInputs.from_mapping(batch, self.model.config).to(self._device, torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            loss = flow_matching_loss(
+            features = self.model.encode(request)
+            flow = flow_matching_loss(
                 self.model,
                 request,
                 batch["action"].to(self._device),
                 batch["action_mask"].to(self._device),
                 torch.Generator().manual_seed(_seed(plan.seed, self.step, "flow")),
                 draws=plan.draws,
+                features=features,
             )
+        figures = {"loss": flow.item(), "learning_rate": rate}
+        loss = flow
+        if self._waypoint_head is not None:
+            missed = self._waypoint_head.loss(features, request.valid, batch["waypoint"].to(self._device))
+            figures["waypoint_loss"] = missed.item()
+            loss = flow + plan.waypoint_weight * missed
         loss.backward()
         parameters: list[nn.Parameter] = list(self._parameters.values())
         norm = nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
-        figures = {"loss": loss.item(), "learning_rate": rate, "gradient_norm": float(norm)}
+        figures["gradient_norm"] = float(norm)
         if not np.isfinite(figures["loss"]) or not np.isfinite(figures["gradient_norm"]):
             raise TrainingError(f"step {self.step}: loss {figures['loss']}; try a smaller learning rate")
         self._optimizer.step()

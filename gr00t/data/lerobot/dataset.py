@@ -23,6 +23,7 @@ from gr00t.data.schema import (
     StateActionMetadata,
     VideoMetadata,
 )
+from gr00t.spelling import did_you_mean
 
 
 class LeRobotDataset:
@@ -33,6 +34,9 @@ class LeRobotDataset:
         modalities: keys and time steps of video, state, action and language.
         cache: folder for decoded frames, see `frame_cache`.
         on_video: told after each video that had to be decoded.
+
+    Attributes:
+        lengths: of the episodes, in time steps.
 
     Raises:
         DatasetError: the folder is not such a data set, or lacks a key.
@@ -51,6 +55,7 @@ class LeRobotDataset:
         lengths = [episode.length for episode in self.layout.episodes]
         if not lengths:
             raise DatasetError(f"{folder}: the data set has no episode")
+        self.lengths: NDArray[np.int64] = np.asarray(lengths, dtype=np.int64)
         self._ends = np.repeat(np.cumsum(lengths), lengths)
         self._starts = self._ends - np.repeat(lengths, lengths)
         keys = [key for kind in ("state", "action") for key in self._keys(kind)]
@@ -98,6 +103,16 @@ class LeRobotDataset:
                     if kind == "action" and not self._columns[key].absolute:
                         samples[key][wanted >= ends[:, None]] = 0.0
         return samples
+
+    def values(self, key: str) -> NDArray[np.float32]:
+        """All time steps of a state or action, (N, A), the episodes one after the other.
+
+        Raises:
+            DatasetError: the data configuration has no such key.
+        """
+        if key not in self._numbers:
+            raise DatasetError(f"no {key!r} in the data configuration: {did_you_mean(key, self._numbers)}")
+        return self._numbers[key]
 
     def metadata(self, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
         """Shapes and statistics, as a checkpoint carries them in experiment_cfg/metadata.json."""

@@ -1,0 +1,85 @@
+"""An auxiliary target of training: where the hand will be when the gripper next opens or closes.
+
+The flow-matching loss tells a network where to go from here, which it must learn from thousands of noises;
+where the thing to be grasped is follows from a single picture. Saying so directly teaches a network that
+starts from nothing what its images mean. The layer that answers exists in training only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gr00t.data.lerobot.dataset import LeRobotDataset
+
+POSITION = ("state.x", "state.y", "state.z")
+GRIPPER = "action.gripper"
+
+
+def normalized_waypoints(samples: LeRobotDataset) -> NDArray[np.float32]:
+    """The waypoint of every time step of a data set, (N, 3), with mean 0 and standard deviation 1.
+
+    Raises:
+        DatasetError: the data configuration has no hand position or no gripper.
+    """
+    positions = np.concatenate([samples.values(key) for key in POSITION], axis=1)
+    waypoints = next_waypoints(positions, samples.values(GRIPPER)[:, 0], samples.lengths)
+    deviation = waypoints.std(axis=0)
+    return (waypoints - waypoints.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+
+
+def next_waypoints(
+    positions: NDArray[np.float32], gripper: NDArray[np.float32], lengths: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Where the hand is when the command to the gripper next changes, or else at the end of the episode.
+
+    Args:
+        positions: of the hand (N, 3), the episodes one after the other.
+        gripper: its command (N,).
+        lengths: of the episodes, N in all.
+
+    Returns:
+        (N, 3); at the step of a change already the one after it.
+    """
+    targets = np.empty(len(positions), dtype=np.int64)
+    end = 0
+    for length in lengths:
+        start, end = end, end + int(length)
+        changes = start + 1 + np.flatnonzero(np.diff(gripper[start:end]))
+        marks = np.append(changes, end - 1)
+        # The first mark after each step; the last step has none but itself.
+        following = np.searchsorted(marks, np.arange(start, end), side="right")
+        targets[start:end] = marks[np.minimum(following, len(marks) - 1)]
+    waypoints: NDArray[np.float32] = positions[targets]
+    return waypoints
+
+
+class WaypointHead(nn.Module):
+    """A linear guess from the mean of what the action head attends to.
+
+    Args:
+        width: of the features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.guess = nn.Linear(width, len(POSITION))
+        nn.init.zeros_(self.guess.weight)
+        nn.init.zeros_(self.guess.bias)
+
+    def loss(self, features: Tensor, valid: Tensor | None, waypoints: Tensor) -> Tensor:
+        """Mean squared error of the guesses, a scalar.
+
+        Args:
+            features: (B, T, width).
+            valid: (B, T) bool, False on padding; None: no padding.
+            waypoints: (B, 3).
+        """
+        if valid is None:
+            mean = features.mean(dim=1)
+        else:
+            weight = valid.to(features.dtype)[:, :, None]
+            mean = (features * weight).sum(dim=1) / weight.sum(dim=1)
+        return torch.nn.functional.mse_loss(self.guess(mean).float(), waypoints)
