@@ -130,7 +130,7 @@ class Workshop:
             calibration=calibration,
             settings=dict(arm.recipe.settings),
         )
-        return Prepared(functools.partial(ServedPolicy, host), facts)
+        return Prepared(functools.partial(ServedPolicy, host, arm.recipe.images), facts)
 
     def _address(self, arm: Arm) -> Prepared:
         host = AddressHost(arm.host, arm.port, self.options.api_token, self.options.wait)

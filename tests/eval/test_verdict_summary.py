@@ -10,10 +10,12 @@ import pytest
 
 from gr00t.eval.libero.records import EpisodeRecord
 from gr00t.eval.libero.suites import LiberoError
+from gr00t.eval.report import write_report
 from gr00t.eval.verdict import compare, read_run, verdict_table
 from gr00t.eval.verdict.intervals import tango, wilson
 from gr00t.eval.verdict.pairs import pair_up
 from gr00t.eval.verdict.summary import Verdicts
+from gr00t.eval.verdict.tables import verdict_rows
 from gr00t.eval.verdict.words import notes, sentence
 from tests.eval.synthetic_runs import record, solves, write_run
 
@@ -213,6 +215,41 @@ def test_a_blind_replay_that_does_well_is_said(tmp_path: Path) -> None:
         in notes(found, [read_run(folder)])
     )
     assert "control" in verdict_table(found)
+
+
+def test_a_policy_with_grey_images_is_a_control(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / "run",
+        {
+            "grey": solves((0, 0), (1, 0)),
+            "w4a8": solves((0, 0)),
+            "bf16": solves(),
+            "zero": lambda t, s: False,
+        },
+        kinds={"zero": "zero"},
+        suite="libero_goal",
+    )
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["arms"]["grey"]["images"] = "grey"
+    (folder / "plan.json").write_text(json.dumps(plan))
+    found = verdicts(folder)
+    told = [(arm.name, arm.kind, arm.is_control) for arm in found.arms]
+    assert told == [
+        ("bf16", "recipe", False),
+        ("w4a8", "recipe", False),
+        ("grey", "grey", True),
+        ("zero", "zero", True),
+    ]
+    row = next(line for line in verdict_rows(found).rows if line[0] == "grey")
+    # Neither a judgement nor what is expected of quantized policies.
+    assert (row[2], row[-1]) == ("control", "-")
+    assert (
+        "grey solves 75.0 % without looking, bf16 100.0 %: these episodes say little about vision."
+        in notes(found, [read_run(folder)])
+    )
+    page = (write_report(folder), (folder / "report.html").read_text())[1]
+    assert "control: grey" in page
+    assert "shown one even grey by both cameras" in page
 
 
 def test_other_denoising_steps_are_said(tmp_path: Path) -> None:

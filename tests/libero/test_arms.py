@@ -52,7 +52,10 @@ def test_every_kind_of_arm_is_read() -> None:
     [
         ("w4a9", r"unknown arm 'w4a9': did you mean w4a8\?; or a recipe's \.toml, or HOST:PORT of a server"),
         ("replya", r"did you mean replay\?"),
-        ("something", r"known: bf16, environment, expert, recommended, replay, rtn, w4a4, w4a8, zero; or"),
+        (
+            "something",
+            r"known: bf16, environment, expert, grey, recommended, replay, rtn, w4a4, w4a8, zero; or",
+        ),
         ("expert:2", r"'expert:2': expected noise from 0 to 1"),
         ("expert:lots", r"expected noise from 0 to 1"),
         ("host:70000", r"port 70000 is not within 1 to 65535"),
@@ -67,7 +70,7 @@ def test_what_is_no_arm_is_refused_with_what_would_be(text: str, message: str) -
 
 def test_a_list_of_arms_needs_one_and_different_names() -> None:
     assert [arm.name for arm in parse_arms("bf16, w4a8,replay", RECIPES, {})] == ["bf16", "w4a8", "replay"]
-    with pytest.raises(ArmError, match="expected at least one; known: bf16, recommended"):
+    with pytest.raises(ArmError, match="expected at least one; known: bf16, grey, recommended"):
         parse_arms(" ,", RECIPES, {})
     with pytest.raises(ArmError, match="two arms named 'zero'; name one yourself: NAME=zero"):
         parse_arms("zero,zero", RECIPES, {})
@@ -77,6 +80,7 @@ def test_where_a_server_is_does_not_make_it_another_arm() -> None:
     assert parse("a=localhost:1").definition() == parse("b=elsewhere:2").definition()
     assert parse("expert").definition() != parse("expert:0.1").definition()
     assert parse("w4a8").definition() != parse("recommended").definition()
+    assert parse("grey").definition() == {**parse("bf16").definition(), "images": "grey"}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,8 @@ def test_where_a_server_is_does_not_make_it_another_arm() -> None:
         ("denoising_steps = 0", "denoising_steps: expected a positive number, got 0"),
         ("denoising_steps = true", "denoising_steps: expected a positive number"),
         ("duquant = 4", "duquant: expected dict, got 4"),
+        ("images = 3", "images: expected str, got 3"),
+        ('images = "gray"', r"images: unknown 'gray'; did you mean grey\?"),
         ("[duquant]\nLS = [1]", r"duquant\.LS: expected text or a number, got \[1\]"),
         ("name = ", "not TOML"),
     ],
@@ -125,11 +131,14 @@ def test_the_recipe_and_the_scripts_have_the_same_documented_settings() -> None:
 
 
 def test_every_shipped_recipe_is_what_its_name_says() -> None:
-    assert list(find_recipes(RECIPES)) == ["bf16", "recommended", "rtn", "w4a4", "w4a8"]
+    assert list(find_recipes(RECIPES)) == ["bf16", "grey", "recommended", "rtn", "w4a4", "w4a8"]
     for name, path in find_recipes(RECIPES).items():
         assert load_recipe(path).name == name
         assert load_recipe(path).description
     assert config("bf16") is None
+    assert config("grey") is None
+    images = {name: load_recipe(path).images for name, path in find_recipes(RECIPES).items()}
+    assert [name for name, shown in images.items() if shown != "camera"] == ["grey"]
     recommended, w4a4, rtn = config("recommended"), config("w4a4"), config("rtn")
     assert recommended is not None
     assert w4a4 is not None
@@ -141,7 +150,7 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
     assert (rtn.weight_scale.value, rtn.calibration_steps) == ("channel", 0)
     # Smoothing without statistics has no effect, and statistics that nothing uses are a wasted hour.
     calibrates = {name: load_recipe(path).calibrate for name, path in find_recipes(RECIPES).items()}
-    assert calibrates == {"bf16": False, "recommended": True, "rtn": False, "w4a4": True, "w4a8": True}
+    assert {name for name, does in calibrates.items() if not does} == {"bf16", "grey", "rtn"}
 
 
 @pytest.mark.parametrize("suite", SUITES)

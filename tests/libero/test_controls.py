@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from gr00t.eval.libero.controls import Expert, Replay, Zero
+from gr00t.eval.libero.controls import Expert, Replay, ServedPolicy, Zero
 from gr00t.eval.libero.episode import action_jerk
 from gr00t.eval.libero.plan import Job
 from gr00t.eval.libero.simulator import IDLE_ACTION
-from tests.libero.stubs import TASKS, StubSimulator, stub_plan
+from tests.libero.stubs import TASKS, StubHost, StubSimulator, stub_plan
 
 PLAN = stub_plan(max_steps=20)
 JOB = Job(TASKS[0], 1)
@@ -59,3 +59,22 @@ def test_replay_records_a_task_once_and_stops_at_success() -> None:
     assert recorded == [3]
     assert (first.success, first.steps) == (second.success, second.steps) == (True, 3)
     assert first.actions_hash == second.actions_hash
+
+
+def test_a_policy_with_grey_images_is_asked_the_same_but_for_its_images() -> None:
+    seen, shown = StubHost(), StubHost()
+    for host, images in ((seen, "camera"), (shown, "grey")):
+        ServedPolicy(host, images).play(opened(), JOB, PLAN)
+        # The server that answers is looked at behind the blindfold, too.
+        assert host.confirmed == 1
+    assert shown.policy.seeds == seen.policy.seeds
+    assert len(shown.policy.seen) == 3
+    for true, grey in zip(seen.policy.seen, shown.policy.seen, strict=True):
+        assert true.keys() == grey.keys()
+        for key, value in true.items():
+            expected = value
+            if key in ("video.image", "video.wrist_image"):
+                expected = np.full((1, 32, 32, 3), 128, np.uint8)
+                assert grey[key].dtype == np.uint8
+                assert value.max() < 2
+            np.testing.assert_array_equal(grey[key], expected, err_msg=key)

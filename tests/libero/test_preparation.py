@@ -13,6 +13,7 @@ import pytest
 
 from gr00t.eval.client import ExternalRobotInferenceClient
 from gr00t.eval.libero.arms import parse_arm
+from gr00t.eval.libero.controls import ServedPolicy
 from gr00t.eval.libero.episode import noise_seed
 from gr00t.eval.libero.hosts import free_port
 from gr00t.eval.libero.suites import LiberoError
@@ -120,6 +121,45 @@ def test_a_static_arm_is_calibrated_once_and_never_on_what_is_evaluated(
         LiberoError, match=r"arm w4a8 is not what the episodes in .* were played with, checkpoint"
     ):
         evaluation.session.run(evaluation.options.Options(**{**vars(options), "trials": 4}), environ)
+
+
+@pytest.mark.usefixtures("stub_simulators")
+def test_an_arm_with_grey_images_is_shown_grey_and_says_so(
+    evaluation: SimpleNamespace, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+
+    class Watched(ServedPolicy):
+        def play(self, *arguments: Any) -> Any:
+            shown.append(type(self._asked).__name__)
+            return super().play(*arguments)
+
+    def server(options: Any, suite: Any, recipe: Any) -> list[str]:
+        return [sys.executable, "-m", "tests.libero.stub_server", "{port}"]
+
+    monkeypatch.setattr(evaluation.preparation, "ServedPolicy", Watched)
+    monkeypatch.setattr(evaluation.servers, "server_command", server)
+    monkeypatch.setattr(evaluation.preparation, "check_report", lambda *arguments: None)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    options = evaluation.options.Options(
+        suite="object",
+        arms="bf16,grey",
+        model=str(tmp_path / "model"),
+        tasks="3",
+        trials=1,
+        max_steps=12,
+        output=tmp_path / "out",
+        assets="stand-ins",
+        rendering="full",
+        workers=1,
+    )
+    evaluation.session.run(options, environ)
+    assert shown == ["ExternalRobotInferenceClient", "GreyPolicy"]
+    arms = [json.loads((tmp_path / "out" / "arms" / f"{name}.json").read_text()) for name in ("bf16", "grey")]
+    assert [arm["images"] for arm in arms] == ["camera", "grey"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [(arm["name"], arm["is_control"]) for arm in report["arms"]] == [("bf16", False), ("grey", True)]
 
 
 class Calibrating(StubPolicy):

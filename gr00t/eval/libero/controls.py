@@ -1,8 +1,10 @@
-"""What can act in an episode: a served policy, and three controls that no policy may be judged without.
+"""What can act in an episode: a served policy, and four controls that no policy may be judged without.
 
 `zero` holds still: what it solves was solved from the start. `replay` executes one recorded episode of the
 expert per task, eyes closed: what it solves needs no policy that looks, and on some tasks that is most.
-`expert` sees the simulator's state: what it cannot solve says more about the scene than about a policy.
+The served policy itself with grey images knows only the instruction and its own pose: what it solves then
+needs no eyes either. `expert` sees the simulator's state: what it cannot solve says more about the scene than
+about a policy.
 """
 
 from __future__ import annotations
@@ -17,10 +19,14 @@ from numpy.typing import NDArray
 from gr00t.eval.client import NoReplyError, NoServerError, ServerError
 from gr00t.eval.libero.episode import Episode, Policy, Simulator, play_episode
 from gr00t.eval.libero.plan import EvalPlan, Job
+from gr00t.eval.libero.recipes import CAMERA, GREY
 from gr00t.eval.libero.simulator import IDLE_ACTION
 from gr00t.eval.libero.suites import Task, load_init_states
 
 logger = logging.getLogger(__name__)
+
+# Of 255; nearly 0 for a network, which sees images from -1 to 1.
+MID_GREY = 128
 
 
 class PolicyLostError(RuntimeError):
@@ -58,19 +64,40 @@ class PolicyHost(Protocol):
         """Raise if what answers a connection now is not what the run began with."""
 
 
-class ServedPolicy:
-    """Asks a policy server; one connection, for one thread."""
+class GreyPolicy:
+    """A policy that is shown one even grey by every camera; state and instruction are what they are."""
 
-    def __init__(self, host: PolicyHost) -> None:
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def get_action(self, observations: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
+        """See `Policy`."""
+        shown = {
+            key: np.full_like(value, MID_GREY) if key.startswith("video.") else value
+            for key, value in observations.items()
+        }
+        return self._policy.get_action(shown, seed=seed)
+
+
+class ServedPolicy:
+    """Asks a policy server; one connection, for one thread.
+
+    Args:
+        host: Where the policy lives.
+        images: What it is shown, one of `gr00t.eval.libero.recipes.IMAGES`.
+    """
+
+    def __init__(self, host: PolicyHost, images: str = CAMERA) -> None:
         self._host = host
         self._policy: Any = host.connect()
+        self._asked: Policy = GreyPolicy(self._policy) if images == GREY else self._policy
 
     def play(self, simulator: Simulator, job: Job, plan: EvalPlan) -> Episode:
         """See `Behaviour`."""
         try:
             episode = play_episode(
                 simulator,
-                self._policy,
+                self._asked,
                 job.task,
                 job.init_state,
                 seed=plan.seed,

@@ -4,6 +4,7 @@
     description = "one line"
     denoising_steps = 8        # optional: instead of the run's
     calibrate = true           # whether statistics of real inputs are recorded first
+    images = "grey"            # optional: a control, the policy is shown grey instead of what cameras see
     [duquant]                  # the settings, by the short names of their variables
     WBITS_DEFAULT = 4
 
@@ -26,7 +27,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_KEYS = ("name", "description", "denoising_steps", "calibrate", "duquant")
+CAMERA, GREY = IMAGES = ("camera", "grey")
+_KEYS = ("name", "description", "denoising_steps", "calibrate", "images", "duquant")
 
 
 class RecipeError(LiberoError):
@@ -43,6 +45,7 @@ class Recipe:
         denoising_steps: Euler steps per action chunk; None leaves them to the run.
         calibrate: Whether statistics of real inputs are recorded before the policy is quantized.
         settings: The quantization's variables by their short names, as text; empty: not quantized.
+        images: What the policy is shown in episodes, one of `IMAGES`. A calibration always sees the cameras'.
     """
 
     name: str
@@ -50,12 +53,14 @@ class Recipe:
     denoising_steps: int | None = None
     calibrate: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
+    images: str = CAMERA
 
     def definition(self) -> dict[str, Any]:
         """What makes results comparable, as plain data."""
         return {
             "denoising_steps": self.denoising_steps,
             "calibrate": self.calibrate,
+            "images": self.images,
             "settings": dict(sorted(self.settings.items())),
         }
 
@@ -80,6 +85,7 @@ def load_recipe(path: Path) -> Recipe:
         "name": (values.get("name", path.stem), str),
         "description": (values.get("description", ""), str),
         "calibrate": (values.get("calibrate", False), bool),
+        "images": (values.get("images", CAMERA), str),
         "duquant": (settings, dict),
     }
     for key, (value, kind) in expected.items():
@@ -88,6 +94,9 @@ def load_recipe(path: Path) -> Recipe:
     steps = values.get("denoising_steps")
     if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
         raise RecipeError(f"recipe {path}: denoising_steps: expected a positive number, got {steps!r}")
+    images = expected["images"][0]
+    if images not in IMAGES:
+        raise RecipeError(f"recipe {path}: images: unknown {images!r}; {did_you_mean(images, IMAGES)}")
     for key, value in settings.items():
         if not isinstance(value, (str, bool, int, float)):
             raise RecipeError(f"recipe {path}: duquant.{key}: expected text or a number, got {value!r}")
@@ -97,6 +106,7 @@ def load_recipe(path: Path) -> Recipe:
         denoising_steps=steps,
         calibrate=expected["calibrate"][0],
         settings={key: _as_text(value) for key, value in settings.items()},
+        images=images,
     )
 
 

@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gr00t.eval.libero.arms import CONTROLS
+from gr00t.eval.libero.recipes import GREY
 from gr00t.eval.libero.records import EpisodeRecord, read_records
 from gr00t.eval.libero.suites import LiberoError
 from gr00t.spelling import did_you_mean
 
+# Kinds of arms that stand beside those that are to be judged.
+CONTROL_KINDS = (*CONTROLS, GREY)
 # Equal in all records of a table. The limit of steps is the suite's own, so it may differ between suites.
 CONDITIONS = ("assets", "rendering", "placement", "replan_steps")
 CONDITIONS_OF_A_SUITE = ("assets_fingerprint", "max_steps")
@@ -55,8 +59,9 @@ class Run:
         return len(self.plan["tasks"]) * len(self.plan["init_states"])
 
     def kind(self, name: str) -> str:
-        """What acts: a policy's `recipe`, a server's `address`, or one of `CONTROLS`."""
-        return str(self.plan["arms"][name]["kind"])
+        """What acts: a policy's `recipe`, a server's `address`, or one of `CONTROL_KINDS`."""
+        arm = self.plan["arms"][name]
+        return GREY if arm.get("images") == GREY else str(arm["kind"])
 
 
 def read_run(folder: Path) -> Run:

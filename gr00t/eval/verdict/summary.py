@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from gr00t.eval.libero.arms import CONTROLS
 from gr00t.eval.libero.records import EpisodeRecord
 from gr00t.eval.libero.suites import LiberoError
 from gr00t.eval.verdict.bootstrap import task_bootstrap
 from gr00t.eval.verdict.intervals import Interval, mcnemar_exact, tango, wilson
 from gr00t.eval.verdict.noninferiority import CONFIDENCE, NonInferiority, judge
 from gr00t.eval.verdict.pairs import Pairs, pair_up
-from gr00t.eval.verdict.runs import Run, check_comparable, find_arm
+from gr00t.eval.verdict.runs import CONTROL_KINDS, Run, check_comparable, find_arm
 
 DEFAULT_MARGIN = 3.0
 # Percent of the full-precision success that the W4A8 documentation expects to be kept; not a measurement.
@@ -202,7 +201,7 @@ def compare(runs: Sequence[Run], *, baseline: str | None = None, margin: float =
             ours = _within(by_arm[arm.name], suite, task)
             comparison = None
             if arm.name != base:
-                expected = suite if task is None and arm.kind not in CONTROLS else None
+                expected = suite if task is None and arm.kind not in CONTROL_KINDS else None
                 comparison = _compare(pair_up(ours, reference), planned, margin, expected)
             rows.append(Row(arm.name, suite, task, language, planned, _score(ours), comparison))
     return Verdicts(base, margin, arms, list(dict.fromkeys(run.suite for run in runs)), rows)
@@ -210,10 +209,12 @@ def compare(runs: Sequence[Run], *, baseline: str | None = None, margin: float =
 
 def _arms(runs: Sequence[Run], baseline: str | None) -> list[Arm]:
     kinds = {name: run.kind(name) for run in runs for name in run.arm_names}
-    judges_policies = any(kind not in CONTROLS for kind in kinds.values())
+    judges_policies = any(kind not in CONTROL_KINDS for kind in kinds.values())
     # Experts may be compared with each other; what acts with closed eyes is never more than a control.
     controls = [
-        name for name, kind in kinds.items() if kind in CONTROLS and (judges_policies or kind != "expert")
+        name
+        for name, kind in kinds.items()
+        if kind in CONTROL_KINDS and (judges_policies or kind != "expert")
     ]
     if baseline is not None:
         base = find_arm(baseline, kinds)

@@ -11,9 +11,13 @@ from gr00t.eval.verdict.summary import Row, Verdicts
 # blunt.
 BLIND_SHARE = 0.5
 
+_BLIND = ("replay", "zero", "grey")
+
 CONTROL_REASONS = {
     "replay": "One expert episode per task, executed with closed eyes. What it solves can be solved without "
     "looking, so success on those tasks says little about what a policy sees.",
+    "grey": "The policy, shown one even grey by both cameras. What it solves, it solves without looking, by "
+    "the instruction and its own pose.",
     "zero": "Holds still. What it solves was solved from the start, or solves itself.",
     "expert": "Scripted, with the simulator's own state. What it cannot solve says more about the scene, the "
     "limit of steps or the script than about a policy.",
@@ -105,7 +109,7 @@ def _blind(verdicts: Verdicts) -> list[str]:
     found = []
     for arm in verdicts.arms:
         rate = verdicts.row(arm.name).score.rate
-        if arm.is_control and arm.kind in ("replay", "zero") and base and rate and rate >= BLIND_SHARE * base:
+        if arm.is_control and arm.kind in _BLIND and base and rate and rate >= BLIND_SHARE * base:
             found.append(
                 f"{arm.name} solves {percent(rate)} without looking, {verdicts.baseline} {percent(base)}: "
                 "these episodes say little about vision."
