@@ -58,6 +58,8 @@ class Arguments:
     """Keys and transforms: a registered name, or "module:Class" of your own."""
     embodiment_tag: str = "new_embodiment"
     """Whose encoders and decoder are trained."""
+    stop_after: int | None = None
+    """Write the checkpoint at this step already and stop; the same command goes on from there."""
     batch_size: int = 32
     """Samples per step."""
     learning_rate: float = 1e-4
@@ -137,7 +139,6 @@ def train(arguments: Arguments) -> dict[str, Any]:
     logger.info("%d time steps, %d episodes", len(samples), len(samples.layout.episodes))
     started = time.perf_counter()
     losses = learn(trainer, arguments)
-    trainer.save(arguments.output)
     write_checkpoint(trainer, start, metadata, arguments.output / "checkpoint")
     return {
         "checkpoint": str(arguments.output / "checkpoint"),
@@ -149,16 +150,19 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
 
 def learn(trainer: Trainer, arguments: Arguments) -> list[float]:
-    """Run to the end, with progress, log and saves; return the mean losses that were logged."""
+    """Run to the end or to `stop_after`, with progress, log and saves; return the mean losses of the log."""
     logged: list[float] = []
     losses: list[float] = []
     begun = time.perf_counter()
+    last = min(arguments.steps, arguments.stop_after or arguments.steps)
     log = (arguments.output / "training.jsonl").open("a", encoding="utf-8")
     with log, tqdm(initial=trainer.step, total=arguments.steps, unit="step") as bar:
-        for figures in trainer.run():
+        steps = trainer.run()
+        while trainer.step < last:
+            figures = next(steps)
             losses.append(figures["loss"])
             bar.update()
-            if trainer.step % arguments.log_every == 0 or trainer.step == arguments.steps:
+            if trainer.step % arguments.log_every == 0 or trainer.step == last:
                 mean = sum(losses) / len(losses)
                 line = {**figures, "loss": mean, "elapsed": time.perf_counter() - begun}
                 log.write(json.dumps({key: round(value, 6) for key, value in line.items()}) + "\n")
@@ -166,8 +170,9 @@ def learn(trainer: Trainer, arguments: Arguments) -> list[float]:
                 bar.set_postfix_str(f"loss {mean:.4f}")
                 logged.append(mean)
                 losses = []
-            if trainer.step % arguments.save_every == 0:
+            if trainer.step % arguments.save_every == 0 or trainer.step == last:
                 trainer.save(arguments.output)
+        steps.close()
     return logged
 
 

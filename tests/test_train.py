@@ -120,3 +120,18 @@ def test_another_run_does_not_take_the_folder(data: Path, start: Path, tmp_path:
 def test_what_is_missing_is_one_line(start: Path, tmp_path: Path) -> None:
     said = train(tmp_path / "none", start, tmp_path / "out", "--steps", "1", status=1)
     assert said.strip().splitlines()[-1] == f"error: {tmp_path / 'none'}: no such folder"
+
+
+def test_a_run_that_stops_on_the_way_leaves_a_checkpoint_and_ends_like_any_other(
+    data: Path, start: Path, tmp_path: Path
+) -> None:
+    options = ("--steps", "2", "--precision", "float32")
+    train(data, start, tmp_path / "whole", *options)
+    report = train(data, start, tmp_path / "parts", *options, "--stop-after", "1")
+    assert report["steps"] == 1
+    halfway = GR00T_N1_5.from_pretrained(tmp_path / "parts" / "checkpoint").state_dict()
+    assert train(data, start, tmp_path / "parts", *options)["steps"] == 2
+    ends = [GR00T_N1_5.from_pretrained(tmp_path / name / "checkpoint") for name in ("whole", "parts")]
+    whole, parts = (model.state_dict() for model in ends)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert any(not torch.equal(whole[name], halfway[name]) for name in whole)

@@ -1,0 +1,129 @@
+"""Make the demonstration policy from nothing: demonstrations, training, and how often it succeeds on the way.
+
+    python scripts/train_demo_policy.py FOLDER
+
+Every part is a command of its own, which is printed: collect_demonstrations.py records the scripted expert
+on the built-in stand-ins, train.py trains on it, evaluate.py drives the simulator with what has been learned
+so far, and success.jsonl says how well. Interrupted, the same command goes on. It ends with
+FOLDER/training/checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from gr00t.eval.libero.suites import LiberoError, find_suite, libero_package, load_tasks
+from gr00t.experiment.demo_policy import write_untrained
+
+SCRIPTS = Path(__file__).parent
+DATA_CONFIG = "examples.Libero.demo_data_config:DemoDataConfig"
+SUITES = ("libero_object", "libero_object_prompts")
+# Initial states from 20 on; the first 20 of each task are kept for evaluations.
+DEMONSTRATIONS = (
+    ("libero_object_prompts", "--placement", "wide", "--init-states", "20-49", "--repeats", "2"),
+    ("libero_object_prompts", "--placement", "recorded", "--init-states", "20-34"),
+    ("libero_object", "--placement", "recorded", "--init-states", "20-49"),
+)
+PLAN = (
+    *("--parts", "vision", "language", "projector", "diffusion"),
+    *("--learning-rate", "1e-3", "--ema-decay", "0.999", "--draws", "2", "--waypoint-weight", "0.5"),
+    *("--batch-size", "32", "--precision", "float32"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Make the demonstration policy from nothing."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """For everything that is made."""
+    steps: int = 6600
+    """Optimizer steps."""
+    rounds: int = 3
+    """How often to look at the success in closed loop: after as many equal parts of the training."""
+    trials: int = 2
+    """Episodes per task of each look. They start from states that were trained on."""
+    seed: int = 0
+    """Of the initial weights and of the training."""
+    workers: int = 2
+    """Simulators that play at the same time."""
+
+
+def run(options: Options) -> None:
+    """Collect, train and look.
+
+    Raises:
+        LiberoError: LIBERO is not there.
+        subprocess.CalledProcessError: a command failed; it has said why.
+    """
+    demonstrations = options.folder / "demonstrations"
+    simulators = ("--assets", "stand-ins", "--workers", str(options.workers))
+    for what in DEMONSTRATIONS:
+        call("collect_demonstrations.py", demonstrations, *what, *simulators)
+    untrained, training = options.folder / "untrained", options.folder / "training"
+    if not untrained.is_dir():
+        write_untrained(untrained, sentences(), options.seed)
+    log = options.folder / "success.jsonl"
+    looked = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
+    for number in range(looked + 1, options.rounds + 1):
+        step = options.steps * number // options.rounds
+        call(
+            *("train.py", "--data", demonstrations, "--checkpoint", untrained, "--output", training),
+            *("--data-config", DATA_CONFIG, "--steps", str(options.steps), "--stop-after", str(step)),
+            *("--seed", str(options.seed), *PLAN),
+        )
+        line: dict[str, object] = {"step": step}
+        for suite, placement in (("libero_object_prompts", "wide"), ("libero_object", "recorded")):
+            output = options.folder / f"success-{step}-{suite}"
+            call(
+                *("evaluate.py", "--suite", suite, "--placement", placement, "--arms", "bf16", *simulators),
+                *("--model", training / "checkpoint", "--data-config", DATA_CONFIG, "--init-offset", "20"),
+                *("--trials", str(options.trials), "--output", output),
+            )
+            score = json.loads((output / "report.json").read_text(encoding="utf-8"))["rows"][0]["score"]
+            line[f"{suite}, {placement}"] = {key: score[key] for key in ("episodes", "successes")}
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+
+def sentences() -> list[str]:
+    """The instructions of all tasks, each once, in order."""
+    package = libero_package()
+    tasks = [task for suite in SUITES for task in load_tasks(find_suite(suite), package)]
+    return list(dict.fromkeys(task.language for task in tasks))
+
+
+def call(script: str, *arguments: str | Path) -> None:
+    """Run one of the scripts, showing the command."""
+    command: Sequence[str] = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    print("+", *command[1:], flush=True)
+    subprocess.run(command, check=True)
+
+
+def main() -> int:
+    """Run as a program."""
+    options = tyro.cli(Options, description=__doc__)
+    try:
+        run(options)
+    except LiberoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
