@@ -85,7 +85,7 @@ class DuQuantConfig:
         "WBITS",
         parsers.bits_by_layer,
         (),
-        "weight bits of single layers, `LAYER:BITS,LAYER:BITS`",
+        "weight bits of single layers, `LAYER:BITS,LAYER:BITS`; `*` stands for any part of a name",
         empty=True,
     )
     scope: str = _var(

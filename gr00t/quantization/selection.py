@@ -2,13 +2,16 @@
 
 A layer is known by its module name and, where the caller passes one, by an alias (its name in a checkpoint's
 format). INCLUDE is met by either name, EXCLUDE by either, and SCOPE, LAYERS and WBITS take either: recipes
-written for the checkpoint's names work unchanged. The aliases are data; nothing here knows a model.
+written for the checkpoint's names work unchanged. In WBITS a `*` stands for any part of a name, since recipes
+cannot know how many layers a model has; a name that is written out comes before one with `*`. The aliases are
+data; nothing here knows a model.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 
 from torch import nn
 
@@ -69,8 +72,10 @@ def select_targets(
     if not targets and not problems:
         problems.append(_nothing_selected(verdicts, config))
     elif not problems:
-        for name in dict(config.weight_bits_by_layer).keys() - selected:
-            fault = "not selected" if name in known else "no Linear"
+        for name in dict(config.weight_bits_by_layer):
+            if any(fnmatchcase(layer, name) for layer in selected):
+                continue
+            fault = "not selected" if any(fnmatchcase(layer, name) for layer in known) else "no Linear"
             problems.append(f"{PREFIX}WBITS: {name!r} is {fault}; {did_you_mean(name, selected)}")
     if problems:
         raise DuQuantSelectionError(
@@ -113,8 +118,7 @@ def _judge(names: tuple[str, ...], config: DuQuantConfig) -> tuple[bool, str]:
 
 
 def _spec_for(name: str, alias: str | None, linear: nn.Linear, config: DuQuantConfig) -> LinearSpec:
-    by_layer = dict(config.weight_bits_by_layer)
-    weight_bits = by_layer.get(name, by_layer.get(alias or "", config.weight_bits))
+    weight_bits = _weight_bits((name, alias or ""), config)
     return LinearSpec(
         in_features=linear.in_features,
         out_features=linear.out_features,
@@ -131,6 +135,17 @@ def _spec_for(name: str, alias: str | None, linear: nn.Linear, config: DuQuantCo
         act_percentile=config.act_percentile,
         execution=config.execution,
     )
+
+
+def _weight_bits(names: tuple[str, ...], config: DuQuantConfig) -> int | None:
+    by_layer = dict(config.weight_bits_by_layer)
+    for name in names:
+        if name in by_layer:
+            return by_layer[name]
+    for pattern, bits in by_layer.items():
+        if any(fnmatchcase(name, pattern) for name in names):
+            return bits
+    return config.weight_bits
 
 
 def _names(verdicts: Iterable[Verdict]) -> set[str]:

@@ -93,6 +93,26 @@ def test_layers_and_wbits_take_either_name(full_size):
     }
 
 
+def test_a_star_in_wbits_stands_for_any_part_of_either_name(full_size):
+    model, aliases = full_size
+    targets = select_targets(
+        model,
+        config(
+            WBITS="backbone.*.mlp.*:6,action_head.model.transformer_blocks.*.ff.*:5,backbone.*:8,"
+            "action_head.layers.3.mlp.up_proj:2",
+        ),
+        aliases,
+    )
+    found = {target.name: target.spec.weight.bits for target in targets}
+    # What is written out counts, wherever it stands; of two patterns the first.
+    assert found["action_head.layers.3.mlp.up_proj"] == 2
+    expected = {2: 1, 5: 31, 6: 12 * 3, 8: 12 * 4}
+    assert {bits: list(found.values()).count(bits) for bits in expected} == expected
+    assert {name for name, bits in found.items() if bits == 6} == {
+        n for n in INTENDED if "language_model" in n and ".mlp." in n
+    }
+
+
 def test_every_linear_gets_a_reason(full_size):
     model, aliases = full_size
     reasons = {v.name: v.reason for v in judge_layers(model, config(WBITS_DEFAULT="4"), aliases)}
@@ -136,6 +156,8 @@ def test_unknown_names_are_refused_with_the_nearest(full_size):
         "GR00T_DUQUANT_WBITS: 'action_head.layers.0.mlp.gate_proj' is no Linear; "
         "did you mean action_head.layers.0.mlp.up_proj?"
     )
+    assert "WBITS: 'backbone.visoin.*' is no Linear" in refusal(full_size, WBITS="backbone.visoin.*:3")
+    assert "WBITS: 'backbone.vision.*' is not selected" in refusal(full_size, WBITS="backbone.vision.*:3")
     message = refusal(full_size, WBITS="backbone.connector:6")
     assert "\n  GR00T_DUQUANT_WBITS: 'backbone.connector' is not selected; known: action_head." in message
 
