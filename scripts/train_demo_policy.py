@@ -30,7 +30,7 @@ SUITES = ("libero_object", "libero_object_prompts")
 DEMONSTRATIONS = (
     ("libero_object_prompts", "--placement", "wide", "--init-states", "20-49", "--repeats", "2"),
     ("libero_object_prompts", "--placement", "recorded", "--init-states", "20-34"),
-    ("libero_object", "--placement", "recorded", "--init-states", "20-49"),
+    ("libero_object", "--placement", "recorded", "--init-states", "20-39"),
 )
 PLAN = (
     *("--parts", "vision", "language", "projector", "diffusion"),
@@ -66,9 +66,11 @@ def run(options: Options) -> None:
     """
     demonstrations = options.folder / "demonstrations"
     simulators = ("--assets", "stand-ins", "--workers", str(options.workers))
-    for what in DEMONSTRATIONS:
-        call("collect_demonstrations.py", demonstrations, *what, *simulators)
     untrained, training = options.folder / "untrained", options.folder / "training"
+    # Once a training has begun its data stay as they are.
+    if not training.is_dir():
+        for what in DEMONSTRATIONS:
+            call("collect_demonstrations.py", demonstrations, *what, *simulators)
     if not untrained.is_dir():
         write_untrained(untrained, sentences(), options.seed)
     log = options.folder / "success.jsonl"
