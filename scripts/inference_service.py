@@ -4,7 +4,7 @@ python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID
 python scripts/inference_service.py --client
 
 The GR00T_DUQUANT_* variables decide whether the served model is quantized; with GR00T_DUQUANT_DRYRUN=1 its
-layers are listed and nothing is served.
+layers are listed and nothing is served. What scripts/export_quantized.py wrote needs none of them.
 """
 
 from __future__ import annotations
@@ -124,6 +124,14 @@ def serve(arguments: Arguments) -> None:
 
 def list_layers(model_path: str | None) -> NoReturn:
     """List what would be quantized, from the architecture alone, and end the program with status 0."""
+    from gr00t.quantization.manifest import read_manifest
+
+    manifest = read_manifest(Path(model_path)) if model_path is not None else None
+    if manifest is not None:
+        from gr00t.quantization.artefact import list_layers as list_artefact
+
+        manifest.config(os.environ)
+        list_artefact(manifest)
     from gr00t.model.structure import build_structure
     from gr00t.quantization import enable_duquant_if_configured
 

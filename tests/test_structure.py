@@ -26,8 +26,11 @@ MAY_IMPORT = {
     "experiment": {"data", "model", "spelling"},
     "eval": {"data", "spelling"},
 }
-# Single modules that may import more than their part: the one place where the model meets quantization.
-MAY_ALSO_IMPORT = {"gr00t/model/policy.py": {"quantization"}}
+# Single modules that may import more than their part: the two places where the model meets quantization.
+MAY_ALSO_IMPORT = {
+    "gr00t/model/policy.py": {"quantization"},
+    "gr00t/model/artefact.py": {"quantization"},
+}
 NEEDS_NO_TORCH = {"gr00t/eval/wire.py", "gr00t/eval/client.py", "gr00t/data/dataset.py", "gr00t/spelling.py"}
 # Where a variable's name may be written out: its declaration. Elsewhere it comes from there.
 MAY_SPELL_VARIABLES = {"gr00t/quantization/config.py"}

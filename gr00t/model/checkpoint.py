@@ -127,11 +127,33 @@ def save_checkpoint(
         shard_bytes: a file is closed before it would grow beyond this.
 
     Raises:
-        CheckpointError: a parameter has no name in NVIDIA's layout (a quantized layer, for instance).
+        CheckpointError: a parameter has no name in NVIDIA's layout, or a layer is quantized.
     """
     folder = Path(folder)
+    tensors = checkpoint_tensors(model)
+    packed = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    if packed:
+        raise CheckpointError(
+            f"a quantized layer has no place in NVIDIA's layout ({packed[0]}); scripts/export_quantized.py "
+            "writes a quantized model"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor for name, (_, tensor) in _checkpoint_names(model).items()}
+    write_index(folder, config, tensors, write_weights(folder, tensors, shard_bytes))
+
+
+def checkpoint_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer of a model's state by NVIDIA's name.
+
+    Raises:
+        CheckpointError: one has none.
+    """
+    return {name: tensor for name, (_, tensor) in _checkpoint_names(model).items()}
+
+
+def write_weights(
+    folder: Path, tensors: dict[str, Tensor], shard_bytes: int = _SHARD_BYTES
+) -> dict[str, str]:
+    """Write tensors into numbered safetensors files; return the file of each."""
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -145,13 +167,26 @@ def save_checkpoint(
         aside = folder / f".{file}.{os.getpid()}"
         save_file(shard, aside, metadata={"format": "pt"})
         aside.replace(folder / file)
-    weight_map = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+    return {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+
+
+def write_index(
+    folder: Path, config: Gr00tConfig, tensors: dict[str, Tensor], weight_map: dict[str, str]
+) -> None:
+    """Write what makes weight files a checkpoint: their index and both configurations.
+
+    Args:
+        folder: of the checkpoint.
+        config: its architecture.
+        tensors: by NVIDIA's name; the first one's dtype is that of the checkpoint.
+        weight_map: the file of each.
+    """
     total = sum(tensor.nbytes for tensor in tensors.values())
     _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     for file, values in config.to_json_files().items():
         _write_json(folder / file, {**values, "torch_dtype": dtype})
-    for file in files:  # safetensors lets only the owner read what it writes, whatever the umask says
+    for file in set(weight_map.values()):  # safetensors lets only the owner read, whatever the umask says
         shutil.copymode(folder / INDEX_FILE, folder / file)
 
 
@@ -179,13 +214,17 @@ def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[s
     left_over = [f"{name} ({stored[name].file.name})" for name in stored if name not in wanted]
     if left_over:
         problems.append(f"left over, in no module of this architecture: {_listed(left_over)}")
-    wrong = []
-    for name, entry in stored.items():
-        shape = tuple(wanted[name][1].shape) if name in wanted else entry.shape
-        if entry.shape != shape:
-            wrong.append(f"{name} in {entry.file.name} is {entry.shape}, the architecture has {shape}")
-    if wrong:
-        problems.append(f"wrong shape: {_listed(wrong)}")
+    wrong_shape, wrong_kind = [], []
+    for name in (name for name in stored if name in wanted):
+        entry, tensor = stored[name], wanted[name][1]
+        if entry.shape != (shape := tuple(tensor.shape)):
+            wrong_shape.append(f"{name} in {entry.file.name} is {entry.shape}, the architecture has {shape}")
+        if entry.is_float != tensor.is_floating_point():
+            wrong_kind.append(f"{name} in {entry.file.name} is {entry.dtype}, expected {tensor.dtype}")
+    if wrong_shape:
+        problems.append(f"wrong shape: {_listed(wrong_shape)}")
+    if wrong_kind:
+        problems.append(f"wrong dtype: {_listed(wrong_kind)}")
     if problems:
         sizes = EAGLE_FILE if (folder / EAGLE_FILE).exists() else f"the built-in {EAGLE_FILE}"
         raise CheckpointError(

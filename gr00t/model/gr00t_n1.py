@@ -56,14 +56,20 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
     def from_pretrained(
         cls, path_or_hub_id: str | Path, torch_dtype: torch.dtype = torch.float32
     ) -> GR00T_N1_5:
-        """Load a checkpoint in NVIDIA's layout from a folder, or from the model hub.
+        """Load a checkpoint in NVIDIA's layout, or a quantized artefact, from a folder or the model hub.
 
         Weights are mapped from the files; only those stored in another dtype than `torch_dtype` are copied.
 
         Raises:
             CheckpointError: nothing usable is found; the message names the file and the key.
+            ArtefactError: a quantized artefact that is damaged or of another version.
         """
+        # An artefact brings layers of its own, which this module knows nothing of.
+        from gr00t.model.artefact import load_artefact, read_manifest
+
         folder = resolve_checkpoint(path_or_hub_id)
+        if read_manifest(folder) is not None:
+            return load_artefact(folder, torch_dtype)[0]
         model = cls.on_meta(Gr00tConfig.from_folder(folder), torch_dtype)
         load_weights(model, folder)
         return model

@@ -19,6 +19,7 @@ from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.observation import prepare_observation
 from gr00t.data.schema import load_metadata
 from gr00t.data.transform.base import ComposedModalityTransform
+from gr00t.model.artefact import load_artefact
 from gr00t.model.binding import bind_to_model
 from gr00t.model.checkpoint import module_aliases, resolve_checkpoint
 from gr00t.model.config import Gr00tConfig
@@ -27,7 +28,8 @@ from gr00t.model.inputs import draw_noise
 from gr00t.model.prepared import PreparedObservation, collate
 from gr00t.model.tokenizer import resolve_tokenizer
 from gr00t.model.transforms import Tokenizer
-from gr00t.quantization import enable_duquant_if_configured
+from gr00t.quantization import DuQuantReport, enable_duquant_if_configured
+from gr00t.quantization.manifest import read_manifest
 
 __all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
 
@@ -73,7 +75,7 @@ class Gr00tPolicy(BasePolicy):
         """Load a checkpoint; everything that can be checked without reading its weights is checked before.
 
         Args:
-            model_path: a checkpoint folder, or its id on the model hub.
+            model_path: a checkpoint folder or a quantized artefact's, or its id on the model hub.
             embodiment_tag: whose statistics and whose part of the action head are used.
             modality_config: keys and time steps; as many actions are predicted as `action` has time steps.
             modality_transform: the pipeline; it must contain a GR00TTransform.
@@ -83,10 +85,12 @@ class Gr00tPolicy(BasePolicy):
             tokenizer: a tokenizer, or where to look if the checkpoint has none: a folder or a hub id.
             prompt_style: "brackets" (the reference's inference) or "plain" (its training).
             seed: fixes the noise of the requests that name no seed themselves, by the order of their coming.
-            environ: where the GR00T_DUQUANT_* settings are read from.
+            environ: where the GR00T_DUQUANT_* settings are read from. An artefact needs none, and contradicts
+                those that ask for something else (`gr00t.quantization.manifest.Manifest.config`).
 
         Raises:
             CheckpointError, MetadataError, TokenizerError: something is missing or broken in the checkpoint.
+            ArtefactError: a quantized artefact that is damaged or of another version.
             DuQuantConfigError, DuQuantSelectionError: the settings in `environ` are wrong.
             ValueError: an unknown embodiment tag, prompt style or device, or a data configuration that does
                 not fit the checkpoint; the errors above are ValueErrors, too.
@@ -94,6 +98,9 @@ class Gr00tPolicy(BasePolicy):
         self.device = _device(device)
         self.embodiment_tag = EmbodimentTag(embodiment_tag)
         self.model_path = resolve_checkpoint(model_path)
+        artefact = read_manifest(self.model_path)
+        if artefact is not None:
+            artefact.config(environ)  # settings that it is not are told now
         self._modality_config = modality_config
         self._modality_transform = modality_transform
         self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
@@ -111,11 +118,16 @@ class Gr00tPolicy(BasePolicy):
         bind_to_model(modality_transform, config, tokenizer, self.embodiment_tag, prompt_style)
         self._pad_token_id = tokenizer.pad_token_id
 
-        self.model = GR00T_N1_5.from_pretrained(self.model_path, torch_dtype=torch_dtype or torch.bfloat16)
+        dtype = torch_dtype or torch.bfloat16
+        self.quantization: DuQuantReport | None
+        if artefact is not None:
+            self.model, self.quantization = load_artefact(self.model_path, dtype, environ)
+        else:
+            self.model = GR00T_N1_5.from_pretrained(self.model_path, torch_dtype=dtype)
+            self.quantization = enable_duquant_if_configured(
+                self.model, environ=environ, aliases=module_aliases(self.model)
+            )
         self.model.config = config
-        self.quantization = enable_duquant_if_configured(
-            self.model, environ=environ, aliases=module_aliases(self.model)
-        )
         self.model.to(self.device)
         if denoising_steps is not None:
             self.denoising_steps = denoising_steps

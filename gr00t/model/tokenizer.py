@@ -23,7 +23,7 @@ IMAGE_TOKEN = "<IMG_CONTEXT>"
 SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>", "<img>", "</img>", IMAGE_TOKEN)
 PAD_TOKEN = "<|endoftext|>"
 
-_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json")
 # Qwen2's split into words before the byte-level merges: contractions, letters, single digits, the rest.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -125,7 +125,7 @@ def _from_hub(repository: str, source: str, tried: list[str]) -> PromptTokenizer
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=list(_FILES)))
+        folder = Path(snapshot_download(repository, allow_patterns=list(TOKENIZER_FILES)))
     except (
         HfHubHTTPError,
         OSError,

@@ -8,6 +8,7 @@ through the library so that a damaged file is reported with the tensor that is d
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,27 @@ WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+# Only in quantized layers: codes, scales of blocks, permutations, flags.
+_INTEGER_BYTES = {"I32": 4, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor of a checkpoint: the file it is in, and its shape."""
+    """One tensor of a checkpoint: the file it is in, its shape, and its dtype as safetensors calls it."""
 
     file: Path
     shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def is_float(self) -> bool:
+        """Whether it holds floating-point numbers."""
+        return self.dtype in _BYTES
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data."""
+        return math.prod(self.shape) * (_BYTES | _INTEGER_BYTES)[self.dtype]
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -82,17 +96,15 @@ def _read_entry(file: Path, name: str, entry: object, data_bytes: int) -> Stored
             pass
         case _:
             raise CheckpointError(f"{file}: corrupt header at {name}: {entry!r}")
-    if dtype not in _BYTES:
+    if dtype not in _BYTES and dtype not in _INTEGER_BYTES:
         raise CheckpointError(f"{file}: {name} has dtype {dtype}; supported: {', '.join(_BYTES)}")
     if end > data_bytes:
         raise CheckpointError(
             f"{file}: truncated: {name} ends at byte {end} of the data, of which {data_bytes} are there"
         )
-    count = _BYTES[dtype]
-    for length in shape:
-        count *= length
-    if end - start != count:
+    stored = StoredTensor(file, tuple(shape), dtype)
+    if end - start != stored.nbytes:
         raise CheckpointError(
             f"{file}: corrupt header at {name}: {end - start} bytes for shape {shape} of {dtype}"
         )
-    return StoredTensor(file, tuple(shape))
+    return stored

@@ -16,6 +16,7 @@ from gr00t.quantization.building import build_layers
 from gr00t.quantization.calibration import OnlineCalibration
 from gr00t.quantization.calibration_record import read_record
 from gr00t.quantization.config import DuQuantConfig, why_not_enabled
+from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.options import RowRotation
 from gr00t.quantization.packs import PackStore
@@ -113,12 +114,7 @@ def wrap_duquant(
         model=model,
         packed=store.restored,
     )
-    for target in targets:
-        for name in _names_of(model, target.linear):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, layers[target.name])
-        logger.info("[GR00T-DUQUANT][REPLACED] %s -> DuQuantLinear %s", target, target.spec)
-    logger.info("[GR00T-DUQUANT] Total layers replaced: %d", len(layers))
+    put_in_place(model, targets, layers)
     if config.pack_dir is not None:
         found = f"{store.restored} of {len(layers)} layers restored"
         logger.info("[GR00T-DUQUANT] PACKDIR %s: %s", config.pack_dir, found)
@@ -131,6 +127,16 @@ def wrap_duquant(
     if config.profile:
         StageProfiler(layers, synchronize=config.profile_sync).start()
     return report
+
+
+def put_in_place(model: nn.Module, targets: list[Verdict], layers: Mapping[str, DuQuantLinear]) -> None:
+    """Replace every target by the layer of its name, wherever in `model` it is, and say so in the log."""
+    for target in targets:
+        for name in _names_of(model, target.linear):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layers[target.name])
+        logger.info("[GR00T-DUQUANT][REPLACED] %s -> DuQuantLinear %s", target, target.spec)
+    logger.info("[GR00T-DUQUANT] Total layers replaced: %d", len(layers))
 
 
 def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:

@@ -181,8 +181,8 @@ class DuQuantConfig:
         "EXECUTION",
         parsers.choice(Execution),
         Execution.FAKE,
-        "`fake` or `integer`: the same bits; `integer` insists on int8 GEMMs, on a CPU by a kernel that is "
-        "compiled on first use and reads the packed codes",
+        "`fake`, `integer` or `auto`: the same bits; `integer` insists on int8 GEMMs, on a CPU by a kernel "
+        "that is compiled on first use and reads the packed codes; `auto` takes them where there are some",
     )
     precache_weights: bool = _var(
         "PRECACHE_WEIGHTS",
@@ -237,6 +237,20 @@ class DuQuantConfig:
         Raises:
             DuQuantConfigError: naming every unknown variable and every unusable value at once.
         """
+        values = cls.given(environ)
+        config = cls(**values)
+        enabled = config.enable
+        if enabled is None:
+            enabled = any(_turns_on(field, values) for field in dataclasses.fields(cls))
+        return config if enabled else None
+
+    @classmethod
+    def given(cls, environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return the fields that entries of `environ` set, by name; defaults are not among them.
+
+        Raises:
+            DuQuantConfigError: as `from_environ`.
+        """
         fields = {PREFIX + field.metadata["variable"].suffix: field for field in dataclasses.fields(cls)}
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
         values: dict[str, Any] = {}
@@ -256,11 +270,7 @@ class DuQuantConfig:
                 problems.append(f"{name}={text!r}: {error}")
         if problems:
             raise DuQuantConfigError("bad DuQuant settings\n  " + "\n  ".join(problems))
-        config = cls(**values)
-        enabled = config.enable
-        if enabled is None:
-            enabled = any(_turns_on(field, values) for field in dataclasses.fields(cls))
-        return config if enabled else None
+        return values
 
     @classmethod
     def variables(cls) -> list[tuple[str, str, str]]:
@@ -268,16 +278,13 @@ class DuQuantConfig:
         rows = []
         for field in dataclasses.fields(cls):
             variable: _Variable = field.metadata["variable"]
-            default = (
-                "16" if field.default is None and variable.parse is parsers.bits else as_text(field.default)
-            )
-            rows.append((PREFIX + variable.suffix, default, variable.meaning))
+            rows.append((PREFIX + variable.suffix, _typed(field, field.default), variable.meaning))
         return rows
 
     def to_dict(self) -> dict[str, str]:
-        """Every setting by its variable's name, as text."""
+        """Every setting by its variable's name, as text that `from_environ` reads back."""
         return {
-            PREFIX + field.metadata["variable"].suffix: as_text(getattr(self, field.name))
+            PREFIX + field.metadata["variable"].suffix: _typed(field, getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
 
@@ -305,6 +312,11 @@ def as_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(item if isinstance(item, str) else f"{item[0]}:{item[1] or 16}" for item in value)
     return str(value)
+
+
+def _typed(field: dataclasses.Field[Any], value: Any) -> str:
+    """`as_text` of the value of one field; floating point is 16 bits."""
+    return "16" if value is None and field.metadata["variable"].parse is parsers.bits else as_text(value)
 
 
 def _turns_on(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> bool:

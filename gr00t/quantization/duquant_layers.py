@@ -354,9 +354,9 @@ class DuQuantLinear(nn.Module):
 
     def _choose_kernels(self, device: torch.device) -> None:
         native, why_not = library.supported(), library.why_not()
-        must_be_integer = self.spec.execution is Execution.INTEGER
+        execution = self.spec.execution
         self.accumulator, self.accumulator_reason = choose_accumulator(
-            device, must_be_integer, native, why_not
+            device, execution is not Execution.FAKE, native, why_not, or_else=execution is Execution.AUTO
         )
         self.transformer, self.transformer_reason = choose_transforms(device, native, why_not)
 
@@ -383,6 +383,8 @@ class DuQuantLinear(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._unpacked = None
+        if self.row_scale is not None:
+            self._choose_kernels(self.row_scale.device)  # what was on meta may have arrived somewhere
         if self.calibrated is not None and bool(self.calibrated):
             self._settle()
 

@@ -30,7 +30,10 @@ class WeightScale(str, Enum):
 
 
 class Execution(str, Enum):
-    """What multiplies the codes. Both give the same bits; `integer` insists on an int8 GEMM."""
+    """What multiplies the codes. All give the same bits; `integer` insists on an int8 GEMM, `auto` prefers
+    one.
+    """
 
     FAKE = "fake"
     INTEGER = "integer"
+    AUTO = "auto"

@@ -25,6 +25,7 @@ class DuQuantReport:
         model: the model.
         packed: how many layers were read from PACKDIR instead of being quantized anew.
         online_calibration: what pools the first requests for static activation scales, until it has them.
+        artefact: of a model that was loaded quantized: where its layers come from, as plain data.
     """
 
     config: DuQuantConfig
@@ -34,6 +35,7 @@ class DuQuantReport:
     model: nn.Module
     packed: int = 0
     online_calibration: OnlineCalibration | None = None
+    artefact: dict[str, Any] | None = None
 
     @property
     def pools_requests(self) -> bool:
@@ -97,6 +99,7 @@ class DuQuantReport:
             },
             "layers_from_packs": self.packed,
             "layers_informed": self.informed,
+            "artefact": self.artefact,
             "calibrating": any(layer.is_calibrating for layer in self.layers.values()),
             "linear_bytes_before": self.linear_bytes_before,
             "linear_bytes": self.linear_bytes,

@@ -155,8 +155,8 @@ def with_header_entry(file: Path, entry: object) -> None:
             f"corrupt header at {WEIGHT}: 4 bytes for shape [40, 48] of F32",
         ),
         (
-            {"dtype": "I8", "shape": [4], "data_offsets": [0, 4]},
-            f"{WEIGHT} has dtype I8; supported: F64, F32, F16, BF16",
+            {"dtype": "I16", "shape": [2], "data_offsets": [0, 4]},
+            f"{WEIGHT} has dtype I16; supported: F64, F32, F16, BF16",
         ),
     ],
 )
@@ -164,6 +164,15 @@ def test_a_corrupt_entry_of_the_header(folder: Path, entry: object, message: str
     file = folder / "model.safetensors"
     with_header_entry(file, entry)
     assert refusal(folder) == f"{file}: {message}"
+
+
+def test_integers_where_a_float_weight_belongs(folder: Path) -> None:
+    with_header_entry(
+        folder / "model.safetensors", {"dtype": "I8", "shape": [40, 48], "data_offsets": [0, 1920]}
+    )
+    assert refusal(folder).endswith(
+        f"\n  wrong dtype: {WEIGHT} in model.safetensors is I8, expected torch.float32"
+    )
 
 
 def test_entries_that_overlap_are_found_by_the_library(folder: Path) -> None:

@@ -53,6 +53,16 @@ def test_integer_execution_is_refused_where_no_int8_gemm_is_known():
         choose_accumulator(torch.device("mps"), must_be_integer=True)
 
 
+def test_auto_takes_integers_where_it_can_and_else_what_fake_takes():
+    mps, cpu = torch.device("mps"), torch.device("cpu")
+    assert choose_accumulator(mps, must_be_integer=True, or_else=True) == choose_accumulator(mps)
+    assert choose_accumulator(cpu, True, ("fast",), or_else=True) == (
+        "fast",
+        "EXECUTION=auto: the compiled kernel fast, on packed codes",
+    )
+    assert choose_accumulator(cpu, True, (), "none", or_else=True)[0] == choose_accumulator(cpu)[0]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 16, 8), (49, 100, 37), (566, 2048, 64)])
 def test_int8_on_a_gpu_equals_the_reference(m, k, n):

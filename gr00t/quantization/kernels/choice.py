@@ -15,7 +15,12 @@ TORCH = "torch"
 
 
 def choose_accumulator(
-    device: torch.device, must_be_integer: bool = False, native: Sequence[str] = (), why_not: str = ""
+    device: torch.device,
+    must_be_integer: bool = False,
+    native: Sequence[str] = (),
+    why_not: str = "",
+    *,
+    or_else: bool = False,
 ) -> tuple[str, str]:
     """Return the name of what multiplies codes on `device`, and why it was chosen.
 
@@ -24,16 +29,18 @@ def choose_accumulator(
         must_be_integer: EXECUTION=integer: integer instructions only.
         native: compiled kernels that can run.
         why_not: why there are none.
+        or_else: EXECUTION=auto: where it cannot be integers, what fake execution takes.
 
     Raises:
         ValueError: it has to multiply integers, and none that is exact is known.
     """
+    asked = f"EXECUTION={'auto' if or_else else 'integer'}"
     if must_be_integer and native and device.type in ("cpu", "meta"):
-        return native[0], f"EXECUTION=integer: the compiled kernel {native[0]}, on packed codes"
+        return native[0], f"{asked}: the compiled kernel {native[0]}, on packed codes"
     name, reason = _fastest(device)
     if must_be_integer and device.type == "cpu":
         reason = f"{reason}; no compiled kernels: {why_not}"
-    if must_be_integer and name != "int8" and device.type != "meta":
+    if must_be_integer and not or_else and name != "int8" and device.type != "meta":
         raise ValueError(f"EXECUTION=integer: {reason}; EXECUTION=fake gives the same numbers here")
     return name, reason
 

@@ -1,0 +1,198 @@
+"""A quantized model as a checkpoint folder: written once, loaded as it is, without any settings.
+
+    duquant.safetensors             the quantized layers, packed, and the manifest (`quantization.manifest`)
+    model-00001-of-....safetensors  everything else, as in the checkpoint
+    config.json, tokenizer, ...     as in the checkpoint
+
+This and `policy` are where the model meets quantization; the network itself knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gr00t import __version__
+from gr00t.model.checkpoint import checkpoint_tensors, load_weights, write_index, write_weights
+from gr00t.model.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.names import to_checkpoint_name
+from gr00t.model.tokenizer import TOKENIZER_FILES
+from gr00t.model.weight_files import INDEX_FILE
+from gr00t.quantization.artefact import (
+    check_exportable,
+    list_layers,
+    place_layers,
+    settle,
+    write_layers,
+)
+from gr00t.quantization.calibration_record import read_record
+from gr00t.quantization.kernels.library import load as load_kernels
+from gr00t.quantization.manifest import FILE, Manifest, exported_settings, read_manifest
+from gr00t.quantization.report import DuQuantReport
+from gr00t.quantization.seals import ArtefactError, check_seals, seal_file
+
+logger = logging.getLogger(__name__)
+
+# What goes along: metadata, tokenizer, licences. Weights and what describes them are written anew.
+_ALONG = ("*.json", "*.txt", "*.md", "*.model", "*.jinja", "LICENSE*", "NOTICE*", "experiment_cfg/*")
+_WRITTEN = (CONFIG_FILE, EAGLE_FILE, INDEX_FILE)
+
+
+def load_artefact(
+    folder: Path, torch_dtype: torch.dtype, environ: Mapping[str, str] | None = None
+) -> tuple[GR00T_N1_5, DuQuantReport]:
+    """Load an exported model: hashes are checked, then all weights are mapped from the files.
+
+    Args:
+        folder: of the artefact; `read_manifest` finds a manifest in it.
+        torch_dtype: of what is not quantized.
+        environ: may decide what `Manifest.config` lets it; kernels are compiled by its compiler, into its
+            cache. None: the defaults, and only kernels that this process has loaded already.
+
+    Returns:
+        The model on the CPU, and the report of its quantized layers.
+
+    Raises:
+        ArtefactError: the artefact is damaged, or of another version of the format.
+        CheckpointError: its configuration and its weights do not fit together.
+        DuQuantConfigError: `environ` asks for another quantization.
+        DuQuantDryRun: `environ` asks for a list of the layers, which is in the log then.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise ArtefactError(f"{folder}: no artefact, it has no {FILE}")
+    config = manifest.config(environ or {})
+    if config.dry_run:
+        list_layers(manifest)
+    if environ is not None:
+        load_kernels(environ)
+    started = time.perf_counter()
+    checked = check_seals(folder, manifest.files, FILE, manifest.tensors_sha256)
+    logger.info(
+        "[GR00T-DUQUANT] Artefact %s: exported from %s; %d files, %s bytes, as exported (%.1f s)",
+        folder,
+        manifest.checkpoint,
+        len(manifest.files) + 1,
+        f"{checked:,}",
+        time.perf_counter() - started,
+    )
+    dtype = str(torch_dtype).removeprefix("torch.")
+    if dtype != manifest.dtype:
+        logger.warning("[GR00T-DUQUANT] Artefact exported for %s, loaded in %s", manifest.dtype, dtype)
+    model = GR00T_N1_5.on_meta(Gr00tConfig.from_folder(folder), torch_dtype)
+    report = place_layers(model, manifest, config)
+    load_weights(model, folder)
+    settle(report)
+    return model, report
+
+
+def export_artefact(
+    model: GR00T_N1_5,
+    report: DuQuantReport,
+    source: Path,
+    folder: Path,
+    *,
+    checkpoint: str | None = None,
+    tokenizer: Path | None = None,
+) -> Manifest:
+    """Write a quantized model, with what is needed to serve it, as a folder that loads as it is.
+
+    All is written into a folder beside it, the manifest last, and renamed at the end: an export that was
+    killed leaves nothing under `folder`, and what it leaves elsewhere does not load.
+
+    Args:
+        model: quantized; on any device.
+        report: of its quantization.
+        source: the checkpoint's folder, whose metadata and tokenizer go along.
+        folder: where the artefact is to be; it does not exist, or is empty.
+        checkpoint: what the manifest calls the checkpoint; its folder if None.
+        tokenizer: folder of a tokenizer, for a checkpoint that has none.
+
+    Raises:
+        ArtefactError: static activation scales are not fixed yet, or nothing is quantized.
+        FileExistsError: there is something under `folder`.
+    """
+    check_exportable(report)
+    check_absent(folder)
+    stage = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    stage.mkdir(parents=True)
+    try:
+        _copy_along(source, _ALONG, stage)
+        if tokenizer is not None and not any((source / name).is_file() for name in TOKENIZER_FILES):
+            _copy_along(tokenizer, TOKENIZER_FILES, stage)
+        manifest = _write(model, report, checkpoint or str(source), stage)
+        stage.replace(folder)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    return manifest
+
+
+def check_absent(folder: Path) -> None:
+    """Refuse to write over anything.
+
+    Raises:
+        FileExistsError: the folder holds something, or it is a file.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is there already; delete it, or name another folder")
+    for left in sorted(folder.parent.glob(f"{folder.name}.partial-*")):
+        logger.warning("%s is left from an export that was killed, or still runs", left)
+
+
+def _write(model: GR00T_N1_5, report: DuQuantReport, checkpoint: str, stage: Path) -> Manifest:
+    tensors = checkpoint_tensors(model)
+    prefixes = tuple(f"{to_checkpoint_name(name)}." for name in report.layers)
+    packed = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
+    rest = {name: tensor for name, tensor in tensors.items() if name not in packed}
+    weight_map = write_weights(stage, rest)
+    (stage / FILE).touch()  # for its mode; what it holds is written last
+    write_index(stage, model.config, rest | packed, weight_map | dict.fromkeys(packed, FILE))
+    names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if path.is_file())
+    files = {name: seal_file(stage / name) for name in names if name != FILE}
+
+    def manifest_for(tensors_sha256: str) -> Manifest:
+        return Manifest(
+            checkpoint=checkpoint,
+            dtype=str(model.dtype).removeprefix("torch."),
+            settings=exported_settings(report.config),
+            layers={name: layer.spec for name, layer in report.layers.items()},
+            calibration=_calibration(report),
+            linear_bytes_before=report.linear_bytes_before,
+            model_bytes_before=report.model_bytes_before,
+            versions={"gr00t": __version__, **_versions("torch", "safetensors")},
+            files=files,
+            tensors_sha256=tensors_sha256,
+        )
+
+    write_layers(stage, packed, manifest_for)
+    manifest = read_manifest(stage)
+    assert manifest is not None
+    return manifest
+
+
+def _copy_along(source: Path, patterns: Iterable[str], stage: Path) -> None:
+    for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
+        relative = path.relative_to(source)
+        if str(relative) not in _WRITTEN:
+            (stage / relative).parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, stage / relative)
+
+
+def _calibration(report: DuQuantReport) -> dict[str, Any] | None:
+    """What the packs that the layers came from were calibrated by."""
+    uses_packs = report.informed or any(layer.spec.static for layer in report.layers.values())
+    return read_record(report.config.pack_dir) if uses_packs else None
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in packages}

@@ -1,0 +1,1 @@
+"""Parts of scripts/inspect_checkpoint.py and scripts/export_quantized.py."""

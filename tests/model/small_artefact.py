@@ -1,0 +1,84 @@
+"""Small policies, quantized as they are loaded or exported, for the tests of artefacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from examples.Libero.custom_data_config import LiberoDataConfig
+from gr00t.data.synthetic import synthetic_observation
+from gr00t.model.checkpoint import module_aliases
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.policy import Gr00tPolicy
+from gr00t.quantization import (
+    DuQuantConfig,
+    enable_duquant_if_configured,
+    select_targets,
+    wrap_duquant,
+)
+from gr00t.quantization.calibration_record import write_record
+from gr00t.quantization.recording import record_inputs
+
+LAYERS = 2 * 7 + 4 * 2
+# The second has every tensor that a layer can have, and two layers that are not W4 A8.
+KINDS = {
+    "dynamic": {"CALIB_STEPS": "0"},
+    "static": {
+        "CALIB_STEPS": "2",
+        "ROTATION": "duquant",
+        "ROW_ROT": "propagate",
+        "LS": "0.5",
+        "WBITS": "backbone.language_model.layers.0.mlp.down_proj:8,action_head.layers.0.mlp.up_proj:16",
+    },
+}
+
+
+CALIBRATION = {"date": "2026-11-22 10:00", "requests": 2, "observations": "synthetic"}
+
+
+def variables(**settings: str) -> dict[str, str]:
+    return {f"GR00T_DUQUANT_{name}": text for name, text in settings.items()}
+
+
+def serve(folder: Path, environ: dict[str, str], dtype: torch.dtype = torch.bfloat16) -> Gr00tPolicy:
+    data = LiberoDataConfig()
+    return Gr00tPolicy(
+        folder,
+        "new_embodiment",
+        data.modality_config(),
+        data.transform(),
+        2,
+        "cpu",
+        torch_dtype=dtype,
+        environ=environ,
+    )
+
+
+def act(policy: Gr00tPolicy, seed: int = 1) -> np.ndarray:
+    observation = synthetic_observation(policy.modality_config, policy.metadata, "open the drawer", seed)
+    return np.concatenate(list(policy.get_action(observation, seeds=seed).values()), axis=-1)
+
+
+def quantized(checkpoint: Path, environ: dict[str, str]) -> tuple[GR00T_N1_5, Any]:
+    model = GR00T_N1_5.from_pretrained(checkpoint, torch.bfloat16)
+    report = enable_duquant_if_configured(model, environ, module_aliases(model))
+    assert report is not None
+    return model, report
+
+
+def calibrate(checkpoint: Path, environ: dict[str, str]) -> None:
+    """Do what scripts/calibrate.py does, by two observations."""
+    policy = serve(checkpoint, variables(ENABLE="0"))
+    config = DuQuantConfig.from_environ(environ)
+    assert config is not None
+    assert config.pack_dir is not None
+    targets = select_targets(policy.model, config, module_aliases(policy.model))
+    with record_inputs(policy.model, {target.name: target.linear for target in targets}) as recording:
+        act(policy, 3)
+    wrap_duquant(policy.model, targets, config, recording.statistics())
+    for seed in (3, 4):
+        act(policy, seed)
+    write_record(config.pack_dir, CALIBRATION, complete=True)

@@ -1,0 +1,190 @@
+"""Exporting, and what is damaged afterwards. Oracles: the checkpoint, and the bytes that were written."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from gr00t.model import artefact
+from gr00t.model.artefact import export_artefact
+from gr00t.model.checkpoint import CheckpointError
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.random_checkpoint import write_random_checkpoint
+from gr00t.quantization.manifest import FILE, read_manifest
+from gr00t.quantization.seals import ArtefactError
+from tests.model.small_artefact import LAYERS, quantized, serve, variables
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def copy(checkpoint: Path, tmp_path: Path) -> Path:
+    """An artefact that a test may damage."""
+    model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
+    export_artefact(model, report, checkpoint, tmp_path / "out")
+    return tmp_path / "out"
+
+
+# What is damaged
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x10
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "message"),
+    [
+        (FILE, -1, r"duquant\.safetensors: its tensors are not those exported"),
+        ("model-00001-of-00001.safetensors", -1, r"model-00001-of-00001\.safetensors: changed since"),
+        ("experiment_cfg/metadata.json", 100, r"experiment_cfg/metadata\.json: changed since"),
+    ],
+)
+def test_a_changed_file_is_refused_by_policy_and_model(copy, file, place, message):
+    if file.endswith("metadata.json"):
+        text = (copy / file).read_text()
+        (copy / file).write_text(text.replace("0.6", "0.7"))
+    else:
+        flip(copy / file, place)
+    with pytest.raises(ArtefactError, match=message):
+        serve(copy, {})
+    with pytest.raises(ArtefactError, match=message):
+        GR00T_N1_5.from_pretrained(copy)
+
+
+def test_a_changed_configuration_is_refused(copy):
+    config = json.loads((copy / "config.json").read_text())
+    config["action_head_cfg"]["num_inference_timesteps"] += 1
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ArtefactError, match=r"config\.json: \d+ bytes, exported were"):
+        GR00T_N1_5.from_pretrained(copy)
+
+
+def test_a_folder_that_lost_its_quantized_layers_is_refused(copy):
+    (copy / FILE).unlink()
+    with pytest.raises(CheckpointError, match=r"names duquant\.safetensors \(for .*\), which is not in"):
+        GR00T_N1_5.from_pretrained(copy)
+
+
+def test_a_layer_that_the_architecture_does_not_have_is_named(copy):
+    manifest = read_manifest(copy)
+    with torch.device("meta"):
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    config = manifest.config({})
+    with pytest.raises(
+        ArtefactError, match=r"has a layer backbone\S+ \(128, 128\), the architecture nothing"
+    ):
+        artefact.place_layers(model, manifest, config)
+
+
+# Exporting
+
+
+def test_the_same_export_gives_the_same_bytes(copy, checkpoint, tmp_path):
+    model, report = quantized(checkpoint, variables(CALIB_STEPS="0", EXECUTION="integer", DEBUG="1"))
+    export_artefact(model, report, checkpoint, tmp_path / "again")
+    files = sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
+    assert len(files) == 7
+    assert [
+        name for name in files if (copy / name).read_bytes() != (tmp_path / "again" / name).read_bytes()
+    ] == []
+
+
+def test_everything_else_is_as_in_the_checkpoint(copy, checkpoint):
+    for name in ("tokenizer.json", "experiment_cfg/metadata.json", "config.json", "eagle_config.json"):
+        assert (copy / name).read_bytes() == (checkpoint / name).read_bytes()
+    with (
+        safe_open(checkpoint / "model-00001-of-00001.safetensors", "pt") as before,
+        safe_open(copy / "model-00001-of-00001.safetensors", "pt") as after,
+    ):
+        kept = after.keys()
+        assert len(set(before.keys()) - set(kept)) == LAYERS + 8  # weights; the DiT's have a bias, too
+        assert all(torch.equal(before.get_tensor(name), after.get_tensor(name)) for name in kept)
+    mode = (checkpoint / "config.json").stat().st_mode
+    assert {path.stat().st_mode for path in copy.rglob("*") if path.is_file()} == {mode}
+
+
+def test_a_tokenizer_goes_along_where_the_checkpoint_has_none(checkpoint, tmp_path):
+    bare = shutil.copytree(checkpoint, tmp_path / "bare")
+    (bare / "tokenizer.json").rename(tmp_path / "tokenizer.json")
+    model, report = quantized(bare, variables(CALIB_STEPS="0"))
+    export_artefact(model, report, bare, tmp_path / "out", tokenizer=tmp_path)
+    assert "tokenizer.json" in read_manifest(tmp_path / "out").files
+    assert serve(tmp_path / "out", {}).quantization_report()["layers_quantized"] == LAYERS
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"CALIB_STEPS": "2"}, r"22 of 22 layers have no static activation scales yet .*calibrate\.py"),
+        ({"WBITS_DEFAULT": "16", "ABITS": "16"}, "nothing is quantized"),
+    ],
+)
+def test_what_is_not_quantized_to_the_end_is_not_exported(checkpoint, tmp_path, settings, message):
+    model, report = quantized(checkpoint, variables(**settings))
+    with pytest.raises(ArtefactError, match=message):
+        export_artefact(model, report, checkpoint, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over(checkpoint, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
+    with pytest.raises(FileExistsError, match="out is there already; delete it, or name another folder"):
+        export_artefact(model, report, checkpoint, tmp_path / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
+
+
+def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(artefact, "write_layers", full)
+    model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
+    with pytest.raises(OSError, match="No space left"):
+        export_artefact(model, report, checkpoint, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _export_and_die(checkpoint: Path, out: Path) -> None:
+    artefact.write_layers = lambda *args: os._exit(9)
+    model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
+    export_artefact(model, report, checkpoint, out)
+
+
+def test_an_export_that_is_killed_leaves_nothing_that_loads(checkpoint, tmp_path, caplog):
+    """Killed when all is written but the manifest."""
+    worker = multiprocessing.get_context("spawn").Process(
+        target=_export_and_die, args=(checkpoint, tmp_path / "out")
+    )
+    worker.start()
+    worker.join(120)
+    assert worker.exitcode == 9
+    left = list(tmp_path.iterdir())
+    assert [path.name for path in left] == [f"out.partial-{worker.pid}"]
+    with pytest.raises(ArtefactError, match="truncated"):
+        GR00T_N1_5.from_pretrained(left[0])
+    model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
+    export_artefact(model, report, checkpoint, tmp_path / "out")
+    assert f"{left[0]} is left from an export that was killed, or still runs" in caplog.messages
+    assert len(read_manifest(tmp_path / "out").layers) == LAYERS
+
+
+def test_a_quantized_model_is_not_saved_as_a_float_checkpoint(copy, tmp_path):
+    model = GR00T_N1_5.from_pretrained(copy)
+    with pytest.raises(CheckpointError, match="a quantized layer has no place in NVIDIA's layout"):
+        model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
