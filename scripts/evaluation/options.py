@@ -33,6 +33,8 @@ class Options:
     along x and y. On recorded placements a replay of one episode already solves many tasks."""
     seed: int = 0
     """Seeds the placement of fixtures, wide placements, the policy's flow noise and the expert's noise."""
+    seeds: str = ""
+    """Several seeds, such as 0,1,2, instead of --seed: every episode is played once under each."""
     replan_steps: int = 8
     """Actions executed of each chunk before the policy is asked again."""
     max_steps: int | None = None

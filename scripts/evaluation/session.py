@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -17,7 +18,7 @@ from evaluation.options import Options
 from evaluation.preparation import Workshop, needs_calibration
 from gr00t.eval.libero.arms import Arm, parse_arms
 from gr00t.eval.libero.cluster import RayPool
-from gr00t.eval.libero.plan import EvalPlan, check_init_states
+from gr00t.eval.libero.plan import EvalPlan, check_init_states, parse_seeds
 from gr00t.eval.libero.pool import LocalPool, Pool
 from gr00t.eval.libero.run_folder import RunFolder
 from gr00t.eval.libero.runner import jobs_left, run_arm
@@ -42,6 +43,11 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
         LiberoError: a request that cannot be met. The errors of clients and servers pass through.
     """
     # Everything that can be wrong with the request itself is found before anything is started or waited for.
+    if options.seeds and options.seed:
+        raise LiberoError(f"--seed {options.seed} and --seeds {options.seeds}: give one of them")
+    seeds = parse_seeds(options.seeds) if options.seeds else (options.seed,)
+    # The first one is that of calibrations.
+    options = dataclasses.replace(options, seed=seeds[0])
     suite = find_suite(options.suite)
     tasks = load_tasks(suite, libero_package())
     plan = EvalPlan(
@@ -56,6 +62,7 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
         video=options.video,
         record_every=options.video_every,
     )
+    plans = [dataclasses.replace(plan, seed=seed) for seed in seeds]
     arms = parse_arms(
         options.arms or f"{options.host}:{options.port}",
         servers.RECIPES,
@@ -78,17 +85,18 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
         **conditions,
         **servers.conditions(options, suite),
         **plan.coverage(),
+        "seeds": list(seeds),
         "arms": {arm.name: arm.definition() for arm in arms},
     }
     workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))
     if workers < 1:
         raise LiberoError(f"workers: expected a positive number, got {workers}")
     with RunFolder(path.absolute(), asked) as folder:
-        describe(plan, arms, workers, simulators, folder)
+        describe(plans, arms, workers, simulators, folder)
         labels = {**conditions, "versions": {"gr00t": gr00t.__version__}}
         complete = False
         try:
-            play(options, plan, arms, workers, simulators, folder, labels, environ)
+            play(options, plans, arms, workers, simulators, folder, labels, environ)
             complete = True
         finally:
             summary = conclude(folder, options, complete=complete)
@@ -111,7 +119,7 @@ def check_arms(arms: list[Arm], plan: EvalPlan, options: Options) -> None:
 
 def play(
     options: Options,
-    plan: EvalPlan,
+    plans: list[EvalPlan],
     arms: list[Arm],
     workers: int,
     simulators: SimulatorSetup,
@@ -119,8 +127,8 @@ def play(
     labels: Mapping[str, Any],
     environ: Mapping[str, str],
 ) -> None:
-    """Play what is left of every arm, one after the other."""
-    left = {arm.name: len(jobs_left(arm.name, plan, folder)) for arm in arms}
+    """Play what is left of every arm, one after the other, and of its seeds likewise."""
+    left = {(arm.name, plan.seed): len(jobs_left(arm.name, plan, folder)) for arm in arms for plan in plans}
     if not any(left.values()):
         logger.info("all episodes are there: nothing to play")
         return
@@ -135,30 +143,36 @@ def play(
             simulators.prepare()
             pool = LocalPool([simulators.make(number) for number in range(workers)])
         stack.callback(pool.close)
-        workshop = Workshop(options, plan, folder, environ, simulators, start_servers)
+        workshop = Workshop(options, plans[0], folder, environ, simulators, start_servers)
         for arm in arms:
-            elsewhere = sum(left.values()) - left[arm.name]
-            if not left[arm.name]:
-                logger.info("%s: all %d episodes are there", arm.name, len(plan.jobs()))
+            unfinished = [plan for plan in plans if left[arm.name, plan.seed]]
+            if not unfinished:
+                logger.info(
+                    "%s: all %d episodes are there", arm.name, sum(len(plan.jobs()) for plan in plans)
+                )
                 continue
             with contextlib.ExitStack() as closing:
                 prepared = workshop.prepare(arm, closing)
-                run_arm(
-                    arm.name,
-                    plan,
-                    pool,
-                    prepared.make_behaviour,
-                    {**labels, **prepared.labels},
-                    folder,
-                    left_elsewhere=elsewhere,
-                )
-            left[arm.name] = 0
+                for plan in unfinished:
+                    if len(plans) > 1:
+                        logger.info("%s: seed %d", arm.name, plan.seed)
+                    run_arm(
+                        arm.name,
+                        plan,
+                        pool,
+                        prepared.make_behaviour,
+                        {**labels, **prepared.labels},
+                        folder,
+                        left_elsewhere=sum(left.values()) - left[arm.name, plan.seed],
+                    )
+                    left[arm.name, plan.seed] = 0
 
 
 def describe(
-    plan: EvalPlan, arms: list[Arm], workers: int, simulators: SimulatorSetup, folder: RunFolder
+    plans: list[EvalPlan], arms: list[Arm], workers: int, simulators: SimulatorSetup, folder: RunFolder
 ) -> None:
     """Log what is about to run."""
+    plan = plans[0]
     states = plan.init_states
     logger.info(
         "suite      %s, %d tasks x %d trials (initial states %d to %d)",
@@ -176,11 +190,12 @@ def describe(
         "drawing    %s, %s; %d simulators", simulators.backend, simulators.found_rendering.label, workers
     )
     logger.info(
-        "protocol   %s placements, %d actions executed per query, at most %d steps, seed %d",
+        "protocol   %s placements, %d actions executed per query, at most %d steps, seed%s %s",
         plan.placement,
         plan.replan_steps,
         plan.step_limit,
-        plan.seed,
+        "s" if len(plans) > 1 else "",
+        ", ".join(str(plan.seed) for plan in plans),
     )
     logger.info("results    %s", folder.path)
 

@@ -83,6 +83,7 @@ def write_run(
     *,
     tasks: Sequence[int] = (0, 1),
     init_states: Sequence[int] = (0, 1, 2, 3),
+    seeds: Sequence[int] = (0,),
     suite: str = "libero_object",
     kinds: Mapping[str, str] | None = None,
     only: Callable[[str, int, int], bool] = lambda arm, task, init_state: True,
@@ -97,6 +98,7 @@ def write_run(
         outcomes: Per arm, in order.
         tasks: All that were planned.
         init_states: Likewise.
+        seeds: Likewise; outcomes are the same under each.
         suite: Its name.
         kinds: Of arms that are no recipe, by name.
         only: Which episodes have been played so far.
@@ -107,7 +109,7 @@ def write_run(
     kinds = kinds or {}
     plan = {
         "suite": suite,
-        "seed": 0,
+        "seeds": list(seeds),
         "replan_steps": 8,
         "max_steps": 280,
         "tasks": list(tasks),
@@ -125,8 +127,9 @@ def write_run(
                 if not only(arm, task, state):
                     continue
                 files = _media(folder, arm, task, state) if media else {}
-                entry = record(arm, task, state, outcome(task, state), suite=suite, **{**files, **changes})
-                lines.append(entry.to_json() + "\n")
+                for seed in seeds:
+                    fields = {"suite": suite, "seed": seed, **files, **changes}
+                    lines.append(record(arm, task, state, outcome(task, state), **fields).to_json() + "\n")
     (folder / "episodes.jsonl").write_text("".join(lines))
     return folder
 

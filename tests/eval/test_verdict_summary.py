@@ -15,7 +15,7 @@ from gr00t.eval.verdict import compare, read_run, verdict_table
 from gr00t.eval.verdict.intervals import tango, wilson
 from gr00t.eval.verdict.pairs import pair_up
 from gr00t.eval.verdict.summary import Verdicts
-from gr00t.eval.verdict.tables import verdict_rows
+from gr00t.eval.verdict.tables import success_rows, verdict_rows
 from gr00t.eval.verdict.words import notes, sentence
 from tests.eval.synthetic_runs import record, solves, write_run
 
@@ -113,6 +113,26 @@ def test_further_seeds_are_further_pairs_of_the_same_task(tmp_path: Path) -> Non
     found = compare([read_run(tmp_path / "seed0"), read_run(tmp_path / "seed1")])
     comparison = found.row("w4a8").comparison
     assert (comparison.pairs, comparison.tasks, comparison.losses, comparison.planned) == (16, 2, 2, 16)
+
+
+def test_a_run_under_several_seeds_has_as_many_pairs_of_each_state(tmp_path: Path) -> None:
+    arms = {"bf16": solves(), "w4a8": solves((0, 0))}
+    folder = write_run(tmp_path / "run", arms, seeds=(0, 1, 2))
+    found = verdicts(folder)
+    row = found.row("w4a8")
+    # Two tasks, four states, three seeds; the task stays what is resampled.
+    assert (row.planned, row.score.episodes, row.score.seeds) == (24, 24, 3)
+    assert (row.comparison.pairs, row.comparison.planned, row.comparison.tasks) == (24, 24, 2)
+    assert row.comparison.losses == 3
+    assert found.row("w4a8", "libero_object", 1).planned == 12
+    assert found.is_finished
+    table = success_rows(found)
+    assert [line[table.header.index("seeds")] for line in table.rows] == ["3", "3"]
+    write_report(folder)
+    page = (folder / "report.html").read_text()
+    assert "24 episodes per arm, under 3 seeds." in page
+    alone = verdicts(write_run(tmp_path / "alone", arms))
+    assert alone.row("w4a8").score.seeds == 1
 
 
 def test_a_run_that_goes_on_says_how_many_pairs_of_how_many(tmp_path: Path) -> None:

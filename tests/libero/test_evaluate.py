@@ -107,9 +107,56 @@ def test_a_short_run_leaves_records_videos_and_a_report(
     assert (facts["kind"], facts["quantization"]["layers_quantized"]) == ("address", 116)
 
 
+@pytest.mark.usefixtures("stub_simulators")
+def test_several_seeds_are_several_episodes_of_each_state_and_may_be_added_to(
+    evaluation: SimpleNamespace, server: tuple[StubPolicy, int], environ: dict[str, str], tmp_path: Path
+) -> None:
+    policy, port = server
+
+    def run(**changes: Any) -> dict[str, Any]:
+        options = {
+            "suite": "object",
+            "arms": f"served=localhost:{port},zero",
+            "tasks": "3",
+            "trials": 2,
+            "max_steps": 16,
+            "output": tmp_path / "out",
+            "assets": "stand-ins",
+            "rendering": "full",
+            "workers": 2,
+            **changes,
+        }
+        found: dict[str, Any] = evaluation.session.run(evaluation.options.Options(**options), environ)
+        return found
+
+    run(seed=4)
+    before = records_of(tmp_path / "out")
+    summary = run(seeds="4,7,9")
+    records = records_of(tmp_path / "out")
+    assert [(r.arm, r.init_state, r.seed) for r in records] == [
+        (arm, state, seed) for arm in ("served", "zero") for state in (0, 1) for seed in (4, 7, 9)
+    ]
+    assert [record for record in records if record.seed == 4] == before, "not played again"
+    assert summary["arms"]["served"] == {"episodes": 6, "successes": 3, "simulator_errors": 0}
+    # The stub solves state 1 in its first chunk.
+    expected = [(seed, 0, query) for seed in (4, 7, 9) for query in (0, 1)]
+    expected += [(seed, 1, 0) for seed in (4, 7, 9)]
+    wanted = [noise_seed(seed, "libero_object", 3, state, query) for seed, state, query in expected]
+    assert sorted(policy.seeds) == sorted(wanted)
+    assert len({record.thumbnail for record in records}) == 12
+    assert all((tmp_path / "out" / str(record.thumbnail)).is_file() for record in records)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [row["score"]["seeds"] for row in report["rows"][:2]] == [3, 3]
+    assert report["rows"][1]["comparison"]["pairs"] == 6
+    with pytest.raises(LiberoError, match="seeds: 7, 9 there, but not asked for now"):
+        run(seeds="4")
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
+        ({"seeds": "1-3"}, "seeds '1-3': expected numbers, such as 0,1,2"),
+        ({"seeds": "0,1", "seed": 1}, "--seed 1 and --seeds 0,1: give one of them"),
         ({"suite": "90"}, "no assets for libero_90: LIBERO_ASSETS is not set; the hub is switched off"),
         ({"replan_steps": 0}, "replan-steps: expected a positive number, got 0"),
         ({"workers": -1}, "workers: expected a positive number, got -1"),

@@ -77,18 +77,18 @@ def test_all_that_would_change_results_is_named(tmp_path: Path) -> None:
     assert str(caught.value).splitlines()[1:] == [
         "  assets: 'hub' there, 'stand-ins' now",
         "  max_steps: 20 there, 30 now",
-        "  seed: 0 there, 1 now",
         "  arm policy, kind: 'address' there, 'recipe' now",
         "  arm policy, settings: None there, {'ABITS': '8'} now",
+        "  seeds: 0 there, but not asked for now",
     ]
 
 
 def test_more_tasks_trials_and_arms_continue_a_run_and_fewer_do_not(tmp_path: Path) -> None:
     RunFolder(tmp_path, PLAN).close()
-    grown = asked(stub_plan(trials=3), zero={"kind": "zero"})
+    grown = {**asked(stub_plan(trials=3), zero={"kind": "zero"}), "seeds": [0, 1]}
     RunFolder(tmp_path, grown).close()
     plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan["init_states"] == [0, 1, 2]
+    assert (plan["init_states"], plan["seeds"]) == ([0, 1, 2], [0, 1])
     assert list(plan["arms"]) == ["policy", "zero"]
     with pytest.raises(RunFolderError, match="init_states: 2 there, but not asked for now"):
         RunFolder(tmp_path, PLAN)

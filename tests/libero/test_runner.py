@@ -113,8 +113,8 @@ def test_states_of_a_calibration_are_not_evaluated() -> None:
 @pytest.mark.parametrize(
     ("choice", "kept"),
     [
-        ("all", ["task00_init00_failure.mp4", "task00_init01_success.mp4"]),
-        ("failures", ["task00_init00_failure.mp4"]),
+        ("all", ["task00_init00_seed0_failure.mp4", "task00_init01_seed0_success.mp4"]),
+        ("failures", ["task00_init00_seed0_failure.mp4"]),
         ("none", []),
     ],
 )

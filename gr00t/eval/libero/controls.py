@@ -160,6 +160,9 @@ class Expert(Zero):
 class Replay(Zero):
     """Executes one episode that the expert played on another initial state, whatever happens.
 
+    One per task, and so one per prompt where prompts are the tasks (`libero_object_prompts`), with the run's
+    placement and seed: on wide placements the expert plays a wide one, too.
+
     Args:
         count_states: Number of a task's recorded initial states, of which the last is the one.
     """

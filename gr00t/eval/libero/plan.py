@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -22,7 +23,7 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """What to play and how.
+    """What to play and how, under one seed; a run under several seeds has as many plans.
 
     Attributes:
         suite: The suite.
@@ -86,14 +87,28 @@ class EvalPlan:
         return {
             "suite": self.suite.name,
             "placement": self.placement,
-            "seed": self.seed,
             "replan_steps": self.replan_steps,
             "max_steps": self.step_limit,
         }
 
     def coverage(self) -> dict[str, Any]:
         """Which episodes there are, as plain data."""
-        return {"tasks": [task.index for task in self.tasks], "init_states": list(self.init_states)}
+        return {
+            "tasks": [task.index for task in self.tasks],
+            "init_states": list(self.init_states),
+            "seeds": [self.seed],
+        }
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read `0,1,2` as seeds, in the order given, each once.
+
+    Raises:
+        LiberoError: for anything else.
+    """
+    if not re.fullmatch(r"\s*\d{1,9}\s*(,\s*\d{1,9}\s*)*", text):
+        raise LiberoError(f"seeds {text!r}: expected numbers, such as 0,1,2")
+    return tuple(dict.fromkeys(map(int, text.split(","))))
 
 
 def check_init_states(plan: EvalPlan, kept_free_for: Iterable[str] = ()) -> None:

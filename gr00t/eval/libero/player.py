@@ -185,7 +185,7 @@ def describe_episode(
         last_image: The last agent view (S, S, 3).
     """
     played = episode or Episode()
-    name = f"{labels['arm']}/task{job.task.index:02d}_init{job.init_state:02d}"
+    name = f"{labels['arm']}/task{job.task.index:02d}_init{job.init_state:02d}_seed{plan.seed}"
     video = None
     if played.frames and (plan.video == "all" or (plan.video == "failures" and not played.success)):
         video = encode_video(played.frames, max(1, CONTROL_HZ // plan.record_every))

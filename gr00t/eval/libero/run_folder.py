@@ -28,7 +28,7 @@ from gr00t.eval.libero.suites import LiberoError
 logger = logging.getLogger(__name__)
 
 # What a resumed run may do differently: play more. `arms` is compared arm by arm.
-_MAY_GROW = ("tasks", "init_states")
+_MAY_GROW = ("tasks", "init_states", "seeds")
 _SIMULATOR_PACKAGES = ("mujoco", "robosuite", "hf-libero", "bddl")
 
 
@@ -50,8 +50,8 @@ class RunFolder:
 
     Args:
         path: The folder.
-        plan: What is asked for, as plain data: `tasks`, `init_states` and `arms` (name to definition), and
-            any number of conditions, which must be those of the run that is continued.
+        plan: What is asked for, as plain data: `tasks`, `init_states`, `seeds` and `arms` (name to
+            definition), and any number of conditions, which must be those of the run that is continued.
 
     Raises:
         RunFolderError: if another process holds it, or the plan does not continue what is there.

@@ -31,7 +31,7 @@ _PLAYED = (
     "placement",
     "rendering",
     "replan_steps",
-    "seed",
+    "seeds",
     "suite",
     "tasks",
 )

@@ -56,7 +56,12 @@ class Run:
     @property
     def planned_episodes(self) -> int:
         """Episodes that every arm is to play."""
-        return len(self.plan["tasks"]) * len(self.plan["init_states"])
+        return len(self.plan["tasks"]) * self.episodes_per_task
+
+    @property
+    def episodes_per_task(self) -> int:
+        """Of these, those of one task: every initial state under every seed."""
+        return len(self.plan["init_states"]) * len(self.plan["seeds"])
 
     def kind(self, name: str) -> str:
         """What acts: a policy's `recipe`, a server's `address`, or one of `CONTROL_KINDS`."""
@@ -71,7 +76,8 @@ def read_run(folder: Path) -> Run:
         LiberoError: if a file is missing or not what it should be; the message names it.
     """
     plan = _read_object(folder / "plan.json", f"{folder} is not the folder of a run")
-    for name, kind in (("suite", str), ("tasks", list), ("init_states", list), ("arms", dict)):
+    expected = {"suite": str, "tasks": list, "init_states": list, "seeds": list, "arms": dict}
+    for name, kind in expected.items():
         if not isinstance(plan.get(name), kind):
             raise LiberoError(f"{folder / 'plan.json'}: expected {name!r}, a {kind.__name__}")
     if not plan["arms"]:

@@ -38,6 +38,7 @@ class Score:
 
     Attributes:
         episodes: Played, without those that the simulator lost.
+        seeds: Different seeds under which they were played.
         successes: Of these.
         simulator_errors: Episodes that the simulator lost twice.
         rate: successes / episodes, in [0, 1]; None before the first episode.
@@ -51,6 +52,7 @@ class Score:
     """
 
     episodes: int
+    seeds: int
     successes: int
     simulator_errors: int
     rate: float | None
@@ -243,7 +245,7 @@ def _planned(runs: Sequence[Run], suite: str | None, task: int | None) -> int:
     chosen = [run for run in runs if suite is None or run.suite == suite]
     if task is None:
         return sum(run.planned_episodes for run in chosen)
-    return sum(len(run.plan["init_states"]) for run in chosen if task in run.plan["tasks"])
+    return sum(run.episodes_per_task for run in chosen if task in run.plan["tasks"])
 
 
 def _within(records: Iterable[EpisodeRecord], suite: str | None, task: int | None) -> list[EpisodeRecord]:
@@ -257,6 +259,7 @@ def _score(records: Sequence[EpisodeRecord]) -> Score:
     times = [ms for record in played for ms in record.query_ms]
     return Score(
         episodes=len(played),
+        seeds=len({record.seed for record in played}),
         successes=len(successes),
         simulator_errors=len(records) - len(played),
         rate=len(successes) / len(played) if played else None,

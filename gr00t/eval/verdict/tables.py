@@ -78,6 +78,7 @@ def success_rows(verdicts: Verdicts) -> Table:
                 _rates(score.interval),
                 f"{score.lifted_wrong}/{score.episodes}",
                 _rates(score.lifted_wrong_interval),
+                str(score.seeds),
                 str(row.planned),
                 str(score.simulator_errors),
             ]
@@ -92,12 +93,14 @@ def success_rows(verdicts: Verdicts) -> Table:
             "95 %",
             "wrong object lifted",
             "95 %",
+            "seeds",
             "planned",
             "lost to the simulator",
         ),
         rows,
         words=2,
-        small_print="Rates with Wilson's interval; an episode that the simulator lost twice is in no rate. "
+        small_print="Rates with Wilson's interval, which takes episodes that differ in their seed alone for "
+        "independent; an episode that the simulator lost twice is in no rate. "
         "Wrong object lifted: episodes in which something rose by 4 cm that the task does not speak of.",
     )
 
