@@ -14,8 +14,8 @@ BLIND_SHARE = 0.5
 _BLIND = ("replay", "zero", "grey")
 
 CONTROL_REASONS = {
-    "replay": "One expert episode per task or prompt, executed with closed eyes. What it solves can be solved "
-    "without looking, so success on those tasks says little about what a policy sees.",
+    "replay": "One expert episode per task or prompt, executed with closed eyes. What it solves can be "
+    "solved without looking, so success on those tasks says little about what a policy sees.",
     "grey": "The policy, shown one even grey by both cameras. What it solves, it solves without looking, by "
     "the instruction and its own pose.",
     "zero": "Holds still. What it solves was solved from the start, or solves itself.",
