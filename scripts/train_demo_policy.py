@@ -45,7 +45,7 @@ class Options:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """For everything that is made."""
-    steps: int = 6600
+    steps: int = 5800
     """Optimizer steps."""
     rounds: int = 3
     """How often to look at the success in closed loop: after as many equal parts of the training."""
