@@ -65,6 +65,31 @@ record = {"complete": True, "source": {"suite": "libero_object", "init_states_by
 """
 
 
+def recipes_on_stubs(
+    evaluation: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any
+) -> Any:
+    """The options of a run of recipes whose servers are stubs and are not looked at."""
+
+    def server(options: Any, suite: Any, recipe: Any) -> list[str]:
+        return [sys.executable, "-m", "tests.libero.stub_server", "{port}"]
+
+    monkeypatch.setattr(evaluation.servers, "server_command", server)
+    monkeypatch.setattr(evaluation.preparation, "check_report", lambda *arguments: None)
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text("{}")
+    return evaluation.options.Options(
+        suite="object",
+        model=str(folder / "model"),
+        tasks="3",
+        max_steps=12,
+        output=folder / "out",
+        assets="stand-ins",
+        rendering="full",
+        workers=1,
+        **changes,
+    )
+
+
 @pytest.mark.parametrize(("state", "refused"), [(48, False), (1, True)])
 @pytest.mark.usefixtures("stub_simulators")
 def test_a_static_arm_is_calibrated_once_and_never_on_what_is_evaluated(
@@ -81,26 +106,8 @@ def test_a_static_arm_is_calibrated_once_and_never_on_what_is_evaluated(
         packdir.mkdir(parents=True, exist_ok=True)
         return [sys.executable, "-c", program, str(packdir)]
 
-    def server(options: Any, suite: Any, recipe: Any) -> list[str]:
-        return [sys.executable, "-m", "tests.libero.stub_server", "{port}"]
-
+    options = recipes_on_stubs(evaluation, monkeypatch, tmp_path, arms="w4a8", trials=2)
     monkeypatch.setattr(evaluation.servers, "calibration_command", calibration)
-    monkeypatch.setattr(evaluation.servers, "server_command", server)
-    monkeypatch.setattr(evaluation.preparation, "check_report", lambda *arguments: None)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    options = evaluation.options.Options(
-        suite="object",
-        arms="w4a8",
-        model=str(tmp_path / "model"),
-        tasks="3",
-        trials=2,
-        max_steps=12,
-        output=tmp_path / "out",
-        assets="stand-ins",
-        rendering="full",
-        workers=1,
-    )
     calls = tmp_path / "out" / "packs" / "w4a8" / "calls"
     if refused:
         with pytest.raises(LiberoError, match="w4a8 was calibrated on initial state 1 of libero_object task"):
@@ -134,26 +141,8 @@ def test_an_arm_with_grey_images_is_shown_grey_and_says_so(
             shown.append(type(self._asked).__name__)
             return super().play(*arguments)
 
-    def server(options: Any, suite: Any, recipe: Any) -> list[str]:
-        return [sys.executable, "-m", "tests.libero.stub_server", "{port}"]
-
+    options = recipes_on_stubs(evaluation, monkeypatch, tmp_path, arms="bf16,grey", trials=1)
     monkeypatch.setattr(evaluation.preparation, "ServedPolicy", Watched)
-    monkeypatch.setattr(evaluation.servers, "server_command", server)
-    monkeypatch.setattr(evaluation.preparation, "check_report", lambda *arguments: None)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    options = evaluation.options.Options(
-        suite="object",
-        arms="bf16,grey",
-        model=str(tmp_path / "model"),
-        tasks="3",
-        trials=1,
-        max_steps=12,
-        output=tmp_path / "out",
-        assets="stand-ins",
-        rendering="full",
-        workers=1,
-    )
     evaluation.session.run(options, environ)
     assert shown == ["ExternalRobotInferenceClient", "GreyPolicy"]
     arms = [json.loads((tmp_path / "out" / "arms" / f"{name}.json").read_text()) for name in ("bf16", "grey")]
