@@ -98,7 +98,7 @@ def place_layers(model: nn.Module, manifest: Manifest, config: DuQuantConfig) ->
             "dtype": manifest.dtype,
             "tensors_sha256": manifest.tensors_sha256,
             "versions": dict(manifest.versions),
-            "calibrated": None if manifest.calibration is None else manifest.calibration.get("date"),
+            "calibration": None if manifest.calibration is None else dict(manifest.calibration),
         },
     )
 

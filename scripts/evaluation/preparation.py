@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation import servers
+from evaluation import artefacts, servers
 from evaluation.options import Options
 from gr00t.eval.libero.arms import Arm
 from gr00t.eval.libero.collect import collect_observations
@@ -98,11 +98,15 @@ class Workshop:
 
     def _recipe(self, arm: Arm, closing: contextlib.ExitStack) -> Prepared:
         assert arm.recipe is not None
-        config = servers.check_recipe(arm)
-        checkpoint = servers.checkpoint_facts(self.options.model or servers.suite_model(self.plan.suite))
+        model = self.options.model or servers.suite_model(self.plan.suite)
+        config, artefact = artefacts.settle_recipe(arm, model)
+        checkpoint = servers.checkpoint_facts(model)
         packdir = None if config is None else config.pack_dir
         calibration = None
-        if config is not None and needs_calibration(arm, config):
+        if artefact is not None:
+            calibration = artefact.calibration
+            self._check_states(arm, calibration)
+        elif config is not None and needs_calibration(arm, config):
             packdir = packdir or self.folder.path / "packs" / arm.name
             calibration = self._calibrated(arm, packdir)
             self._check_states(arm, calibration)
@@ -151,6 +155,8 @@ class Workshop:
         elif report.get("enabled"):
             packdir = report.get("config", {}).get(PREFIX + "PACKDIR")
             calibration = read_record(Path(packdir)) if packdir else None
+            if report.get("artefact"):
+                calibration = report["artefact"].get("calibration")
         self._check_states(arm, calibration)
         host.remember(described)
         say_what_it_is(arm, described)
@@ -326,7 +332,8 @@ def check_report(arm: Arm, config: DuQuantConfig | None, described: Mapping[str,
         raise LiberoError(f"arm {arm.name} is to be quantized, but its server says that it is not")
     if report.get("calibrating"):
         raise LiberoError(f"arm {arm.name}: its server would calibrate on the episodes that are evaluated")
-    if needs_calibration(arm, config) and not report.get("layers_informed"):
+    # What was exported is calibrated, or it would not have been.
+    if needs_calibration(arm, config) and not report.get("layers_informed") and not report.get("artefact"):
         raise LiberoError(f"arm {arm.name}: its server found no calibrated packs")
     for name, text in config.to_dict().items():
         if name != PREFIX + "PACKDIR" and report["config"].get(name) != text:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gr00t
-from evaluation import servers
+from evaluation import artefacts, servers
 from evaluation.options import Options
 from evaluation.preparation import Workshop, needs_calibration
 from gr00t.eval.libero.arms import Arm, parse_arms
@@ -108,8 +108,9 @@ def check_arms(arms: list[Arm], plan: EvalPlan, options: Options) -> None:
     needing = [arm.name for arm in arms if arm.kind == "replay"]
     for arm in arms:
         if arm.kind == "recipe":
-            config = servers.check_recipe(arm)
-            if config is not None and needs_calibration(arm, config):
+            model = options.model or servers.suite_model(plan.suite)
+            config, artefact = artefacts.settle_recipe(arm, model)
+            if artefact is None and config is not None and needs_calibration(arm, config):
                 needing.append(arm.name)
     check_init_states(plan, needing)
     names = [arm.name for arm in arms]
