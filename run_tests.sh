@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/common.sh
 
-scripts/setup_env.sh core libero train dev
+scripts/setup_env.sh core libero train gpu dev
 failed=()
 check() {
     local name=$1 begin=$SECONDS

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with what the named groups need. Does nothing, in milliseconds, when that is already there.
 #
-#   scripts/setup_env.sh [--check] GROUP...      GROUP: core | libero | train | dev   (core is always included)
+#   scripts/setup_env.sh [--check] GROUP...      GROUP: core | libero | train | gpu | dev   (core is always included)
 #
 # --check only tells, by its exit status, whether the groups are installed as pinned.
 # A group's stamp (.venv/.ready-GROUP) holds a hash of all pinned lists and is written last, so an interrupted set-up
@@ -36,8 +36,8 @@ for argument in "$@"; do
     case $argument in
         --check) check_only=1 ;;
         core) ;;
-        libero | train | dev) groups+=("$argument") ;;
-        *) fail "unknown group '$argument'" "known: core, libero, train, dev" ;;
+        libero | train | gpu | dev) groups+=("$argument") ;;
+        *) fail "unknown group '$argument'" "known: core, libero, train, gpu, dev" ;;
     esac
 done
 
@@ -140,8 +140,12 @@ pip_install() {
 
 : >"$log"
 # RECORD is the last file that pip writes: without it an installation was interrupted.
-torch_version=$("$venv/bin/python" -c 'from importlib.metadata import distribution
-d = distribution("torch"); print(d.version if d.read_text("RECORD") else "")' 2>/dev/null) || true
+installed() {
+    "$venv/bin/python" -c 'import sys
+from importlib.metadata import distribution
+d = distribution(sys.argv[1]); print(d.version if d.read_text("RECORD") else "")' "$1" 2>/dev/null || true
+}
+torch_version=$(installed torch)
 torch_is_new_enough=0
 if [[ $torch_version =~ ^([0-9]+)\.([0-9]+) ]]; then
     ((BASH_REMATCH[1] > 2 || (BASH_REMATCH[1] == 2 && BASH_REMATCH[2] >= 6))) && torch_is_new_enough=1
@@ -157,6 +161,9 @@ for group in "${missing[@]}"; do [[ $group == core ]] || extras+=("$group"); don
 joined=$(IFS=,; printf '%s' "${extras[*]-}")
 # setuptools builds the editable install from .venv itself: no second, hidden environment to download.
 pip_install "the build tool" -c "$lists/pins.txt" setuptools
+for group in "${missing[@]}"; do
+    [[ $group == gpu && -z $(installed triton) ]] && pip_install "triton" -r "$lists/triton.txt"
+done
 pip_install "this project and its packages" -c "$lists/pins.txt" --no-build-isolation -e ".${joined:+[$joined]}"
 for group in "${missing[@]}"; do
     [[ $group == libero ]] && pip_install "LIBERO and robosuite" --no-deps -r "$lists/libero-no-deps.txt"

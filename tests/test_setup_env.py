@@ -28,7 +28,7 @@ def test_every_dependency_is_pinned_once_within_its_bounds(python_version: str) 
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
-    pins = listed("pins.txt") | listed("torch.txt")
+    pins = listed("pins.txt") | listed("torch.txt") | listed("triton.txt")
     for requirement in (Requirement(text) for group in groups for text in group):
         applying = [
             pin
@@ -54,7 +54,7 @@ def installation(tmp_path: Path) -> Path:
         "#!/bin/bash\n"
         'case "$*" in\n'
         '  *"-m pip"*) [ ! -e fail ] || { echo "no such version"; exit 1; }; echo "$*" >>pip_calls ;;\n'
-        "  *importlib.metadata*) cat torch_version 2>/dev/null ;;\n"
+        '  *importlib.metadata*) cat "${@: -1}_version" 2>/dev/null ;;\n'
         "esac\n"
     )
     python.chmod(0o755)
@@ -98,6 +98,17 @@ def test_set_up_keeps_a_torch_that_is_new_enough(installation: Path) -> None:
         assert any("torch.txt" in call for call in pip_calls(installation)) is not kept, version
 
 
+@pytest.mark.parametrize(("there", "installs"), [("", True), ("3.2.0", False)])
+def test_a_triton_that_torch_brought_is_kept(installation: Path, there: str, installs: bool) -> None:
+    """Another one would not fit that torch; without any, the one of the pinned torch is installed."""
+    (installation / "triton_version").write_text(there)
+    assert shell("scripts/setup_env.sh core gpu", cwd=installation).returncode == 0
+    calls = pip_calls(installation)
+    assert any("-r scripts/requirements/triton.txt" in call for call in calls) is installs
+    assert calls[-1].endswith("-e .[gpu]")
+    assert "triton" not in (installation / "scripts" / "requirements" / "pins.txt").read_text()
+
+
 def test_set_up_runs_again_after_a_changed_pin_but_not_after_a_changed_linter(installation: Path) -> None:
     shell("scripts/setup_env.sh", cwd=installation)
     calls = len(pip_calls(installation))
@@ -126,5 +137,5 @@ def test_set_up_refuses_an_unknown_group(installation: Path) -> None:
     run = shell("scripts/setup_env.sh everything", cwd=installation)
     assert (run.returncode, run.stderr) == (
         1,
-        "[set-up] error: unknown group 'everything'\n  known: core, libero, train, dev\n",
+        "[set-up] error: unknown group 'everything'\n  known: core, libero, train, gpu, dev\n",
     )

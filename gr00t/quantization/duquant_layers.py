@@ -7,8 +7,8 @@
 
 The weight exists as packed codes only. "Fake" and "integer" execution differ in the instructions that form
 `acc` and in nothing else, so what is evaluated is what would be deployed, bit for bit. What comes before and
-after the sums is PyTorch's operations or, on a CPU, one compiled function each; integer execution there is
-one call for all of it.
+after the sums is PyTorch's operations or, on a CPU and on a GPU with Triton, one compiled function each;
+integer execution there is one call for all of it.
 
 A side whose format is None stays in floating point: a weight alone is dequantized back into the basis of x,
 an activation alone is rotated back before the untouched weight multiplies it, and with neither the layer *is*
@@ -33,6 +33,7 @@ from gr00t.quantization.kernels.arguments import (
     transform_arguments,
     weight_arguments,
 )
+from gr00t.quantization.kernels.availability import kernels_for
 from gr00t.quantization.kernels.choice import TORCH, choose_accumulator, choose_transforms
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, RowRotation
@@ -69,7 +70,7 @@ class DuQuantLinear(nn.Module):
     Attributes:
         spec: what this layer is.
         accumulator: name of what multiplies the codes: in `kernels.accumulate.ACCUMULATORS`, or a compiled
-            kernel in `kernels.library.loaded()`.
+            kernel in `kernels.library.loaded()`, or "triton".
         transformer: name of what transforms and quantizes inputs and scales and restores outputs: "torch", or
             a compiled kernel.
         is_calibrating: static activation scales are still to come; until then they are dynamic, per token.
@@ -353,7 +354,7 @@ class DuQuantLinear(nn.Module):
         return weight
 
     def _choose_kernels(self, device: torch.device) -> None:
-        native, why_not = library.supported(), library.why_not()
+        native, why_not = kernels_for(device)
         execution = self.spec.execution
         self.accumulator, self.accumulator_reason = choose_accumulator(
             device, execution is not Execution.FAKE, native, why_not, or_else=execution is Execution.AUTO
@@ -391,6 +392,8 @@ class DuQuantLinear(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Choose anew what multiplies: the process that reads a pickle may have other kernels."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        if not {self.accumulator, self.transformer} <= {*ACCUMULATORS, TORCH, *library.loaded()}:
-            held = self.row_scale if self.row_scale is not None else self.act_scale
-            self._choose_kernels(held.device if held is not None else torch.device("cpu"))
+        held = self.row_scale if self.row_scale is not None else self.act_scale
+        device = held.device if held is not None else torch.device("cpu")
+        there = kernels_for(device)[0] if device.type == "cuda" else library.loaded()
+        if not {self.accumulator, self.transformer} <= {*ACCUMULATORS, TORCH, *there}:
+            self._choose_kernels(device)

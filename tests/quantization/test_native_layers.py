@@ -16,8 +16,9 @@ from torch import nn
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
 from gr00t.quantization.observers import PooledPercentile
-from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.options import Execution, Rotation
 from gr00t.quantization.spec import IntFormat, LinearSpec
+from tests.quantization.kernel_layers import inputs, linear, on, random_layers, same
 
 
 @pytest.fixture(autouse=True)
@@ -26,75 +27,13 @@ def _needs_kernels(native_kernels):
         pytest.skip(f"no compiled kernels ({library.why_not()}); install a C++ compiler")
 
 
-def linear(k: int, n: int, bias: bool = True, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Linear:
-    layer = nn.Linear(k, n, bias=bias)
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in layer.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator)
-    return layer.to(dtype).requires_grad_(False)
-
-
-def inputs(*shape: int, seed: int = 1) -> torch.Tensor:
-    """Gaussian, with outlier channels."""
-    x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-    x[..., ::37] *= 20
-    return x
-
-
-def on(layer: DuQuantLinear, transformer: str, accumulator: str) -> DuQuantLinear:
-    layer.transformer, layer.accumulator, layer._unpacked = transformer, accumulator, None
-    return layer
-
-
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Equal bit for bit, nan in the same places."""
-    return (
-        a.dtype == b.dtype
-        and torch.equal(a.isnan(), b.isnan())
-        and torch.equal(a.nan_to_num(), b.nan_to_num())
-    )
-
-
 def test_integer_equals_fake_bit_for_bit(native_kernels):
-    """160 random layers, on every kernel: shapes, bits, blocks, rotations, dtypes, static and dynamic scales,
-    from one row to several tiles, zero rows, rows with inf and nan.
-    """
-    generator = torch.Generator().manual_seed(30)
-    fast = (Rotation.HADAMARD, Rotation.SVD, Rotation.NONE)
-
-    def draw(*options):
-        return options[int(torch.randint(len(options), (), generator=generator))]
-
-    for case in range(160):
-        k, n = draw(1, 7, 32, 96, 128, 130, 256, 384), draw(1, 5, 33, 64, 128, 150)
-        m = draw(1, 2, 3, 4, 5, 6, 7, 17, 33)
-        spec = LinearSpec(
-            k,
-            n,
-            weight=IntFormat(draw(2, 3, 4, 4, 4, 5, 6, 7, 8)),
-            activation=IntFormat(draw(2, 4, 8, 8)),
-            block_in=draw(4, 16, 16, 24, 32, 64, 128, 256),
-            block_out=draw(4, 16, 16, 24, 32, 64, 128),
-            weight_scale=draw(*WeightScale),
-            permute=draw(True, False),
-            rotation=draw(*fast, *fast, *fast, Rotation.DUQUANT),
-            row_rotation=draw(*RowRotation),
-            calibration_steps=draw(0, 0, 1),
-            execution=Execution.INTEGER,
-        )
-        dtype = draw(torch.float32, torch.bfloat16, torch.float16)
-        layer = DuQuantLinear.from_linear(linear(k, n, draw(True, False), dtype, case), spec)
-        x = (inputs(m, k, seed=case) * draw(1.0, 100.0)).to(dtype)
-        if spec.static and draw(True, False):
-            layer.start_calibration(PooledPercentile(99.0, requests=1))
-            layer(x)
-            assert layer.finish_calibration()
-        x[0] = draw(0.0, 1.0)
-        x[-1, 0] = draw(1.0, 1.0, float("inf"), float("-inf"), float("nan"))
+    """160 random layers, on every kernel."""
+    for case, (name, layer, x) in enumerate(random_layers(160, seed=30)):
         kernel = native_kernels[case % len(native_kernels)]
         expected = on(layer, kernel, "float32")(x)
-        assert same(on(layer, kernel, kernel)(x), expected), f"case {case} on {kernel}: {spec}"
-        assert same(on(layer, native_kernels[-1], native_kernels[-1])(x), expected), f"case {case}: {spec}"
+        assert same(on(layer, kernel, kernel)(x), expected), f"{kernel}: {name}"
+        assert same(on(layer, native_kernels[-1], native_kernels[-1])(x), expected), name
         assert not torch.isfinite(expected[-1]).any() or torch.isfinite(x[-1]).all()
 
 
@@ -173,7 +112,7 @@ def test_calibration_sees_the_same_and_ends_the_same():
     """Integer and fake while they calibrate, after it, and the buffers that it leaves."""
     x = inputs(40, 96).bfloat16()
     layers = []
-    for execution in Execution:
+    for execution in (Execution.FAKE, Execution.INTEGER):
         spec = LinearSpec(96, 80, calibration_steps=1, execution=execution)
         layer = DuQuantLinear.from_linear(linear(96, 80, dtype=torch.bfloat16), spec)
         layer.start_calibration(PooledPercentile(99.0, requests=1))

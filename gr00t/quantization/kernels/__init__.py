@@ -1,4 +1,5 @@
 """What multiplies codes, exactly: `accumulate` in PyTorch's operations, of which `reference` is the oracle;
-and CPU kernels in C++ (`native`), compiled (`build`), loaded (`library`), made operators (`operators`) and
-given what a layer holds (`arguments`). `choice` says which.
+CPU kernels in C++ (`native`), compiled (`build`) and loaded (`library`); and GPU kernels in Triton
+(`triton`). Both are operators (`operators`), given what a layer holds (`arguments`). `availability` knows
+which can run, `choice` says which does.
 """

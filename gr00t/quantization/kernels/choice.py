@@ -1,8 +1,8 @@
 """What multiplies the codes of a layer, and what works around it: chosen by pure predicates, with the reason.
 
-Every choice gives the same sums. `native` are the compiled kernels that this CPU can run, fastest first
-(`library.supported`). Fake execution multiplies by PyTorch's operations even where there are some, so that
-comparing it with integer execution compares two implementations.
+Every choice gives the same sums. `native` are the compiled kernels that can run on the device, fastest first
+(`availability`): C++ on a CPU, Triton's on a GPU. Fake execution multiplies by PyTorch's operations even
+where there are some, so that comparing it with integer execution compares two implementations.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from collections.abc import Sequence
 import torch
 
 TORCH = "torch"
+TRITON = "triton"
+
+# On `meta` those of the CPU are chosen, until the layer gets somewhere.
+_HAVE_KERNELS = ("cpu", "cuda", "meta")
 
 
 def choose_accumulator(
@@ -35,10 +39,10 @@ def choose_accumulator(
         ValueError: it has to multiply integers, and none that is exact is known.
     """
     asked = f"EXECUTION={'auto' if or_else else 'integer'}"
-    if must_be_integer and native and device.type in ("cpu", "meta"):
+    if must_be_integer and native and device.type in _HAVE_KERNELS:
         return native[0], f"{asked}: the compiled kernel {native[0]}, on packed codes"
     name, reason = _fastest(device)
-    if must_be_integer and device.type == "cpu":
+    if must_be_integer and device.type in ("cpu", "cuda"):
         reason = f"{reason}; no compiled kernels: {why_not}"
     if must_be_integer and not or_else and name != "int8" and device.type != "meta":
         raise ValueError(f"EXECUTION=integer: {reason}; EXECUTION=fake gives the same numbers here")
@@ -50,7 +54,7 @@ def choose_transforms(device: torch.device, native: Sequence[str] = (), why_not:
 
     A compiled kernel, each side in one pass; or `TORCH`. It is the same in fake and in integer execution.
     """
-    if device.type not in ("cpu", "meta"):
+    if device.type not in _HAVE_KERNELS:
         return TORCH, f"no compiled kernels for {device.type}"
     return (native[0], "compiled, one pass each") if native else (TORCH, f"no compiled kernels: {why_not}")
 

@@ -1,17 +1,23 @@
-"""The compiled kernels as PyTorch operators: eager, under `torch.compile` and with `meta` tensors.
+"""The kernels as PyTorch operators: eager, under `torch.compile` and with `meta` tensors.
 
     linear(x) = rear(*accumulate(front(x)))      in one call and one parallel region, to the same bits
 
-Letters: M rows, K in_features, N out_features. Tensors are on the CPU and, but for the first, contiguous;
-`kernel` is a name in `library.loaded()`. What the rest is `DuQuantLinear` says, whose buffers they are.
+Letters: M rows, K in_features, N out_features. Tensors are, but for the first, contiguous. On a CPU `kernel`
+is a name in `library.loaded()`; on a CUDA device it is "triton", whose functions are in `triton.launch`. What
+the rest is `DuQuantLinear` says, whose buffers they are.
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from gr00t.quantization.kernels.library import Arguments, call
+from gr00t.quantization.kernels.choice import TRITON
+from gr00t.quantization.kernels.library import Arguments, NativeKernelError, call
 from gr00t.quantization.quantizers import SMALLEST_SCALE
 from gr00t.quantization.storage import BLOCK_SCALE_OFFSET
 
@@ -229,6 +235,34 @@ def _run(part: str, kernel: str, arguments: Arguments) -> None:
         call(part, kernel, arguments)
 
 
+def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, or its namesake of Triton where that is asked for by name: tests do, interpreted."""
+
+    def run(*arguments: Any) -> Any:
+        if arguments[-1] == TRITON:
+            return _launcher(function.__name__)(*arguments[:-1])
+        return function(*arguments)
+
+    return run
+
+
+def _on_cuda(name: str) -> Callable[..., Any]:
+    def run(*arguments: Any) -> Any:
+        if arguments[-1] != TRITON:
+            raise NativeKernelError(
+                f"the kernel {arguments[-1]!r} is not for CUDA devices: expected {TRITON!r}"
+            )
+        return _launcher(name)(*arguments[:-1])
+
+    return run
+
+
+def _launcher(name: str) -> Callable[..., Any]:
+    """Triton is imported by the first call: it takes a second, and is not everywhere."""
+    module = importlib.import_module("gr00t.quantization.kernels.triton.launch")
+    return getattr(module, name)
+
+
 def _define(namespace: str) -> torch.library.Library:
     """Make the functions above operators: `torch.ops.gr00t_duquant.linear` and so on."""
     library = torch.library.Library(namespace, "DEF")
@@ -241,7 +275,8 @@ def _define(namespace: str) -> torch.library.Library:
     ):
         name = function.__name__
         library.define(name + torch.library.infer_schema(function, mutates_args=()))
-        library.impl(name, function, "CPU")
+        library.impl(name, _on_cpu(function), "CPU")
+        library.impl(name, _on_cuda(name), "CUDA")
         torch.library.register_fake(f"{namespace}::{name}", shape, lib=library)
     return library
 
