@@ -67,6 +67,8 @@ class Arguments:
     """cpu, cuda or cuda:N; a GPU if there is one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of what is not quantized."""
+    compile: bool = False
+    """Let torch.compile fuse what is not quantized: slow first requests, faster ones after."""
     max_batch: int = DEFAULT_MAX_BATCH
     """How many waiting observations may share a forward; with 1, who else asks changes not a single bit."""
     seed: int | None = None
@@ -159,6 +161,7 @@ def load_policy(arguments: Arguments, model_path: str) -> Gr00tPolicy:
         tokenizer=arguments.tokenizer,
         prompt_style=arguments.prompt_style,
         seed=arguments.seed,
+        compiled=arguments.compile,
         environ=os.environ,
     )
 
@@ -187,6 +190,7 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
         "embodiment_tag": arguments.embodiment_tag,
         "denoising_steps": policy.denoising_steps,
         "dtype": arguments.dtype,
+        "compiled": arguments.compile,
         "device": str(policy.device),
         "prompt_style": arguments.prompt_style,
         "seed": arguments.seed,
