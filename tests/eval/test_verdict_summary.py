@@ -263,6 +263,8 @@ def test_a_policy_with_grey_images_is_a_control(tmp_path: Path) -> None:
     row = next(line for line in verdict_rows(found).rows if line[0] == "grey")
     # Neither a judgement nor what is expected of quantized policies.
     assert (row[2], row[-1]) == ("control", "-")
+    assert sentence(found.row("grey"), found).endswith(". It is a control, not to be judged.")
+    assert "It is a control" not in sentence(found.row("w4a8"), found)
     assert (
         "grey solves 75.0 % without looking, bf16 100.0 %: these episodes say little about vision."
         in notes(found, [read_run(folder)])

@@ -51,6 +51,8 @@ def sentence(row: Row, verdicts: Verdicts) -> str:
         f"{percent(theirs)}: {points(found.difference)} points, with 95 % confidence between "
         f"{points(found.interval.low)} and {points(found.interval.high)}."
     )
+    if any(arm.is_control for arm in verdicts.arms if arm.name == row.arm):
+        return f"{rates} It is a control, not to be judged."
     margin = f"{verdicts.margin:g} point{'' if verdicts.margin == 1 else 's'}"
     judgement = found.judgement
     if judgement.outcome == "non-inferior":
