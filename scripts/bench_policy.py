@@ -4,9 +4,9 @@
     python scripts/bench_policy.py --folder FOLDER --arms bf16 integer fake bf16-compiled integer-compiled
 
 Every arm has a process of its own, so that its peak memory is its own too; they answer in turns, and ratios
-are of answers of one turn. Weights are random, nothing is downloaded: FOLDER gets a checkpoint and the artefact
-that export_quantized.py makes of it (8.3 GB), and is used again by the next run. A request has two images and
-566 tokens, as LIBERO's have. Quantized is W4A8 with dynamic per-token scales.
+are of answers of one turn. Weights are random, nothing is downloaded: FOLDER gets a checkpoint and the
+artefact that export_quantized.py makes of it (8.3 GB), and is used again by the next run. A request has two
+images and 566 tokens, as LIBERO's have. Quantized is W4A8 with dynamic per-token scales.
 """
 
 from __future__ import annotations
