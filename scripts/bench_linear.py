@@ -2,6 +2,7 @@
 
     python scripts/bench_linear.py                                    # wall time, all threads
     python scripts/bench_linear.py --threads 1 --rows 49              # process CPU time
+    python scripts/bench_linear.py --device cuda                      # CUDA events; `integer` is Triton's
 
 The layer is timed whole (permutation, rotation, quantization, GEMM, scales, restored output, bias) in its two
 executions: `integer`, by the compiled kernel, and `fake`. Beside them PyTorch's bf16 and float32 `F.linear`,
@@ -12,14 +13,15 @@ and the table gives medians; a ratio is the median over the rounds. A last line 
 wall time says where two threads do not always get two processors. With one thread it is CPU time that
 counts, which other programs on the machine cannot take away. M = 49 tokens go through the diffusion
 transformer, 566 through the language model; 98 and 392 are batches of 2 and 8. The roofline is the
-instruction that the kernel multiplies with, timed from registers alone; its share counts the multiplications
-of the GEMM only.
+instruction that the kernel multiplies with, timed from registers alone, on a GPU PyTorch's int8 GEMM of large
+matrices; its share counts the multiplications of the GEMM only.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import json
 import os
 import statistics
@@ -38,8 +40,11 @@ from gr00t.quantization.kernels import library
 from gr00t.quantization.metrics import sqnr_db
 from gr00t.quantization.options import Execution
 
-# Weights of one kind together: more than a cache of 32 MB holds.
-_COLD_BYTES = 48 * 2**20
+# Weights of one kind together: more than a cache of 32 MB holds, on a GPU one of 60 MB.
+_COLD_BYTES = {"cpu": 48 * 2**20, "cuda": 128 * 2**20}
+
+# Rows, columns and depth of the GEMM that is a GPU's roofline.
+_LARGE = 8192
 
 # What a round times of each kind, in seconds: long for the clock, short for the neighbours.
 _BATCH_SECONDS = 0.004
@@ -72,11 +77,13 @@ def main(arguments: Arguments) -> None:
     library.load(os.environ)
     threads = torch.get_num_threads()
     clock = time.process_time if threads == 1 and arguments.device == "cpu" else time.perf_counter
-    roofline = peak_gops(library.supported(), threads, clock) if arguments.device == "cpu" else None
+    if arguments.device == "cpu":
+        roofline = peak_gops(library.supported(), threads, clock)
+    else:
+        roofline = gpu_peak_gops(arguments.device)
     print(describe_machine(arguments.device))
-    print(
-        f"{'CPU' if clock is time.process_time else 'wall'} time; int8 roofline {roofline or 'unknown'} GOP/s"
-    )
+    kind = "GPU" if arguments.device != "cpu" else "CPU" if clock is time.process_time else "wall"
+    print(f"{kind} time; int8 roofline {roofline or 'unknown'} GOP/s")
     print(
         f"{'layer':<12}{'K->N':<12}{'M':>5}{'us: bf16':>10}{'fp32':>9}{'int8':>9}{'fake':>9}{'integer':>9}"
         f"{'bf16/fake':>11}{'bf16/int':>10}{'GOP/s':>7}{'roof':>6}{'SQNR dB':>9}"
@@ -169,6 +176,23 @@ def peak_gops(kernels: tuple[str, ...], threads: int, clock: Callable[[], float]
     return round(best / 1e9, 1)
 
 
+def gpu_peak_gops(device: str) -> float:
+    """Operations a second of PyTorch's int8 GEMM of large matrices; the best of a few."""
+    a, b = (torch.zeros(_LARGE, _LARGE, dtype=torch.int8, device=device) for _ in range(2))
+    seconds = min(_gpu_seconds(lambda: torch._int_mm(a, b.T)) for _ in range(7))
+    return round(2e-9 * _LARGE**3 / seconds, 1)
+
+
+def _gpu_seconds(work: Callable[[], object]) -> float:
+    """Seconds from the start of the first to the end of the last kernel that `work` launches."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
 def _kinds(linear: nn.Linear, arguments: Arguments) -> dict[str, list[nn.Module]]:
     """Copies of the layer by what executes them."""
     spec = LinearSpec(
@@ -182,19 +206,20 @@ def _kinds(linear: nn.Linear, arguments: Arguments) -> dict[str, list[nn.Module]
         plain = copy.deepcopy(fake)
         plain.transformer = "torch"
         layers |= {"fp32": copy.deepcopy(linear).float(), "int8": plain}
-    if arguments.device != "cpu":
-        return {name: [layer] for name, layer in layers.items()}
     return {name: _cold(layer) for name, layer in layers.items()}
 
 
 def _cold(layer: nn.Linear | DuQuantLinear) -> list[nn.Module]:
     """As many copies as do not fit the cache together."""
     if isinstance(layer, DuQuantLinear):
-        layer(torch.zeros(1, layer.spec.in_features))  # what it unpacks once, its copies have unpacked
+        assert layer.row_scale is not None
+        device = layer.row_scale.device
+        # What it unpacks once, its copies have unpacked.
+        layer(torch.zeros(1, layer.spec.in_features, device=device))
         held = layer.resident_bytes()
     else:
-        held = layer.weight.nbytes
-    return [copy.deepcopy(layer) for _ in range(max(2, -(-_COLD_BYTES // held)))]
+        device, held = layer.weight.device, layer.weight.nbytes
+    return [copy.deepcopy(layer) for _ in range(max(2, -(-_COLD_BYTES[device.type] // held)))]
 
 
 def _interleaved(
@@ -204,16 +229,24 @@ def _interleaved(
     times: dict[str, list[float]] = {name: [] for name in kinds}
     calls = dict.fromkeys(kinds, 1)
     turn = 0
+
+    def call(layers: list[nn.Module], y: Tensor, count: int) -> None:
+        nonlocal turn
+        for _ in range(count):
+            turn += 1
+            layers[turn % len(layers)](y)
+
     for number in range(rounds + 1):
         for name, layers in kinds.items():
-            y = x.float() if name == "fp32" else x
-            start = clock()
-            for _ in range(calls[name]):
-                turn += 1
-                layers[turn % len(layers)](y)
+            work = functools.partial(call, layers, x.float() if name == "fp32" else x, calls[name])
             if x.is_cuda:
-                torch.cuda.synchronize()
-            seconds = (clock() - start) / calls[name]
+                if not number:
+                    work()  # compiles
+                seconds = _gpu_seconds(work) / calls[name]
+            else:
+                start = clock()
+                work()
+                seconds = (clock() - start) / calls[name]
             if number:
                 times[name].append(seconds)
             else:

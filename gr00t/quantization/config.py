@@ -181,8 +181,9 @@ class DuQuantConfig:
         "EXECUTION",
         parsers.choice(Execution),
         Execution.FAKE,
-        "`fake`, `integer` or `auto`: the same bits; `integer` insists on int8 GEMMs, on a CPU by a kernel "
-        "that is compiled on first use and reads the packed codes; `auto` takes them where there are some",
+        "`fake`, `integer` or `auto`: the same bits; `integer` insists on int8 GEMMs, by kernels that read "
+        "the packed codes where there are some: on a CPU compiled on first use, on an NVIDIA GPU Triton's "
+        "(extra `gpu`); `auto` takes them where there are some",
     )
     precache_weights: bool = _var(
         "PRECACHE_WEIGHTS",

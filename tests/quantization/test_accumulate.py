@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gr00t.quantization.kernels import operators
 from gr00t.quantization.kernels.accumulate import ACCUMULATORS, accumulate_reference
-from gr00t.quantization.kernels.choice import choose_accumulator
+from gr00t.quantization.kernels.availability import kernels_for, why_no_triton
+from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
+from gr00t.quantization.kernels.library import NativeKernelError
 
 
 def usable() -> list[str]:
@@ -61,6 +64,52 @@ def test_auto_takes_integers_where_it_can_and_else_what_fake_takes():
         "EXECUTION=auto: the compiled kernel fast, on packed codes",
     )
     assert choose_accumulator(cpu, True, (), "none", or_else=True)[0] == choose_accumulator(cpu)[0]
+
+
+CUDA = torch.device("cuda")
+
+
+def test_on_a_gpu_tritons_kernels_are_chosen_and_the_reason_said():
+    assert choose_accumulator(CUDA, True, ("triton",)) == (
+        "triton",
+        "EXECUTION=integer: the compiled kernel triton, on packed codes",
+    )
+    assert choose_transforms(CUDA, ("triton",)) == ("triton", "compiled, one pass each")
+    # Fake execution multiplies by something else, to be compared with.
+    assert choose_accumulator(CUDA, False, ("triton",)) == ("int8", "CUDA has an int8 GEMM")
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ((True, False, (9, 0)), ""),
+        ((True, False, (8, 0)), ""),
+        (
+            (False, False, (9, 0)),
+            "triton is not installed; pip install triton, or this package with its extra gpu",
+        ),
+        ((True, False, (7, 5)), "Triton's need compute capability 8.0, this GPU has 7.5"),
+        ((True, True, (9, 4)), "Triton's are written for NVIDIA's GPUs"),
+    ],
+)
+def test_without_tritons_kernels_pytorchs_int8_gemm_is_chosen_and_says_why(facts, why):
+    assert why_no_triton(*facts) == why
+    if why:
+        accumulator = choose_accumulator(CUDA, True, (), why)
+        assert accumulator == ("int8", f"CUDA has an int8 GEMM; no compiled kernels: {why}")
+        assert choose_transforms(CUDA, (), why) == ("torch", f"no compiled kernels: {why}")
+
+
+def test_a_kernel_of_the_other_device_is_refused():
+    """The operators for CUDA, called for what a CPU has: nothing is moved in silence."""
+    with pytest.raises(NativeKernelError, match="'avx2' is not for CUDA devices: expected 'triton'"):
+        operators._on_cuda("linear")(torch.zeros(1, 1), "avx2")
+
+
+@pytest.mark.gpu
+def test_what_can_run_on_this_gpu():
+    names, why = kernels_for(torch.device("cuda"))
+    assert names == ("triton",) or why
 
 
 @pytest.mark.gpu
