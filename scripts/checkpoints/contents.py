@@ -110,9 +110,7 @@ def _quantized(manifest: Manifest, packed: Mapping[str, StoredTensor]) -> dict[s
     specs = manifest.layers.values()
     weights = sum(spec.in_features * spec.out_features for spec in specs)
     size = sum(entry.nbytes for entry in packed.values())
-    kinds = collections.Counter(
-        _summed((KINDS[name.rpartition(".")[2]], entry.nbytes) for name, entry in packed.items())
-    )
+    kinds = _summed((KINDS.get(name.rpartition(".")[2], "other"), e.nbytes) for name, e in packed.items())
     calibration = manifest.calibration
     blocks = collections.Counter(
         spec.block_in for spec in specs if spec.weight_scale is WeightScale.BLOCK and spec.weight is not None
@@ -124,7 +122,9 @@ def _quantized(manifest: Manifest, packed: Mapping[str, StoredTensor]) -> dict[s
         "weights": weights,
         "bytes": size,
         "bytes_before": manifest.linear_bytes_before,
-        "bytes_by_kind": {kind: size for kind in dict.fromkeys(KINDS.values()) if (size := kinds[kind])},
+        "bytes_by_kind": {
+            kind: kinds[kind] for kind in dict.fromkeys([*KINDS.values(), "other"]) if kind in kinds
+        },
         "bits_per_weight": 8 * size / weights,
         "activations": dict(
             collections.Counter(
