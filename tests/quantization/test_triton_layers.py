@@ -117,19 +117,26 @@ def test_transforms_equal_pytorchs_operations(rotation, device):
 @triton.jit
 def _convert(x, y, n: tl.constexpr):
     at = tl.arange(0, n)
-    v = numbers.to_float(tl.load(x + at))
-    v = tl.where(v == v, v * 1.0003, v)  # falls between representable numbers
-    tl.store(y + at, numbers.from_float(v, y.dtype.element_ty))
+    tl.store(y + at, numbers.from_float(numbers.to_float(tl.load(x + at)), y.dtype.element_ty))
 
 
-@pytest.mark.filterwarnings("ignore:.*encountered in (multiply|cast):RuntimeWarning")
+def converted(x: torch.Tensor, dtype: torch.dtype, device: str) -> torch.Tensor:
+    y = torch.empty(len(x), dtype=dtype, device=device)
+    _convert[(1,)](x.to(device), y, n=len(x))
+    return y.cpu()
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_rounded_as_pytorch_does(dtype, device):
-    """Every number of 16 bits, in and out: subnormal, huge, inf, nan."""
-    x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
-    y = torch.empty(2**16, dtype=dtype, device=device)
-    _convert[(1,)](x.to(device), y, n=2**16)
-    assert same(y.cpu(), (x.float() * 1.0003).to(dtype))
+    """Every number of 16 bits, in and out: subnormal, huge, inf, nan; ties, of which 1.5 makes many."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
+    assert same(converted(every, torch.float32, device), every.float())
+    strange_nans = torch.tensor([0x7F800001, 0x7FFFFFFF, -1], dtype=torch.int32).view(torch.float32)
+    for factor in (1.0, 1.0003, 1.5):
+        x = every.float() * factor
+        x[:3] = strange_nans
+        assert same(converted(x, dtype, device), x.to(dtype))
 
 
 def test_codes_are_rounded_half_to_even(device):
