@@ -35,11 +35,10 @@ from gr00t.experiment.waypoints import normalized_waypoints
 from gr00t.model.binding import bind_to_model
 from gr00t.model.checkpoint import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.tokenizer import resolve_tokenizer
+from gr00t.model.tokenizer import TOKENIZER_FILES, resolve_tokenizer
+from gr00t.quantization.manifest import read_manifest
 
 logger = logging.getLogger("gr00t.train")
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "added_tokens.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +70,8 @@ class Arguments:
     ema_decay: float = 0.0
     """Save weights averaged with this decay; 0: the last ones."""
     draws: int = 1
-    """Flow noises and times per sample and step; more cost little where the encoder is large."""
+    """Flow noises and times per sample and step; more cost little where the encoder is large. 0: only the
+    auxiliary loss, to begin with."""
     parts: tuple[str, ...] = ("projector", "diffusion")
     """What is trained besides the adapter: vision, language, projector, diffusion."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -124,6 +124,12 @@ def train(arguments: Arguments) -> dict[str, Any]:
     tag = EmbodimentTag(arguments.embodiment_tag)
     data_config = load_data_config(arguments.data_config)
     start = resolve_checkpoint(arguments.checkpoint)
+    artefact = read_manifest(start)
+    if artefact is not None:
+        raise ValueError(
+            f"{start} is quantized and cannot be trained; start from the checkpoint that it was exported "
+            f"from: {artefact.checkpoint}"
+        )
     tokenizer = resolve_tokenizer(start, arguments.tokenizer)
     samples = load_data(arguments, data_config)
     metadata = samples.metadata(tag)

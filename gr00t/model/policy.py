@@ -102,9 +102,6 @@ class Gr00tPolicy(BasePolicy):
         self.device = _device(device)
         self.embodiment_tag = EmbodimentTag(embodiment_tag)
         self.model_path = resolve_checkpoint(model_path)
-        artefact = read_manifest(self.model_path)
-        if artefact is not None:
-            artefact.config(environ)  # settings that it is not are told now
         self._modality_config = modality_config
         self._modality_transform = modality_transform
         self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
@@ -124,7 +121,7 @@ class Gr00tPolicy(BasePolicy):
 
         dtype = torch_dtype or torch.bfloat16
         self.quantization: DuQuantReport | None
-        if artefact is not None:
+        if read_manifest(self.model_path) is not None:
             self.model, self.quantization = load_artefact(self.model_path, dtype, environ)
         else:
             self.model = GR00T_N1_5.from_pretrained(self.model_path, torch_dtype=dtype)

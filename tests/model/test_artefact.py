@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 
 from gr00t.model import artefact
-from gr00t.model.artefact import export_artefact
+from gr00t.model.artefact import export_artefact, load_artefact
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.model.random_checkpoint import write_random_checkpoint
@@ -24,6 +24,7 @@ from gr00t.quantization import (
     duquant_layers,
 )
 from gr00t.quantization.kernels import library
+from gr00t.quantization.kernels.choice import choose_accumulator
 from gr00t.quantization.manifest import FILE, read_manifest
 from gr00t.quantization.storage import BUFFERS
 from tests.model.small_artefact import CALIBRATION, KINDS, LAYERS, act, calibrate, quantized, serve, variables
@@ -94,6 +95,14 @@ def test_the_model_alone_is_loaded_without_any_setting(exported):
     name = "action_head.layers.1.mlp.up_proj"
     x = torch.randn(5, layers[name].spec.in_features, dtype=torch.bfloat16)
     assert torch.equal(layers[name](x), expected.model.get_submodule(name)(x))
+
+
+def test_kernels_are_chosen_for_where_the_weights_are(exported):
+    # Built on meta, where others would be: float32 sums by PyTorch even on a CPU with an int8 GEMM.
+    report = load_artefact(exported[0], torch.bfloat16, variables(EXECUTION="fake"))[1]
+    wanted = choose_accumulator(torch.device("cpu"))
+    layers = [layer for layer in report.layers.values() if layer.row_scale is not None]
+    assert {(layer.accumulator, layer.accumulator_reason) for layer in layers} == {wanted}
 
 
 def test_nothing_is_quantized_and_no_float_copy_is_in_the_files(exported, monkeypatch):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import multiprocessing
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from gr00t.model.random_checkpoint import write_random_checkpoint
 from gr00t.quantization.manifest import FILE, read_manifest
 from gr00t.quantization.seals import ArtefactError
 from tests.model.small_artefact import LAYERS, quantized, serve, variables
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -159,27 +162,31 @@ def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def _export_and_die(checkpoint: Path, out: Path) -> None:
-    artefact.write_layers = lambda *args: os._exit(9)
+def test_an_export_that_is_killed_leaves_nothing_that_loads(checkpoint, tmp_path, monkeypatch, caplog):
+    """Killed when all is written but the manifest: nobody tidies up."""
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(*args):
+        raise KilledError
+
     model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
-    export_artefact(model, report, checkpoint, out)
-
-
-def test_an_export_that_is_killed_leaves_nothing_that_loads(checkpoint, tmp_path, caplog):
-    """Killed when all is written but the manifest."""
-    worker = multiprocessing.get_context("spawn").Process(
-        target=_export_and_die, args=(checkpoint, tmp_path / "out")
-    )
-    worker.start()
-    worker.join(120)
-    assert worker.exitcode == 9
+    with monkeypatch.context() as patched:
+        patched.setattr(artefact, "write_layers", kill)
+        patched.setattr(artefact.shutil, "rmtree", lambda *args, **kwargs: None)
+        with pytest.raises(KilledError):
+            export_artefact(model, report, checkpoint, tmp_path / "out")
     left = list(tmp_path.iterdir())
-    assert [path.name for path in left] == [f"out.partial-{worker.pid}"]
+    assert [path.name for path in left] == [f"out.partial-{os.getpid()}"]
     with pytest.raises(ArtefactError, match="truncated"):
         GR00T_N1_5.from_pretrained(left[0])
-    model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
+    left[0].rename(tmp_path / "out.partial-1")  # the next export has another process's number
     export_artefact(model, report, checkpoint, tmp_path / "out")
-    assert f"{left[0]} is left from an export that was killed, or still runs" in caplog.messages
+    assert (
+        f"{tmp_path / 'out.partial-1'} is left from an export that was killed, or still runs"
+        in caplog.messages
+    )
     assert len(read_manifest(tmp_path / "out").layers) == LAYERS
 
 
@@ -188,3 +195,14 @@ def test_a_quantized_model_is_not_saved_as_a_float_checkpoint(copy, tmp_path):
     with pytest.raises(CheckpointError, match="a quantized layer has no place in NVIDIA's layout"):
         model.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def test_a_quantized_model_is_not_trained(copy, tmp_path):
+    pytest.importorskip("av")
+    pytest.importorskip("pyarrow")
+    spec = importlib.util.spec_from_file_location("train_program", REPO / "scripts" / "train.py")
+    program = sys.modules["train_program"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    arguments = program.Arguments(tmp_path / "no data are read", str(copy), tmp_path / "trained", steps=1)
+    with pytest.raises(ValueError, match=r"is quantized and cannot be trained; start from .*checkpoint"):
+        program.train(arguments)
