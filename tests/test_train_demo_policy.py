@@ -30,33 +30,42 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     return made
 
 
-def test_it_collects_trains_in_parts_and_looks_after_each(
+def argument(call: tuple[str, ...], flag: str) -> str:
+    return call[call.index(flag) + 1]
+
+
+def test_it_collects_trains_in_stages_and_looks_on_the_way(
     calls: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    run(Options(tmp_path, steps=100, rounds=2))
-    looks = ["train.py", "evaluate.py", "evaluate.py"]
-    assert [call[0] for call in calls] == ["collect_demonstrations.py"] * 3 + 2 * looks
-    stops = [call[call.index("--stop-after") + 1] for call in calls if call[0] == "train.py"]
-    assert stops == ["50", "100"]
+    run(Options(tmp_path, rounds=2))
+    rounds = 2 * ["train.py", "evaluate.py", "evaluate.py"]
+    collected = ["collect_demonstrations.py"] * 3
+    assert [call[0] for call in calls] == [*collected, "train.py", "train.py", *rounds]
+    trainings = [call for call in calls if call[0] == "train.py"]
+    assert [argument(call, "--stop-after") for call in trainings] == ["2500", "1400", "1500", "3000"]
+    starts = [Path(argument(call, "--checkpoint")).relative_to(tmp_path) for call in trainings]
+    assert starts == [Path(name) for name in ("untrained", "begin/checkpoint", *2 * ["look/checkpoint"])]
     lines = [json.loads(line) for line in (tmp_path / "success.jsonl").read_text().splitlines()]
     score = {"episodes": 10, "successes": 7}
-    assert lines[1] == {"step": 100, "libero_object_prompts, wide": score, "libero_object, recorded": score}
+    assert lines[1] == {"step": 3000, "libero_object_prompts, wide": score, "libero_object, recorded": score}
     assert (tmp_path / "untrained" / "config.json").is_file()
 
 
 def test_what_was_looked_at_already_is_not_done_again(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
-    (tmp_path / "success.jsonl").write_text('{"step": 50}\n')
-    run(Options(tmp_path, steps=100, rounds=2))
-    assert [call[0] for call in calls][3:] == ["train.py", "evaluate.py", "evaluate.py"]
+    (tmp_path / "begin").mkdir()
+    (tmp_path / "success.jsonl").write_text('{"step": 1500}\n')
+    run(Options(tmp_path, rounds=2))
+    assert [call[0] for call in calls] == [*3 * ["train.py"], "evaluate.py", "evaluate.py"]
 
 
 def test_demonstrations_and_looks_keep_off_the_states_of_evaluations(
     calls: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    run(Options(tmp_path, steps=100, rounds=1))
-    first = [int(call[call.index("--init-states") + 1].split("-")[0]) for call in calls[:3]]
+    run(Options(tmp_path, rounds=1))
+    first = [int(argument(call, "--init-states").split("-")[0]) for call in calls[:3]]
     assert min(first) == 20
-    assert [call[call.index("--init-offset") + 1] for call in calls[4:]] == ["20", "20"]
+    looks = [argument(call, "--init-offset") for call in calls if call[0] == "evaluate.py"]
+    assert looks == ["20", "20"]
 
 
 def test_the_ten_objects_of_the_suite_are_asked_for_once_each() -> None:
