@@ -62,7 +62,7 @@ class Stage(NamedTuple):
 
 
 # Beside the flow's noisy gradients the encoder hardly learned where things are: after 2,500 steps its
-# waypoints still missed by as much as 400 steps of nothing else came to. So the first stage was cut short, and
+# waypoints missed by as much as after 400 steps of nothing else. So the first stage was cut short, and
 # the second one teaches the encoder alone.
 STAGES = (
     Stage("begin", 5800, 2500, (*EVERYTHING, "--learning-rate", "1e-3", "--waypoint-weight", "0.5")),
