@@ -58,10 +58,18 @@ def test_integer_equals_fake_bit_for_bit(count, rows, device):
 @pytest.mark.parametrize("tile", tiles._GEMM_TILES, ids=str)
 @pytest.mark.parametrize("m", [3, pytest.param(130, marks=SLOW)])
 def test_every_tile_gives_the_same_bits(tile, m, device, monkeypatch):
-    layer, x = layer_of(320, 136, device, block_in=32), inputs(m, 320).to(device)
+    """Sums, scales, restored rotation and bias in the GEMM's tile, against PyTorch's sums and what follows
+    them.
+    """
+    layer, x = layer_of(320, 144, device, block_in=32), inputs(m, 320).to(device)
+    assert tiles.restores_in_tile(len(layer.rotation_out), 16)
+    turned = torch.randn(16, 16, generator=torch.Generator().manual_seed(5))
+    layer.rotation_out[0] = torch.linalg.qr(turned).Q  # Hadamard's hides which way it is turned
     expected = on(layer, TRITON, "float32")(x)
     monkeypatch.setattr(launch, "gemm_tile", lambda *_: tile)
     assert torch.equal(on(layer, TRITON, TRITON)(x), expected)
+    on(layer, "torch", "float32")
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(
