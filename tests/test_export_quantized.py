@@ -57,7 +57,7 @@ def exported(
     out = tmp_path_factory.mktemp("exported") / "out"
     program = programs["export_quantized"]
     # What is exported beside a recipe is not looked at.
-    found = program.export(program.Arguments(str(checkpoint), out, "rtn"), {"GR00T_DUQUANT_ABITS": "4"})
+    found = program.export(program.Arguments(str(checkpoint), out, "rtn"), {"GR00T_DUQUANT_BLOCK_OUT": "4"})
     return out, found
 
 
@@ -105,6 +105,7 @@ def test_the_recipe_alone_decides(exported):
     said = exported[1]["quantized"]
     assert said["bits"] == {"W4 A8": LAYERS}
     assert said["settings"]["GR00T_DUQUANT_PERMUTE"] == "0"
+    assert said["settings"]["GR00T_DUQUANT_BLOCK_OUT"] == ""
     assert said["activations"] == {"scaled per token": LAYERS}
     assert said["blocks"] == {}
 

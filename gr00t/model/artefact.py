@@ -22,11 +22,10 @@ import torch
 
 from gr00t import __version__
 from gr00t.model.checkpoint import checkpoint_tensors, load_weights, write_index, write_weights
-from gr00t.model.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
+from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.names import to_checkpoint_name
 from gr00t.model.tokenizer import TOKENIZER_FILES
-from gr00t.model.weight_files import INDEX_FILE
 from gr00t.quantization.artefact import (
     check_exportable,
     list_layers,
@@ -42,9 +41,8 @@ from gr00t.quantization.seals import ArtefactError, check_seals, seal_file
 
 logger = logging.getLogger(__name__)
 
-# What goes along: metadata, tokenizer, licences. Weights and what describes them are written anew.
+# What goes along: metadata, tokenizer, licences. What describes weights is then written over.
 _ALONG = ("*.json", "*.txt", "*.md", "*.model", "*.jinja", "LICENSE*", "NOTICE*", "experiment_cfg/*")
-_WRITTEN = (CONFIG_FILE, EAGLE_FILE, INDEX_FILE)
 
 
 def load_artefact(
@@ -182,10 +180,9 @@ def _write(model: GR00T_N1_5, report: DuQuantReport, checkpoint: str, stage: Pat
 
 def _copy_along(source: Path, patterns: Iterable[str], stage: Path) -> None:
     for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
-        relative = path.relative_to(source)
-        if str(relative) not in _WRITTEN:
-            (stage / relative).parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, stage / relative)
+        copy = stage / path.relative_to(source)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def _calibration(report: DuQuantReport) -> dict[str, Any] | None:

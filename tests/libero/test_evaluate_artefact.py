@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,6 +110,12 @@ def test_its_server_has_to_say_that_it_is_what_was_exported(
     report["config"] = {**config.to_dict(), "GR00T_DUQUANT_EXECUTION": "fake"}
     with pytest.raises(LiberoError, match="runs with GR00T_DUQUANT_EXECUTION='fake', not 'auto'"):
         evaluation.preparation.check_report(arm, config, {"quantization": report})
+    # Static scales of unknown origin are fixed in it, or it would not have been exported.
+    static = dataclasses.replace(config, calibration_steps=4)
+    report["config"] = static.to_dict()
+    evaluation.preparation.check_report(arm, static, {"quantization": report})
+    with pytest.raises(LiberoError, match="found no calibrated packs"):
+        evaluation.preparation.check_report(arm, static, {"quantization": {**report, "artefact": None}})
 
 
 def options(evaluation: SimpleNamespace, artefact: Path, tmp_path: Path, arms: str) -> Any:
