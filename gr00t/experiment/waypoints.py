@@ -1,4 +1,4 @@
-"""An auxiliary target of training: where the hand will be when the gripper next opens or closes.
+"""An auxiliary target of training: how far it is to where the hand will be when the gripper next moves.
 
 The flow-matching loss tells a network where to go from here, which it must learn from thousands of noises;
 where the thing to be grasped is follows from a single picture. Saying so directly teaches a network that
@@ -19,15 +19,18 @@ GRIPPER = "action.gripper"
 
 
 def normalized_waypoints(samples: LeRobotDataset) -> NDArray[np.float32]:
-    """The waypoint of every time step of a data set, (N, 3), with mean 0 and standard deviation 1.
+    """The way from the hand to its waypoint at every time step of a data set, (N, 3), standardized.
+
+    A place alone hardly changes within an episode and follows from the instruction but for some centimetres;
+    what is left of the way changes with every step, and only an image tells it.
 
     Raises:
         DatasetError: the data configuration has no hand position or no gripper.
     """
     positions = np.concatenate([samples.values(key) for key in POSITION], axis=1)
-    waypoints = next_waypoints(positions, samples.values(GRIPPER)[:, 0], samples.lengths)
-    deviation = waypoints.std(axis=0)
-    return (waypoints - waypoints.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+    way = next_waypoints(positions, samples.values(GRIPPER)[:, 0], samples.lengths) - positions
+    deviation = way.std(axis=0)
+    return (way - way.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
 
 
 def next_waypoints(
