@@ -40,7 +40,8 @@ def compile_instead(capability: int) -> None:
     def run(self: JITFunction, *args: Any, grid: Any, warmup: bool, **options: Any) -> None:
         signature, constants, aligned = {}, {}, {}
         for index, (parameter, value) in enumerate(zip(self.params, args, strict=True)):
-            if parameter.is_constexpr or value is None or value is 1:  # noqa: F632
+            is_one = isinstance(value, int) and value == 1
+            if parameter.is_constexpr or value is None or is_one:
                 signature[parameter.name], constants[(index,)] = "constexpr", value
                 continue
             signature[parameter.name] = POINTERS[value.dtype] if isinstance(value, torch.Tensor) else "i32"

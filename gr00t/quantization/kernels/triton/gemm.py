@@ -126,8 +126,18 @@ def _gemm_kernel(
         even = tl.load(codes_at + pair * q_step, mask=is_row & (pair < evens), other=0)
         odd = tl.load(codes_at + q_odd + pair * q_step, mask=is_row & (pair < odds), other=0)
         low, high = _weight(
-            *(codes, block_scale, n, n < out_features, start, evens, odds),
-            *(code_bits, scale_bits, scale_offset, block_in, depth),
+            codes,
+            block_scale,
+            n,
+            n < out_features,
+            start,
+            evens,
+            odds,
+            code_bits,
+            scale_bits,
+            scale_offset,
+            block_in,
+            depth,
         )
         acc = tl.dot(low, even, acc, out_dtype=tl.int32)
         acc = tl.dot(high, odd, acc, out_dtype=tl.int32)
