@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from gr00t.model.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
+from gr00t.model.embodiment import EmbodimentLinear
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.random_checkpoint import small_config, write_tokenizer
 from gr00t.model.transforms import chat_prompt
@@ -54,6 +55,10 @@ def write_untrained(folder: Path, sentences: Sequence[str], seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GR00T_N1_5(config)
+        # The usual 0.02 is for wide layers: here the actions would drown beside the time of the flow.
+        for module in model.action_head.modules():
+            if isinstance(module, EmbodimentLinear):
+                torch.nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
     model.backbone.materialize_buffers()
     torch.nn.init.zeros_(model.action_head.action_decoder.layer2.weight)
     model.save_pretrained(folder)
