@@ -5,7 +5,7 @@
 Every part is a command of its own, which is printed: collect_demonstrations.py records the scripted expert
 on the built-in stand-ins, train.py trains on it, evaluate.py drives the simulator with what has been learned
 so far, and success.jsonl says how well. Interrupted, the same command goes on. It ends with
-FOLDER/act/checkpoint.
+FOLDER/training/checkpoint.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import tyro
 
@@ -32,50 +32,10 @@ DEMONSTRATIONS = (
     ("libero_object_prompts", "--placement", "recorded", "--init-states", "20-34"),
     ("libero_object", "--placement", "recorded", "--init-states", "20-39"),
 )
-EVERYTHING = (
-    "--parts",
-    "vision",
-    "language",
-    "projector",
-    "diffusion",
-    "--draws",
-    "2",
-    "--ema-decay",
-    "0.999",
-)
-
-
-class Stage(NamedTuple):
-    """A run of train.py that starts from what the one before it ended with.
-
-    Attributes:
-        name: of its folder.
-        steps: for which the learning rate is planned.
-        stop_after: the step at which it ends.
-        options: what is trained, and how.
-    """
-
-    name: str
-    steps: int
-    stop_after: int
-    options: tuple[str, ...]
-
-
-# Beside the flow's noisy gradients the encoder hardly learned where things are: after 2,500 steps its
-# waypoints missed by as much as after 400 steps of nothing else. So the first stage was cut short, and
-# the second one teaches the encoder alone.
-STAGES = (
-    Stage("begin", 5800, 2500, (*EVERYTHING, "--learning-rate", "1e-3", "--waypoint-weight", "0.5")),
-    Stage(
-        "look",
-        1400,
-        1400,
-        (
-            *("--parts", "vision", "language", "--draws", "0", "--ema-decay", "0.99"),
-            *("--learning-rate", "1e-3", "--waypoint-weight", "1"),
-        ),
-    ),
-    Stage("act", 3000, 3000, (*EVERYTHING, "--learning-rate", "7e-4", "--waypoint-weight", "2")),
+PLAN = (
+    *("--parts", "vision", "language", "projector", "diffusion"),
+    *("--batch-size", "32", "--precision", "float32", "--draws", "2", "--ema-decay", "0.999"),
+    *("--learning-rate", "5e-4", "--waypoint-weight", "4"),
 )
 
 
@@ -85,8 +45,10 @@ class Options:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """For everything that is made."""
+    steps: int = 9000
+    """Optimizer steps."""
     rounds: int = 3
-    """How often to look at the success in closed loop: after as many equal parts of the last stage."""
+    """How often to look at the success in closed loop: after as many equal parts of the training."""
     trials: int = 2
     """Episodes per task of each look. They start from states that were trained on."""
     seed: int = 0
@@ -104,37 +66,26 @@ def run(options: Options) -> None:
     """
     demonstrations = options.folder / "demonstrations"
     simulators = ("--assets", "stand-ins", "--workers", str(options.workers))
+    untrained, training = options.folder / "untrained", options.folder / "training"
     # Once a training has begun its data stay as they are.
-    if not (options.folder / STAGES[0].name).is_dir():
+    if not training.is_dir():
         for what in DEMONSTRATIONS:
             call("collect_demonstrations.py", demonstrations, *what, *simulators)
-    start = options.folder / "untrained"
-    if not start.is_dir():
-        write_untrained(start, sentences(), options.seed)
-    *first, last = STAGES
-    for stage in first:
-        train(options, stage, start, stage.stop_after)
-        start = options.folder / stage.name / "checkpoint"
+    if not untrained.is_dir():
+        write_untrained(untrained, sentences(), options.seed)
     log = options.folder / "success.jsonl"
     looked = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
     for number in range(looked + 1, options.rounds + 1):
-        step = last.stop_after * number // options.rounds
-        train(options, last, start, step)
+        step = options.steps * number // options.rounds
+        call(
+            *("train.py", "--data", demonstrations, "--checkpoint", untrained, "--output", training),
+            *("--data-config", DATA_CONFIG, *PLAN, "--seed", str(options.seed)),
+            *("--steps", str(options.steps), "--stop-after", str(step)),
+        )
         line = json.dumps({"step": step, **look(options, step)})
         with log.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         print(line, flush=True)
-
-
-def train(options: Options, stage: Stage, start: Path, stop_after: int) -> None:
-    """Train from `start` up to a step of a stage; one that is there already is written again."""
-    data = options.folder / "demonstrations"
-    call(
-        *("train.py", "--data", data, "--checkpoint", start, "--output", options.folder / stage.name),
-        *("--data-config", DATA_CONFIG, "--cache", options.folder / "frames", "--seed", str(options.seed)),
-        *("--batch-size", "32", "--precision", "float32", *stage.options),
-        *("--steps", str(stage.steps), "--stop-after", str(stop_after)),
-    )
 
 
 def look(options: Options, step: int) -> dict[str, dict[str, int]]:
@@ -145,7 +96,7 @@ def look(options: Options, step: int) -> dict[str, dict[str, int]]:
         call(
             *("evaluate.py", "--suite", suite, "--placement", placement, "--arms", "bf16"),
             *("--assets", "stand-ins", "--workers", str(options.workers), "--init-offset", "20"),
-            *("--model", options.folder / STAGES[-1].name / "checkpoint", "--data-config", DATA_CONFIG),
+            *("--model", options.folder / "training" / "checkpoint", "--data-config", DATA_CONFIG),
             *("--trials", str(options.trials), "--output", output),
         )
         score = json.loads((output / "report.json").read_text(encoding="utf-8"))["rows"][0]["score"]
