@@ -43,6 +43,7 @@ from gr00t.console import log_to_stderr
 from gr00t.eval.libero.simulator import SimulatorError
 from gr00t.eval.observation_file import read_observations, write_observations
 from gr00t.quantization.config import PREFIX, DuQuantConfig, why_not_enabled
+from gr00t.quantization.manifest import read_manifest
 
 if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
@@ -124,6 +125,12 @@ def plan(arguments: Arguments, environ: Mapping[str, str]) -> Plan:
         UsageError, DuQuantConfigError, LiberoError: they cannot be used.
         OSError: PACKDIR cannot be written.
     """
+    manifest = read_manifest(Path(arguments.model_path))
+    if manifest is not None:
+        raise UsageError(
+            f"{arguments.model_path} is quantized already; calibrate what it was exported from: "
+            f"{manifest.checkpoint}"
+        )
     config = DuQuantConfig.from_environ(environ)
     if config is None:
         raise UsageError(f"nothing to calibrate, DuQuant is not enabled: {why_not_enabled(environ)}")

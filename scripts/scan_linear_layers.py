@@ -1,5 +1,7 @@
 """List every Linear layer of a GR00T N1.5, and what DuQuant would do with it; no weight is read.
 
+Of what scripts/export_quantized.py wrote: what was done with it.
+
 python scripts/scan_linear_layers.py                      # full size, the settings of GR00T_DUQUANT_*
 python scripts/scan_linear_layers.py --model-path FOLDER_OR_HUB_ID --json
 python scripts/scan_linear_layers.py --dry-run            # the log lines of GR00T_DUQUANT_DRYRUN=1
@@ -11,12 +13,14 @@ import dataclasses
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from gr00t.console import log_to_stderr
 from gr00t.quantization.config import DuQuantConfig
+from gr00t.quantization.manifest import read_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +37,20 @@ class Arguments:
 
 def main(arguments: Arguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
-    settings = DuQuantConfig.from_environ(os.environ)  # bad settings are told before anything is built
+    manifest = read_manifest(Path(arguments.model_path)) if arguments.model_path is not None else None
+    # Bad settings are told before anything is built.
+    if manifest is not None:
+        settings: DuQuantConfig | None = manifest.config(os.environ)
+    else:
+        settings = DuQuantConfig.from_environ(os.environ)
     from gr00t.model.structure import build_structure
 
     model, aliases = build_structure(arguments.model_path)
     from gr00t.quantization import enable_duquant_if_configured, judge_layers, select_targets
+    from gr00t.quantization.artefact import list_layers as list_artefact
 
+    if arguments.dry_run and manifest is not None:
+        list_artefact(manifest)
     if arguments.dry_run:
         enable_duquant_if_configured(model, {**os.environ, "GR00T_DUQUANT_DRYRUN": "1"}, aliases)
         return  # only where GR00T_DUQUANT_ENABLE=0: a dry-run ends the program

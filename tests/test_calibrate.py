@@ -26,10 +26,12 @@ from gr00t.data.errors import ObservationError
 from gr00t.data.synthetic import synthetic_observation
 from gr00t.eval import wire
 from gr00t.eval.observation_file import ObservationFileError, read_observations, write_observations
+from gr00t.model.artefact import export_artefact
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.model.random_checkpoint import write_random_checkpoint
 from gr00t.quantization import DuQuantSelectionError
 from gr00t.quantization.calibration_record import UnfinishedCalibrationError
+from tests.model.small_artefact import quantized
 
 REPO = Path(__file__).resolve().parents[1]
 LAYERS = 2 * 7 + 4 * 2
@@ -266,6 +268,15 @@ def test_requests_that_cannot_be_met_are_refused_before_the_weights_are_read(
         program.calibrate(arguments, settings(tmp_path / "packs", **variables))
     assert str(caught.value) == message
     assert not (tmp_path / "packs").exists()
+
+
+def test_an_artefact_is_not_calibrated_again(program, checkpoint, tmp_path):
+    model, report = quantized(checkpoint, settings(tmp_path / "packs", CALIB_STEPS="0"))
+    export_artefact(model, report, checkpoint, tmp_path / "artefact", checkpoint="the/original")
+    arguments = program.Arguments(str(tmp_path / "artefact"), synthetic=2)
+    expected = "artefact is quantized already; calibrate what it was exported from: the/original"
+    with pytest.raises(program.UsageError, match=expected):
+        program.plan(arguments, settings(tmp_path / "packs"))
 
 
 @pytest.mark.parametrize(("steps", "requests"), [("0", 32), ("8", 32), ("100", 100)])

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gr00t.model.artefact import export_artefact
+from gr00t.model.random_checkpoint import write_random_checkpoint
+from tests.model.small_artefact import LAYERS, quantized, variables
+
 REPO = Path(__file__).resolve().parents[1]
 
 
@@ -77,3 +81,19 @@ def test_what_cannot_be_listed_is_one_message_and_status_1(arguments, variables,
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_artefact_is_listed_as_it_was_exported(tmp_path: Path):
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint")
+    model, report = quantized(checkpoint, variables(CALIB_STEPS="0", BLOCK="32", SCOPE="action_head."))
+    export_artefact(model, report, checkpoint, tmp_path / "artefact")
+    found = json.loads(scan("--json", "--model-path", str(tmp_path / "artefact")).stdout)
+    taken = [layer for layer in found["layers"] if layer["quantized"]]
+    assert 0 < len(taken) == found["quantized"] < LAYERS
+    assert {layer["name"].split(".")[0] for layer in taken} == {"action_head"}
+    assert all("block_in=32" in layer["settings"] for layer in taken)
+    listed = scan("--dry-run", "--model-path", str(tmp_path / "artefact"))
+    assert f"Dry-run total layers listed: {len(taken)}" in listed.stderr
+    refused = scan("--model-path", str(tmp_path / "artefact"), BLOCK="16")
+    assert refused.returncode == 1
+    assert "GR00T_DUQUANT_BLOCK='16': exported with '32'" in refused.stderr
