@@ -35,9 +35,10 @@ from gr00t.quantization.kernels.arguments import (
 )
 from gr00t.quantization.kernels.availability import kernels_for
 from gr00t.quantization.kernels.choice import TORCH, choose_accumulator, choose_transforms
+from gr00t.quantization.kernels.search import quantize_weight
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, RowRotation
-from gr00t.quantization.quantizers import integer_weight, quantize, quantize_weight, scale_for
+from gr00t.quantization.quantizers import integer_weight, quantize, scale_for
 from gr00t.quantization.rotations import rotate_back
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from gr00t.quantization.statistics import InputStatistics

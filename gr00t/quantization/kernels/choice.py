@@ -59,6 +59,11 @@ def choose_transforms(device: torch.device, native: Sequence[str] = (), why_not:
     return (native[0], "compiled, one pass each") if native else (TORCH, f"no compiled kernels: {why_not}")
 
 
+def choose_search(device: torch.device, native: Sequence[str] = ()) -> str:
+    """Return what searches a weight's scales: a compiled kernel where the weight is on a CPU, or `TORCH`."""
+    return native[0] if device.type == "cpu" and native else TORCH
+
+
 def _fastest(device: torch.device) -> tuple[str, str]:
     if device.type == "cuda":
         return "int8", "CUDA has an int8 GEMM"

@@ -17,7 +17,7 @@ from gr00t.quantization.kernels.build import KernelBuildError, build_library
 
 logger = logging.getLogger(__name__)
 
-_PARTS = ("rotate", "front", "accumulate", "rear", "linear")
+_PARTS = ("rotate", "front", "accumulate", "rear", "linear", "search")
 
 # Only an oracle: slower than PyTorch's own operations.
 _FOR_TESTS = "portable"
@@ -55,7 +55,9 @@ class Arguments(ctypes.Structure):
         *_numbers("bias_dtype"),
         *_pointers("y"),
         *_numbers("y_dtype"),
-        *_pointers("h", "q", "s", "acc"),
+        *_pointers("h", "q", "s", "acc", "tried"),
+        *_numbers("tries"),
+        *_pointers("found_scale"),
     )
 
 

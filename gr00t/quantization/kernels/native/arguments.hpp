@@ -49,6 +49,11 @@ struct Arguments {
   int8_t* q;     // (M, K)
   float* s;      // (M,)
   int32_t* acc;  // (M, N)
+
+  // Search: x is a weight, whose output rows are M here. Its codes go to q, its row scales to s.
+  const float* tried;  // (tries,) shares of a row's range; null: as many block scales, counted down
+  int64_t tries;
+  uint8_t* found_scale;  // (M, G); left alone where `tried` is given
 };
 
 // One instruction set's implementation. Functions return 0; 1 where memory ran out, 2 where perm is no
@@ -61,5 +66,6 @@ struct Kernel {
   int (*accumulate)(const Arguments&);  // q, weight -> acc
   int (*rear)(const Arguments&);        // acc, s -> y
   int (*linear)(const Arguments&);      // x -> y
+  int (*search)(const Arguments&);      // weight -> its codes and scales
   double (*peak)(int64_t rounds);       // operations of `rounds` of the innermost loop, from registers alone
 };

@@ -9,6 +9,7 @@
 #include "arguments.hpp"
 #include "front.hpp"
 #include "rear.hpp"
+#include "search.hpp"
 
 #if defined(KERNEL_neon_dotprod) && defined(__linux__)
 #include <sys/auxv.h>
@@ -327,6 +328,18 @@ static int rear(const Arguments& a) {
   return 0;
 }
 
+static int search(const Arguments& a) {
+  const int64_t groups = (a.rows + LANES - 1) / LANES;
+  const int64_t threads = threads_for(a, (double)a.rows * (double)a.in_features * 64);
+  Memory memory(threads * Search::bytes(a));
+  if (!memory.is_there()) return 1;
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+  for (int64_t g = 0; g < groups; g++) {
+    Search(a, g * LANES, (Floats*)(memory.data + thread_number() * Search::bytes(a))).run();
+  }
+  return 0;
+}
+
 static bool is_supported() {
 #if defined(KERNEL_avx512_vnni)
   __builtin_cpu_init();
@@ -352,4 +365,5 @@ static bool is_supported() {
 
 extern const Kernel JOINED(KERNEL);
 const Kernel JOINED(KERNEL) = {TEXT(KERNEL),        KERNEL::is_supported, KERNEL::rotate, KERNEL::front,
-                               KERNEL::accumulate, KERNEL::rear,         KERNEL::linear, KERNEL::peak};
+                               KERNEL::accumulate, KERNEL::rear,         KERNEL::linear, KERNEL::search,
+                               KERNEL::peak};

@@ -39,6 +39,7 @@ EXPORTED int duquant_front(int i, const Arguments* a) { return kernels[i]->front
 EXPORTED int duquant_accumulate(int i, const Arguments* a) { return kernels[i]->accumulate(*a); }
 EXPORTED int duquant_rear(int i, const Arguments* a) { return kernels[i]->rear(*a); }
 EXPORTED int duquant_linear(int i, const Arguments* a) { return kernels[i]->linear(*a); }
+EXPORTED int duquant_search(int i, const Arguments* a) { return kernels[i]->search(*a); }
 
 // Operations done in `rounds` rounds by registers alone, for the roofline.
 EXPORTED double duquant_peak(int i, int64_t rounds) { return kernels[i]->peak(rounds); }
