@@ -148,7 +148,7 @@ def test_the_choice_is_a_pure_predicate():
     assert choose_accumulator(CPU, False, native) == choose_accumulator(CPU)
     assert choose_transforms(CPU, native) == ("fast", "compiled, one pass each")
     assert choose_transforms(CPU, (), "no compiler") == ("torch", "no compiled kernels: no compiler")
-    assert choose_transforms(torch.device("cuda"), native) == ("torch", "no compiled kernels for cuda")
+    assert choose_transforms(torch.device("xpu"), native) == ("torch", "no compiled kernels for xpu")
 
 
 def test_integer_execution_falls_back_to_pytorchs_int8_where_that_is_exact(monkeypatch):
