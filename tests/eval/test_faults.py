@@ -34,7 +34,7 @@ EMPTY_FRAME = b"\x01\x00"
 
 
 def receive(tcp: socket.socket, count: int) -> bytes:
-    """Exactly `count` bytes, which come in parts: with a timeout MSG_WAITALL does not wait for all of them."""
+    """Exactly `count` bytes, which may come in parts: with a timeout MSG_WAITALL does not wait for all."""
     received = b""
     while len(received) < count:
         part = tcp.recv(count - len(received))
