@@ -70,8 +70,7 @@ class Arguments:
     ema_decay: float = 0.0
     """Save weights averaged with this decay; 0: the last ones."""
     draws: int = 1
-    """Flow noises and times per sample and step; more cost little where the encoder is large. 0: only the
-    auxiliary loss, to begin with."""
+    """Flow noises and times per sample and step; more cost little where the encoder is large."""
     parts: tuple[str, ...] = ("projector", "diffusion")
     """What is trained besides the adapter: vision, language, projector, diffusion."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"

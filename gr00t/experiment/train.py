@@ -185,25 +185,22 @@ class Trainer:
         request = ModelInputs.from_mapping(batch, self.model.config).to(self._device, torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
             features = self.model.encode(request)
-            losses = {}
-            if plan.draws:
-                losses["flow_loss"] = flow_matching_loss(
-                    self.model,
-                    request,
-                    batch["action"].to(self._device),
-                    batch["action_mask"].to(self._device),
-                    torch.Generator().manual_seed(_seed(plan.seed, self.step, "flow")),
-                    draws=plan.draws,
-                    features=features,
-                )
+            flow = flow_matching_loss(
+                self.model,
+                request,
+                batch["action"].to(self._device),
+                batch["action_mask"].to(self._device),
+                torch.Generator().manual_seed(_seed(plan.seed, self.step, "flow")),
+                draws=plan.draws,
+                features=features,
+            )
+            loss, parts = flow, {}
             if self._waypoint_head is not None:
                 waypoints = batch["waypoint"].to(self._device)
                 missed = self._waypoint_head.loss(features, request.valid, waypoints)
-                losses["waypoint_loss"] = missed
-            weights = {"flow_loss": 1.0, "waypoint_loss": plan.waypoint_weight}
-            loss = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        figures = {"loss": loss.item(), "learning_rate": rate}
-        figures |= {name: value.item() for name, value in losses.items()}
+                loss = flow + plan.waypoint_weight * missed
+                parts = {"flow_loss": flow.item(), "waypoint_loss": missed.item()}
+        figures = {"loss": loss.item(), **parts, "learning_rate": rate}
         loss.backward()
         parameters: list[nn.Parameter] = list(self._parameters.values())
         norm = nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)

@@ -27,7 +27,7 @@ class TrainingPlan:
         betas: of AdamW.
         gradient_clip: largest norm of a step's gradient.
         ema_decay: of the averaged weights that are saved; 0: the last ones.
-        draws: flow noises and times per sample and step; 0: the auxiliary loss alone, for the encoder.
+        draws: flow noises and times per sample and step.
         parts: what is trained besides the adapter, of `PARTS`: vision (with the connector), language,
             projector (encoders and decoder of state and actions), diffusion (the DiT).
         precision: in which matrices are multiplied; weights and their averages stay float32.
@@ -51,9 +51,9 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        for name, least in (("steps", 1), ("batch_size", 1), ("draws", 0 if self.waypoint_weight else 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name in ("steps", "batch_size", "draws"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
         if not (math.isfinite(self.waypoint_weight) and self.waypoint_weight >= 0):
