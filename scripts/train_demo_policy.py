@@ -1,11 +1,12 @@
-"""Make the demonstration policy from nothing: demonstrations, training, and how often it succeeds on the way.
+"""Make the demonstration policy from nothing: scenes, demonstrations, training, and its success on the way.
 
     python scripts/train_demo_policy.py FOLDER
 
 Every part is a command of its own, which is printed: collect_demonstrations.py records the scripted expert
-on the built-in stand-ins, train.py trains on it, evaluate.py drives the simulator with what has been learned
-so far, and success.jsonl says how well. Interrupted, the same command goes on. It ends with
-FOLDER/training/checkpoint.
+on the built-in stand-ins, collect_scenes.py draws them strewn about, train_grounding.py teaches what they
+are and what they are called, train.py trains on the demonstrations, evaluate.py drives the simulator with
+what has been learned so far, and success.jsonl says how well. Interrupted, the same command goes on. It ends
+with FOLDER/training/checkpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ DEMONSTRATIONS = (
 PLAN = (
     *("--parts", "vision", "language", "projector", "diffusion"),
     *("--batch-size", "32", "--precision", "float32", "--draws", "2", "--ema-decay", "0.999"),
-    *("--learning-rate", "5e-4", "--waypoint-weight", "4"),
+    *("--learning-rate", "5e-4", "--waypoint-weight", "2"),
 )
 
 
@@ -64,21 +65,27 @@ def run(options: Options) -> None:
         LiberoError: LIBERO is not there.
         subprocess.CalledProcessError: a command failed; it has said why.
     """
-    demonstrations = options.folder / "demonstrations"
+    demonstrations, scenes = options.folder / "demonstrations", options.folder / "scenes"
     simulators = ("--assets", "stand-ins", "--workers", str(options.workers))
-    untrained, training = options.folder / "untrained", options.folder / "training"
+    untrained, grounded, training = (options.folder / name for name in ("untrained", "grounded", "training"))
     # Once a training has begun its data stay as they are.
     if not training.is_dir():
         for what in DEMONSTRATIONS:
             call("collect_demonstrations.py", demonstrations, *what, *simulators)
     if not untrained.is_dir():
         write_untrained(untrained, sentences(), options.seed)
+    if not grounded.is_dir():
+        call("collect_scenes.py", scenes, "--seed", str(options.seed), *simulators)
+        call(
+            *("train_grounding.py", "--checkpoint", untrained, "--scenes", scenes, "--output", grounded),
+            *("--seed", str(options.seed)),
+        )
     log = options.folder / "success.jsonl"
     looked = len(log.read_text(encoding="utf-8").splitlines()) if log.is_file() else 0
     for number in range(looked + 1, options.rounds + 1):
         step = options.steps * number // options.rounds
         call(
-            *("train.py", "--data", demonstrations, "--checkpoint", untrained, "--output", training),
+            *("train.py", "--data", demonstrations, "--checkpoint", grounded, "--output", training),
             *("--data-config", DATA_CONFIG, *PLAN, "--seed", str(options.seed)),
             *("--steps", str(options.steps), "--stop-after", str(step)),
         )

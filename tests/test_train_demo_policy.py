@@ -39,7 +39,8 @@ def test_it_collects_trains_in_parts_and_looks_after_each(
 ) -> None:
     run(Options(tmp_path, steps=100, rounds=2))
     looks = ["train.py", "evaluate.py", "evaluate.py"]
-    assert [call[0] for call in calls] == ["collect_demonstrations.py"] * 3 + 2 * looks
+    begun = ["collect_demonstrations.py"] * 3 + ["collect_scenes.py", "train_grounding.py"]
+    assert [call[0] for call in calls] == begun + 2 * looks
     trainings = [call for call in calls if call[0] == "train.py"]
     assert [argument(call, "--stop-after") for call in trainings] == ["50", "100"]
     lines = [json.loads(line) for line in (tmp_path / "success.jsonl").read_text().splitlines()]
@@ -49,7 +50,8 @@ def test_it_collects_trains_in_parts_and_looks_after_each(
 
 
 def test_what_was_looked_at_already_is_not_done_again(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
-    (tmp_path / "training").mkdir()
+    for made in ("grounded", "training"):
+        (tmp_path / made).mkdir()
     (tmp_path / "success.jsonl").write_text('{"step": 50}\n')
     run(Options(tmp_path, steps=100, rounds=2))
     assert [call[0] for call in calls] == ["train.py", "evaluate.py", "evaluate.py"]

@@ -46,7 +46,8 @@ def demo_config(image_token_index: int, vocab_size: int) -> Gr00tConfig:
 def write_untrained(folder: Path, sentences: Sequence[str], seed: int) -> None:
     """Write a checkpoint to start the training from: initial weights, and a tokenizer for `sentences`.
 
-    The last layer of the action decoder is zero, so that the first velocities are.
+    The last layer of the action decoder is zero, so that the first velocities are; so are those that end the
+    layers of the vision encoder, so that its tokens first say what their own patches show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The template around the instruction is merged into few tokens as well.
@@ -59,6 +60,12 @@ def write_untrained(folder: Path, sentences: Sequence[str], seed: int) -> None:
         for module in model.action_head.modules():
             if isinstance(module, EmbodimentLinear):
                 torch.nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
+        for layer in model.backbone.vision.encoder.layers:
+            torch.nn.init.zeros_(layer.self_attn.out_proj.weight)
+            torch.nn.init.zeros_(layer.mlp.fc2.weight)
+        model.backbone.vision.embeddings.position_embedding.weight.mul_(2.0)
+        torch.nn.init.orthogonal_(model.backbone.connector.weight)
+        torch.nn.init.zeros_(model.backbone.connector.bias)
     model.backbone.materialize_buffers()
     torch.nn.init.zeros_(model.action_head.action_decoder.layer2.weight)
     model.save_pretrained(folder)

@@ -36,7 +36,6 @@ def flow_matching_loss(
     generator: torch.Generator,
     *,
     draws: int = 1,
-    features: Tensor | None = None,
 ) -> Tensor:
     """The loss of one batch, a scalar with a gradient.
 
@@ -47,7 +46,6 @@ def flow_matching_loss(
         action_mask: (B, H, A) bool, True where an action dimension exists.
         generator: of the CPU; draws noise and times, so that a seed means the same on every device.
         draws: noises and times per sample. The encoder, most of the arithmetic, runs once for all of them.
-        features: what `model.encode` makes of the request, where that is there already.
 
     Raises:
         ValueError: shapes that do not belong together, or nothing in the mask.
@@ -61,8 +59,7 @@ def flow_matching_loss(
     if not action_mask.any():
         raise ValueError("action_mask: no dimension is left to learn")
     head = model.action_head
-    encoded = model.encode(request) if features is None else features
-    context = head.context(encoded, request.valid, request.state, request.embodiment)
+    context = head.context(model.encode(request), request.valid, request.state, request.embodiment)
     losses = []
     for _ in range(draws):
         noise = torch.randn(shape, generator=generator).to(actions.device, actions.dtype)

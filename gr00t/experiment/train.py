@@ -88,7 +88,7 @@ class Trainer:
         self._waypoints = waypoints
         self._waypoint_head: WaypointHead | None = None
         if waypoints is not None:
-            self._waypoint_head = WaypointHead(model.config.action_head.dit.context_dim).to(device)
+            self._waypoint_head = WaypointHead(model.action_head).to(device)
             of_the_head = self._waypoint_head.named_parameters(prefix=_WAYPOINT_HEAD)
             self._parameters.update(of_the_head)
         decayed = [value for value in self._parameters.values() if value.ndim > 1]
@@ -184,7 +184,6 @@ class Trainer:
             group["lr"] = rate
         request = ModelInputs.from_mapping(batch, self.model.config).to(self._device, torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            features = self.model.encode(request)
             flow = flow_matching_loss(
                 self.model,
                 request,
@@ -192,12 +191,11 @@ class Trainer:
                 batch["action_mask"].to(self._device),
                 torch.Generator().manual_seed(_seed(plan.seed, self.step, "flow")),
                 draws=plan.draws,
-                features=features,
             )
             loss, parts = flow, {}
             if self._waypoint_head is not None:
                 waypoints = batch["waypoint"].to(self._device)
-                missed = self._waypoint_head.loss(features, request.valid, waypoints)
+                missed = self._waypoint_head.loss(waypoints)
                 loss = flow + plan.waypoint_weight * missed
                 parts = {"flow_loss": flow.item(), "waypoint_loss": missed.item()}
         figures = {"loss": loss.item(), **parts, "learning_rate": rate}

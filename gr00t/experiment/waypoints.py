@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gr00t.data.lerobot.dataset import LeRobotDataset
+from gr00t.model.action_head import ActionHead
 
 POSITION = ("state.x", "state.y", "state.z")
 GRIPPER = "action.gripper"
@@ -60,29 +61,34 @@ def next_waypoints(
 
 
 class WaypointHead(nn.Module):
-    """A linear guess from the mean of what the action head attends to.
+    """A linear guess from the future tokens as they leave the diffusion transformer.
+
+    Those tokens belong to no action. N1.5 trained them to foretell what will be seen (FLARE, arXiv
+    2505.15659); here they foretell where to go, and on the way to them the transformer learns to find it.
 
     Args:
-        width: of the features.
+        head: whose last layer is watched from now on.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, head: ActionHead) -> None:
         super().__init__()
-        self.guess = nn.Linear(width, len(POSITION))
+        self._future = len(head.future_tokens)
+        self._horizon = head.config.action_horizon
+        self.guess = nn.Linear(head.config.dit.width, len(POSITION))
         nn.init.zeros_(self.guess.weight)
         nn.init.zeros_(self.guess.bias)
+        self._seen: list[Tensor] = []
+        head.layers[-1].register_forward_hook(lambda module, inputs, output: self._seen.append(output))
 
-    def loss(self, features: Tensor, valid: Tensor | None, waypoints: Tensor) -> Tensor:
-        """Mean squared error of the guesses, a scalar.
+    def loss(self, waypoints: Tensor) -> Tensor:
+        """Mean squared error of the guesses since the last call, a scalar.
 
         Args:
-            features: (B, T, width).
-            valid: (B, T) bool, False on padding; None: no padding.
-            waypoints: (B, 3).
+            waypoints: (B, 3), of the B samples of each of these forwards.
         """
-        if valid is None:
-            mean = features.mean(dim=1)
-        else:
-            weight = valid.to(features.dtype)[:, :, None]
-            mean = (features * weight).sum(dim=1) / weight.sum(dim=1)
-        return torch.nn.functional.mse_loss(self.guess(mean).float(), waypoints)
+        guesses = [
+            self.guess(tokens[:, -self._horizon - self._future : -self._horizon].mean(dim=1))
+            for tokens in self._seen
+        ]
+        self._seen.clear()
+        return torch.stack([nn.functional.mse_loss(guess.float(), waypoints) for guess in guesses]).mean()

@@ -65,7 +65,15 @@ class Backbone(nn.Module):
         Returns:
             (B, T, backbone_width). Rows of padding are finite and mean nothing.
         """
-        image_tokens = self.connector(self.vision(pixel_values=pixel_values).last_hidden_state)
+        return self.read(self.look(pixel_values), input_ids, valid)
+
+    def look(self, pixel_values: Tensor) -> Tensor:
+        """The images' tokens as they enter the language model, (images, tokens_per_image, width)."""
+        tokens: Tensor = self.connector(self.vision(pixel_values=pixel_values).last_hidden_state)
+        return tokens
+
+    def read(self, image_tokens: Tensor, input_ids: Tensor, valid: Tensor | None) -> Tensor:
+        """The rest of `forward`, from what `look` returns."""
         embeddings = self.language_model.embed_tokens(input_ids)
         places = (input_ids == self.image_token_index).unsqueeze(-1)
         embeddings = embeddings.masked_scatter(places, image_tokens.to(embeddings.dtype))

@@ -44,15 +44,22 @@ def test_a_waypoint_is_where_the_gripper_next_moves_or_the_episode_ends() -> Non
     assert waypoints[:, 0].tolist() == [2, 2, 4, 4, 5, 5, 8, 8, 8]
 
 
-def test_the_guess_leaves_padding_out() -> None:
-    head = WaypointHead(2)
+def test_the_guess_is_that_of_the_future_tokens_in_every_forward(checkpoint: Path) -> None:
+    model = GR00T_N1_5.from_pretrained(checkpoint)
+    head = WaypointHead(model.action_head)
+    width = model.action_head.config.dit.width
+    future = len(model.action_head.future_tokens)
     with torch.no_grad():
-        head.guess.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
-    features = torch.tensor([[[100.0, 100.0], [1.0, 2.0], [3.0, 4.0]]])
-    valid = torch.tensor([[False, True, True]])
-    # The mean of the last two is (2, 3), so the guess is (2, 3, 5).
-    assert head.loss(features, valid, torch.tensor([[2.0, 3.0, 4.0]])).item() == pytest.approx(1 / 3)
-    assert head.loss(features[:, 1:], None, torch.tensor([[0.0, 3.0, 5.0]])).item() == pytest.approx(4 / 3)
+        head.guess.weight[:, 0] = torch.tensor([1.0, 2.0, 3.0])
+    # Of 1 state, the future tokens and 16 actions only the future tokens count.
+    seen = torch.full((1, 1 + future + 16, width), 100.0)
+    seen[:, 1 : 1 + future] = torch.linspace(0.0, 2.0, future)[None, :, None]
+    head._seen += [seen, torch.zeros_like(seen)]
+    # The guesses are (1, 2, 3) and 0.
+    assert head.loss(torch.tensor([[0.0, 2.0, 3.0]])).item() == pytest.approx((1 / 3 + 13 / 3) / 2)
+    # What counts is what was seen since.
+    head._seen.append(torch.zeros_like(seen))
+    assert head.loss(torch.zeros(1, 3)).item() == 0.0
 
 
 def test_waypoints_change_what_is_learned_and_a_resumed_run_still_ends_with_the_same_bits(
@@ -80,7 +87,7 @@ def test_waypoints_change_what_is_learned_and_a_resumed_run_still_ends_with_the_
     assert weights.keys() == GR00T_N1_5.from_pretrained(checkpoint).state_dict().keys()
     for name, value in weights.items():
         assert torch.equal(value, second.averaged()[name]), name
-    name = "adapter.layers.0.mlp.up_proj.weight"
+    name = "action_head.layers.0.mlp.up_proj.weight"
     assert not torch.equal(weights[name], without.averaged()[name])
 
 

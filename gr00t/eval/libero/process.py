@@ -20,7 +20,7 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from gr00t.eval.libero.assets import cache_folder
 from gr00t.eval.libero.demonstrations import Recording
+from gr00t.eval.libero.labelled_scenes import LabelledScenes
 from gr00t.eval.libero.rendering import FULL, Rendering
 from gr00t.eval.libero.robot_meshes import write_robot_meshes
 from gr00t.eval.libero.simulator import ExpertEpisode, Progress, SimulatorError
@@ -171,6 +172,13 @@ class SimulatorProcess:
         """See `gr00t.eval.libero.demonstrations.demonstrate`."""
         recording: Recording | None = self._call("demonstrate", init_state, max_steps, level, seed, size)
         return recording
+
+    def sample_scenes(
+        self, kinds: Sequence[str], init_states: Sequence[int], count: int, seed: Sequence[int], size: int
+    ) -> LabelledScenes:
+        """See `gr00t.eval.libero.labelled_scenes.sample_scenes`."""
+        scenes: LabelledScenes = self._call("sample_scenes", kinds, init_states, count, seed, size)
+        return scenes
 
     def view(self) -> NDArray[np.uint8]:
         """See `LiberoSimulator.view`."""

@@ -10,6 +10,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gr00t.eval.libero.robot_meshes import light_name, robosuite_assets, visual_meshes
 from gr00t.eval.libero.suites import LiberoError
@@ -117,3 +121,17 @@ class SceneEditor:
                 quality = ET.SubElement(visual_settings, "quality")
             quality.set("offsamples", "0")
         return ET.tostring(root, encoding="unicode")
+
+
+def draw(env: Any, camera: str, size: int) -> NDArray[np.uint8]:
+    """What a camera sees now, (size, size, 3), the way round that published checkpoints are used to.
+
+    OpenGL's rows run upwards; those checkpoints were trained on images that are rotated, not flipped.
+
+    Args:
+        env: LIBERO's `ControlEnv`, with a renderer.
+        camera: its name in the model.
+        size: side of the image.
+    """
+    pixels = env.sim.render(camera_name=camera, width=size, height=size)
+    return np.ascontiguousarray(pixels[::-1, ::-1])

@@ -35,7 +35,7 @@ from gr00t.eval.libero.expert_scene import Scene
 from gr00t.eval.libero.lifted import LiftWatch
 from gr00t.eval.libero.placement import place_widely
 from gr00t.eval.libero.prompts import problem_file
-from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor
+from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor, draw
 from gr00t.eval.libero.robot_state import state_vector
 from gr00t.eval.libero.suites import Task, load_init_states
 
@@ -263,6 +263,11 @@ class LiberoSimulator:
                 progress.frames.append(self._render(CAMERAS["image"], progress))
         return ExpertEpisode(progress.success, np.reshape(actions, (-1, 7)), progress)
 
+    @property
+    def env(self) -> Any:
+        """LIBERO's `ControlEnv` of the open task, for who arranges or reads more than episodes need."""
+        return self._env
+
     def view(self) -> NDArray[np.uint8]:
         """Draw what the agent's camera sees now, (S, S, 3)."""
         return self._render(CAMERAS["image"], Progress())
@@ -320,14 +325,11 @@ class LiberoSimulator:
 
     def _render(self, camera: str, progress: Progress) -> NDArray[np.uint8]:
         started = time.perf_counter()
-        size = self._image_size
-        pixels = self._env.sim.render(camera_name=camera, width=size, height=size)
+        pixels = draw(self._env, camera, self._image_size)
         elapsed = time.perf_counter() - started
         progress.camera_seconds[camera] = progress.camera_seconds.get(camera, 0.0) + elapsed
         progress.renders += 1
-        # OpenGL's rows run upwards. Rotating, not flipping, is what the published checkpoints were trained
-        # with.
-        return np.ascontiguousarray(pixels[::-1, ::-1])
+        return pixels
 
     def _take_snapshot(self) -> dict[str, Any]:
         robot = self._env.env.robots[0]

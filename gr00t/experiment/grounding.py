@@ -1,0 +1,238 @@
+"""Learning what things are and what they are called, before learning to act.
+
+A network that starts from nothing learns from actions alone only slowly where things are: most of an action
+follows from the state and the habits of an episode. Here two linear layers, which exist in training only, ask
+it directly, of pictures in which every object's place is known:
+
+1. *seen*: of every kind of object, which patch of an image shows its middle, asked of the image's tokens as
+   they enter the language model;
+2. *meant*: of the one object that the instruction names, the same, asked of these tokens as the action head
+   attends to them. Only instruction and image together tell.
+
+Shapes: B scenes · C cameras · K kinds · P patches per image, G x G · T tokens · D width of a token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.tokenizer import PromptTokenizer
+from gr00t.model.transforms import chat_prompt
+
+# Most kinds are not to be seen in most images: the answer "nowhere" starts with this advantage.
+_NOWHERE = 3.0
+_MEANT_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are in images, on a grid of G x G patches.
+
+    Attributes:
+        patches: (..., K) int64, 0 to G*G - 1, by rows; G*G where nothing is visible.
+        offsets: (..., K, 2) from the middle of that patch, in patches, to the right and down.
+        visible: (..., K) bool.
+    """
+
+    patches: Tensor
+    offsets: Tensor
+    visible: Tensor
+
+    @classmethod
+    def of(cls, centres: Tensor, side: int) -> Places:
+        """From centres (..., K, 2) as shares of the image, nan where nothing is seen."""
+        visible = ~centres[..., 0].isnan()
+        scaled = centres.nan_to_num().clamp(0.0, 1.0 - 1e-6) * side
+        cells = scaled.floor()
+        patches = (cells[..., 1] * side + cells[..., 0]).long()
+        return cls(torch.where(visible, patches, side * side), scaled - cells - 0.5, visible)
+
+    def of_kind(self, kinds: Tensor) -> Places:
+        """Those of one kind per scene: of (B, C, K) and kinds (B,) the places (B, C, 1)."""
+        index = kinds[:, None, None].expand(-1, self.patches.shape[1], 1)
+        return Places(
+            self.patches.gather(2, index),
+            self.offsets.gather(2, index[..., None].expand(-1, -1, -1, 2)),
+            self.visible.gather(2, index),
+        )
+
+
+class Pointer(nn.Module):
+    """A linear answer of every token: is the middle of it here, and where exactly?
+
+    Args:
+        width: of a token, D.
+        kinds: of things that are asked for, K.
+        cameras: C.
+    """
+
+    def __init__(self, width: int, kinds: int, cameras: int) -> None:
+        super().__init__()
+        self._kinds = kinds
+        self.answer = nn.Linear(width, 3 * kinds)
+        self.nowhere = nn.Parameter(torch.full((cameras, kinds), _NOWHERE))
+
+    def forward(self, tokens: Tensor, places: Places) -> tuple[Tensor, Tensor]:
+        """Loss, and the share of what is visible whose patch is found, two scalars.
+
+        The loss is the cross-entropy over the P patches and "nowhere", and the squared error of the offset,
+        in patches, at the right patch.
+
+        Args:
+            tokens: (B, C, P, D).
+            places: (B, C, K).
+        """
+        batch, patches = tokens.shape[0], tokens.shape[2]
+        answers = self.answer(tokens).unflatten(-1, (self._kinds, 3)).transpose(2, 3)
+        nowhere = self.nowhere[None, :, :, None].expand(batch, -1, -1, -1)
+        logits = torch.cat([answers[..., 0], nowhere], dim=-1)
+        missed = functional.cross_entropy(logits.flatten(0, 2), places.patches.flatten())
+        index = places.patches.clamp(max=patches - 1)[..., None, None].expand(-1, -1, -1, 1, 2)
+        offsets = answers[..., 1:].gather(3, index).squeeze(3)
+        distances = (offsets - places.offsets).square().sum(-1)
+        found = (logits.argmax(-1) == places.patches)[places.visible].float().mean()
+        return missed + distances[places.visible].mean(), found
+
+
+class Grounding:
+    """One run of `plan.steps` steps.
+
+    Args:
+        model: its vision, language model and adapter are trained in place.
+        images: (N, C, S, S, 3) uint8.
+        centres: (N, C, K, 2), see `gr00t.eval.libero.labelled_scenes.LabelledScenes`.
+        prompts: one per kind that instructions ask for, the first of the K; none: only what is *seen* is
+            learned, by vision alone.
+        tokenizer: the model's.
+        plan: of which parts, precision, draws, averages and waypoints are not used.
+        chosen: numbers of the scenes that are trained on.
+
+    Raises:
+        ValueError: no images, or not as many labels; an instruction names what has no label.
+    """
+
+    def __init__(
+        self,
+        model: GR00T_N1_5,
+        images: NDArray[np.uint8],
+        centres: NDArray[np.float32],
+        prompts: Sequence[str],
+        tokenizer: PromptTokenizer,
+        plan: TrainingPlan,
+        chosen: NDArray[np.int64],
+    ) -> None:
+        if not len(images) or len(images) != len(centres):
+            raise ValueError(
+                f"{len(images)} images, {len(centres)} labels: expected as many, at least one"
+            )
+        config = model.config
+        self._model, self._plan = model, plan
+        self._chosen = chosen
+        self._images, self._centres = images, torch.from_numpy(centres)
+        self._cameras, self._kinds = centres.shape[1:3]
+        self._side = round(config.tokens_per_image**0.5)
+        self._prompts = None
+        if prompts:
+            if len(prompts) > self._kinds:
+                raise ValueError(f"{len(prompts)} prompts for {self._kinds} kinds of objects")
+            self._prompts = tokenize(prompts, tokenizer, self._cameras, config.tokens_per_image)
+        self._random = np.random.default_rng(plan.seed)
+        parts = ("vision", "language") if prompts else ("vision",)
+        parameters = list(choose_parameters(model, parts).values())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            self._seen = Pointer(config.language.hidden_size, self._kinds, self._cameras)
+            self._meant = Pointer(config.backbone_width, 1, self._cameras)
+        self._parameters = [*parameters, *self._seen.parameters(), *self._meant.parameters()]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=plan.learning_rate,
+            betas=plan.betas,
+            weight_decay=plan.weight_decay,
+            fused=True,
+        )
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Train; yield after every step the losses and the shares that were found, and the step."""
+        for step in range(self._plan.steps):
+            for group in self._optimizer.param_groups:
+                group["lr"] = self._plan.learning_rate_at(step)
+            loss, figures = self._loss(self._random.choice(self._chosen, self._plan.batch_size))
+            loss.backward()
+            nn.utils.clip_grad_norm_(self._parameters, self._plan.gradient_clip)
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+            yield {"step": step + 1, **figures}
+
+    @torch.no_grad()
+    def evaluate(self, chosen: NDArray[np.int64]) -> dict[str, float]:
+        """Means of the figures over the scenes of these numbers."""
+        size = self._plan.batch_size
+        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        figures = [self._loss(batch)[1] for batch in batches]
+        weights = [len(batch) for batch in batches]
+        return {
+            name: float(np.average([each[name] for each in figures], weights=weights)) for name in figures[0]
+        }
+
+    def _loss(self, chosen: NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
+        """Loss of some scenes, and figures."""
+        model, centres = self._model, self._centres[chosen]
+        pixels = to_pixels(self._images[chosen], model.config.image_size)
+        places = Places.of(centres, self._side)
+        tokens = model.backbone.look(pixels)
+        loss, found = self._seen(self._by_camera(tokens), places)
+        figures = {"seen": found.item()}
+        if self._prompts is None:
+            return loss, {"loss": loss.item(), **figures}
+        asked = self._ask(places)
+        input_ids, valid = (rows[asked] for rows in self._prompts)
+        features = model.backbone.read(tokens, input_ids, valid)
+        if model.adapter is not None:
+            features = model.adapter(features, valid)
+        at_images = features[input_ids == model.config.image_token_index]
+        missed, found = self._meant(self._by_camera(at_images), places.of_kind(asked))
+        loss = loss + _MEANT_WEIGHT * missed
+        return loss, {"loss": loss.item(), **figures, "meant": found.item()}
+
+    def _by_camera(self, tokens: Tensor) -> Tensor:
+        return tokens.reshape(-1, self._cameras, self._side**2, tokens.shape[-1])
+
+    def _ask(self, places: Places) -> Tensor:
+        """For each scene one of the kinds that the first camera sees and an instruction names, (B,)."""
+        assert self._prompts is not None
+        visible = places.visible[:, 0, : len(self._prompts[0])].numpy()
+        if not visible.any(axis=1).all():
+            raise ValueError("a scene shows nothing that an instruction names")
+        return torch.tensor([int(self._random.choice(np.flatnonzero(row))) for row in visible])
+
+
+def to_pixels(images: NDArray[np.uint8], size: int) -> Tensor:
+    """Images (B, C, S, S, 3) as the vision encoder takes them, (B*C, 3, size, size) in [-1, 1]."""
+    pixels = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2).float()
+    if pixels.shape[-1] != size:
+        pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
+    return (pixels.round() - 127.5) / 127.5
+
+
+def tokenize(
+    sentences: Sequence[str], tokenizer: PromptTokenizer, images: int, tokens_per_image: int
+) -> tuple[Tensor, Tensor]:
+    """Prompts as they are served, `['TEXT']`, padded on the left: ids and validity, (sentences, T) each."""
+    rows = [tokenizer.encode(chat_prompt(str([text]), images, tokens_per_image)) for text in sentences]
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
+    valid = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        ids[number, longest - len(row) :] = torch.tensor(row)
+        valid[number, longest - len(row) :] = True
+    return ids, valid
