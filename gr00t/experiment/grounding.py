@@ -39,12 +39,12 @@ class Places:
 
     Attributes:
         patches: (..., K) int64, 0 to G*G - 1, by rows; G*G where nothing is visible.
-        offsets: (..., K, 2) from the middle of that patch, in patches, to the right and down.
+        positions: (..., K, 2) from the middle of the image, in patches, to the right and down.
         visible: (..., K) bool.
     """
 
     patches: Tensor
-    offsets: Tensor
+    positions: Tensor
     visible: Tensor
 
     @classmethod
@@ -54,20 +54,23 @@ class Places:
         scaled = centres.nan_to_num().clamp(0.0, 1.0 - 1e-6) * side
         cells = scaled.floor()
         patches = (cells[..., 1] * side + cells[..., 0]).long()
-        return cls(torch.where(visible, patches, side * side), scaled - cells - 0.5, visible)
+        return cls(torch.where(visible, patches, side * side), scaled - side / 2, visible)
 
     def of_kind(self, kinds: Tensor) -> Places:
         """Those of one kind per scene: of (B, C, K) and kinds (B,) the places (B, C, 1)."""
         index = kinds[:, None, None].expand(-1, self.patches.shape[1], 1)
         return Places(
             self.patches.gather(2, index),
-            self.offsets.gather(2, index[..., None].expand(-1, -1, -1, 2)),
+            self.positions.gather(2, index[..., None].expand(-1, -1, -1, 2)),
             self.visible.gather(2, index),
         )
 
 
 class Pointer(nn.Module):
-    """A linear answer of every token: is the middle of it here, and where exactly?
+    """A linear answer of every token: is the middle of it here, and where in the image is that?
+
+    The second half is what acting needs: attention finds a token by what it shows, and then takes from it
+    where it is. A token that only knows its own patch has nothing to say to that.
 
     Args:
         width: of a token, D.
@@ -84,7 +87,7 @@ class Pointer(nn.Module):
     def forward(self, tokens: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Loss, and the share of what is visible whose patch is found, two scalars.
 
-        The loss is the cross-entropy over the P patches and "nowhere", and the squared error of the offset,
+        The loss is the cross-entropy over the P patches and "nowhere", and the squared error of the position,
         in patches, at the right patch.
 
         Args:
@@ -97,8 +100,8 @@ class Pointer(nn.Module):
         logits = torch.cat([answers[..., 0], nowhere], dim=-1)
         missed = functional.cross_entropy(logits.flatten(0, 2), places.patches.flatten())
         index = places.patches.clamp(max=patches - 1)[..., None, None].expand(-1, -1, -1, 1, 2)
-        offsets = answers[..., 1:].gather(3, index).squeeze(3)
-        distances = (offsets - places.offsets).square().sum(-1)
+        positions = answers[..., 1:].gather(3, index).squeeze(3)
+        distances = (positions - places.positions).square().sum(-1)
         found = (logits.argmax(-1) == places.patches)[places.visible].float().mean()
         return missed + distances[places.visible].mean(), found
 
@@ -131,9 +134,7 @@ class Grounding:
         chosen: NDArray[np.int64],
     ) -> None:
         if not len(images) or len(images) != len(centres):
-            raise ValueError(
-                f"{len(images)} images, {len(centres)} labels: expected as many, at least one"
-            )
+            raise ValueError(f"{len(images)} images, {len(centres)} labels: expected as many, at least one")
         config = model.config
         self._model, self._plan = model, plan
         self._chosen = chosen

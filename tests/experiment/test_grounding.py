@@ -55,31 +55,31 @@ def grounding(
     return Grounding(model, images, centres, prompts, tokenizer, plan(steps), np.arange(count))
 
 
-def test_a_centre_is_a_patch_and_what_is_left_of_it() -> None:
+def test_a_centre_is_a_patch_and_a_position() -> None:
     # Of 4 x 4 patches: column 1.2, row 3; the last pixel; nothing.
     places = Places.of(torch.tensor([[0.3, 0.75], [1.0, 1.0], [NAN, NAN]]), side=4)
     assert places.patches.tolist() == [3 * 4 + 1, 15, 16]
     assert places.visible.tolist() == [True, True, False]
-    assert places.offsets[0].tolist() == pytest.approx([-0.3, -0.5])
+    assert places.positions[0].tolist() == pytest.approx([-0.8, 1.0])
     one = Places.of(torch.rand(2, 3, 5, 2, generator=torch.Generator().manual_seed(0)), 4)
     chosen = one.of_kind(torch.tensor([4, 2]))
     assert torch.equal(chosen.patches, torch.stack([one.patches[0, :, 4:5], one.patches[1, :, 2:3]]))
-    assert torch.equal(chosen.offsets, torch.stack([one.offsets[0, :, 4:5], one.offsets[1, :, 2:3]]))
+    assert torch.equal(chosen.positions, torch.stack([one.positions[0, :, 4:5], one.positions[1, :, 2:3]]))
 
 
 def test_a_right_answer_costs_nothing_and_a_wrong_one_its_distance() -> None:
-    # One token per patch, whose four numbers are passed on: logit, offset to the right and down, nothing.
+    # One token per patch, whose four numbers are passed on: logit, position to the right and down, nothing.
     pointer = Pointer(width=4, kinds=1, cameras=2)
     with torch.no_grad():
         pointer.answer.weight.copy_(torch.eye(3, 4))
         pointer.answer.bias.zero_()
     places = Places.of(torch.tensor([[[[0.3, 0.75]], [[NAN, NAN]]]]), side=4)
     tokens = torch.full((1, 2, 16, 4), -100.0)
-    tokens[0, 0, 13] = torch.tensor([100.0, -0.3, -0.5, 0.0])
+    tokens[0, 0, 13] = torch.tensor([100.0, -0.8, 1.0, 0.0])
     loss, found = pointer(tokens, places)
     assert loss.item() == pytest.approx(0.0, abs=1e-6)
     assert found.item() == 1.0
-    tokens[0, 0, 13, 1:3] = torch.tensor([0.7, 0.5])
+    tokens[0, 0, 13, 1:3] = torch.tensor([0.2, 2.0])
     assert pointer(tokens, places)[0].item() == pytest.approx(2.0)
     # The second camera sees nothing, and is told of something: 100 against the 3 of "nowhere".
     tokens[0, 1, 0, 0] = 100.0
