@@ -1,6 +1,6 @@
 """Draw strewn objects of LIBERO, with the place of each in each image, for scripts/train_grounding.py.
 
-    python scripts/collect_scenes.py FOLDER libero_object --count 14000 --workers 2
+    python scripts/collect_scenes.py FOLDER libero_object --count 20000 --workers 2
 
 One file per task, with images, labels and what they are labels of. A run that was stopped goes on: the files
 that are there are not made again.
@@ -43,7 +43,7 @@ class Options:
     """For the files; made, or gone on with."""
     suite: Annotated[str, tyro.conf.Positional] = "libero_object"
     """Whose tasks' objects are strewn."""
-    count: int = 14000
+    count: int = 20000
     """Scenes in all, as many of each task."""
     init_states: str = "20-49"
     """Recorded initial states to start from."""

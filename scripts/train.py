@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 from tqdm import tqdm
@@ -29,13 +30,15 @@ from gr00t.data.lerobot.layout import Layout
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.data_config import load_data_config
+from gr00t.experiment.grounding import Questions
+from gr00t.experiment.scenes import load_scenes
 from gr00t.experiment.train import Trainer
 from gr00t.experiment.training_plan import TrainingPlan
 from gr00t.experiment.waypoints import normalized_waypoints
 from gr00t.model.binding import bind_to_model
 from gr00t.model.checkpoint import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.tokenizer import TOKENIZER_FILES, resolve_tokenizer
+from gr00t.model.tokenizer import TOKENIZER_FILES, PromptTokenizer, resolve_tokenizer
 from gr00t.quantization.manifest import read_manifest
 
 logger = logging.getLogger("gr00t.train")
@@ -79,6 +82,14 @@ class Arguments:
     """Of batches, augmentations, noises and times."""
     waypoint_weight: float = 0.0
     """Of an auxiliary loss: where the hand will be when the gripper next moves; helps from scratch."""
+    grounding_weight: float = 0.0
+    """Of another one: where the object stands that an instruction names, in the scenes of --scenes."""
+    scenes: Path | None = None
+    """Folder of labelled scenes, from collect_scenes.py."""
+    scene_batch: int = 16
+    """Scenes per step."""
+    instruction: str = "pick up the {} and place it in the basket"
+    """What is asked of a scene; {} stands for the name of the object."""
     device: str | None = None
     """cpu, cuda or cuda:N; a GPU if there is one."""
     tokenizer: str | None = None
@@ -138,7 +149,8 @@ def train(arguments: Arguments) -> dict[str, Any]:
     bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
     device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
-    trainer = Trainer(model, samples, transform, plan, device, waypoints)
+    questions = ask(arguments, model, tokenizer) if plan.grounding_weight else None
+    trainer = Trainer(model, samples, transform, plan, device, waypoints, questions)
     if trainer.resume(arguments.output):
         logger.info("going on from step %d of %d", trainer.step, plan.steps)
     logger.info("%d time steps, %d episodes", len(samples), len(samples.layout.episodes))
@@ -152,6 +164,25 @@ def train(arguments: Arguments) -> dict[str, Any]:
         "loss": round(losses[-1], 5) if losses else None,
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def ask(arguments: Arguments, model: GR00T_N1_5, tokenizer: PromptTokenizer) -> Questions:
+    """Questions about labelled scenes.
+
+    Raises:
+        ValueError: there are no scenes.
+    """
+    if arguments.scenes is None:
+        raise ValueError(
+            "--grounding-weight: expected --scenes as well; scripts/collect_scenes.py makes them"
+        )
+    scenes = load_scenes(arguments.scenes)
+    return Questions(
+        *(model, scenes.images, scenes.centres, scenes.prompts(arguments.instruction), tokenizer),
+        chosen=np.arange(len(scenes.images)),
+        batch_size=arguments.scene_batch,
+        seed=arguments.seed,
+    )
 
 
 def learn(trainer: Trainer, arguments: Arguments) -> list[float]:

@@ -36,7 +36,7 @@ DEMONSTRATIONS = (
 PLAN = (
     *("--parts", "vision", "language", "projector", "diffusion"),
     *("--batch-size", "32", "--precision", "float32", "--draws", "2", "--ema-decay", "0.999"),
-    *("--learning-rate", "5e-4", "--waypoint-weight", "2"),
+    *("--learning-rate", "5e-4", "--waypoint-weight", "2", "--grounding-weight", "0.5"),
 )
 
 
@@ -86,6 +86,7 @@ def run(options: Options) -> None:
         step = options.steps * number // options.rounds
         call(
             *("train.py", "--data", demonstrations, "--checkpoint", grounded, "--output", training),
+            *("--scenes", scenes),
             *("--data-config", DATA_CONFIG, *PLAN, "--seed", str(options.seed)),
             *("--steps", str(options.steps), "--stop-after", str(step)),
         )

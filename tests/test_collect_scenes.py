@@ -13,7 +13,8 @@ pytest.importorskip("libero", reason="scripts/setup_env.sh libero installs it")
 
 from gr00t.eval.libero.labelled_scenes import LabelledScenes
 from gr00t.eval.libero.suites import LiberoError, find_suite, libero_package, load_tasks
-from scripts import collect_scenes, train_grounding
+from gr00t.experiment.scenes import load_scenes
+from scripts import collect_scenes
 from scripts.collect_scenes import KINDS, Options, draw, run
 
 
@@ -51,10 +52,12 @@ def test_what_is_drawn_is_what_training_reads(simulator: StubSimulator, tmp_path
     for task in tasks[2:4]:
         draw(options, task, 3, idle(simulator))
     assert simulator.asked[:2] == [(2, 5), (11, [20, 21, 22], 3, [5, 2], 128)]
-    (images, centres), kinds = train_grounding.load_scenes(tmp_path)
-    assert images.shape == (6, 2, 4, 4, 3)
-    assert centres.shape == (6, 2, 11, 2)
-    assert kinds == list(KINDS)
+    scenes = load_scenes(tmp_path)
+    assert scenes.images.shape == (6, 2, 4, 4, 3)
+    assert scenes.centres.shape == (6, 2, 11, 2)
+    assert scenes.kinds == list(KINDS)
+    # The basket is never asked for.
+    assert [prompt.split()[1] for prompt in scenes.prompts("lift {}")][-2:] == ["salad", "tomato"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "libero_object-2-seed5.npz",
         "libero_object-3-seed5.npz",
@@ -78,8 +81,8 @@ def test_less_than_one_of_each_task_is_refused(tmp_path: Path) -> None:
 
 def test_scenes_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no scenes; scripts/collect_scenes.py makes them"):
-        train_grounding.load_scenes(tmp_path)
+        load_scenes(tmp_path)
     for name, kinds in (("a", ["milk", "basket"]), ("b", ["butter", "basket"])):
         np.savez(tmp_path / f"{name}.npz", images=np.zeros(1), centres=np.zeros(1), kinds=np.array(kinds))
     with pytest.raises(ValueError, match="files that label different kinds of objects"):
-        train_grounding.load_scenes(tmp_path)
+        load_scenes(tmp_path)

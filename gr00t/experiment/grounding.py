@@ -106,21 +106,22 @@ class Pointer(nn.Module):
         return missed + distances[places.visible].mean(), found
 
 
-class Grounding:
-    """One run of `plan.steps` steps.
+class Questions(nn.Module):
+    """Labelled scenes, and the layers that answer what is asked of them.
 
     Args:
-        model: its vision, language model and adapter are trained in place.
+        model: whose tokens are asked; not kept.
         images: (N, C, S, S, 3) uint8.
         centres: (N, C, K, 2), see `gr00t.eval.libero.labelled_scenes.LabelledScenes`.
         prompts: one per kind that instructions ask for, the first of the K; none: only what is *seen* is
-            learned, by vision alone.
+            asked, of vision alone.
         tokenizer: the model's.
-        plan: of which parts, precision, draws, averages and waypoints are not used.
         chosen: numbers of the scenes that are trained on.
+        batch_size: scenes per step.
+        seed: of batches, of what is asked, and of the layers.
 
     Raises:
-        ValueError: no images, or not as many labels; an instruction names what has no label.
+        ValueError: no images, or not as many labels; a prompt without a kind.
     """
 
     def __init__(
@@ -130,91 +131,110 @@ class Grounding:
         centres: NDArray[np.float32],
         prompts: Sequence[str],
         tokenizer: PromptTokenizer,
-        plan: TrainingPlan,
         chosen: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
     ) -> None:
+        super().__init__()
         if not len(images) or len(images) != len(centres):
             raise ValueError(f"{len(images)} images, {len(centres)} labels: expected as many, at least one")
-        config = model.config
-        self._model, self._plan = model, plan
-        self._chosen = chosen
         self._images, self._centres = images, torch.from_numpy(centres)
         self._cameras, self._kinds = centres.shape[1:3]
+        if len(prompts) > self._kinds:
+            raise ValueError(f"{len(prompts)} prompts for {self._kinds} kinds of objects")
+        config = model.config
         self._side = round(config.tokens_per_image**0.5)
         self._prompts = None
         if prompts:
-            if len(prompts) > self._kinds:
-                raise ValueError(f"{len(prompts)} prompts for {self._kinds} kinds of objects")
             self._prompts = tokenize(prompts, tokenizer, self._cameras, config.tokens_per_image)
-        self._random = np.random.default_rng(plan.seed)
-        parts = ("vision", "language") if prompts else ("vision",)
-        parameters = list(choose_parameters(model, parts).values())
+        self._chosen, self._batch_size, self._seed = chosen, batch_size, seed
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(plan.seed)
-            self._seen = Pointer(config.language.hidden_size, self._kinds, self._cameras)
-            self._meant = Pointer(config.backbone_width, 1, self._cameras)
-        self._parameters = [*parameters, *self._seen.parameters(), *self._meant.parameters()]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters,
-            lr=plan.learning_rate,
-            betas=plan.betas,
-            weight_decay=plan.weight_decay,
-            fused=True,
-        )
+            torch.manual_seed(seed)
+            self.seen = Pointer(config.language.hidden_size, self._kinds, self._cameras)
+            self.meant = Pointer(config.backbone_width, 1, self._cameras)
 
-    def run(self) -> Iterator[dict[str, float]]:
-        """Train; yield after every step the losses and the shares that were found, and the step."""
-        for step in range(self._plan.steps):
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._plan.learning_rate_at(step)
-            loss, figures = self._loss(self._random.choice(self._chosen, self._plan.batch_size))
-            loss.backward()
-            nn.utils.clip_grad_norm_(self._parameters, self._plan.gradient_clip)
-            self._optimizer.step()
-            self._optimizer.zero_grad(set_to_none=True)
-            yield {"step": step + 1, **figures}
+    @property
+    def with_prompts(self) -> bool:
+        """Whether it is asked what an instruction means."""
+        return self._prompts is not None
+
+    def loss(self, model: GR00T_N1_5, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Loss of the scenes of a step, always the same ones, and the shares of places that are found."""
+        random = np.random.default_rng([self._seed, step])
+        return self._ask(model, random.choice(self._chosen, self._batch_size), random)
 
     @torch.no_grad()
-    def evaluate(self, chosen: NDArray[np.int64]) -> dict[str, float]:
-        """Means of the figures over the scenes of these numbers."""
-        size = self._plan.batch_size
+    def evaluate(self, model: GR00T_N1_5, chosen: NDArray[np.int64]) -> dict[str, float]:
+        """Means over the scenes of these numbers: loss and shares."""
+        random = np.random.default_rng(self._seed)
+        size = self._batch_size
         batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-        figures = [self._loss(batch)[1] for batch in batches]
+        figures = [
+            {"loss": loss.item(), **found}
+            for loss, found in (self._ask(model, batch, random) for batch in batches)
+        ]
         weights = [len(batch) for batch in batches]
         return {
             name: float(np.average([each[name] for each in figures], weights=weights)) for name in figures[0]
         }
 
-    def _loss(self, chosen: NDArray[np.int64]) -> tuple[Tensor, dict[str, float]]:
-        """Loss of some scenes, and figures."""
-        model, centres = self._model, self._centres[chosen]
-        pixels = to_pixels(self._images[chosen], model.config.image_size)
-        places = Places.of(centres, self._side)
+    def _ask(
+        self, model: GR00T_N1_5, chosen: NDArray[np.int64], random: np.random.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        device = model.device
+        pixels = to_pixels(self._images[chosen], model.config.image_size).to(device)
+        places = Places.of(self._centres[chosen].to(device), self._side)
         tokens = model.backbone.look(pixels)
-        loss, found = self._seen(self._by_camera(tokens), places)
+        loss, found = self.seen(self._by_camera(tokens), places)
         figures = {"seen": found.item()}
         if self._prompts is None:
-            return loss, {"loss": loss.item(), **figures}
-        asked = self._ask(places)
-        input_ids, valid = (rows[asked] for rows in self._prompts)
+            return loss, figures
+        named = self._name(places, random).to(device)
+        input_ids, valid = (rows.to(device)[named] for rows in self._prompts)
         features = model.backbone.read(tokens, input_ids, valid)
         if model.adapter is not None:
             features = model.adapter(features, valid)
         at_images = features[input_ids == model.config.image_token_index]
-        missed, found = self._meant(self._by_camera(at_images), places.of_kind(asked))
-        loss = loss + _MEANT_WEIGHT * missed
-        return loss, {"loss": loss.item(), **figures, "meant": found.item()}
+        missed, found = self.meant(self._by_camera(at_images), places.of_kind(named))
+        return loss + _MEANT_WEIGHT * missed, {**figures, "meant": found.item()}
+
+    def _name(self, places: Places, random: np.random.Generator) -> Tensor:
+        """For each scene one of the kinds that the first camera sees and an instruction names, (B,)."""
+        assert self._prompts is not None
+        visible = places.visible[:, 0, : len(self._prompts[0])].cpu().numpy()
+        if not visible.any(axis=1).all():
+            raise ValueError("a scene shows nothing that an instruction names")
+        return torch.tensor([int(random.choice(np.flatnonzero(row))) for row in visible])
 
     def _by_camera(self, tokens: Tensor) -> Tensor:
         return tokens.reshape(-1, self._cameras, self._side**2, tokens.shape[-1])
 
-    def _ask(self, places: Places) -> Tensor:
-        """For each scene one of the kinds that the first camera sees and an instruction names, (B,)."""
-        assert self._prompts is not None
-        visible = places.visible[:, 0, : len(self._prompts[0])].numpy()
-        if not visible.any(axis=1).all():
-            raise ValueError("a scene shows nothing that an instruction names")
-        return torch.tensor([int(self._random.choice(np.flatnonzero(row))) for row in visible])
+
+def ground(model: GR00T_N1_5, questions: Questions, plan: TrainingPlan) -> Iterator[dict[str, float]]:
+    """Train what answers the questions: vision and, where instructions are asked, language model and adapter.
+
+    Args:
+        model: trained in place.
+        questions: what is asked.
+        plan: of which parts, precision, draws, averages, batch size and other losses are not used.
+
+    Yields:
+        After every step its number, the loss and the shares that were found.
+    """
+    parts = ("vision", "language") if questions.with_prompts else ("vision",)
+    parameters = [*choose_parameters(model, parts).values(), *questions.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=plan.learning_rate, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
+    )
+    for step in range(plan.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.learning_rate_at(step)
+        loss, found = questions.loss(model, step)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        yield {"step": step + 1, "loss": loss.item(), **found}
 
 
 def to_pixels(images: NDArray[np.uint8], size: int) -> Tensor:

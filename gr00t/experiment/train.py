@@ -25,12 +25,14 @@ from torch import Tensor, nn
 
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.flow_matching import flow_matching_loss
+from gr00t.experiment.grounding import Questions
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
 from gr00t.experiment.waypoints import WaypointHead
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
 
-_WAYPOINT_HEAD = "waypoint_head"
+# Layers that exist in training only, by what the state of a run calls them.
+_WAYPOINT_HEAD, _QUESTIONS = "waypoint_head", "questions"
 
 
 class TrainingError(ValueError):
@@ -61,6 +63,8 @@ class Trainer:
         plan: what to do.
         device: where to compute.
         waypoints: (N, 3) of the N samples, where the plan gives them a weight.
+        questions: about labelled scenes, where the plan gives them one: what a network has learned of seeing
+            it loses while it learns to act, unless it is asked again.
 
     Attributes:
         step: steps done.
@@ -74,9 +78,12 @@ class Trainer:
         plan: TrainingPlan,
         device: torch.device,
         waypoints: NDArray[np.float32] | None = None,
+        questions: Questions | None = None,
     ) -> None:
         if bool(plan.waypoint_weight) != (waypoints is not None):
             raise TrainingError("waypoints and waypoint_weight: expected both, or neither")
+        if bool(plan.grounding_weight) != (questions is not None):
+            raise TrainingError("questions and grounding_weight: expected both, or neither")
         self.model = model.to(device)
         self.plan = plan
         self.step = 0
@@ -91,6 +98,9 @@ class Trainer:
             self._waypoint_head = WaypointHead(model.action_head).to(device)
             of_the_head = self._waypoint_head.named_parameters(prefix=_WAYPOINT_HEAD)
             self._parameters.update(of_the_head)
+        self._questions = questions
+        if questions is not None:
+            self._parameters.update(questions.to(device).named_parameters(prefix=_QUESTIONS))
         decayed = [value for value in self._parameters.values() if value.ndim > 1]
         others = [value for value in self._parameters.values() if value.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
@@ -174,7 +184,11 @@ class Trainer:
     def averaged(self) -> dict[str, Tensor]:
         """The weights to keep, by name: averaged ones where `ema_decay` is set."""
         trained = self._average if self.plan.ema_decay else self._parameters
-        ours = {name: value for name, value in trained.items() if not name.startswith(_WAYPOINT_HEAD)}
+        ours = {
+            name: value
+            for name, value in trained.items()
+            if not name.startswith((_WAYPOINT_HEAD, _QUESTIONS))
+        }
         return {**self.model.state_dict(), **{name: value.detach() for name, value in ours.items()}}
 
     def _learn(self, batch: Batch) -> dict[str, float]:
@@ -192,12 +206,16 @@ class Trainer:
                 torch.Generator().manual_seed(_seed(plan.seed, self.step, "flow")),
                 draws=plan.draws,
             )
-            loss, parts = flow, {}
+            loss, parts = flow, {"flow_loss": flow.item()}
             if self._waypoint_head is not None:
                 waypoints = batch["waypoint"].to(self._device)
                 missed = self._waypoint_head.loss(waypoints)
-                loss = flow + plan.waypoint_weight * missed
-                parts = {"flow_loss": flow.item(), "waypoint_loss": missed.item()}
+                loss = loss + plan.waypoint_weight * missed
+                parts["waypoint_loss"] = missed.item()
+            if self._questions is not None:
+                missed, found = self._questions.loss(self.model, self.step)
+                loss = loss + plan.grounding_weight * missed
+                parts |= {"grounding_loss": missed.item(), **found}
         figures = {"loss": loss.item(), **parts, "learning_rate": rate}
         loss.backward()
         parameters: list[nn.Parameter] = list(self._parameters.values())

@@ -33,6 +33,7 @@ class TrainingPlan:
         precision: in which matrices are multiplied; weights and their averages stay float32.
         seed: of batches, augmentations, noises and times.
         waypoint_weight: of the auxiliary loss of `gr00t.experiment.waypoints`; 0: without.
+        grounding_weight: of that of `gr00t.experiment.grounding`; 0: without.
     """
 
     steps: int
@@ -48,6 +49,7 @@ class TrainingPlan:
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     seed: int = 0
     waypoint_weight: float = 0.0
+    grounding_weight: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
@@ -56,8 +58,9 @@ class TrainingPlan:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
-        if not (math.isfinite(self.waypoint_weight) and self.waypoint_weight >= 0):
-            raise ValueError(f"waypoint_weight: expected a number >= 0, got {self.waypoint_weight}")
+        for name in ("waypoint_weight", "grounding_weight"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
         for name in ("warmup", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a number in [0, 1), got {getattr(self, name)}")

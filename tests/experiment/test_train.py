@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from gr00t.experiment.grounding import Questions
 from gr00t.experiment.train import Trainer, TrainingError
 from gr00t.experiment.training_plan import TrainingPlan
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.random_checkpoint import write_random_checkpoint
+from gr00t.model.tokenizer import resolve_tokenizer
 from tests.experiment.samples import InventedSamples, bound_transform
 
 CPU = torch.device("cpu")
@@ -129,3 +132,31 @@ def test_the_saved_model_is_a_checkpoint(checkpoint: Path, tmp_path: Path) -> No
     again = GR00T_N1_5.from_pretrained(tmp_path)
     assert torch.equal(again.action_head.future_tokens, run.averaged()["action_head.future_tokens"])
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "gr00t_n1_5"
+
+
+def test_questions_about_scenes_keep_what_was_learned_of_seeing(checkpoint: Path, tmp_path: Path) -> None:
+    model = GR00T_N1_5.from_pretrained(checkpoint)
+    random = np.random.default_rng(0)
+    questions = Questions(
+        model,
+        random.integers(0, 256, (5, 2, 32, 32, 3), dtype=np.uint8),
+        random.random((5, 2, 3, 2), dtype=np.float32),
+        ["lift the cup", "lift the can"],
+        resolve_tokenizer(checkpoint),
+        np.arange(5),
+        batch_size=2,
+        seed=0,
+    )
+    samples = InventedSamples(checkpoint, 3)
+    transform = bound_transform(checkpoint, samples.metadata)
+    run = Trainer(model, samples, transform, plan(grounding_weight=0.5), CPU, questions=questions)
+    first = next(run.run())
+    assert first["loss"] == pytest.approx(first["flow_loss"] + 0.5 * first["grounding_loss"])
+    assert {"seen", "meant"} <= set(first)
+    # What is saved are the model's own weights; what is resumed are those of the questions, too.
+    assert run.averaged().keys() == GR00T_N1_5.from_pretrained(checkpoint).state_dict().keys()
+    run.save(tmp_path)
+    state = torch.load(tmp_path / "training_state.pt", weights_only=True)
+    assert "questions.meant.answer.weight" in state["parameters"]
+    with pytest.raises(TrainingError, match="questions and grounding_weight: expected both, or neither"):
+        Trainer(model, samples, transform, plan(), CPU, questions=questions)
