@@ -28,9 +28,9 @@ _TRADING = 0.7
 _DRAWS = 20
 # Radians by which each joint of the arm differs from what the expert did.
 _ARM_NOISE = 0.06
-_SIZE = 256
-# Side of the images in which objects are looked for, and pixels that make one visible.
-_LABEL_SIZE, _VISIBLE = 128, 5
+# Side of what is drawn, as for policies; side of the images in which objects are looked for, and pixels that
+# make one visible.
+_SIZE, _LABEL_SIZE, _VISIBLE = 256, 128, 5
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,6 @@ def sample_scenes(
         count: scenes.
         seed: of everything.
         size: side of the images, a divisor of 256; they are averaged down.
-
-    Raises:
-        PlacementError: no object of the task stands free.
     """
     random = np.random.default_rng(seed)
     poses = arm_poses(simulator, init_states, random)
@@ -121,9 +118,6 @@ class Strewn:
 
     Args:
         env: LIBERO's `ControlEnv`.
-
-    Raises:
-        PlacementError: there are none.
     """
 
     def __init__(self, env: Any) -> None:
