@@ -37,20 +37,32 @@ def argument(call: tuple[str, ...], flag: str) -> str:
 def test_it_collects_trains_in_parts_and_looks_after_each(
     calls: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    run(Options(tmp_path, steps=100, rounds=2))
+    run(Options(tmp_path, head_steps=10, steps=100, rounds=2))
     looks = ["train.py", "evaluate.py", "evaluate.py"]
-    begun = ["collect_demonstrations.py"] * 3 + ["collect_scenes.py", "train_grounding.py"]
+    begun = ["collect_demonstrations.py"] * 3 + ["collect_scenes.py", "train_grounding.py", "train.py"]
     assert [call[0] for call in calls] == begun + 2 * looks
     trainings = [call for call in calls if call[0] == "train.py"]
-    assert [argument(call, "--stop-after") for call in trainings] == ["50", "100"]
+    assert [argument(call, "--stop-after") for call in trainings] == ["10", "50", "100"]
     lines = [json.loads(line) for line in (tmp_path / "success.jsonl").read_text().splitlines()]
     score = {"episodes": 10, "successes": 7}
     assert lines[1] == {"step": 100, "libero_object_prompts, wide": score, "libero_object, recorded": score}
     assert (tmp_path / "untrained" / "config.json").is_file()
 
 
+def test_each_training_starts_from_what_the_one_before_it_wrote(
+    calls: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    run(Options(tmp_path, rounds=1))
+    grounding = next(call for call in calls if call[0] == "train_grounding.py")
+    head, everything = (call for call in calls if call[0] == "train.py")
+    assert argument(head, "--checkpoint") == argument(grounding, "--output")
+    assert argument(everything, "--checkpoint") == argument(head, "--output") + "/checkpoint"
+    assert "vision" not in head
+    assert "vision" in everything
+
+
 def test_what_was_looked_at_already_is_not_done_again(calls: list[tuple[str, ...]], tmp_path: Path) -> None:
-    for made in ("grounded", "training"):
+    for made in ("grounded", "head", "training"):
         (tmp_path / made).mkdir()
     (tmp_path / "success.jsonl").write_text('{"step": 50}\n')
     run(Options(tmp_path, steps=100, rounds=2))
