@@ -34,14 +34,14 @@ DEMONSTRATIONS = (
     ("libero_object", "--placement", "recorded", "--init-states", "20-39"),
 )
 PLAN = (
-    *("--batch-size", "32", "--precision", "float32", "--ema-decay", "0.999"),
+    *("--precision", "float32", "--ema-decay", "0.999", "--draws", "2", "--betas", "0.9", "0.99"),
     *("--waypoint-weight", "2", "--grounding-weight", "0.5"),
 )
 # A head that cannot use yet what the encoder sees would undo it: it learns alone first.
-HEAD = ("--parts", "projector", "diffusion", "--draws", "4", "--learning-rate", "1e-3")
+HEAD = ("--parts", "projector", "diffusion", "--batch-size", "64", "--learning-rate", "2e-3")
 EVERYTHING = (
     *("--parts", "vision", "language", "projector", "diffusion"),
-    *("--draws", "2", "--learning-rate", "5e-4"),
+    *("--batch-size", "32", "--learning-rate", "5e-4"),
 )
 
 
@@ -51,7 +51,7 @@ class Options:
 
     folder: Annotated[Path, tyro.conf.Positional]
     """For everything that is made."""
-    head_steps: int = 1500
+    head_steps: int = 1200
     """Optimizer steps of the action head alone."""
     steps: int = 4000
     """Optimizer steps of everything."""
