@@ -179,6 +179,12 @@ def test_a_disagreement_shows_both_episodes(five: Path) -> None:
             assert arm.is_embedded
 
 
+def test_a_disagreement_says_what_else_was_lifted(tmp_path: Path) -> None:
+    outcomes = {"bf16": solves(), "w4a8": lambda t, s: False}
+    page = report(write_run(tmp_path / "run", outcomes, lifted_wrong="milk_1"))
+    assert "failed after 280 steps, lifted milk_1" in page.text
+
+
 def test_many_disagreements_are_spread_over_tasks_and_cut_short(tmp_path: Path) -> None:
     folder = write_run(
         tmp_path / "run",

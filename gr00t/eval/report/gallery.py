@@ -26,11 +26,15 @@ BUDGET_BYTES = 15_000_000
 
 @dataclass(frozen=True)
 class Side:
-    """One arm's half; addresses are `data:` or relative to the page, None where nothing was kept."""
+    """One arm's half; addresses are `data:` or relative to the page, None where nothing was kept.
+
+    `lifted_wrong` is that of the record: the first object lifted that the task does not speak of.
+    """
 
     arm: str
     success: bool
     steps: int
+    lifted_wrong: str | None
     picture: str | None
     video: str | None
 
@@ -135,7 +139,7 @@ def _sides(pair: Pair) -> tuple[EpisodeRecord, EpisodeRecord]:
 
 def _disagreement(pair: Pair, pictures: Sequence[str | None], videos: Sequence[str | None]) -> Disagreement:
     first, second = (
-        Side(record.arm, bool(record.success), record.steps, picture, video)
+        Side(record.arm, bool(record.success), record.steps, record.lifted_wrong, picture, video)
         for record, picture, video in zip(_sides(pair), pictures, videos, strict=True)
     )
     known = pair.arm
