@@ -66,11 +66,10 @@ def write_untrained(folder: Path, sentences: Sequence[str], seed: int) -> None:
         model.backbone.vision.embeddings.position_embedding.weight.mul_(2.0)
         torch.nn.init.orthogonal_(model.backbone.connector.weight)
         torch.nn.init.zeros_(model.backbone.connector.bias)
-        # Likewise the tokens' own names, 0.02 beside actions of 0.5: without this a step of a chunk hardly
-        # knows which one it is.
-        names = model.action_head.position_embedding
-        assert names is not None
-        names.mul_(20.0)
+        # And beside the actions a token could hardly tell which step of the chunk it is.
+        positions = model.action_head.position_embedding
+        assert positions is not None
+        positions.mul_(20.0)
         model.action_head.future_tokens.mul_(50.0)
     model.backbone.materialize_buffers()
     torch.nn.init.zeros_(model.action_head.action_decoder.layer2.weight)
