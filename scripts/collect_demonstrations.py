@@ -64,7 +64,7 @@ class Options:
     """Where the objects stand: as recorded, or moved about by up to 8 cm."""
     repeats: int = 1
     """Episodes from each initial state; each has a disturbance, and a wide placement, of its own."""
-    levels: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
+    levels: tuple[float, ...] = (0.0, 0.4, 0.7, 1.0)
     """Disturbances, taken in turn."""
     seed: int = 1000
     """Of the first repeat; the next ones count up."""

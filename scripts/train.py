@@ -4,6 +4,11 @@
 
 It starts from a checkpoint and ends with one, in NVIDIA's layout, with the statistics of the data. The same
 command goes on where an interrupted run was, and ends with the same weights as one that was not interrupted.
+
+    torchrun --nproc-per-node 2 scripts/train.py ...
+
+divides every batch among processes: one for each GPU, or for each core if the network is small.
+
 The data configuration names the keys; `meta/modality.json` of the data says where they are.
 """
 
@@ -12,6 +17,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import shutil
 import sys
 import time
@@ -32,6 +38,7 @@ from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.data_config import load_data_config
 from gr00t.experiment.grounding import Questions
 from gr00t.experiment.scenes import load_scenes
+from gr00t.experiment.team import Team, joined_team
 from gr00t.experiment.train import Trainer
 from gr00t.experiment.training_plan import TrainingPlan
 from gr00t.experiment.waypoints import normalized_waypoints
@@ -124,8 +131,8 @@ def load_data(arguments: Arguments, data_config: Any) -> LeRobotDataset:
         )
 
 
-def train(arguments: Arguments) -> dict[str, Any]:
-    """Train and write the checkpoint; return what happened.
+def train(arguments: Arguments, team: Team) -> dict[str, Any]:
+    """Train and, in the first process of a team, write the checkpoint; return what happened.
 
     Raises:
         ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
@@ -141,22 +148,27 @@ def train(arguments: Arguments) -> dict[str, Any]:
             f"from: {artefact.checkpoint}"
         )
     tokenizer = resolve_tokenizer(start, arguments.tokenizer)
+    if team.rank:
+        team.wait()  # for the frames
     samples = load_data(arguments, data_config)
+    if not team.rank:
+        team.wait()
     metadata = samples.metadata(tag)
     model = GR00T_N1_5.from_pretrained(start)
     transform: ComposedModalityTransform = data_config.transform()
     transform.set_metadata(metadata)
     bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
-    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(arguments.device or (f"cuda:{team.rank}" if torch.cuda.is_available() else "cpu"))
     waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
-    questions = ask(arguments, model, tokenizer) if plan.grounding_weight else None
-    trainer = Trainer(model, samples, transform, plan, device, waypoints, questions)
+    questions = ask(arguments, model, tokenizer, team) if plan.grounding_weight else None
+    trainer = Trainer(model, samples, transform, plan, device, waypoints, questions, team)
     if trainer.resume(arguments.output):
         logger.info("going on from step %d of %d", trainer.step, plan.steps)
     logger.info("%d time steps, %d episodes", len(samples), len(samples.layout.episodes))
     started = time.perf_counter()
-    losses = learn(trainer, arguments)
-    write_checkpoint(trainer, start, metadata, arguments.output / "checkpoint")
+    losses = learn(trainer, arguments, team)
+    if not team.rank:
+        write_checkpoint(trainer, start, metadata, arguments.output / "checkpoint")
     return {
         "checkpoint": str(arguments.output / "checkpoint"),
         "steps": trainer.step,
@@ -166,11 +178,11 @@ def train(arguments: Arguments) -> dict[str, Any]:
     }
 
 
-def ask(arguments: Arguments, model: GR00T_N1_5, tokenizer: PromptTokenizer) -> Questions:
-    """Questions about labelled scenes.
+def ask(arguments: Arguments, model: GR00T_N1_5, tokenizer: PromptTokenizer, team: Team) -> Questions:
+    """A process' share of the questions about labelled scenes.
 
     Raises:
-        ValueError: there are no scenes.
+        ValueError: there are no scenes, or --scene-batch cannot be shared.
     """
     if arguments.scenes is None:
         raise ValueError(
@@ -179,20 +191,24 @@ def ask(arguments: Arguments, model: GR00T_N1_5, tokenizer: PromptTokenizer) -> 
     scenes = load_scenes(arguments.scenes)
     return Questions(
         *(model, scenes.images, scenes.centres, scenes.prompts(arguments.instruction), tokenizer),
-        chosen=np.arange(len(scenes.images)),
-        batch_size=arguments.scene_batch,
+        chosen=np.arange(team.rank, len(scenes.images), team.size),
+        batch_size=team.share_of("--scene-batch", arguments.scene_batch),
         seed=arguments.seed,
     )
 
 
-def learn(trainer: Trainer, arguments: Arguments) -> list[float]:
-    """Run to the end or to `stop_after`, with progress, log and saves; return the mean losses of the log."""
+def learn(trainer: Trainer, arguments: Arguments, team: Team) -> list[float]:
+    """Run to the end or to `stop_after`, with progress, log and saves; return the mean losses of the log.
+
+    Only the first process of a team writes and speaks.
+    """
     logged: list[float] = []
     losses: list[float] = []
     begun = time.perf_counter()
     last = min(arguments.steps, arguments.stop_after or arguments.steps)
-    log = (arguments.output / "training.jsonl").open("a", encoding="utf-8")
-    with log, tqdm(initial=trainer.step, total=arguments.steps, unit="step") as bar:
+    name = Path(os.devnull) if team.rank else arguments.output / "training.jsonl"
+    bar = tqdm(initial=trainer.step, total=arguments.steps, unit="step", disable=bool(team.rank))
+    with name.open("a", encoding="utf-8") as log, bar:
         steps = trainer.run()
         while trainer.step < last:
             figures = next(steps)
@@ -206,7 +222,7 @@ def learn(trainer: Trainer, arguments: Arguments) -> list[float]:
                 bar.set_postfix_str(f"loss {mean:.4f}")
                 logged.append(mean)
                 losses = []
-            if trainer.step % arguments.save_every == 0 or trainer.step == last:
+            if not team.rank and (trainer.step % arguments.save_every == 0 or trainer.step == last):
                 trainer.save(arguments.output)
         steps.close()
     return logged
@@ -234,7 +250,10 @@ def main() -> int:
     arguments = tyro.cli(Arguments, description=__doc__)
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        print(json.dumps(train(arguments)))
+        with joined_team() as team:
+            result = train(arguments, team)
+            if not team.rank:
+                print(json.dumps(result))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

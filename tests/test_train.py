@@ -52,8 +52,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("start"), torch_dtype=torch.float32)
 
 
-def train(data: Path, start: Path, output: Path, *options: str, status: int = 0) -> Any:
-    command = [sys.executable, "scripts/train.py", "--data", str(data), "--checkpoint", str(start)]
+def train(data: Path, start: Path, output: Path, *options: str, status: int = 0, processes: int = 1) -> Any:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else [])]
+    command += ["scripts/train.py", "--data", str(data), "--checkpoint", str(start)]
     command += ["--output", str(output), "--batch-size", "2", "--device", "cpu", *options]
     result = subprocess.run(
         command,
@@ -135,3 +137,18 @@ def test_a_run_that_stops_on_the_way_leaves_a_checkpoint_and_ends_like_any_other
     whole, parts = (model.state_dict() for model in ends)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     assert any(not torch.equal(whole[name], halfway[name]) for name in whole)
+
+
+def test_two_processes_share_a_run_that_stops_and_goes_on(data: Path, start: Path, tmp_path: Path) -> None:
+    options = ("--steps", "2", "--precision", "float32", "--log-every", "1")
+    assert train(data, start, tmp_path / "whole", *options, processes=2)["steps"] == 2
+    train(data, start, tmp_path / "parts", *options, "--stop-after", "1", processes=2)
+    train(data, start, tmp_path / "parts", *options, processes=2)
+    train(data, start, tmp_path / "alone", *options)
+    ends = {name: tmp_path / name for name in ("whole", "parts", "alone")}
+    logs = {name: (end / "training.jsonl").read_text().splitlines() for name, end in ends.items()}
+    assert {name: len(log) for name, log in logs.items()} == {"whole": 2, "parts": 2, "alone": 2}
+    states = {name: GR00T_N1_5.from_pretrained(end / "checkpoint").state_dict() for name, end in ends.items()}
+    assert all(torch.equal(states["whole"][name], states["parts"][name]) for name in states["whole"])
+    # The second process has noises and times of its own.
+    assert json.loads(logs["whole"][0])["loss"] != json.loads(logs["alone"][0])["loss"]

@@ -1,8 +1,8 @@
 """Training GR00T N1.5, from scratch or from a checkpoint, on demonstrations.
 
 The network, its inputs and its transforms are those that infer. Every step's batch, augmentations, noises
-and times follow from (seed, step) alone, so a run that was cut off and resumed ends with the same weights as
-one that was not.
+and times follow from (seed, step) and the number of processes alone, so a run that was cut off and resumed
+ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.flow_matching import flow_matching_loss
 from gr00t.experiment.grounding import Questions
+from gr00t.experiment.team import Team
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
 from gr00t.experiment.waypoints import WaypointHead
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -65,6 +66,8 @@ class Trainer:
         waypoints: (N, 3) of the N samples, where the plan gives them a weight.
         questions: about labelled scenes, where the plan gives them one: what a network has learned of seeing
             it loses while it learns to act, unless it is asked again.
+        team: the processes of this run; each has a trainer of its own, whose arguments are the others' but
+            for the questions, which are its share.
 
     Attributes:
         step: steps done.
@@ -79,6 +82,7 @@ class Trainer:
         device: torch.device,
         waypoints: NDArray[np.float32] | None = None,
         questions: Questions | None = None,
+        team: Team = Team(),  # noqa: B008  # frozen
     ) -> None:
         if bool(plan.waypoint_weight) != (waypoints is not None):
             raise TrainingError("waypoints and waypoint_weight: expected both, or neither")
@@ -87,6 +91,8 @@ class Trainer:
         self.model = model.to(device)
         self.plan = plan
         self.step = 0
+        self._team = team
+        self._share = team.share_of("batch_size", plan.batch_size)
         self._samples = samples
         self._transform = transform
         transform.train()
@@ -133,11 +139,12 @@ class Trainer:
                 yield {"step": self.step, **figures, "seconds": time.perf_counter() - started}
 
     def prepare(self, step: int) -> Batch:
-        """Return the batch of a step, the same one whenever it is asked for."""
+        """Return this process' share of a step's batch, the same one whenever it is asked for."""
         chosen = np.random.default_rng(_seed(self.plan.seed, step, "samples"))
         steps = chosen.integers(0, len(self._samples), self.plan.batch_size)
+        steps = steps[self._team.rank * self._share :][: self._share]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_seed(self.plan.seed, step, "augmentation"))
+            torch.manual_seed(self._seed(step, "augmentation"))
             batch = Batch(self._transform(self._samples.batch(steps)))
         if self._waypoints is not None:
             batch["waypoint"] = torch.from_numpy(self._waypoints[steps])
@@ -203,7 +210,7 @@ class Trainer:
                 request,
                 batch["action"].to(self._device),
                 batch["action_mask"].to(self._device),
-                torch.Generator().manual_seed(_seed(plan.seed, self.step, "flow")),
+                torch.Generator().manual_seed(self._seed(self.step, "flow")),
                 draws=plan.draws,
             )
             loss, parts = flow, {"flow_loss": flow.item()}
@@ -216,9 +223,9 @@ class Trainer:
                 missed, found = self._questions.loss(self.model, self.step)
                 loss = loss + plan.grounding_weight * missed
                 parts |= {"grounding_loss": missed.item(), **found}
-        figures = {"loss": loss.item(), **parts, "learning_rate": rate}
         loss.backward()
         parameters: list[nn.Parameter] = list(self._parameters.values())
+        figures = self._team.average(parameters, {"loss": loss.item(), **parts, "learning_rate": rate})
         norm = nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
         figures["gradient_norm"] = float(norm)
         if not np.isfinite(figures["loss"]) or not np.isfinite(figures["gradient_norm"]):
@@ -229,6 +236,10 @@ class Trainer:
             weight = 1.0 - plan.ema_decay_at(self.step)
             torch._foreach_lerp_(list(self._average.values()), [p.detach() for p in parameters], weight)
         return figures
+
+    def _seed(self, step: int, purpose: str) -> int:
+        """One for this process."""
+        return _seed(self.plan.seed, step, f"{purpose} {self._team.rank}" if self._team.rank else purpose)
 
 
 def _seed(seed: int, step: int, purpose: str) -> int:

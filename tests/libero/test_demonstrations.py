@@ -1,4 +1,4 @@
-"""Oracles: the mean of every cell, the definition of a first-order drift, and what a stub simulator did."""
+"""Oracles: the mean of every cell, the lengths of pushes and pauses, and what a stub simulator did."""
 
 from __future__ import annotations
 
@@ -24,17 +24,22 @@ def test_images_are_averaged_by_cells_and_rounded() -> None:
         shrink(image, 12)
 
 
-def test_the_error_drifts_and_is_smaller_while_something_is_held() -> None:
-    deviations = {}
+def test_pushes_and_pauses_follow_each_other_and_what_is_held_is_pushed_less() -> None:
+    largest = {}
     for gripper in (OPEN, CLOSE):
         disturb = Disturbance(0.2, np.random.default_rng(0))
         meant = np.array([0.0] * 6 + [gripper])
-        errors = np.array([disturb(meant) for _ in range(20_000)])[100:, :6]
-        deviations[gripper] = errors.std(axis=0)
-        # x' = 0.8 x + 0.6 n: deviation 1 and correlation 0.8 from step to step.
-        assert np.corrcoef(errors[:-1, 0], errors[1:, 0])[0, 1] == pytest.approx(0.8, abs=0.03)
-    assert deviations[OPEN] == pytest.approx(0.2 * np.array([1, 1, 1, 0.15, 0.15, 0.3]), rel=0.05)
-    assert deviations[CLOSE] == pytest.approx(0.4 * deviations[OPEN], rel=0.05)
+        errors = np.array([disturb(meant) for _ in range(20_000)])[:, :6]
+        starts = np.flatnonzero(np.abs(np.diff(errors, axis=0)).sum(axis=1)) + 1
+        parts = np.split(errors, starts)[:-1]
+        pushes = np.array([part[0] for part in parts if part[0].any()])
+        # A push is one motion for 3 to 8 steps, then there is none for 4 to 20.
+        assert {len(part) for part in parts if part[0].any()} == set(range(3, 9))
+        assert {len(part) for part in parts if not part[0].any()} == set(range(4, 21))
+        assert len(pushes) == len(parts) // 2
+        largest[gripper] = np.abs(pushes).max(axis=0)
+    assert largest[OPEN] == pytest.approx(0.2 * np.array([1, 1, 1, 0.15, 0.15, 0.3]), rel=0.01)
+    assert largest[CLOSE] == pytest.approx(0.4 * largest[OPEN], rel=1e-12)
 
 
 def test_without_a_level_nothing_is_disturbed() -> None:

@@ -243,6 +243,34 @@ def test_a_slip_is_followed_by_another_grasp() -> None:
     assert closings(actions) == 2
 
 
+def test_a_hand_beside_its_target_comes_down_through_a_funnel() -> None:
+    target = np.array([0.1, 0.05, 0.02])
+    scene = StubScene({})
+    heights = {}
+    for beside in (0.0, 0.008, 0.019, 0.03, 0.1):
+        scene.hand = target + np.array([0.6 * beside, -0.8 * beside, 0.04])
+        way = next(move(scene, target, gripper=OPEN, funnel=0.1))[:3]
+        # 14 times the way that is left: 4 cm down, and up again by the funnel's share of 10 cm.
+        heights[beside] = way[2] / 14 + 0.04
+        assert np.allclose(way[:2], np.clip(14 * beside * np.array([-0.6, 0.8]), -1, 1))
+    assert heights == pytest.approx({0.0: 0.0, 0.008: 0.0, 0.019: 0.05, 0.03: 0.1, 0.1: 0.1})
+
+
+def test_a_hand_that_is_pushed_aside_low_rises_before_it_takes_hold() -> None:
+    scene = StubScene({"can": CAN})
+    skill, low, after = pick(scene, "can"), None, []
+    for action in skill:
+        scene.execute(action)
+        if low is None and action[6] != CLOSE and scene.hand[2] < 0.09:
+            scene.hand = scene.hand + np.array([0.05, 0.0, 0.0])
+            low = scene.hand[2]
+        elif low is not None:
+            after.append(scene.hand[2])
+    assert scene.held == "can"
+    assert low is not None
+    assert max(after[:6]) > low + 0.02
+
+
 def test_every_attempt_tries_another_grasp(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 

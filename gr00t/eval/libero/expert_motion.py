@@ -33,6 +33,8 @@ _STALL_DISTANCE, _STALL_STEPS = 4e-4, 8
 _RESTING, _SETTLING_STEPS = 5e-4, 30
 # Speed limits hold over the last centimetres of height only, so that they cost little time.
 _SLOW_HEIGHT = 0.06
+# A funnel's half width at its bottom and where it is at its full height.
+_FUNNEL_BOTTOM, _FUNNEL_TOP = 0.008, 0.03
 
 
 def move(
@@ -45,8 +47,9 @@ def move(
     turn_tolerance: float = 0.06,
     max_steps: int = 60,
     max_speed: float = 1.0,
+    funnel: float = 0.0,
 ) -> Skill:
-    """Bring the hand to a pose in a straight line.
+    """Bring the hand to a pose in a straight line, or from above through a funnel.
 
     Args:
         scene: Read before every step.
@@ -57,6 +60,8 @@ def move(
         turn_tolerance: Angle that counts as arrived, radians.
         max_steps: Steps after which it gives up.
         max_speed: Limit on the vertical command over the last 6 cm of height.
+        funnel: How much higher to keep while the hand is 3 cm or more beside the position, metres; less in
+            proportion nearer by, nothing from 0.8 cm on. A hand that was pushed aside rises as it returns.
 
     Returns:
         Whether it arrived; False after `max_steps` or when something holds the hand.
@@ -75,6 +80,8 @@ def move(
         if stalled >= _STALL_STEPS:
             return False
         last = here
+        beside = float(np.linalg.norm(way[:2]))
+        way[2] += funnel * np.clip((beside - _FUNNEL_BOTTOM) / (_FUNNEL_TOP - _FUNNEL_BOTTOM), 0.0, 1.0)
         yield motion(way, turn, gripper, max_speed if abs(way[2]) < _SLOW_HEIGHT else 1.0)
     return False
 

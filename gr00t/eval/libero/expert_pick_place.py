@@ -14,6 +14,8 @@ PICK_ATTEMPTS = 5
 # Above the object's top while approaching; how far it is raised to see whether it comes along; what the held
 # object keeps above the target's edge, and above and beside whatever else is on its way.
 _HOVER, _RAISE, _CLEARANCE, _ROOM = 0.08, 0.05, 0.05, 0.03
+# Nearer than this to a grasp the fingers close.
+_AT_GRASP = 0.007
 # Steps in which the fingers close on something; a rim is thin, so they travel further.
 _CLOSING_STEPS, _RIM_CLOSING_STEPS = 8, 11
 # Closing from fully open takes so many steps.
@@ -74,14 +76,24 @@ def take(scene: Scene, name: str, grasp: Grasp) -> Skill:
         higher = np.array([*above[:2], on_the_way + _ROOM])
         yield from move(scene, higher, grasp.rotation, gripper=OPEN, tolerance=0.02, max_steps=70)
     yield from lift(scene, hover - 0.02, gripper=OPEN)
-    yield from move(scene, above, grasp.rotation, gripper=OPEN, tolerance=0.012, max_steps=70)
+    fits = grasp.opening >= 0.9 * FINGER_TRAVEL
+    # From 3 cm beside the grasp a funnel leads on.
+    tolerance = 0.03 if fits else 0.012
+    yield from move(scene, above, grasp.rotation, gripper=OPEN, tolerance=tolerance, max_steps=70)
     fingers = OPEN
-    if grasp.opening < 0.9 * FINGER_TRAVEL:
+    if not fits:
         # The fingers close at constant speed: a number of steps is an opening.
         yield from hold(scene, CLOSE, round((1 - grasp.opening / FINGER_TRAVEL) * _TRAVEL_STEPS))
         fingers = STAY
     arrived = yield from move(
-        scene, grasp.position, grasp.rotation, gripper=fingers, tolerance=0.005, max_steps=40, max_speed=0.7
+        scene,
+        grasp.position,
+        grasp.rotation,
+        gripper=fingers,
+        tolerance=_AT_GRASP,
+        max_steps=60,
+        max_speed=0.7,
+        funnel=hover - grasp.position[2],
     )
     if not arrived and scene.hand_position[2] > grasp.position[2] + 0.018:
         yield from lift(scene, hover, gripper=OPEN)
