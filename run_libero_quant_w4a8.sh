@@ -5,8 +5,8 @@
 #                              [-- EVALUATION OPTION...]
 #
 #   SUITE    libero_spatial (default) | libero_object | libero_goal | libero_10 | libero_90
-#   demo     everything offline with a small random-weight model that is made on the spot: shows that all parts
-#            work together, in a few minutes; it cannot solve a task
+#   demo     everything offline with the small trained policy of this repository: what W4A8 costs it, and whether
+#            it looks at all, in a few minutes
 #   MODEL    checkpoint folder or model hub id (default: the published fine-tune for the suite)
 #   -y       do not ask for confirmation (nor does it in CI or without a terminal)
 #   --eval   instead of only serving: evaluate the policy on the suite; exits with the evaluation's status
@@ -51,35 +51,26 @@ suite=${suite:-libero_spatial}
 
 demo=0
 if [[ ${suite,,} == demo ]]; then
-    demo=1 suite=libero_object evaluate=1 assume_yes=1
-    [[ -z $model ]] || die "demo makes its own model; to serve $model name a suite: ${suites[*]}"
-    # Nothing may be fetched; stand-ins are what a machine without a model hub has.
+    demo=1 evaluate=1 assume_yes=1
+    [[ -z $model ]] || die "demo has its own model; to serve $model name a suite: ${suites[*]}"
+    # Nothing may be fetched; the policy was trained on the stand-ins.
     export HF_HUB_OFFLINE=1
-    # Static activation scales would need 32 requests before they are fixed: more than these episodes make. 0 is
-    # the other documented way, a scale per token from the first request on.
-    duquant_default CALIB_STEPS 0
+    # Five instructions in one scene, the objects somewhere else in every episode: a policy that succeeds has
+    # read and looked.
+    suite=libero_object_prompts model=examples/Libero/demo_policy
     results=runs/demo-$(date +%Y%m%d-%H%M%S)
-    evaluation=(--tasks "0,1" --trials 1 --max-steps 80 --assets stand-ins --output "$results"
-        ${evaluation[@]+"${evaluation[@]}"})
+    evaluation=(--arms "bf16,w4a8=environment,replay" --placement wide --trials 2 --assets stand-ins
+        --data-config "$demo_data_config" --output "$results" ${evaluation[@]+"${evaluation[@]}"})
+else
+    suite=$(canonical_suite "$suite")
+    ((evaluate || ${#evaluation[@]} == 0)) || die "options after -- are for the evaluation: add --eval"
+    evaluation=(--arms w4a8=environment ${evaluation[@]+"${evaluation[@]}"})
 fi
-suite=$(canonical_suite "$suite")
-((evaluate || ${#evaluation[@]} == 0)) || die "options after -- are for the evaluation: add --eval"
 
 groups=(core)
 ((evaluate)) && groups+=(libero)
 scripts/setup_env.sh "${groups[@]}"
 
-if ((demo)); then
-    # Named by what makes it, so that a newer generator never meets an older folder.
-    model=$(cache_folder)/demo-$(sha256sum gr00t/model/random_checkpoint.py | cut -c1-12)
-    if [[ ! -d $model ]]; then
-        echo "Making a random-weight checkpoint: $model"
-        mkdir -p "$(cache_folder)"
-        partial=$(mktemp -d "$model.XXXXXX")
-        "$python" scripts/make_demo_checkpoint.py --folder "$partial" >/dev/null
-        mv -T "$partial" "$model" 2>/dev/null || rm -rf "$partial"
-    fi
-fi
 model=${model:-$(suite_model "$suite")}
 ((evaluate)) || [[ -n $port ]] || { port=5555; check_port "$port"; }
 
@@ -93,12 +84,11 @@ if ((demo)); then duquant_default PACKDIR ''; else
 fi
 
 echo "GR00T N1.5, DuQuant W4A8"
-printf '  %-20s %s\n' suite "$suite" model "$model" 'data config' "$(suite_data_config "$suite")" \
+data_config=$(suite_data_config "$suite")
+((!demo)) || data_config=$demo_data_config
+printf '  %-20s %s\n' suite "$suite" model "$model" 'data config' "$data_config" \
     'denoising steps' 8 port "${port:-a free one}"
 show_duquant
-((!demo)) || printf '\n%s\n%s\n' \
-    'This demo uses a small model with RANDOM weights: it shows the whole road from checkpoint to moving arm,' \
-    'but random weights do not solve tasks. Expect 0 successes.'
 echo
 GR00T_DUQUANT_DRYRUN=1 ./test_duquant_dryrun.sh "$model"
 case ${GR00T_DUQUANT_DRYRUN-} in
@@ -119,15 +109,17 @@ fi
 # evaluate: one program starts the server, calibrates it first if its scales are static, and ends it
 
 if ((evaluate)); then
-    evaluation=(scripts/evaluate.py --suite "$suite" --model "$model" --arms w4a8=environment --video all
+    evaluation=(scripts/evaluate.py --suite "$suite" --model "$model" --video all
         ${server_options[@]+"${server_options[@]}"} ${evaluation[@]+"${evaluation[@]}"})
     ((demo)) || exec "$python" "${evaluation[@]}"
     status=0
     "$python" "${evaluation[@]}" || status=$?
-    printf '\n%s %s\n%s\n%s\n' 'Watch an episode:' \
-        "$(find "$results" -name '*.mp4' | sort | head -n 1)" \
-        'Random weights do not solve tasks: what counts here is that every part ran, quantized, from end to end.' \
-        'Real success rates need a trained checkpoint: ./run_libero_quant_w4a8.sh libero_object MODEL --eval'
+    if [[ -d $results/videos ]]; then
+        films=$(find "$results/videos" -name '*.mp4' | sort)
+        # Quantized and successful, if there is one.
+        film=$(grep -m 1 'w4a8.*success' <<<"$films") || film=${films%%$'\n'*}
+        printf '\n%-10s %s\n' 'report' "$results/report.html" 'video' "$film"
+    fi
     exit "$status"
 fi
 

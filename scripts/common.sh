@@ -19,8 +19,6 @@ die() {
     exit 1
 }
 
-cache_folder() { printf '%s/gr00t-duquant' "${XDG_CACHE_HOME:-$HOME/.cache}"; }
-
 # canonical_suite NAME: libero_goal for goal, libero-goal, LIBERO_GOAL; anything else is an error with the nearest name.
 canonical_suite() {
     local name=${1,,} known hint
@@ -50,6 +48,9 @@ suite_data_config() {
     [[ $1 != libero_goal ]] || class=LiberoDataConfigMeanStd
     printf 'examples.Libero.custom_data_config:%s' "$class"
 }
+
+# What the policy in examples/Libero/demo_policy was trained with.
+demo_data_config=examples.Libero.demo_data_config:DemoDataConfig
 
 # server_command MODEL SUITE PORT: sets the array `server` to the documented command.
 server_command() {

@@ -31,7 +31,7 @@ SUITES = ("libero_object", "libero_object_prompts")
 DEMONSTRATIONS = (
     ("libero_object_prompts", "--placement", "wide", "--init-states", "20-49", "--repeats", "2"),
     ("libero_object_prompts", "--placement", "recorded", "--init-states", "20-34"),
-    ("libero_object", "--placement", "recorded", "--init-states", "20-39"),
+    ("libero_object", "--placement", "recorded", "--init-states", "20-29"),
 )
 PLAN = (
     *("--precision", "float32", "--ema-decay", "0.999", "--draws", "2", "--betas", "0.9", "0.99"),
@@ -53,7 +53,7 @@ class Options:
     """For everything that is made."""
     head_steps: int = 1200
     """Optimizer steps of the action head alone."""
-    steps: int = 4000
+    steps: int = 6000
     """Optimizer steps of everything."""
     rounds: int = 3
     """How often to look at the success in closed loop: after as many equal parts of the training."""
@@ -63,6 +63,8 @@ class Options:
     """Of the initial weights and of the training."""
     workers: int = 2
     """Simulators that play at the same time."""
+    processes: int = 2
+    """That train together: one for each core, or each GPU."""
 
 
 def run(options: Options) -> None:
@@ -95,6 +97,7 @@ def run(options: Options) -> None:
             *("train.py", "--data", demonstrations, "--checkpoint", start, "--output", output),
             *("--data-config", DATA_CONFIG, "--scenes", scenes, "--cache", options.folder / "frames"),
             *("--steps", str(steps), "--stop-after", str(until), *PLAN, *plan, "--seed", str(options.seed)),
+            processes=options.processes,
         )
 
     if not training.is_dir():
@@ -133,9 +136,11 @@ def sentences() -> list[str]:
     return list(dict.fromkeys(task.language for task in tasks))
 
 
-def call(script: str, *arguments: str | Path) -> None:
+def call(script: str, *arguments: str | Path, processes: int = 1) -> None:
     """Run one of the scripts, showing the command."""
-    command: Sequence[str] = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+    launcher = torchrun if processes > 1 else ()
+    command: Sequence[str] = [sys.executable, *launcher, str(SCRIPTS / script), *map(str, arguments)]
     print("+", *command[1:], flush=True)
     subprocess.run(command, check=True)
 

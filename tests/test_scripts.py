@@ -185,7 +185,7 @@ def test_evaluation_gets_the_model_and_the_settings_and_gives_the_status(checkou
     assert run.returncode == 3, run.stderr
     assert "listed" in run.stdout
     assert (
-        "evaluated --suite libero_goal --model a/model --arms w4a8=environment --video all --seed 7 --tasks 2"
+        "evaluated --suite libero_goal --model a/model --video all --seed 7 --arms w4a8=environment --tasks 2"
         "\nscales from 32 requests\n"
     ) in run.stdout
     # It starts its server itself.
@@ -256,7 +256,7 @@ def test_a_port_in_use_is_told_before_anything_starts(checkout: Path) -> None:
         ("goal --tokenizer", "--tokenizer needs a value"),
         ("--evaluate", "unknown option '--evaluate'"),
         ("goal a b", "one suite and one model at most, got also 'b'"),
-        ("demo some/model", "demo makes its own model; to serve some/model name a suite"),
+        ("demo some/model", "demo has its own model; to serve some/model name a suite"),
         ("goal -- --tasks 1", "options after -- are for the evaluation: add --eval"),
     ],
 )

@@ -18,7 +18,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What would be run; an evaluation leaves a report of 7 successes in 10 episodes."""
     made: list[tuple[str, ...]] = []
 
-    def call(script: str, *arguments: str | Path) -> None:
+    def call(script: str, *arguments: str | Path, processes: int = 1) -> None:
+        assert (processes == 2) == (script == "train.py")
         made.append((script, *map(str, arguments)))
         if script == "evaluate.py":
             output = Path(made[-1][made[-1].index("--output") + 1])
