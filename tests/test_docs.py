@@ -20,7 +20,7 @@ def test_every_test_that_keeps_us_out_of_a_trap_exists():
             assert f"def {test}(" in source, f"{file} has no {test}"
 
 
-@pytest.mark.parametrize("name", ["QUALITY.md", "BENCHMARKS.md"])
+@pytest.mark.parametrize("name", ["QUALITY.md", "BENCHMARKS.md", "DEMO_RESULTS.md"])
 def test_measurements_name_command_date_commit_and_device(name):
     text = (REPO / "docs" / name).read_text(encoding="utf-8")
     commands = re.findall(r"^    python (scripts/\w+\.py)", text, re.MULTILINE)
