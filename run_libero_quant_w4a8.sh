@@ -60,7 +60,7 @@ if [[ ${suite,,} == demo ]]; then
     suite=libero_object_prompts model=examples/Libero/demo_policy
     results=runs/demo-$(date +%Y%m%d-%H%M%S)
     evaluation=(--arms "bf16,w4a8=environment,replay" --placement wide --trials 2 --assets stand-ins
-        --data-config "$demo_data_config" --output "$results" ${evaluation[@]+"${evaluation[@]}"})
+        --workers 2 --data-config "$demo_data_config" --output "$results" ${evaluation[@]+"${evaluation[@]}"})
 else
     suite=$(canonical_suite "$suite")
     ((evaluate || ${#evaluation[@]} == 0)) || die "options after -- are for the evaluation: add --eval"
