@@ -38,7 +38,7 @@ from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.data_config import load_data_config
 from gr00t.experiment.grounding import Questions
 from gr00t.experiment.scenes import load_scenes
-from gr00t.experiment.team import Team, joined_team
+from gr00t.experiment.team import ALONE, Team, joined_team
 from gr00t.experiment.train import Trainer
 from gr00t.experiment.training_plan import TrainingPlan
 from gr00t.experiment.waypoints import normalized_waypoints
@@ -131,7 +131,7 @@ def load_data(arguments: Arguments, data_config: Any) -> LeRobotDataset:
         )
 
 
-def train(arguments: Arguments, team: Team) -> dict[str, Any]:
+def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
     """Train and, in the first process of a team, write the checkpoint; return what happened.
 
     Raises:

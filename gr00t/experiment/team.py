@@ -16,7 +16,7 @@ from torch import distributed, nn
 
 @dataclass(frozen=True)
 class Team:
-    """Who takes part. The default is one process alone.
+    """Who takes part: several processes, or, as `ALONE`, this one.
 
     Attributes:
         rank: number of this process, from 0.
@@ -60,11 +60,14 @@ class Team:
             distributed.barrier()
 
 
+ALONE = Team()
+
+
 @contextmanager
 def joined_team() -> Iterator[Team]:
     """The processes that torchrun has started, connected; one alone if it has not."""
     if not distributed.is_torchelastic_launched():
-        yield Team()
+        yield ALONE
         return
     distributed.init_process_group("gloo")
     try:

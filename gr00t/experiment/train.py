@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.flow_matching import flow_matching_loss
 from gr00t.experiment.grounding import Questions
-from gr00t.experiment.team import Team
+from gr00t.experiment.team import ALONE, Team
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
 from gr00t.experiment.waypoints import WaypointHead
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -82,7 +82,7 @@ class Trainer:
         device: torch.device,
         waypoints: NDArray[np.float32] | None = None,
         questions: Questions | None = None,
-        team: Team = Team(),  # noqa: B008  # frozen
+        team: Team = ALONE,
     ) -> None:
         if bool(plan.waypoint_weight) != (waypoints is not None):
             raise TrainingError("waypoints and waypoint_weight: expected both, or neither")
