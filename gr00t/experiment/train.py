@@ -153,7 +153,7 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write the state of the run for `resume`; an earlier one stays until this one is whole."""
         state = {
-            "plan": dataclasses.asdict(self.plan),
+            "plan": dataclasses.asdict(self.plan) | {"processes": self._team.size},
             "step": self.step,
             "parameters": {name: value.detach() for name, value in self._parameters.items()},
             "average": self._average,
@@ -176,7 +176,10 @@ class Trainer:
             return False
         state = torch.load(path, map_location=self._device, weights_only=True)
         # Through JSON, which knows no tuples.
-        old, new = (json.loads(json.dumps(plan)) for plan in (state["plan"], dataclasses.asdict(self.plan)))
+        old, new = (
+            json.loads(json.dumps(plan))
+            for plan in (state["plan"], dataclasses.asdict(self.plan) | {"processes": self._team.size})
+        )
         differing = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
         if differing:
             raise TrainingError(f"{path} is of another run: {', '.join(differing)}; name another folder")

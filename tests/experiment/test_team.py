@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from gr00t.experiment.team import Team
-from gr00t.experiment.train import Trainer
+from gr00t.experiment.train import Trainer, TrainingError
 from gr00t.experiment.training_plan import TrainingPlan
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.random_checkpoint import write_random_checkpoint
@@ -73,3 +73,18 @@ def test_a_batch_is_dealt_out_whole(tmp_path: Path) -> None:
         ValueError, match="batch_size: 6 cannot be shared by 4 processes: expected a multiple"
     ):
         actions_of(Team(0, 4))
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path: Path) -> None:
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint", torch_dtype=torch.float32)
+    samples = InventedSamples(checkpoint, 3)
+    model = GR00T_N1_5.from_pretrained(checkpoint)
+    plan = TrainingPlan(steps=1, batch_size=2, precision="float32")
+    transform = bound_transform(checkpoint, samples.metadata)
+    alone, pair = (
+        Trainer(model, samples, transform, plan, torch.device("cpu"), team=Team(0, size)) for size in (1, 2)
+    )
+    alone.save(tmp_path)
+    assert alone.resume(tmp_path)
+    with pytest.raises(TrainingError, match=r"is of another run: processes 1 -> 2; name another folder"):
+        pair.resume(tmp_path)
