@@ -153,7 +153,7 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """Write the state of the run for `resume`; an earlier one stays until this one is whole."""
         state = {
-            "plan": dataclasses.asdict(self.plan) | {"processes": self._team.size},
+            "run": self._identity(),
             "step": self.step,
             "parameters": {name: value.detach() for name, value in self._parameters.items()},
             "average": self._average,
@@ -175,11 +175,7 @@ class Trainer:
         if not path.is_file():
             return False
         state = torch.load(path, map_location=self._device, weights_only=True)
-        # Through JSON, which knows no tuples.
-        old, new = (
-            json.loads(json.dumps(plan))
-            for plan in (state["plan"], dataclasses.asdict(self.plan) | {"processes": self._team.size})
-        )
+        old, new = state.get("run", {}), self._identity()
         differing = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
         if differing:
             raise TrainingError(f"{path} is of another run: {', '.join(differing)}; name another folder")
@@ -190,6 +186,17 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         return True
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that a run that goes on must agree in, as JSON, which knows no tuples."""
+        run = dataclasses.asdict(self.plan) | {
+            "processes": self._team.size,
+            "time_steps": len(self._samples),
+        }
+        if self._questions is not None:
+            run |= self._questions.identity()
+        identity: dict[str, Any] = json.loads(json.dumps(run))
+        return identity
 
     def averaged(self) -> dict[str, Tensor]:
         """The weights to keep, by name: averaged ones where `ema_decay` is set."""

@@ -25,10 +25,27 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
-def trainer(checkpoint: Path, plan: TrainingPlan) -> Trainer:
-    samples = InventedSamples(checkpoint, 3)
+def trainer(checkpoint: Path, plan: TrainingPlan, time_steps: int = 3) -> Trainer:
+    samples = InventedSamples(checkpoint, time_steps)
     model = GR00T_N1_5.from_pretrained(checkpoint)
     return Trainer(model, samples, bound_transform(checkpoint, samples.metadata), plan, CPU)
+
+
+def questions_of(checkpoint: Path, model: GR00T_N1_5, **changes: object) -> Questions:
+    random = np.random.default_rng(0)
+    settings: dict[str, object] = {
+        "prompts": ["lift the cup", "lift the can"],
+        "chosen": np.arange(5),
+        "batch_size": 2,
+    }
+    return Questions(
+        model,
+        random.integers(0, 256, (5, 2, 32, 32, 3), dtype=np.uint8),
+        random.random((5, 2, 3, 2), dtype=np.float32),
+        tokenizer=resolve_tokenizer(checkpoint),
+        seed=0,
+        **{**settings, **changes},  # type: ignore[arg-type]
+    )
 
 
 def plan(**changes: object) -> TrainingPlan:
@@ -102,6 +119,35 @@ def test_another_plan_does_not_go_on_with_an_older_state(checkpoint: Path, tmp_p
         trainer(checkpoint, plan(learning_rate=2e-3, seed=5)).resume(tmp_path)
 
 
+def test_other_data_do_not_go_on_with_an_older_state(checkpoint: Path, tmp_path: Path) -> None:
+    trainer(checkpoint, plan(), time_steps=3).save(tmp_path)
+    with pytest.raises(TrainingError, match=r"of another run: time_steps 3 -> 4; name another folder"):
+        trainer(checkpoint, plan(), time_steps=4).resume(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chosen": np.arange(4)}, "scenes 5 -> 4;"),
+        ({"batch_size": 4}, "scene_batch 2 -> 4;"),
+        ({"prompts": ["raise the cup", "raise the can"]}, "first_prompt lift the cup -> raise the cup;"),
+    ],
+)
+def test_other_questions_do_not_go_on_with_an_older_state(
+    changes: dict[str, object], message: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    def asked(**settings: object) -> Trainer:
+        samples, model = InventedSamples(checkpoint, 3), GR00T_N1_5.from_pretrained(checkpoint)
+        transform = bound_transform(checkpoint, samples.metadata)
+        questions = questions_of(checkpoint, model, **settings)
+        return Trainer(model, samples, transform, plan(grounding_weight=0.5), CPU, questions=questions)
+
+    asked().save(tmp_path)
+    assert asked().resume(tmp_path)
+    with pytest.raises(TrainingError, match=f"of another run: {message}"):
+        asked(**changes).resume(tmp_path)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Path) -> None:
     run = trainer(checkpoint, plan())
     with torch.no_grad():
@@ -136,17 +182,7 @@ def test_the_saved_model_is_a_checkpoint(checkpoint: Path, tmp_path: Path) -> No
 
 def test_questions_about_scenes_keep_what_was_learned_of_seeing(checkpoint: Path, tmp_path: Path) -> None:
     model = GR00T_N1_5.from_pretrained(checkpoint)
-    random = np.random.default_rng(0)
-    questions = Questions(
-        model,
-        random.integers(0, 256, (5, 2, 32, 32, 3), dtype=np.uint8),
-        random.random((5, 2, 3, 2), dtype=np.float32),
-        ["lift the cup", "lift the can"],
-        resolve_tokenizer(checkpoint),
-        np.arange(5),
-        batch_size=2,
-        seed=0,
-    )
+    questions = questions_of(checkpoint, model)
     samples = InventedSamples(checkpoint, 3)
     transform = bound_transform(checkpoint, samples.metadata)
     run = Trainer(model, samples, transform, plan(grounding_weight=0.5), CPU, questions=questions)
