@@ -98,7 +98,7 @@ class Arguments:
     instruction: str = "pick up the {} and place it in the basket"
     """What is asked of a scene; {} stands for the name of the object."""
     device: str | None = None
-    """cpu, cuda or cuda:N; a GPU if there is one."""
+    """cpu, cuda or cuda:N; a GPU if there is one. Several processes: cuda, a GPU each, or cpu."""
     tokenizer: str | None = None
     """Folder or hub id of the tokenizer, for a checkpoint that has none."""
     prompt_style: Literal["brackets", "plain"] = "brackets"
@@ -138,6 +138,7 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
         ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
     """
     plan = plan_of(arguments)
+    device = team.device(arguments.device)
     tag = EmbodimentTag(arguments.embodiment_tag)
     data_config = load_data_config(arguments.data_config)
     start = resolve_checkpoint(arguments.checkpoint)
@@ -158,7 +159,6 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
     transform: ComposedModalityTransform = data_config.transform()
     transform.set_metadata(metadata)
     bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
-    device = torch.device(arguments.device or (f"cuda:{team.rank}" if torch.cuda.is_available() else "cpu"))
     waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
     questions = ask(arguments, model, tokenizer, team) if plan.grounding_weight else None
     trainer = Trainer(model, samples, transform, plan, device, waypoints, questions, team)

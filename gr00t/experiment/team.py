@@ -38,6 +38,21 @@ class Team:
             )
         return count // self.size
 
+    def device(self, asked: str | None) -> torch.device:
+        """Where this process computes: `asked`, or a GPU if there is one; several have a GPU each.
+
+        Raises:
+            ValueError: more processes than GPUs, or one GPU named for all of them.
+        """
+        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if self.size == 1 or device.type != "cuda":
+            return device
+        if device.index is not None:
+            raise ValueError(f"--device {asked}: {self.size} processes: expected cuda, a GPU each, or cpu")
+        if self.size > torch.cuda.device_count():
+            raise ValueError(f"{self.size} processes, {torch.cuda.device_count()} GPUs: expected one each")
+        return torch.device("cuda", self.rank)
+
     def average(self, parameters: Sequence[nn.Parameter], figures: dict[str, float]) -> dict[str, float]:
         """Replace every gradient by its mean over all processes; return the means of `figures`."""
         if self.size == 1:

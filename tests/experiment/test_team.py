@@ -51,6 +51,22 @@ def test_alone_nothing_is_averaged() -> None:
     assert value.grad.tolist() == [1.0]
 
 
+def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for asked in (None, "cuda"):
+        assert [Team(rank, 2).device(asked) for rank in range(2)] == [
+            torch.device("cuda:0"),
+            torch.device("cuda:1"),
+        ]
+    assert Team(1, 2).device("cpu") == torch.device("cpu")
+    assert Team().device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="--device cuda:0: 2 processes: expected cuda, a GPU each, or cpu"):
+        Team(1, 2).device("cuda:0")
+    with pytest.raises(ValueError, match="3 processes, 2 GPUs: expected one each"):
+        Team(0, 3).device(None)
+
+
 def test_a_batch_is_dealt_out_whole(tmp_path: Path) -> None:
     checkpoint = write_random_checkpoint(tmp_path, torch_dtype=torch.float32)
     samples = InventedSamples(checkpoint, 50)
