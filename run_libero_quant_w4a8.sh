@@ -58,7 +58,8 @@ if [[ ${suite,,} == demo ]]; then
     # Five instructions in one scene, the objects somewhere else in every episode: a policy that succeeds has
     # read and looked.
     suite=libero_object_prompts model=examples/Libero/demo_policy
-    results=runs/demo-$(date +%Y%m%d-%H%M%S)
+    results=$(option_value --output ${evaluation[@]+"${evaluation[@]}"})
+    results=${results:-runs/demo-$(date +%Y%m%d-%H%M%S)}
     evaluation=(--arms "bf16,w4a8=environment,replay" --placement wide --trials 2 --assets stand-ins
         --workers 2 --data-config "$demo_data_config" --output "$results" ${evaluation[@]+"${evaluation[@]}"})
 else

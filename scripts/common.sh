@@ -19,6 +19,19 @@ die() {
     exit 1
 }
 
+# option_value OPTION ARGUMENT...: the value of OPTION VALUE or OPTION=VALUE among the arguments, the last one; or
+# nothing.
+option_value() {
+    local option=$1 value=''
+    while shift && (($#)); do
+        case $1 in
+            "$option") value=${2-} ;;
+            "$option="*) value=${1#*=} ;;
+        esac
+    done
+    printf '%s' "$value"
+}
+
 # canonical_suite NAME: libero_goal for goal, libero-goal, LIBERO_GOAL; anything else is an error with the nearest name.
 canonical_suite() {
     local name=${1,,} known hint

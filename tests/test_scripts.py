@@ -68,6 +68,21 @@ def test_suite_has_the_documented_model_and_data_config(name, suite, model, data
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [
+        ("", ""),
+        ("--arms bf16 --trials 3", ""),
+        ("--output a --arms bf16", "a"),
+        ("--output=a/b=c", "a/b=c"),
+        ("--output a --output=b", "b"),
+    ],
+)
+def test_an_option_of_the_evaluation_is_found(arguments: str, value: str) -> None:
+    run = shell(f"set -eu; source scripts/common.sh; option_value --output {arguments}")
+    assert (run.returncode, run.stdout) == (0, value)
+
+
 @pytest.mark.parametrize("script", ["run_inference_server.sh", "run_libero_quant_w4a8.sh"])
 def test_unknown_suite_is_refused_with_the_nearest_name(script: str) -> None:
     run = shell(f"./{script} libero_spatail")
