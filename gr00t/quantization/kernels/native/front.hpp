@@ -154,19 +154,24 @@ static inline Ints code_of(const Arguments& a, const RowScales& rows, const Floa
 }
 
 // Codes as the GEMM reads them: words of four inputs, (K / 4, LANES), each eight inputs as the even and the
-// odd four, since that is how unpacked nibbles come. `flip` turns a signed byte into one with an offset.
+// odd four, since that is how unpacked nibbles come. Returns the sum of each row.
 template <bool STATIC>
-static void quantize_words(const Arguments& a, const RowScales& rows, const Floats* h, uint32_t flip, Words* out) {
+static Ints quantize_words(const Arguments& a, const RowScales& rows, const Floats* h, Words* out) {
+  Ints sum = {};
   for (int64_t k = 0; k < padded(a.in_features); k += 8) {
     Words code[8];
 #pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) code[i] = (Words)code_of<STATIC>(a, rows, h, k + i) & 0xff;
+    for (int i = 0; i < 8; i++) {
+      const Ints number = code_of<STATIC>(a, rows, h, k + i);
+      sum += number;
+      code[i] = (Words)number & 0xff;
+    }
 #pragma GCC unroll 2
     for (int odd = 0; odd < 2; odd++) {
-      Words word = code[odd] | (code[odd + 2] << 8) | (code[odd + 4] << 16) | (code[odd + 6] << 24);
-      out[k / 4 + odd] = word ^ flip;
+      out[k / 4 + odd] = code[odd] | (code[odd + 2] << 8) | (code[odd + 4] << 16) | (code[odd + 6] << 24);
     }
   }
+  return sum;
 }
 
 // Codes as a matrix, (rows, K).

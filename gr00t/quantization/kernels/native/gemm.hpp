@@ -1,4 +1,5 @@
-// out[m, n] += sum_k q[m, k] w[n, k] for a few rows m and one panel of 64 rows n, exact int32 throughout.
+// out[m, n] = start[m] + sum_k q[m, k] w[n, k] for a few rows m and one panel of 64 rows n, exact int32 throughout;
+// without a start, on top of what is there.
 //
 // Sums may wrap on the way: what counts is the result modulo 2^32, which the caller's bound on K makes the result.
 #pragma once
@@ -15,17 +16,15 @@ struct Ahead {
 #if defined(KERNEL_avx512_vnni)
 
 constexpr int TILE_ROWS = 6;  // 6 x 4 sums, 4 weights and a broadcast fill the 32 registers
-// vpdpbusd multiplies unsigned by signed: activations get an offset of 128, the sums of the weights take it back.
-constexpr int OFFSET = 128;
 
 // As an instruction, not an intrinsic: gcc 12 moves the sums to memory and back around the intrinsic.
-static inline void dot(__m512i& sum, __m512i activations, __m512i weights) {
-  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(activations), "v"(weights));
+static inline void dot(__m512i& sum, __m512i weights, __m512i activations) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(activations));
 }
 
 template <int ROWS>
-static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel, int32_t* out, bool fresh,
-                 Ahead ahead) {
+static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel, int32_t* out,
+                 const int32_t* start, Ahead ahead) {
   __m512i sum[ROWS][4];
   const uint32_t* row[ROWS];
 #pragma GCC unroll 6
@@ -33,7 +32,7 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
     row[m] = q[m];
 #pragma GCC unroll 4
     for (int z = 0; z < 4; z++) {
-      sum[m][z] = fresh ? _mm512_setzero_si512() : _mm512_loadu_si512(out + m * PANEL + z * 16);
+      sum[m][z] = start ? _mm512_set1_epi32(start[m]) : _mm512_loadu_si512(out + m * PANEL + z * 16);
     }
   }
   for (int64_t w = 0; w < words; w++) {
@@ -46,7 +45,7 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
     for (int m = 0; m < ROWS; m++) {
       const __m512i x = _mm512_set1_epi32((int)row[m][w * LANES]);
 #pragma GCC unroll 4
-      for (int z = 0; z < 4; z++) dot(sum[m][z], x, weights[z]);
+      for (int z = 0; z < 4; z++) dot(sum[m][z], weights[z], x);
     }
   }
 #pragma GCC unroll 6
@@ -57,14 +56,14 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
 }
 
 static void gemm(int rows, const uint32_t* const* q, int64_t words, const uint32_t* panel, int32_t* out,
-                 bool fresh, Ahead ahead) {
+                 const int32_t* start, Ahead ahead) {
   switch (rows) {
-    case 1: return tile<1>(q, words, panel, out, fresh, ahead);
-    case 2: return tile<2>(q, words, panel, out, fresh, ahead);
-    case 3: return tile<3>(q, words, panel, out, fresh, ahead);
-    case 4: return tile<4>(q, words, panel, out, fresh, ahead);
-    case 5: return tile<5>(q, words, panel, out, fresh, ahead);
-    default: return tile<6>(q, words, panel, out, fresh, ahead);
+    case 1: return tile<1>(q, words, panel, out, start, ahead);
+    case 2: return tile<2>(q, words, panel, out, start, ahead);
+    case 3: return tile<3>(q, words, panel, out, start, ahead);
+    case 4: return tile<4>(q, words, panel, out, start, ahead);
+    case 5: return tile<5>(q, words, panel, out, start, ahead);
+    default: return tile<6>(q, words, panel, out, start, ahead);
   }
 }
 
@@ -72,43 +71,45 @@ static void gemm(int rows, const uint32_t* const* q, int64_t words, const uint32
 constexpr int FEW_ROWS = 4;
 
 template <bool SCALED, int ROWS>
-static void multiply_few(const Arguments& a, int64_t n, const uint32_t* codes, const uint32_t* turned, int32_t* acc,
-                         int32_t* sums) {
+static void multiply_few(const Arguments& a, int64_t n, const uint32_t* codes, const uint32_t* turned,
+                         const int32_t* start, int32_t* acc) {
   const int64_t k_all = a.in_features;
   for (int64_t r = 0; r < PANEL; r += 16) {
-    __m512i sum[ROWS][2] = {}, weights = _mm512_setzero_si512();
+    __m512i sum[ROWS][2];
+    for (int m = 0; m < ROWS; m++) {
+      sum[m][0] = _mm512_set1_epi32(start[m]);
+      sum[m][1] = _mm512_setzero_si512();
+    }
     const char* ahead = (const char*)a.codes + (n + r + 16) * (k_all / 2);
     for (int64_t k = 0; k < k_all; k += CHUNK) {
       const uint32_t* q = codes + k / 4 * LANES;
       unpack_16_rows<SCALED>(a, n + r, k, turned + r, [&](int i, __m512i w) __attribute__((always_inline)) {
         if (i % 2) _mm_prefetch(ahead + (i / 2) * 64, _MM_HINT_T0);
-        weights = _mm512_dpbusd_epi32(weights, _mm512_set1_epi8(1), w);
 #pragma GCC unroll 4
-        for (int m = 0; m < ROWS; m++) dot(sum[m][i % 2], _mm512_set1_epi32((int)q[i * LANES + m]), w);
+        for (int m = 0; m < ROWS; m++) dot(sum[m][i % 2], w, _mm512_set1_epi32((int)q[i * LANES + m]));
       });
       ahead += 16 * CHUNK / 2;
     }
     for (int m = 0; m < ROWS; m++) {
       _mm512_storeu_si512(acc + m * PANEL + r, _mm512_add_epi32(sum[m][0], sum[m][1]));
     }
-    _mm512_storeu_si512(sums + r, weights);
   }
 }
 
 // Whether it did: a whole panel in the format that `unpack_16_rows` knows, and rows for one tile.
 static bool multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, const uint32_t* turned,
-                         int32_t* acc, int32_t* sums) {
+                         const int32_t* start, int32_t* acc) {
   const bool is_whole = n + PANEL <= a.out_features && a.in_features % CHUNK == 0;
   if (rows > FEW_ROWS || !is_whole || !is_fast(a)) return false;
   switch (rows + (a.block_scale ? FEW_ROWS : 0)) {
-    case 1: multiply_few<false, 1>(a, n, codes, turned, acc, sums); break;
-    case 2: multiply_few<false, 2>(a, n, codes, turned, acc, sums); break;
-    case 3: multiply_few<false, 3>(a, n, codes, turned, acc, sums); break;
-    case 4: multiply_few<false, 4>(a, n, codes, turned, acc, sums); break;
-    case 5: multiply_few<true, 1>(a, n, codes, turned, acc, sums); break;
-    case 6: multiply_few<true, 2>(a, n, codes, turned, acc, sums); break;
-    case 7: multiply_few<true, 3>(a, n, codes, turned, acc, sums); break;
-    default: multiply_few<true, 4>(a, n, codes, turned, acc, sums); break;
+    case 1: multiply_few<false, 1>(a, n, codes, turned, start, acc); break;
+    case 2: multiply_few<false, 2>(a, n, codes, turned, start, acc); break;
+    case 3: multiply_few<false, 3>(a, n, codes, turned, start, acc); break;
+    case 4: multiply_few<false, 4>(a, n, codes, turned, start, acc); break;
+    case 5: multiply_few<true, 1>(a, n, codes, turned, start, acc); break;
+    case 6: multiply_few<true, 2>(a, n, codes, turned, start, acc); break;
+    case 7: multiply_few<true, 3>(a, n, codes, turned, start, acc); break;
+    default: multiply_few<true, 4>(a, n, codes, turned, start, acc); break;
   }
   return true;
 }
@@ -128,7 +129,6 @@ static double peak(int64_t rounds) {
 #elif defined(KERNEL_avx2)
 
 constexpr int TILE_ROWS = 2;
-constexpr int OFFSET = 0;
 
 // Bytes widened to 16 bits before they are multiplied: pairs of products fit 32 bits, where vpmaddubsw, which
 // takes bytes, would saturate at 16.
@@ -162,8 +162,8 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
 }
 
 static void gemm(int rows, const uint32_t* const* q, int64_t words, const uint32_t* panel, int32_t* out,
-                 bool fresh, Ahead) {
-  if (fresh) memset(out, 0, (size_t)(rows * PANEL) * 4);
+                 const int32_t* start, Ahead) {
+  if (start) memset(out, 0, (size_t)(rows * PANEL) * 4);
   return rows == 1 ? tile<1>(q, words, panel, out) : tile<2>(q, words, panel, out);
 }
 
@@ -184,7 +184,6 @@ static double peak(int64_t rounds) {
 #elif defined(KERNEL_neon_dotprod)
 
 constexpr int TILE_ROWS = 4;
-constexpr int OFFSET = 0;
 
 template <int ROWS>
 static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel, int32_t* out) {
@@ -211,8 +210,8 @@ static void tile(const uint32_t* const* q, int64_t words, const uint32_t* panel,
 }
 
 static void gemm(int rows, const uint32_t* const* q, int64_t words, const uint32_t* panel, int32_t* out,
-                 bool fresh, Ahead) {
-  if (fresh) memset(out, 0, (size_t)(rows * PANEL) * 4);
+                 const int32_t* start, Ahead) {
+  if (start) memset(out, 0, (size_t)(rows * PANEL) * 4);
   switch (rows) {
     case 1: return tile<1>(q, words, panel, out);
     case 2: return tile<2>(q, words, panel, out);
@@ -239,11 +238,10 @@ static double peak(int64_t rounds) {
 #else
 
 constexpr int TILE_ROWS = 4;
-constexpr int OFFSET = 0;
 
 static void gemm(int rows, const uint32_t* const* q, int64_t words, const uint32_t* panel, int32_t* out,
-                 bool fresh, Ahead) {
-  if (fresh) memset(out, 0, (size_t)(rows * PANEL) * 4);
+                 const int32_t* start, Ahead) {
+  if (start) memset(out, 0, (size_t)(rows * PANEL) * 4);
   for (int m = 0; m < rows; m++) {
     for (int64_t w = 0; w < words; w++) {
       const uint32_t x = q[m][w * LANES];
@@ -262,11 +260,10 @@ static double peak(int64_t rounds) { return 0.0 * (double)rounds; }
 #endif
 
 #if !defined(KERNEL_avx512_vnni)
-static bool multiply_few(const Arguments&, int64_t, int64_t, const uint32_t*, const uint32_t*, int32_t*, int32_t*) {
+static bool multiply_few(const Arguments&, int64_t, int64_t, const uint32_t*, const uint32_t*, const int32_t*,
+                         int32_t*) {
   return false;
 }
 #endif
-
-constexpr uint32_t FLIP = OFFSET ? 0x80808080 : 0;  // what makes a signed byte one with the offset
 
 }  // namespace KERNEL

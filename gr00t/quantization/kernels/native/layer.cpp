@@ -127,32 +127,22 @@ static int front(const Arguments& a) {
   });
 }
 
-// One panel against `rows` rows of codes: `sink.finish(m, count, sums)` for each tile of them. `room` is
-// what Run::multiply_bytes says.
+// One panel against `rows` rows of codes, whose sums begin at `start`: `sink.finish(m, count, sums)` for each tile
+// of them. `room` is what Run::multiply_bytes says.
 template <class Sink>
-static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, char* room,
-                     const Sink& sink) {
+static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, const int32_t* start,
+                     char* room, const Sink& sink) {
   const int64_t k_all = padded(a.in_features), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
   uint32_t* unpacked = (uint32_t*)room;
   uint32_t* turned = unpacked + 4 * PART;                      // (scale_words, PANEL)
   int32_t* acc = (int32_t*)(turned + scale_words(a) * PANEL);  // (rows, PANEL)
-  alignas(64) int32_t sums[PANEL] = {};
-  const auto finish_tile = [&](int64_t first, int count) {
-    for (int64_t m = first; OFFSET && m < first + count; m++) {
-      for (int i = 0; i < PANEL; i += LANES) {
-        const Words raw = load<Words>(acc + m * PANEL + i), sum = load<Words>(sums + i);
-        store(acc + m * PANEL + i, raw - sum * OFFSET);
-      }
-    }
-    sink.finish(first, count, acc + first * PANEL);
-  };
   if (scale_words(a)) turn_scales(a, n, turned);
-  if (multiply_few(a, n, rows, codes, turned, acc, sums)) return finish_tile(0, (int)rows);
+  if (multiply_few(a, n, rows, codes, turned, start, acc)) return sink.finish(0, (int)rows, acc);
   const int64_t panel_bytes = PANEL * ((k_all * a.code_bits) / 8);
   Ahead ahead = {(const char*)a.codes + (n / PANEL + 1) * panel_bytes, panel_bytes / (tiles * (k_all / 4)) + 1};
   for (int64_t k = 0; k < k_all; k += DEPTH) {
     const int64_t end = smaller(k + DEPTH, k_all);
-    unpack(a, n, k, end, turned, unpacked, sums);
+    unpack(a, n, k, end, turned, unpacked);
     for (int64_t t = 0; t < tiles; t++) {
       const int64_t first = t * rows / tiles;
       const int count = (int)((t + 1) * rows / tiles - first);
@@ -161,21 +151,23 @@ static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t
         const int64_t m = first + r;
         row[r] = codes + m / LANES * LANES * (k_all / 4) + k / 4 * LANES + m % LANES;
       }
-      gemm(count, row, (end - k) / 4, unpacked, acc + first * PANEL, k == 0, ahead);
+      gemm(count, row, (end - k) / 4, unpacked, acc + first * PANEL, k ? nullptr : start + first, ahead);
       ahead.from += ahead.step * ((end - k) / 4);
-      if (end == k_all) finish_tile(first, count);
+      if (end == k_all) sink.finish(first, count, acc + first * PANEL);
     }
   }
 }
 
-// Where a run's rows go through: codes as the GEMM reads them, token scales, and room of every thread's own.
+// Where a run's rows go through: codes as the GEMM reads them, what their sums begin at, token scales, and room of
+// every thread's own.
 struct Run {
-  int64_t rows_up, codes_bytes, scales_bytes, wide_bytes, multiply_bytes, own_bytes;
+  int64_t rows_up, codes_bytes, starts_bytes, scales_bytes, wide_bytes, multiply_bytes, own_bytes;
 
   explicit Run(const Arguments& a)
       : rows_up(round_up(smaller(a.rows, RUN), LANES)),
         codes_bytes(round_up(rows_up * padded(a.in_features), 64)),
-        scales_bytes(round_up(rows_up * 4, 64)),
+        starts_bytes(round_up(rows_up * 4, 64)),
+        scales_bytes(starts_bytes),
         wide_bytes(PanelRear::is_whole(a) ? 0 : round_up(smaller(a.rows, RUN) * a.out_features * 4, 64)),
         multiply_bytes((DEPTH + (scale_words(a) + rows_up) * 4) * PANEL),
         own_bytes(larger(turned_bytes(a), multiply_bytes + rear_bytes(a))) {}
@@ -191,16 +183,14 @@ static Arguments rows_from(const Arguments& a, int64_t first, int64_t rows) {
   return part;
 }
 
-static void quantize_group(const Arguments& a, int64_t g, Floats* room, uint32_t* codes, float* s) {
+static void quantize_group(const Arguments& a, int64_t g, Floats* room, uint32_t* codes, int32_t* start, float* s) {
   const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
   const Transformed rows(a, first, count, room, room + padded(a.in_features));
   const RowScales scales(a, rows.peak);
   Words* to = (Words*)(codes + first * (padded(a.in_features) / 4));
-  if (a.act_scale) {
-    quantize_words<true>(a, scales, rows.h, FLIP, to);
-  } else {
-    quantize_words<false>(a, scales, rows.h, FLIP, to);
-  }
+  const Ints sum = a.act_scale ? quantize_words<true>(a, scales, rows.h, to)
+                               : quantize_words<false>(a, scales, rows.h, to);
+  store(start + first, sum * -OFFSET);
   store(s + first, scales.scale);
 }
 
@@ -230,12 +220,14 @@ static int linear(const Arguments& a) {
   const Run run(a);
   const int64_t threads =
       threads_for(a, (double)a.in_features * (double)a.out_features * (double)(a.rows + TILE_ROWS));
-  Memory memory(run.codes_bytes + run.scales_bytes + run.wide_bytes + threads * run.own_bytes);
+  const int64_t shared_bytes = run.codes_bytes + run.starts_bytes + run.scales_bytes + run.wide_bytes;
+  Memory memory(shared_bytes + threads * run.own_bytes);
   if (!memory.is_there()) return 1;
   uint32_t* codes = (uint32_t*)memory.data;
-  float* s = (float*)(memory.data + run.codes_bytes);
-  float* wide = run.wide_bytes ? (float*)(memory.data + run.codes_bytes + run.scales_bytes) : nullptr;
-  char* own_room = memory.data + run.codes_bytes + run.scales_bytes + run.wide_bytes;
+  int32_t* start = (int32_t*)(memory.data + run.codes_bytes);
+  float* s = (float*)((char*)start + run.starts_bytes);
+  float* wide = run.wide_bytes ? (float*)((char*)s + run.scales_bytes) : nullptr;
+  char* own_room = memory.data + shared_bytes;
   for (int64_t first = 0; first < a.rows; first += RUN) {
     const Arguments part = rows_from(a, first, smaller(RUN, a.rows - first));
     const int64_t groups = (part.rows + LANES - 1) / LANES, panels = (a.out_features + PANEL - 1) / PANEL;
@@ -243,12 +235,12 @@ static int linear(const Arguments& a) {
     {
       char* own = own_room + thread_number() * run.own_bytes;
 #pragma omp for schedule(static)
-      for (int64_t g = 0; g < groups; g++) quantize_group(part, g, (Floats*)own, codes, s);
+      for (int64_t g = 0; g < groups; g++) quantize_group(part, g, (Floats*)own, codes, start, s);
       PanelRear::prepare(part, (float*)(own + run.multiply_bytes));
 #pragma omp for schedule(static)
       for (int64_t p = 0; p < panels; p++) {
         const PanelRear rear(part, p * PANEL, (float*)(own + run.multiply_bytes));
-        multiply(part, p * PANEL, part.rows, codes, own, Outputs{rear, s, wide});
+        multiply(part, p * PANEL, part.rows, codes, start, own, Outputs{rear, s, wide});
       }
       if (wide) {
 #pragma omp for schedule(static)
@@ -264,9 +256,11 @@ static int linear(const Arguments& a) {
 static int accumulate(const Arguments& a) {
   const Run run(a);
   const int64_t threads = threads_for(a, (double)a.in_features * (double)a.out_features * (double)a.rows);
-  Memory memory(run.codes_bytes + threads * run.multiply_bytes);
+  const int64_t shared_bytes = run.codes_bytes + run.starts_bytes;
+  Memory memory(shared_bytes + threads * run.multiply_bytes);
   if (!memory.is_there()) return 1;
   uint32_t* codes = (uint32_t*)memory.data;
+  int32_t* start = (int32_t*)(memory.data + run.codes_bytes);
   const int64_t k_all = a.in_features, words = padded(k_all) / 4;
   for (int64_t first = 0; first < a.rows; first += RUN) {
     const Arguments part = rows_from(a, first, smaller(RUN, a.rows - first));
@@ -274,21 +268,24 @@ static int accumulate(const Arguments& a) {
     {
 #pragma omp for schedule(static)
       for (int64_t m = 0; m < part.rows; m++) {
+        int32_t sum = 0;
         for (int64_t w = 0; w < words; w++) {  // the even and the odd inputs of eight
           int8_t four[4] = {};
           for (int i = 0; i < 4; i++) {
             const int64_t k = w / 2 * 8 + 2 * i + w % 2;
             four[i] = k < k_all ? part.q[m * k_all + k] : 0;
+            sum += four[i];
           }
           uint32_t word;
           memcpy(&word, four, 4);
-          codes[m / LANES * LANES * words + w * LANES + m % LANES] = word ^ FLIP;
+          codes[m / LANES * LANES * words + w * LANES + m % LANES] = word;
         }
+        start[m] = sum * -OFFSET;
       }
 #pragma omp for schedule(static)
       for (int64_t n = 0; n < a.out_features; n += PANEL) {
-        char* own = memory.data + run.codes_bytes + thread_number() * run.multiply_bytes;
-        multiply(part, n, part.rows, codes, own, Sums{part, n});
+        char* own = memory.data + shared_bytes + thread_number() * run.multiply_bytes;
+        multiply(part, n, part.rows, codes, start, own, Sums{part, n});
       }
     }
   }

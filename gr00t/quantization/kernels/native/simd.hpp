@@ -39,7 +39,8 @@ static inline void store(T* to, Vector v) {
   memcpy(to, &v, sizeof v);
 }
 
-static inline Floats all(float value) { return Floats{} + value; }
+// Not 0 + value, which is another number for -0 and so an addition.
+static inline Floats all(float value) { return value - Floats{}; }
 static inline Ints all(int32_t value) { return Ints{} + value; }
 
 // a * b + c, rounded once

@@ -1,7 +1,7 @@
-// From packed codes to `g * c` in int8: a panel of 64 output rows at a time, reused for every input row.
+// From packed codes to `g * c + OFFSET` in bytes: a panel of 64 output rows at a time, reused for every input row.
 //
 // A panel lies as the dot-product instructions want it: (4, DEPTH / 4, 16 rows) words of four inputs, in the order
-// of front.hpp's `quantize_words`. `sums` gets each row's sum, which an offset of the activations is undone by.
+// of front.hpp's `quantize_words`.
 #pragma once
 #include "simd.hpp"
 
@@ -12,6 +12,14 @@ constexpr int CHUNK = 128;                // inputs that are unpacked at a time:
 constexpr int64_t DEPTH = 16 * CHUNK;     // inputs of a panel at a time: it should stay in the second cache
 constexpr int64_t PART = DEPTH / 4 * 16;  // words of 16 rows of a panel
 
+// vpdpbusd multiplies unsigned by signed: weights get an offset, which is taken back from the sums that begin at
+// -OFFSET times the sum of a row's activations.
+#if defined(KERNEL_avx512_vnni)
+constexpr int OFFSET = 128;
+#else
+constexpr int OFFSET = 0;
+#endif
+
 static inline int block_scale_of(const Arguments& a, int64_t n, int64_t block, int64_t groups) {
   if (!a.block_scale) return 1;
   if (a.scale_bits == 8) return a.block_scale[n * groups + block];
@@ -20,8 +28,8 @@ static inline int block_scale_of(const Arguments& a, int64_t n, int64_t block, i
   return (nibble ^ 8) - 8 + (int)a.scale_offset;
 }
 
-// Inputs [k, k + CHUNK) of row n, the even and the odd ones apart; zeros after K.
-static void unpack_row(const Arguments& a, int64_t n, int64_t k, int8_t* even, int8_t* odd) {
+// Inputs [k, k + CHUNK) of row n, the even and the odd ones apart; zeros and their offset after K.
+static void unpack_row(const Arguments& a, int64_t n, int64_t k, uint8_t* even, uint8_t* odd) {
   const int64_t k_all = a.in_features, count = smaller(CHUNK, k_all - k);
   int8_t code[CHUNK] = {};
   if (a.code_bits == 4) {
@@ -44,20 +52,16 @@ static void unpack_row(const Arguments& a, int64_t n, int64_t k, int8_t* even, i
     }
   }
   for (int i = 0; i < CHUNK / 2; i++) {
-    even[i] = code[2 * i];
-    odd[i] = code[2 * i + 1];
+    even[i] = (uint8_t)(code[2 * i] + OFFSET);
+    odd[i] = (uint8_t)(code[2 * i + 1] + OFFSET);
   }
 }
 
 // One chunk of `rows` output rows, any format: `words` of them from `out` on.
-static void unpack_chunk(const Arguments& a, int64_t n, int64_t rows, int64_t k, int64_t words, uint32_t* out,
-                         int32_t* sums) {
+static void unpack_chunk(const Arguments& a, int64_t n, int64_t rows, int64_t k, int64_t words, uint32_t* out) {
   for (int64_t r = 0; r < PANEL; r++) {
-    int8_t halves[2][CHUNK / 2] = {};
+    uint8_t halves[2][CHUNK / 2] = {};
     if (r < rows) unpack_row(a, n + r, k, halves[0], halves[1]);
-    int32_t sum = 0;
-    for (int i = 0; i < CHUNK / 2; i++) sum += halves[0][i] + halves[1][i];
-    sums[r] += sum;
     for (int64_t w = 0; w < words; w++) memcpy(out + r / 16 * PART + w * 16 + r % 16, halves[w % 2] + w / 2 * 4, 4);
   }
 }
@@ -126,8 +130,8 @@ __attribute__((always_inline)) static inline void load_turned(const uint8_t* fro
 }
 
 // 16 rows of one chunk: `sink(i, w)` for the i-th word of each, 0 to 31. Two nibbles u = c + 8 in a word times g
-// stay below 256 each: one 16-bit multiplication makes two products g u, and g c = g u - 8 g. `turned`: from
-// turn_scales, where these rows' begin.
+// stay below 256 each: one 16-bit multiplication makes two products g u, and g c + 128 = g u - (8 g + 128) in a
+// byte. `turned`: from turn_scales, where these rows' begin.
 template <bool SCALED, class Sink>
 __attribute__((always_inline)) static inline void unpack_16_rows(const Arguments& a, int64_t n, int64_t k,
                                                                  const uint32_t* turned, const Sink& sink) {
@@ -151,12 +155,28 @@ __attribute__((always_inline)) static inline void unpack_16_rows(const Arguments
       const __m128i bits = _mm_cvtsi32_si128(4 * (nibble + (j >> halvings)));
       g = _mm512_add_epi8(nibbles(_mm512_shuffle_epi8(_mm512_srl_epi32(scales, bits), spread)), less);
     }
-    const __m512i factor = _mm512_and_si512(g, _mm512_set1_epi16(255)), eight = _mm512_slli_epi32(g, 3);
+    const __m512i factor = _mm512_and_si512(g, _mm512_set1_epi16(255));
+    const __m512i excess = _mm512_xor_si512(_mm512_slli_epi32(g, 3), _mm512_set1_epi8((char)OFFSET));
 #pragma GCC unroll 4
     for (int part = 0; part < 4; part++) {
       const __m512i word = packed[2 * j + part / 2];
       const __m512i u = nibbles(part % 2 ? _mm512_srli_epi32(word, 4) : word);
-      sink(4 * j + part, _mm512_sub_epi8(_mm512_mullo_epi16(u, factor), eight));
+      sink(4 * j + part, _mm512_sub_epi8(_mm512_mullo_epi16(u, factor), excess));
+    }
+  }
+}
+
+// Whole chunks of a whole panel. A function of its own: where both kinds share one, gcc 12 lets them share their
+// stores, and has no registers left for what waits for them.
+template <bool SCALED>
+__attribute__((noinline)) static void unpack_chunks(const Arguments& a, int64_t n, int64_t k0, int64_t k1,
+                                                    const uint32_t* turned, uint32_t* out) {
+  for (int r = 0; r < PANEL; r += 16) {
+    uint32_t* to = out + r / 16 * PART;
+    for (int64_t k = k0; k < k1; k += CHUNK, to += CHUNK / 4 * 16) {
+      unpack_16_rows<SCALED>(a, n + r, k, turned + r, [&](int i, __m512i w) __attribute__((always_inline)) {
+        _mm512_storeu_si512(to + i * 16, w);
+      });
     }
   }
 }
@@ -168,35 +188,22 @@ static void turn_scales(const Arguments&, int64_t, uint32_t*) {}
 
 #endif
 
-// Inputs [k0, k1) of the panel whose first row is n; k0 a multiple of CHUNK. `turned` is from
-// turn_scales. Adds to `sums`, (PANEL,).
-static void unpack(const Arguments& a, int64_t n, int64_t k0, int64_t k1, const uint32_t* turned, uint32_t* out,
-                   int32_t* sums) {
+// Inputs [k0, k1) of the panel whose first row is n; k0 a multiple of CHUNK. `turned` is from turn_scales.
+static void unpack(const Arguments& a, int64_t n, int64_t k0, int64_t k1, const uint32_t* turned, uint32_t* out) {
   const int64_t rows = smaller(PANEL, a.out_features - n);
   int64_t k = k0;
 #if defined(KERNEL_avx512_vnni)
   if (is_fast(a) && rows == PANEL) {
     k += (smaller(k1, a.in_features) - k0) / CHUNK * CHUNK;
-    for (int r = 0; r < PANEL; r += 16) {
-      uint32_t* to = out + r / 16 * PART;
-      __m512i sum = _mm512_loadu_si512(sums + r);
-      const auto keep = [&](int i, __m512i w) __attribute__((always_inline)) {
-        _mm512_storeu_si512(to + i * 16, w);
-        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), w);
-      };
-      for (int64_t at = k0; at < k; at += CHUNK, to += CHUNK / 4 * 16) {
-        if (a.block_scale) {
-          unpack_16_rows<true>(a, n + r, at, turned + r, keep);
-        } else {
-          unpack_16_rows<false>(a, n + r, at, turned, keep);
-        }
-      }
-      _mm512_storeu_si512(sums + r, sum);
+    if (a.block_scale) {
+      unpack_chunks<true>(a, n, k0, k, turned, out);
+    } else {
+      unpack_chunks<false>(a, n, k0, k, turned, out);
     }
   }
 #endif
   for (; k < k1; k += CHUNK) {
-    unpack_chunk(a, n, rows, k, smaller(CHUNK, round_up(k1 - k, 8)) / 4, out + (k - k0) / 4 * 16, sums);
+    unpack_chunk(a, n, rows, k, smaller(CHUNK, round_up(k1 - k, 8)) / 4, out + (k - k0) / 4 * 16);
   }
 }
 
