@@ -115,10 +115,9 @@ __attribute__((always_inline)) static inline void load_turned(const uint8_t* fro
     for (int i = 0; i < 4; i++) {  // rows i, 4 + i, 8 + i, 12 + i
       const uint8_t* row = from + i * stride + 16 * c;
       const auto quarter = [&](int l) { return _mm_loadu_si128((const __m128i*)(row + 4 * l * stride)); };
-      __m512i v = _mm512_castsi128_si512(quarter(0));
-      v = _mm512_mask_broadcast_i32x4(v, 0x00f0, quarter(1));
-      v = _mm512_mask_broadcast_i32x4(v, 0x0f00, quarter(2));
-      rows[i] = _mm512_mask_broadcast_i32x4(v, 0xf000, quarter(3));
+      const __m256i first = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(0)), quarter(1), 1);
+      const __m256i second = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(2)), quarter(3), 1);
+      rows[i] = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
     }
     const __m512i low = _mm512_unpacklo_epi32(rows[0], rows[1]), high = _mm512_unpackhi_epi32(rows[0], rows[1]);
     const __m512i low2 = _mm512_unpacklo_epi32(rows[2], rows[3]), high2 = _mm512_unpackhi_epi32(rows[2], rows[3]);
