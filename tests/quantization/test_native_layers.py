@@ -17,6 +17,7 @@ from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, Rotation
+from gr00t.quantization.rotations import hadamard_matrix
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from tests.quantization.kernel_layers import inputs, linear, on, random_layers, same
 
@@ -75,12 +76,30 @@ def test_real_widths_equal_pytorchs_operations(k, n, m, native_kernels):
         assert (wrong > 0).double().mean() < 1e-3
 
 
-def test_every_instruction_set_gives_the_same_bits(native_kernels):
+@pytest.mark.parametrize("block", [16, 32])
+def test_every_instruction_set_gives_the_same_bits(block, native_kernels):
     for rotation, dtype in itertools.product(Rotation, (torch.float32, torch.bfloat16, torch.float16)):
-        spec = LinearSpec(320, 160, rotation=rotation, block_in=32, block_out=32)
+        spec = LinearSpec(320, 160, rotation=rotation, block_in=block, block_out=block)
         layer, x = DuQuantLinear.from_linear(linear(320, 160, dtype=dtype), spec), inputs(21, 320).to(dtype)
         first, *others = [on(layer, kernel, kernel)(x) for kernel in native_kernels]
         assert all(torch.equal(first, other) for other in others)
+
+
+def test_hadamard_matrices_have_a_way_of_their_own_with_the_same_bits(native_kernels):
+    """Against a matrix that differs in one sign of a zero-weighted input, and so takes the general way."""
+    x = inputs(33, 96)
+    x[1], x[2], x[3, 7] = 1e-37, 1e38, float("nan")
+    x[:, 5::16] = 0.0
+    hadamard = hadamard_matrix(16).float()[None]
+    other = hadamard.clone()
+    other[0, 5] *= -1
+    perm = torch.arange(96, dtype=torch.int32).view(6, 16).flip(0).flatten()
+    for kernel in native_kernels:
+        for chosen in (None, perm):
+            h = torch.ops.gr00t_duquant.rotate(x, None, None, chosen, hadamard, 16, kernel)
+            expected = torch.ops.gr00t_duquant.rotate(x, None, None, chosen, other, 16, kernel)
+            assert same(h, expected)
+            assert h.isfinite().sum() > 0.9 * h.numel()
 
 
 def test_half_precision_is_rounded_as_pytorch_does(native_kernels):

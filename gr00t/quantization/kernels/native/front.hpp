@@ -3,7 +3,7 @@
 // LANES rows (tokens) are turned so that a vector holds one channel of each. Then a permutation only chooses
 // which vector to load, a rotation is multiply-adds by numbers, and a row's peak is a lane's.
 #pragma once
-#include "simd.hpp"
+#include "hadamard.hpp"
 
 namespace KERNEL {
 
@@ -54,6 +54,15 @@ static inline Ints larger_magnitude(Ints peak, Floats v) {
   return magnitude > peak ? magnitude : peak;
 }
 
+template <int COLUMNS>
+__attribute__((always_inline)) static inline void keep(const Floats (&sum)[COLUMNS], Floats* out, Ints& peak) {
+#pragma GCC unroll 16
+  for (int j = 0; j < COLUMNS; j++) {
+    out[j] = sum[j];
+    peak = larger_magnitude(peak, sum[j]);
+  }
+}
+
 // COLUMNS of one block's `y = x R`: `in` is where its inputs are, `index` which of them.
 template <int COLUMNS>
 static inline void rotate_columns(const Floats* in, const int32_t* index, int64_t width, const float* r,
@@ -64,11 +73,7 @@ static inline void rotate_columns(const Floats* in, const int32_t* index, int64_
 #pragma GCC unroll 16
     for (int j = 0; j < COLUMNS; j++) sum[j] = fma(x, all(r[i * stride + j]), sum[j]);
   }
-#pragma GCC unroll 16
-  for (int j = 0; j < COLUMNS; j++) {
-    out[j] = sum[j];
-    peak = larger_magnitude(peak, sum[j]);
-  }
+  keep(sum, out, peak);
 }
 
 // out = in[index] R, both (K, LANES), block by block; a shorter last block uses the corner of its matrix. Returns
@@ -77,11 +82,18 @@ static Ints rotate_blocks(const Floats* in, const int32_t* index, const float* r
                           int64_t k_all, Floats* out) {
   constexpr int COLUMNS = LANES == 8 ? 8 : 16;  // as many sums as the registers hold
   Ints peak = {};
+  const bool is_quick = HAS_HADAMARD && blocks == 1 && block == HADAMARD && k_all % block == 0 && is_hadamard(r);
   for (int64_t k = 0; k < k_all; k += block) {
     const float* matrix = blocks == 1 ? r : r + k * block;
     const int64_t width = smaller(block, k_all - k);
     const Floats* from = index ? in : in + k;
     const int32_t* chosen = index ? index + k : nullptr;
+    if (is_quick) {
+      Floats sum[HADAMARD] = {};
+      hadamard([&](int i) { return from[chosen ? chosen[i] : i]; }, sum);
+      keep(sum, out + k, peak);
+      continue;
+    }
     int64_t j = 0;
     for (; j + COLUMNS <= width; j += COLUMNS) {
       rotate_columns<COLUMNS>(from, chosen, width, matrix + j, block, out + k + j, peak);

@@ -1,0 +1,43 @@
+// y = x H for blocks of 16, H Sylvester's matrix / 4: the rotation of the documented settings.
+//
+// Its factors are +-1/4, so that a product can as well be an addition of x / 4, and the processor has other units
+// for additions than for multiply-adds: half of the columns take the one way, half the other. Sums are formed in
+// the order of all rotations and have the same bits, unless x / 4 is subnormal.
+#pragma once
+#include "simd.hpp"
+
+namespace KERNEL {
+
+constexpr int HADAMARD = 16;
+constexpr bool HAS_HADAMARD = LANES == 16;  // where the registers hold its sums
+
+static inline bool is_minus(int i, int j) { return __builtin_popcount(i & j) % 2; }
+
+// Whether r, (16, 16), is this matrix.
+static inline bool is_hadamard(const float* r) {
+  bool is_equal = true;
+  for (int i = 0; i < HADAMARD; i++) {
+    for (int j = 0; j < HADAMARD; j++) is_equal &= r[i * HADAMARD + j] == (is_minus(i, j) ? -0.25f : 0.25f);
+  }
+  return is_equal;
+}
+
+// One block: `input(i)` for its 16 inputs.
+template <class Input>
+__attribute__((always_inline)) static inline void hadamard(const Input& input, Floats (&sum)[HADAMARD]) {
+  const Floats plus = all(0.25f), minus = all(-0.25f);
+#pragma GCC unroll 16
+  for (int i = 0; i < HADAMARD; i++) {
+    const Floats x = input(i), quarter = x * plus;
+#pragma GCC unroll 16
+    for (int j = 0; j < HADAMARD; j++) {
+      if (j % 2) {
+        sum[j] = is_minus(i, j) ? sum[j] - quarter : sum[j] + quarter;
+      } else {
+        sum[j] = fma(x, is_minus(i, j) ? minus : plus, sum[j]);
+      }
+    }
+  }
+}
+
+}  // namespace KERNEL
