@@ -29,13 +29,13 @@ DATA_CONFIG = "examples.Libero.demo_data_config:DemoDataConfig"
 SUITES = ("libero_object", "libero_object_prompts")
 # Initial states from 20 on; the first 20 of each task are kept for evaluations.
 DEMONSTRATIONS = (
-    ("libero_object_prompts", "--placement", "wide", "--init-states", "20-49", "--repeats", "2"),
+    ("libero_object_prompts", "--placement", "wide", "--init-states", "20-49", "--repeats", "6"),
     ("libero_object_prompts", "--placement", "recorded", "--init-states", "20-34"),
     ("libero_object", "--placement", "recorded", "--init-states", "20-29"),
 )
 PLAN = (
     *("--precision", "float32", "--ema-decay", "0.999", "--draws", "2", "--betas", "0.9", "0.99"),
-    *("--waypoint-weight", "2", "--grounding-weight", "0.5"),
+    *("--waypoint-weight", "2", "--grounding-weight", "0.5", "--scene-batch", "8"),
 )
 # A head that cannot use yet what the encoder sees would undo it: it learns alone first.
 HEAD = ("--parts", "projector", "diffusion", "--batch-size", "64", "--learning-rate", "2e-3")
@@ -53,7 +53,7 @@ class Options:
     """For everything that is made."""
     head_steps: int = 1200
     """Optimizer steps of the action head alone."""
-    steps: int = 6000
+    steps: int = 7500
     """Optimizer steps of everything."""
     rounds: int = 3
     """How often to look at the success in closed loop: after as many equal parts of the training."""
