@@ -55,7 +55,7 @@ def test_every_kind_of_arm_is_read() -> None:
         ("replya", r"did you mean replay\?"),
         (
             "something",
-            r"known: bf16, environment, expert, grey, recommended, replay, rtn, static_one_batch, vision_w3",
+            r"known: bf16, environment, expert, grey, recommended, replay, rtn, static_one_batch, vision_w2",
         ),
         ("expert:2", r"'expert:2': expected noise from 0 to 1"),
         ("expert:lots", r"expected noise from 0 to 1"),
@@ -134,7 +134,7 @@ def test_the_recipe_and_the_scripts_have_the_same_documented_settings() -> None:
 def test_every_shipped_recipe_is_what_its_name_says() -> None:
     assert list(find_recipes(RECIPES)) == [
         *("bf16", "grey", "recommended", "rtn", "static_one_batch"),
-        *("vision_w3", "w2a8", "w4a4", "w4a8"),
+        *("vision_w2", "vision_w3", "w2a8", "w4a4", "w4a8"),
     ]
     for name, path in find_recipes(RECIPES).items():
         assert load_recipe(path).name == name
@@ -155,11 +155,14 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
     # What must hurt differs from the documented settings in what its name says, and in nothing else.
     assert config("w2a8") == dataclasses.replace(DuQuantConfig(), weight_bits=2)
     assert config("static_one_batch") == dataclasses.replace(DuQuantConfig(), calibration_steps=1)
-    vision = config("vision_w3")
-    assert vision is not None
-    names = ("include", "exclude", "weight_bits_by_layer")
-    assert vision == dataclasses.replace(DuQuantConfig(), **{name: getattr(vision, name) for name in names})
-    assert vision.weight_bits_by_layer == (("backbone.vision.*", 3),)
+    for bits in (3, 2):
+        vision = config(f"vision_w{bits}")
+        assert vision is not None
+        names = ("include", "exclude", "weight_bits_by_layer")
+        assert vision == dataclasses.replace(
+            DuQuantConfig(), **{name: getattr(vision, name) for name in names}
+        )
+        assert vision.weight_bits_by_layer == (("backbone.vision.*", bits),)
     # Smoothing without statistics has no effect, and statistics that nothing uses are a wasted hour.
     calibrates = {name: load_recipe(path).calibrate for name, path in find_recipes(RECIPES).items()}
     assert {name for name, does in calibrates.items() if not does} == {"bf16", "grey", "rtn"}

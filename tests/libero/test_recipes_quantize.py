@@ -67,6 +67,7 @@ def bits(report: dict[str, Any]) -> dict[str, Counter[str]]:
         ("recommended", "W4 A8", None),
         ("rtn", "W4 A8", None),
         ("static_one_batch", "W4 A8", None),
+        ("vision_w2", "W4 A8", "W2 A8"),
         ("vision_w3", "W4 A8", "W3 A8"),
         ("w2a8", "W2 A8", None),
         ("w4a4", "W4 A4", None),
