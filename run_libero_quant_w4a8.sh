@@ -119,7 +119,8 @@ if ((evaluate)); then
         films=$(find "$results/videos" -name '*.mp4' | sort)
         # Quantized and successful, if there is one.
         film=$(grep -m 1 'w4a8.*success' <<<"$films") || film=${films%%$'\n'*}
-        printf '\n%-10s %s\n' 'report' "$results/report.html" 'video' "$film"
+        echo
+        printf '%-10s %s\n' 'report' "$results/report.html" 'video' "$film"
     fi
     exit "$status"
 fi
