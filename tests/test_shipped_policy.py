@@ -62,4 +62,4 @@ def test_it_solves_tasks_that_it_reads_and_sees_while_quantized(tmp_path: Path):
     successes = {row["arm"]: row["score"]["successes"] for row in rows if row["suite"] is None}
     # Of 10 episodes each: 10 and 1, measured on 2026-11-23. Other processors round otherwise.
     assert successes["w4a8"] >= 7
-    assert successes["grey"] <= 3
+    assert successes["grey"] <= 2
