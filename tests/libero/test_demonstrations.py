@@ -1,4 +1,4 @@
-"""Oracles: the mean of every cell, the lengths of pushes and pauses, and what a stub simulator did."""
+"""Oracles: the mean of every cell, and what a stub simulator did."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gr00t.eval.libero.demonstrations import Disturbance, demonstrate, shrink
+from gr00t.eval.libero.demonstrations import demonstrate, shrink
 from gr00t.eval.libero.expert_motion import CLOSE, OPEN
 from gr00t.eval.libero.simulator import ExpertEpisode, Observation, Progress
 
@@ -22,29 +22,6 @@ def test_images_are_averaged_by_cells_and_rounded() -> None:
     assert shrink(image, 32) is image
     with pytest.raises(ValueError, match="images of 32 pixels cannot be averaged down to 12"):
         shrink(image, 12)
-
-
-def test_pushes_and_pauses_follow_each_other_and_what_is_held_is_pushed_less() -> None:
-    largest = {}
-    for gripper in (OPEN, CLOSE):
-        disturb = Disturbance(0.2, np.random.default_rng(0))
-        meant = np.array([0.0] * 6 + [gripper])
-        errors = np.array([disturb(meant) for _ in range(20_000)])[:, :6]
-        starts = np.flatnonzero(np.abs(np.diff(errors, axis=0)).sum(axis=1)) + 1
-        parts = np.split(errors, starts)[:-1]
-        pushes = np.array([part[0] for part in parts if part[0].any()])
-        # A push is one motion for 3 to 8 steps, then there is none for 4 to 20.
-        assert {len(part) for part in parts if part[0].any()} == set(range(3, 9))
-        assert {len(part) for part in parts if not part[0].any()} == set(range(4, 21))
-        assert len(pushes) == len(parts) // 2
-        largest[gripper] = np.abs(pushes).max(axis=0)
-    assert largest[OPEN] == pytest.approx(0.2 * np.array([1, 1, 1, 0.15, 0.15, 0.3]), rel=0.01)
-    assert largest[CLOSE] == pytest.approx(0.4 * largest[OPEN], rel=1e-12)
-
-
-def test_without_a_level_nothing_is_disturbed() -> None:
-    meant = np.array([0.1, -0.2, 0.3, 0.0, 0.0, 0.5, OPEN])
-    assert Disturbance(0.0, np.random.default_rng(0))(meant).tolist() == meant.tolist()
 
 
 class StubSimulator:

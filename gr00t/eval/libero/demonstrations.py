@@ -1,9 +1,6 @@
 """Episodes of the scripted expert as a policy is trained on them: what it would see, and what it should do.
 
-The expert's actions are disturbed on the way to the arm, but recorded as it meant them (DART, arXiv
-1703.09327): so the recording shows how to come back from where a clumsy learner gets to. The arm is pushed
-for some steps on end, since independent noise on every step cancels out before the hand has moved, and then
-left in peace, since what is to be learned last is to close the fingers in the right place.
+The expert's actions are disturbed on the way to the arm, but recorded as it meant them; see `disturbance`.
 """
 
 from __future__ import annotations
@@ -15,15 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.libero.expert_motion import CLOSE, Action
+from gr00t.eval.libero.disturbance import Disturbance
+from gr00t.eval.libero.expert_motion import Action
 from gr00t.eval.libero.simulator import LiberoSimulator, Observation
-
-# Rotations less than translations: a full unit of command turns the hand by half a radian.
-_SCALE = np.array([1.0, 1.0, 1.0, 0.15, 0.15, 0.3])
-# Control steps of a push, and between two of them.
-_PUSH, _PAUSE = (3, 8), (4, 20)
-# While something is held a push makes it slip, and what follows shows nothing.
-_WHILE_HOLDING = 0.4
 
 
 @dataclass(frozen=True)
@@ -41,36 +32,6 @@ class Recording:
     wrist_image: NDArray[np.uint8]
     states: NDArray[np.float32]
     actions: NDArray[np.float32]
-
-
-class Disturbance:
-    """Pushes aside, each for a few steps, with pauses in which the expert finds back and goes on.
-
-    Args:
-        level: their largest size, in units of the command; 0 for none.
-        random: where they come from.
-    """
-
-    def __init__(self, level: float, random: np.random.Generator) -> None:
-        self._level = level
-        self._random = random
-        self._push = np.zeros(6)
-        self._pushes = False
-        self._left = 0
-
-    def __call__(self, meant: Action) -> Action:
-        """The action (7,) that is executed instead of `meant`."""
-        executed = meant.copy()
-        if not self._level:
-            return executed
-        if not self._left:
-            self._pushes = not self._pushes
-            self._left = int(self._random.integers(*(_PUSH if self._pushes else _PAUSE), endpoint=True))
-            self._push = self._random.uniform(-1.0, 1.0, 6) * _SCALE * self._pushes
-        self._left -= 1
-        share = _WHILE_HOLDING if meant[6] == CLOSE else 1.0
-        executed[:6] += share * self._level * self._push
-        return np.clip(executed, -1.0, 1.0)
 
 
 def demonstrate(

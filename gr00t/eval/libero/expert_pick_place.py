@@ -20,6 +20,8 @@ _AT_GRASP = 0.007
 _CLOSING_STEPS, _RIM_CLOSING_STEPS = 8, 11
 # Closing from fully open takes so many steps.
 _TRAVEL_STEPS = 8
+# Steps to come down to a grasp, with time to come back from one that a disturbance has made miss.
+_APPROACH_STEPS = 100
 # An object that rose by this much was gripped.
 _RISEN = 0.012
 
@@ -91,7 +93,7 @@ def take(scene: Scene, name: str, grasp: Grasp) -> Skill:
         grasp.rotation,
         gripper=fingers,
         tolerance=_AT_GRASP,
-        max_steps=60,
+        max_steps=_APPROACH_STEPS,
         max_speed=0.7,
         funnel=hover - grasp.position[2],
     )

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.libero.demonstrations import Disturbance, shrink
+from gr00t.eval.libero.demonstrations import shrink
+from gr00t.eval.libero.disturbance import Disturbance
 from gr00t.eval.libero.expert_scene import Scene
 from gr00t.eval.libero.placement import Circle, draw_places, footprint, free_objects
 from gr00t.eval.libero.rendering import draw
