@@ -31,7 +31,7 @@ SUITES = ("libero_object", "libero_object_prompts")
 DEMONSTRATIONS = (
     ("libero_object_prompts", "--placement", "wide", "--init-states", "20-49", "--repeats", "6"),
     ("libero_object_prompts", "--placement", "recorded", "--init-states", "20-34"),
-    ("libero_object", "--placement", "recorded", "--init-states", "20-29"),
+    ("libero_object", "--placement", "recorded", "--init-states", "20-49"),
 )
 PLAN = (
     *("--precision", "float32", "--ema-decay", "0.999", "--draws", "2", "--betas", "0.9", "0.99"),

@@ -1,4 +1,4 @@
-"""Oracles: the lengths of pushes, pauses and misses, and what the expert does about a miss in a stub world."""
+"""Oracles: the lengths of pushes, pauses and misses, and what the expert does about a miss in a stub."""
 
 from __future__ import annotations
 
