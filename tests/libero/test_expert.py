@@ -162,6 +162,16 @@ def test_a_narrow_box_is_taken_across_whatever_its_angle() -> None:
         assert scene.boxes("book").distances(fingers_of(best)).min() > 0.01
 
 
+def test_the_arm_turns_the_same_way_to_whatever_lies_nearly_across() -> None:
+    """Oracle: 90 degrees, to which the object's own angle is added, to the nearest 7.5 and narrow enough."""
+    for tilt in np.linspace(-0.15, 0.15, 13):
+        for y in (-0.09, 0.09):
+            bottle = box((0.1, 0.0, 0.06), (0.018, 0.026, 0.06), tilt)
+            can = box((0.1, y, 0.05), (0.03, 0.03, 0.05))
+            for grasp in grasps(StubScene({"bottle": bottle, "can": can}), "bottle"):
+                assert np.degrees(grasp.yaw) == pytest.approx(90 + np.degrees(tilt), abs=12)
+
+
 def test_a_grasp_keeps_away_from_what_stands_beside() -> None:
     can = box((0.0, 0.0, 0.05), (0.03, 0.03, 0.05))
     alone = grasps(StubScene({"can": can}), "can")[0]

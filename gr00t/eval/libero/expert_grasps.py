@@ -197,8 +197,13 @@ def _room(obstacles: Boxes, table: _Candidates) -> Array:
 
 
 def _half_turn() -> Array:
-    """Angles that cover every direction of a symmetric gripper, 7.5 degrees apart."""
-    return np.linspace(-np.pi / 2, np.pi / 2, 25)[:-1]
+    """Angles that cover every direction of a symmetric gripper, 7.5 degrees apart, from -60 degrees on.
+
+    What lies across is taken at about 90 degrees. Did the angles begin at -90, two that are almost the same
+    to the object would be half a turn apart for the arm, and chance would take one or the other: no policy
+    learns that from demonstrations.
+    """
+    return np.linspace(-np.pi / 3, 2 * np.pi / 3, 25)[:-1]
 
 
 def _closing_axes(yaws: Array) -> Array:
