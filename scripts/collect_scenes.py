@@ -1,4 +1,4 @@
-"""Draw strewn objects of LIBERO, with the place of each in each image, for scripts/train_grounding.py.
+"""Draw strewn objects of LIBERO, with the place of each in each image, for learning to see.
 
     python scripts/collect_scenes.py FOLDER libero_object --count 20000 --workers 2
 
@@ -105,7 +105,7 @@ def draw(options: Options, task: Task, count: int, idle: queue.SimpleQueue[Simul
         idle.put(simulator)
     target = scene_file(options, task)
     partial = target.with_suffix(f".partial-{os.getpid()}.npz")
-    np.savez(partial, images=scenes.images, centres=scenes.centres, kinds=np.array(KINDS))
+    np.savez(partial, **dataclasses.asdict(scenes), kinds=np.array(KINDS))
     os.replace(partial, target)
 
 

@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import tyro
+from torch import Tensor
 from tqdm import tqdm
 
 from gr00t.console import log_to_stderr
@@ -35,9 +36,12 @@ from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
+from gr00t.eval.libero.episode import policy_input
+from gr00t.eval.libero.simulator import Observation
 from gr00t.experiment.data_config import load_data_config
 from gr00t.experiment.grounding import Questions
-from gr00t.experiment.scenes import load_scenes
+from gr00t.experiment.reaching import Reaching
+from gr00t.experiment.scenes import SceneFiles, load_scenes
 from gr00t.experiment.team import ALONE, Team, joined_team
 from gr00t.experiment.train import Trainer
 from gr00t.experiment.training_plan import TrainingPlan
@@ -49,6 +53,8 @@ from gr00t.model.tokenizer import TOKENIZER_FILES, PromptTokenizer, resolve_toke
 from gr00t.quantization.manifest import read_manifest
 
 logger = logging.getLogger("gr00t.train")
+
+_SCENES_AT_ONCE = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +166,7 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
     transform.set_metadata(metadata)
     bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
     waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
-    questions = ask(arguments, model, tokenizer, team) if plan.grounding_weight else None
+    questions = ask(arguments, model, transform, tokenizer, team) if plan.grounding_weight else None
     trainer = Trainer(model, samples, transform, plan, device, waypoints, questions, team)
     if trainer.resume(arguments.output):
         logger.info("going on from step %d of %d", trainer.step, plan.steps)
@@ -178,7 +184,13 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
     }
 
 
-def ask(arguments: Arguments, model: GR00T_N1_5, tokenizer: PromptTokenizer, team: Team) -> Questions:
+def ask(
+    arguments: Arguments,
+    model: GR00T_N1_5,
+    transform: ComposedModalityTransform,
+    tokenizer: PromptTokenizer,
+    team: Team,
+) -> Questions:
     """A process' share of the questions about labelled scenes.
 
     Raises:
@@ -194,7 +206,23 @@ def ask(arguments: Arguments, model: GR00T_N1_5, tokenizer: PromptTokenizer, tea
         chosen=np.arange(team.rank, len(scenes.images), team.size),
         batch_size=team.share_of("--scene-batch", arguments.scene_batch),
         seed=arguments.seed,
+        reaching=Reaching(model.action_head, *served_states(transform, scenes), scenes.ways()),
     )
+
+
+def served_states(transform: ComposedModalityTransform, scenes: SceneFiles) -> tuple[Tensor, int]:
+    """States (N, S, max_state_dim) of the N scenes as the network would take them; the robot's number."""
+    transform.eval()
+    states = []
+    for start in range(0, len(scenes.states), _SCENES_AT_ONCE):
+        chosen = slice(start, start + _SCENES_AT_ONCE)
+        shown = [
+            policy_input(Observation(*images, state), "")
+            for images, state in zip(scenes.images[chosen], scenes.states[chosen], strict=True)
+        ]
+        inputs = transform({key: np.stack([each[key] for each in shown]) for key in shown[0]})
+        states.append(inputs["state"])
+    return torch.cat(states).float(), int(inputs["embodiment_id"][0])
 
 
 def learn(trainer: Trainer, arguments: Arguments, team: Team) -> list[float]:

@@ -31,7 +31,10 @@ class StubSimulator:
     def sample_scenes(self, kinds: Any, states: Any, count: int, seed: Any, size: int) -> LabelledScenes:
         self.asked.append((len(kinds), list(states), count, seed, size))
         return LabelledScenes(
-            np.full((count, 2, 4, 4, 3), 7, dtype=np.uint8), np.zeros((count, 2, len(kinds), 2), np.float32)
+            images=np.full((count, 2, 4, 4, 3), 7, dtype=np.uint8),
+            centres=np.zeros((count, 2, len(kinds), 2), np.float32),
+            states=np.full((count, 8), 0.5, np.float32),
+            positions=np.ones((count, len(kinds), 3), np.float32),
         )
 
 
@@ -56,6 +59,10 @@ def test_what_is_drawn_is_what_training_reads(simulator: StubSimulator, tmp_path
     assert scenes.images.shape == (6, 2, 4, 4, 3)
     assert scenes.centres.shape == (6, 2, 11, 2)
     assert scenes.kinds == list(KINDS)
+    assert scenes.states.shape == (6, 8)
+    # The hand is at (0.5, 0.5, 0.5), every object at (1, 1, 1).
+    assert scenes.ways().shape == (6, 11, 3)
+    assert (scenes.ways() == 0.5).all()
     # The basket is never asked for.
     assert [prompt.split()[1] for prompt in scenes.prompts("lift {}")][-2:] == ["salad", "tomato"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -85,4 +92,7 @@ def test_scenes_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
     for name, kinds in (("a", ["milk", "basket"]), ("b", ["butter", "basket"])):
         np.savez(tmp_path / f"{name}.npz", images=np.zeros(1), centres=np.zeros(1), kinds=np.array(kinds))
     with pytest.raises(ValueError, match="files that label different kinds of objects"):
+        load_scenes(tmp_path)
+    (tmp_path / "b.npz").unlink()
+    with pytest.raises(ValueError, match="scenes without states, positions: made by an earlier version"):
         load_scenes(tmp_path)

@@ -152,3 +152,27 @@ def test_two_processes_share_a_run_that_stops_and_goes_on(data: Path, start: Pat
     assert all(torch.equal(states["whole"][name], states["parts"][name]) for name in states["whole"])
     # The second process has noises and times of its own.
     assert json.loads(logs["whole"][0])["loss"] != json.loads(logs["alone"][0])["loss"]
+
+
+def test_scenes_are_asked_where_things_are_and_how_far(data: Path, start: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    np.savez(
+        scenes / "invented.npz",
+        images=random.integers(0, 256, (8, 2, 64, 64, 3), dtype=np.uint8),
+        centres=random.random((8, 2, 3, 2), dtype=np.float32),
+        states=random.uniform(-0.5, 0.5, (8, 8)).astype(np.float32),
+        positions=random.uniform(-0.5, 0.5, (8, 3, 3)).astype(np.float32),
+        kinds=np.array(["object 0", "object 1", "basket"]),
+    )
+    options = ("--steps", "1", "--log-every", "1", "--precision", "float32", "--grounding-weight", "0.5")
+    asked = ("--scenes", str(scenes), "--scene-batch", "4", "--instruction", "lift {}")
+    train(data, start, tmp_path / "out", *options, *asked)
+    line = json.loads((tmp_path / "out" / "training.jsonl").read_text())
+    assert line["loss"] == pytest.approx(line["flow_loss"] + 0.5 * line["grounding_loss"], rel=1e-4)
+    # The layer that guesses starts at zero: at first the mean square of standardized ways, near 1.
+    assert 0.3 < line["reaching_loss"] < 3
+    assert {"seen", "meant"} <= line.keys()
+    said = train(data, start, tmp_path / "none", *options, status=1)
+    assert "error: --grounding-weight: expected --scenes as well" in said

@@ -22,6 +22,8 @@ def options(tmp_path: Path) -> Options:
         scenes / "invented.npz",
         images=random.integers(0, 256, (12, 2, 32, 32, 3), dtype=np.uint8),
         centres=random.random((12, 2, 3, 2), dtype=np.float32),
+        states=np.zeros((12, 8), np.float32),
+        positions=np.zeros((12, 3, 3), np.float32),
         kinds=np.array(["milk", "butter", "basket"]),
     )
     start = write_random_checkpoint(tmp_path / "start", torch_dtype=torch.float32)

@@ -7,7 +7,8 @@ it directly, of pictures in which every object's place is known:
 1. *seen*: of every kind of object, which patch of an image shows its middle, asked of the image's tokens as
    they enter the language model;
 2. *meant*: of the one object that the instruction names, the same, asked of these tokens as the action head
-   attends to them. Only instruction and image together tell.
+   attends to them. Only instruction and image together tell;
+3. while it learns to act, how far it is from the hand to that object: `gr00t.experiment.reaching`.
 
 Shapes: B scenes · C cameras · K kinds · P patches per image, G x G · T tokens · D width of a token
 """
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gr00t.experiment.reaching import Reaching
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.tokenizer import PromptTokenizer
@@ -31,6 +33,8 @@ from gr00t.model.transforms import chat_prompt
 # Most kinds are not to be seen in most images: the answer "nowhere" starts with this advantage.
 _NOWHERE = 3.0
 _MEANT_WEIGHT = 2.0
+# Where questions weigh 0.5 and waypoints 2, as for the demonstration policy, either way counts the same.
+_REACHING_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -119,9 +123,10 @@ class Questions(nn.Module):
         chosen: numbers of the scenes that are trained on.
         batch_size: scenes per step.
         seed: of batches, of what is asked, and of the layers.
+        reaching: asked as well, where there are prompts.
 
     Raises:
-        ValueError: no images, or not as many labels; a prompt without a kind.
+        ValueError: no images, or not as many labels; a prompt without a kind; reaching without prompts.
     """
 
     def __init__(
@@ -134,8 +139,11 @@ class Questions(nn.Module):
         chosen: NDArray[np.int64],
         batch_size: int,
         seed: int,
+        reaching: Reaching | None = None,
     ) -> None:
         super().__init__()
+        if reaching is not None and not prompts:
+            raise ValueError("how far it is to an object can be asked only with prompts")
         if not len(images) or len(images) != len(centres):
             raise ValueError(f"{len(images)} images, {len(centres)} labels: expected as many, at least one")
         self._images, self._centres = images, torch.from_numpy(centres)
@@ -153,6 +161,7 @@ class Questions(nn.Module):
             torch.manual_seed(seed)
             self.seen = Pointer(config.language.hidden_size, self._kinds, self._cameras)
             self.meant = Pointer(config.backbone_width, 1, self._cameras)
+        self.reaching = reaching
 
     @property
     def with_prompts(self) -> bool:
@@ -205,7 +214,12 @@ class Questions(nn.Module):
             features = model.adapter(features, valid)
         at_images = features[input_ids == model.config.image_token_index]
         missed, found = self.meant(self._by_camera(at_images), places.of_kind(named))
-        return loss + _MEANT_WEIGHT * missed, {**figures, "meant": found.item()}
+        loss, figures = loss + _MEANT_WEIGHT * missed, {**figures, "meant": found.item()}
+        if self.reaching is not None:
+            generator = torch.Generator().manual_seed(int(random.integers(2**32)))
+            missed = self.reaching.loss(model.action_head, features, valid, chosen, named, generator)
+            loss, figures = loss + _REACHING_WEIGHT * missed, {**figures, "reaching_loss": missed.item()}
+        return loss, figures
 
     def _name(self, places: Places, random: np.random.Generator) -> Tensor:
         """For each scene one of the kinds that the first camera sees and an instruction names, (B,)."""

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.flow_matching import flow_matching_loss
+from gr00t.experiment.future_tokens import future_tokens
 from gr00t.experiment.grounding import Questions
 from gr00t.experiment.team import ALONE, Team
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
@@ -101,7 +102,7 @@ class Trainer:
         self._waypoints = waypoints
         self._waypoint_head: WaypointHead | None = None
         if waypoints is not None:
-            self._waypoint_head = WaypointHead(model.action_head).to(device)
+            self._waypoint_head = WaypointHead(model.action_head.config.dit.width).to(device)
             of_the_head = self._waypoint_head.named_parameters(prefix=_WAYPOINT_HEAD)
             self._parameters.update(of_the_head)
         self._questions = questions
@@ -215,18 +216,19 @@ class Trainer:
             group["lr"] = rate
         request = ModelInputs.from_mapping(batch, self.model.config).to(self._device, torch.float32)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            flow = flow_matching_loss(
-                self.model,
-                request,
-                batch["action"].to(self._device),
-                batch["action_mask"].to(self._device),
-                torch.Generator().manual_seed(self._seed(self.step, "flow")),
-                draws=plan.draws,
-            )
+            with future_tokens(self.model.action_head) as seen:
+                flow = flow_matching_loss(
+                    self.model,
+                    request,
+                    batch["action"].to(self._device),
+                    batch["action_mask"].to(self._device),
+                    torch.Generator().manual_seed(self._seed(self.step, "flow")),
+                    draws=plan.draws,
+                )
             loss, parts = flow, {"flow_loss": flow.item()}
             if self._waypoint_head is not None:
                 waypoints = batch["waypoint"].to(self._device)
-                missed = self._waypoint_head.loss(waypoints)
+                missed = self._waypoint_head.loss(seen, waypoints)
                 loss = loss + plan.waypoint_weight * missed
                 parts["waypoint_loss"] = missed.item()
             if self._questions is not None:

@@ -7,13 +7,14 @@ starts from nothing what its images mean. The layer that answers exists in train
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gr00t.data.lerobot.dataset import LeRobotDataset
-from gr00t.model.action_head import ActionHead
 
 POSITION = ("state.x", "state.y", "state.z")
 GRIPPER = "action.gripper"
@@ -61,34 +62,24 @@ def next_waypoints(
 
 
 class WaypointHead(nn.Module):
-    """A linear guess from the future tokens as they leave the diffusion transformer.
-
-    Those tokens belong to no action. N1.5 trained them to foretell what will be seen (FLARE, arXiv
-    2505.15659); here they foretell where to go, and on the way to them the transformer learns to find it.
+    """A linear guess from what `future_tokens` gives.
 
     Args:
-        head: whose last layer is watched from now on.
+        width: E of the tokens.
     """
 
-    def __init__(self, head: ActionHead) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self._future = len(head.future_tokens)
-        self._horizon = head.config.action_horizon
-        self.guess = nn.Linear(head.config.dit.width, len(POSITION))
+        self.guess = nn.Linear(width, len(POSITION))
         nn.init.zeros_(self.guess.weight)
         nn.init.zeros_(self.guess.bias)
-        self._seen: list[Tensor] = []
-        head.layers[-1].register_forward_hook(lambda module, inputs, output: self._seen.append(output))
 
-    def loss(self, waypoints: Tensor) -> Tensor:
-        """Mean squared error of the guesses since the last call, a scalar.
+    def loss(self, tokens: Sequence[Tensor], waypoints: Tensor) -> Tensor:
+        """Mean squared error of the guesses, a scalar.
 
         Args:
-            waypoints: (B, 3), of the B samples of each of these forwards.
+            tokens: (B, E) of one or more forwards of the same samples.
+            waypoints: (B, 3).
         """
-        guesses = [
-            self.guess(tokens[:, -self._horizon - self._future : -self._horizon].mean(dim=1))
-            for tokens in self._seen
-        ]
-        self._seen.clear()
-        return torch.stack([nn.functional.mse_loss(guess.float(), waypoints) for guess in guesses]).mean()
+        missed = [nn.functional.mse_loss(self.guess(seen).float(), waypoints) for seen in tokens]
+        return torch.stack(missed).mean()

@@ -41,6 +41,10 @@ def facts(assets: Path) -> dict[str, Any]:
     simulator._settle(STATE)
     found["again"] = bool(np.array_equal(simulator.positions(), found["other_seed_positions"]))
     played = simulator.play_expert(STATE, 280)
+    simulator.open_task(prompt, 1, "wide")
+    simulator._settle(STATE, prove=False)
+    found["unproven"] = bool(np.array_equal(simulator.positions(), found["other_seed_positions"]))
+    found["remembered"] = dict(simulator._accepted)
     simulator.close()
     return {**found, "goals": goals, "solved": played.success, "steps": played.steps}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gr00t.eval.libero.expert_scene import Scene
-from gr00t.eval.libero.labelled_scenes import Strewn, sample_scenes, visible_centres
+from gr00t.eval.libero.labelled_scenes import Strewn, kind_of, middles, sample_scenes, visible_centres
 from gr00t.eval.libero.simulator import LiberoSimulator
 from gr00t.eval.libero.suites import find_suite, libero_package, load_tasks
 
@@ -28,6 +28,7 @@ def facts(assets: Path) -> dict[str, Any]:
     simulator = LiberoSimulator(assets)
     simulator.open_task(tasks[0], 0)
     scenes = [sample_scenes(simulator, KINDS, STATES, 3, [seed], 64) for seed in (1, 1, 2)]
+    reached = way_to_what_is_held(simulator)
     simulator.open_task(tasks[6], 0)
     simulator.start_episode(20)
     strewn = Strewn(simulator.env)
@@ -50,11 +51,30 @@ def facts(assets: Path) -> dict[str, Any]:
         "repeats": bool(np.array_equal(scenes[0].images, scenes[1].images)),
         "same_labels": bool(np.array_equal(scenes[0].centres, scenes[1].centres, equal_nan=True)),
         "differs": bool(np.array_equal(scenes[0].images, scenes[2].images)),
+        "states": list(scenes[0].states.shape),
+        "same_states": bool(np.array_equal(scenes[0].states, scenes[1].states)),
+        "gone": bool(np.isnan(scenes[0].positions[:, KINDS.index("orange juice")]).all()),
+        "reached": reached,
         "absent": bool(np.isnan(scenes[0].centres[:, :, KINDS.index("orange juice")]).all()),
         "seen": float(np.isfinite(scenes[0].centres[:, 0, :3]).mean()),
         "distances": distances,
         "spread": np.ptp(places, axis=0).tolist(),
     }
+
+
+def way_to_what_is_held(simulator: LiberoSimulator) -> float:
+    """Metres from the hand to the object that the expert carries, by state and label of one scene."""
+    scene = Scene(simulator.env)
+    ways = []
+
+    def on_step(observe: Any, executed: Any, meant: Any) -> None:
+        name = scene.goals()[0][1]
+        if scene.object_position(name)[2] > 0.2:
+            state = observe().state
+            ways.append(float(np.linalg.norm(middles(scene, [kind_of(name)])[0] - state[:3])))
+
+    simulator.play_expert(20, 200, on_step=on_step)
+    return max(ways[:5])
 
 
 def projected(env: Any, name: str) -> np.ndarray:

@@ -38,7 +38,9 @@ class StubSimulator:
         *,
         on_step: Callable[..., None],
         disturb: Callable[[np.ndarray], np.ndarray],
+        prove: bool,
     ) -> ExpertEpisode:
+        assert not prove, "the expert would play twice"
         for step, gripper in enumerate((OPEN, 0.0, CLOSE)):
             meant = np.array([2.0, 0.5, 0.0, 0.0, 0.0, 0.0, gripper])
             self.executed.append(disturb(meant))

@@ -56,6 +56,14 @@ def test_what_is_not_there_is_nowhere(facts: Any) -> None:
     # The first task has no orange juice; its milk, butter and basket are hidden in none of the three scenes.
     assert facts["absent"]
     assert facts["seen"] == 1.0
+    assert facts["gone"]
+
+
+@pytest.mark.libero
+def test_what_is_held_is_at_the_hand(facts: Any) -> None:
+    assert facts["states"] == [3, 8]
+    assert facts["same_states"]
+    assert facts["reached"] < 0.05
 
 
 @pytest.mark.libero

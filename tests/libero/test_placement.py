@@ -78,3 +78,10 @@ def test_a_placement_follows_from_its_seed_and_the_expert_solves_it(facts: Any) 
     assert facts["wide_positions"] != facts["other_seed_positions"]
     assert facts["goals"] == [["in", "butter_1", "basket_1_contain_region"]]
     assert facts["solved"]
+
+
+@pytest.mark.libero
+def test_a_placement_that_is_not_proven_is_the_first_that_stands(facts: Any) -> None:
+    # Under this seed the first one can be solved, and counts either way.
+    assert facts["unproven"]
+    assert facts["remembered"] == {}

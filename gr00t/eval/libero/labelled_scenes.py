@@ -1,4 +1,4 @@
-"""Pictures of strewn objects, and where in them each one is: for learning to see before learning to act.
+"""Pictures of strewn objects, and where each one is: for learning to see before learning to act.
 
 An episode shows one scene for a hundred steps, and says only of one object where it is. Here the objects of
 a task trade places and are strewn about, the arm stands as the expert held it at some moment, and of every
@@ -20,6 +20,7 @@ from gr00t.eval.libero.disturbance import Disturbance
 from gr00t.eval.libero.expert_scene import Scene
 from gr00t.eval.libero.placement import Circle, draw_places, footprint, free_objects
 from gr00t.eval.libero.rendering import draw
+from gr00t.eval.libero.robot_state import state_vector
 from gr00t.eval.libero.simulator import CAMERAS, LiberoSimulator
 
 _EPISODES, _EXPERT_STEPS, _DISTURBANCE = 3, 300, 0.5
@@ -42,10 +43,15 @@ class LabelledScenes:
         images: (N, C, S, S, 3) uint8, as `Observation.image`.
         centres: (N, C, K, 2) float32: the middle of what is seen of each kind, as shares of the image's width
             from the left and height from the top; nan where nothing of it is seen.
+        states: (N, 8) float32, as `Observation.state`.
+        positions: (N, K, 3) float32 metres: the middle of each kind, in the frame of the hand's position in
+            the state; nan where there is none of it.
     """
 
     images: NDArray[np.uint8]
     centres: NDArray[np.float32]
+    states: NDArray[np.float32]
+    positions: NDArray[np.float32]
 
 
 def kind_of(name: str) -> str:
@@ -73,7 +79,8 @@ def sample_scenes(
     """
     random = np.random.default_rng(seed)
     poses = arm_poses(simulator, init_states, random)
-    images, centres = [], []
+    scene = Scene(simulator.env)
+    images, centres, states, positions = [], [], [], []
     strewn: Strewn | None = None
     for number in range(count):
         if strewn is None or number % _SCENES_PER_STATE == 0:
@@ -85,7 +92,12 @@ def sample_scenes(
         set_arm(simulator.env, joints)
         images.append([shrink(draw(simulator.env, camera, _SIZE), size) for camera in CAMERAS.values()])
         centres.append([visible_centres(simulator.env, camera, kinds) for camera in CAMERAS.values()])
-    return LabelledScenes(np.array(images, dtype=np.uint8), np.array(centres, dtype=np.float32))
+        states.append(state_vector(simulator.env.env._get_observations(force_update=True)))
+        positions.append(middles(scene, kinds))
+    return LabelledScenes(
+        np.array(images, dtype=np.uint8),
+        *(np.array(labels, dtype=np.float32) for labels in (centres, states, positions)),
+    )
 
 
 def arm_poses(
@@ -151,6 +163,15 @@ class Strewn:
     def _joint(self, name: str) -> str:
         joint: str = self._env.env.objects_dict[name].joints[0]
         return joint
+
+
+def middles(scene: Scene, kinds: Sequence[str]) -> NDArray[np.float64]:
+    """Where each kind of object is, (K, 3); see `LabelledScenes.positions`."""
+    positions = np.full((len(kinds), 3), np.nan)
+    for name in scene.objects:
+        if kind_of(name) in kinds:
+            positions[kinds.index(kind_of(name))] = scene.region(name).center
+    return positions
 
 
 def visible_centres(env: Any, camera: str, kinds: Sequence[str]) -> NDArray[np.float32]:

@@ -232,6 +232,7 @@ class LiberoSimulator:
         on_step: Callable[[Callable[[], Observation], NDArray[np.float64], NDArray[np.float64]], None]
         | None = None,
         disturb: Callable[[Action], Action] | None = None,
+        prove: bool = True,
     ) -> ExpertEpisode:
         """Play an episode of the open task by the scripted expert, which knows the simulation's state.
 
@@ -244,8 +245,9 @@ class LiberoSimulator:
             on_step: For demonstrations: told before each step a function that draws and returns what a policy
                 would see, the action (7,) that will be executed, and the one that the expert means.
             disturb: Instead of `noise`: from what the expert means to what is executed.
+            prove: Whether a wide placement must have been solved once already, see `place_widely`.
         """
-        progress = self._settle(init_state)
+        progress = self._settle(init_state, prove)
         random = np.random.default_rng([seed, self._task_index, init_state])
         actions: list[NDArray[np.float64]] = []
         for meant in plan(Scene(self._env)):
@@ -285,7 +287,7 @@ class LiberoSimulator:
         if LiberoSimulator._owner is self:
             LiberoSimulator._owner = None
 
-    def _settle(self, init_state: int) -> Progress:
+    def _settle(self, init_state: int, prove: bool = True) -> Progress:
         """Restore the task, set an initial state, and let the objects come to rest; draws nothing."""
         progress = Progress()
 
@@ -299,13 +301,14 @@ class LiberoSimulator:
         if self._placement == "recorded":
             begin()
         else:
-            self._accepted[init_state] = place_widely(
-                self._env,
-                begin,
-                lambda action: self._step(action, progress),
+            seeds, known = (
                 [self._placement_seed, self._task_index, init_state],
                 self._accepted.get(init_state),
             )
+            accepted = place_widely(
+                self._env, begin, lambda action: self._step(action, progress), seeds, known, prove
+            )
+            self._accepted |= {init_state: accepted} if prove else {}
         self._watch.begin()
         progress.steps = SETTLING_STEPS
         return progress
