@@ -24,6 +24,7 @@ from gr00t.data.synthetic import synthetic_observation
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.model.random_checkpoint import write_random_checkpoint
+from tests.invented_scenes import write_scenes
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -155,17 +156,7 @@ def test_two_processes_share_a_run_that_stops_and_goes_on(data: Path, start: Pat
 
 
 def test_scenes_are_asked_where_things_are_and_how_far(data: Path, start: Path, tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    scenes = tmp_path / "scenes"
-    scenes.mkdir()
-    np.savez(
-        scenes / "invented.npz",
-        images=random.integers(0, 256, (8, 2, 64, 64, 3), dtype=np.uint8),
-        centres=random.random((8, 2, 3, 2), dtype=np.float32),
-        states=random.uniform(-0.5, 0.5, (8, 8)).astype(np.float32),
-        positions=random.uniform(-0.5, 0.5, (8, 3, 3)).astype(np.float32),
-        kinds=np.array(["object 0", "object 1", "basket"]),
-    )
+    scenes = write_scenes(tmp_path / "scenes", 8, 64, ["object 0", "object 1", "basket"])
     options = ("--steps", "1", "--log-every", "1", "--precision", "float32", "--grounding-weight", "0.5")
     asked = ("--scenes", str(scenes), "--scene-batch", "4", "--instruction", "lift {}")
     train(data, start, tmp_path / "out", *options, *asked)

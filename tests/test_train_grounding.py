@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.random_checkpoint import write_random_checkpoint
 from scripts.train_grounding import Options, train
+from tests.invented_scenes import write_scenes
 
 
 @pytest.fixture
 def options(tmp_path: Path) -> Options:
-    random = np.random.default_rng(0)
-    scenes = tmp_path / "scenes"
-    scenes.mkdir()
-    np.savez(
-        scenes / "invented.npz",
-        images=random.integers(0, 256, (12, 2, 32, 32, 3), dtype=np.uint8),
-        centres=random.random((12, 2, 3, 2), dtype=np.float32),
-        states=np.zeros((12, 8), np.float32),
-        positions=np.zeros((12, 3, 3), np.float32),
-        kinds=np.array(["milk", "butter", "basket"]),
-    )
+    scenes = write_scenes(tmp_path / "scenes", 12, 32, ["milk", "butter", "basket"])
     start = write_random_checkpoint(tmp_path / "start", torch_dtype=torch.float32)
     return Options(str(start), scenes, tmp_path / "out", vision_steps=2, steps=2, batch_size=4, held_out=4)
 

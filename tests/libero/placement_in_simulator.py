@@ -41,12 +41,28 @@ def facts(assets: Path) -> dict[str, Any]:
     simulator._settle(STATE)
     found["again"] = bool(np.array_equal(simulator.positions(), found["other_seed_positions"]))
     played = simulator.play_expert(STATE, 280)
-    simulator.open_task(prompt, 1, "wide")
+    simulator.open_task(prompt, 0, "wide")
+    found["reopened"] = steps_to_settle(simulator)
+    found["known"] = sorted(simulator._accepted)
+    found["same_place"] = simulator.positions().tolist() == found["wide_positions"]
+    simulator._accepted.clear()
+    found["proven_anew"] = steps_to_settle(simulator)
+    simulator._accepted.clear()
     simulator._settle(STATE, prove=False)
-    found["unproven"] = bool(np.array_equal(simulator.positions(), found["other_seed_positions"]))
-    found["remembered"] = dict(simulator._accepted)
+    found["unproven"] = simulator.positions().tolist() == found["wide_positions"]
+    found["remembered"] = len(simulator._accepted)
     simulator.close()
     return {**found, "goals": goals, "solved": played.success, "steps": played.steps}
+
+
+def steps_to_settle(simulator: LiberoSimulator) -> int:
+    """Control steps until the policy may begin."""
+    step = simulator._step
+    counted: list[int] = []
+    simulator._step = lambda *args: (counted.append(1), step(*args))[1]  # type: ignore[method-assign]
+    simulator._settle(STATE)
+    simulator._step = step  # type: ignore[method-assign]
+    return len(counted)
 
 
 def main() -> None:

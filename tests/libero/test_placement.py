@@ -14,6 +14,7 @@ import pytest
 
 from gr00t.eval.libero.placement import GAP, REACH, draw_places
 from gr00t.eval.libero.process import choose_backend, simulator_environ
+from gr00t.eval.libero.simulator import SETTLING_STEPS
 from gr00t.eval.libero.standins import write_standins
 from gr00t.eval.libero.suites import libero_package
 
@@ -84,4 +85,14 @@ def test_a_placement_follows_from_its_seed_and_the_expert_solves_it(facts: Any) 
 def test_a_placement_that_is_not_proven_is_the_first_that_stands(facts: Any) -> None:
     # Under this seed the first one can be solved, and counts either way.
     assert facts["unproven"]
-    assert facts["remembered"] == {}
+    assert facts["remembered"] == 0
+
+
+@pytest.mark.libero
+def test_a_placement_is_proven_once(facts: Any) -> None:
+    # Task 1 of the prompts, seeds 0 and 1, state 3: known when the task is opened again.
+    assert facts["known"] == [["libero_object_prompts", seed, 1, 3] for seed in (0, 1)]
+    assert facts["same_place"]
+    # Those of LIBERO and those of the placement; proven anew, both twice and the expert's between them.
+    assert facts["reopened"] == SETTLING_STEPS + 15
+    assert facts["proven_anew"] > 2 * facts["reopened"] + 80

@@ -140,15 +140,16 @@ class LiberoSimulator:
         self._image_size = image_size
         self._edit_scene = SceneEditor(rendering, robot_meshes)
         self._env: Any = None
-        self._watch: LiftWatch  # of the open task
+        self._task: Task  # the open one
+        self._watch: LiftWatch  # of it
         self._snapshot: dict[str, Any] = {}
         self._init_states: NDArray[np.float64] = np.empty((0, 0))
         self._raw: dict[str, Any] = {}
         self._steps = 0
-        self._task_index = 0
         self._placement = "recorded"
         self._placement_seed = 0
-        self._accepted: dict[int, int] = {}
+        # By suite, seed, task and initial state: proven once, for all arms that this simulator plays.
+        self._accepted: dict[tuple[str, int, int, int], int] = {}
 
     def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
         """Create the environment of `task`, reset it once under `seed`; return its number of initial states.
@@ -167,9 +168,8 @@ class LiberoSimulator:
         env_class = _import_libero(self._assets)
         LiberoSimulator._owner = self
         self._init_states = load_init_states(task)
-        self._task_index = task.index
+        self._task = task
         self._placement, self._placement_seed = placement, seed
-        self._accepted = {}
         # The constructor places fixtures too: seed before it, so that what a task looks like does not depend
         # on what ran earlier in this process.
         np.random.seed(seed)
@@ -248,7 +248,7 @@ class LiberoSimulator:
             prove: Whether a wide placement must have been solved once already, see `place_widely`.
         """
         progress = self._settle(init_state, prove)
-        random = np.random.default_rng([seed, self._task_index, init_state])
+        random = np.random.default_rng([seed, self._task.index, init_state])
         actions: list[NDArray[np.float64]] = []
         for meant in plan(Scene(self._env)):
             if progress.success or len(actions) == max_steps:
@@ -301,14 +301,14 @@ class LiberoSimulator:
         if self._placement == "recorded":
             begin()
         else:
-            seeds, known = (
-                [self._placement_seed, self._task_index, init_state],
-                self._accepted.get(init_state),
-            )
+            place = (self._task.suite, self._placement_seed, self._task.index, init_state)
             accepted = place_widely(
-                self._env, begin, lambda action: self._step(action, progress), seeds, known, prove
+                *(self._env, begin, lambda action: self._step(action, progress), list(place[1:])),
+                attempt=self._accepted.get(place),
+                prove=prove,
             )
-            self._accepted |= {init_state: accepted} if prove else {}
+            if prove:
+                self._accepted[place] = accepted
         self._watch.begin()
         progress.steps = SETTLING_STEPS
         return progress
