@@ -32,6 +32,7 @@ DEMONSTRATIONS = (
     ("libero_object_prompts", "--placement", "wide", "--init-states", "20-49", "--repeats", "6"),
     ("libero_object_prompts", "--placement", "recorded", "--init-states", "20-34"),
     ("libero_object", "--placement", "recorded", "--init-states", "20-49"),
+    ("libero_object", "--placement", "wide", "--init-states", "20-34", "--seed", "1010"),
 )
 PLAN = (
     *("--precision", "float32", "--ema-decay", "0.999", "--draws", "2", "--betas", "0.9", "0.99"),

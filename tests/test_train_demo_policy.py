@@ -40,7 +40,7 @@ def test_it_collects_trains_in_parts_and_looks_after_each(
 ) -> None:
     run(Options(tmp_path, head_steps=10, steps=100, rounds=2))
     looks = ["train.py", "evaluate.py", "evaluate.py"]
-    begun = ["collect_demonstrations.py"] * 3 + ["collect_scenes.py", "train_grounding.py", "train.py"]
+    begun = ["collect_demonstrations.py"] * 4 + ["collect_scenes.py", "train_grounding.py", "train.py"]
     assert [call[0] for call in calls] == begun + 2 * looks
     trainings = [call for call in calls if call[0] == "train.py"]
     assert [argument(call, "--stop-after") for call in trainings] == ["10", "50", "100"]

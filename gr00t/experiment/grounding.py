@@ -153,7 +153,7 @@ class Questions(nn.Module):
         config = model.config
         self._side = round(config.tokens_per_image**0.5)
         self._prompts = None
-        self._first_prompt = prompts[0] if prompts else None
+        self._asked = list(prompts)
         if prompts:
             self._prompts = tokenize(prompts, tokenizer, self._cameras, config.tokens_per_image)
         self._chosen, self._batch_size, self._seed = chosen, batch_size, seed
@@ -168,12 +168,12 @@ class Questions(nn.Module):
         """Whether it is asked what an instruction means."""
         return self._prompts is not None
 
-    def identity(self) -> dict[str, int | str | None]:
+    def identity(self) -> dict[str, int | list[str]]:
         """What a run that goes on must agree in: scenes, how many of them per step, what is asked of them."""
         return {
             "scenes": len(self._chosen),
             "scene_batch": self._batch_size,
-            "first_prompt": self._first_prompt,
+            "prompts": self._asked,
         }
 
     def loss(self, model: GR00T_N1_5, step: int) -> tuple[Tensor, dict[str, float]]:

@@ -130,7 +130,8 @@ def test_other_data_do_not_go_on_with_an_older_state(checkpoint: Path, tmp_path:
     [
         ({"chosen": np.arange(4)}, "scenes 5 -> 4;"),
         ({"batch_size": 4}, "scene_batch 2 -> 4;"),
-        ({"prompts": ["raise the cup", "raise the can"]}, "first_prompt lift the cup -> raise the cup;"),
+        # The first one is the same.
+        ({"prompts": ["lift the cup", "raise the can"]}, r"prompts \['lift the cup', .* 'raise the can'\];"),
     ],
 )
 def test_other_questions_do_not_go_on_with_an_older_state(
