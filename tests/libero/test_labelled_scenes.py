@@ -63,7 +63,8 @@ def test_what_is_not_there_is_nowhere(facts: Any) -> None:
 def test_what_is_held_is_at_the_hand(facts: Any) -> None:
     assert facts["states"] == [3, 8]
     assert facts["same_states"]
-    assert facts["reached"] < 0.05
+    # Measured: 0.007 m from the middle of the fingers to that of the object.
+    assert facts["reached"] < 0.02
 
 
 @pytest.mark.libero

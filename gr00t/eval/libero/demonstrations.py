@@ -84,7 +84,7 @@ def shrink(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         raise ValueError(f"images of {len(image)} pixels cannot be averaged down to {size}: not a divisor")
     if factor == 1:
         return image
-    # Sums of whole slices: NumPy adds along two short axes ten times as slowly.
+    # Sums of whole slices: NumPy adds along two short axes seven times as slowly.
     total = np.zeros((size, size, 3), dtype=np.uint32)
     for row in range(factor):
         for column in range(factor):
