@@ -57,7 +57,7 @@ def place_widely(
         seeds: Seed the draws, together with the number of the attempt.
         attempt: What an earlier call returned for the same initial state and seeds: it is then not proven
             anew that the expert solves it.
-        prove: Whether the expert must solve it. Not asked by who plays the expert anyway, and sees for himself.
+        prove: Whether the expert must solve it; who plays the expert anyway will see.
 
     Returns:
         The attempt that counted.
