@@ -114,6 +114,14 @@ def test_an_episode_is_the_same_first_and_after_others(facts: Any) -> None:
 
 
 @pytest.mark.libero
+def test_computing_a_physics_step_once_gives_what_robosuite_gives(facts: Any) -> None:
+    # State and sensors bit for bit, after 25 control steps of random actions.
+    assert facts["computed_once"] == []
+    # One state, and 6 or more sensors of the robot.
+    assert facts["compared"] > 6
+
+
+@pytest.mark.libero
 def test_one_environment_per_process_divergence_is_an_error_and_torch_stays_out(facts: Any) -> None:
     assert facts["rules"] == {
         "refusal": "another LIBERO environment is open in this process: close it first",

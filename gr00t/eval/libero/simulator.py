@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import importlib.util
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +30,9 @@ from numpy.typing import NDArray
 from gr00t.eval.libero.expert import disturbed, plan
 from gr00t.eval.libero.expert_motion import Action
 from gr00t.eval.libero.expert_scene import Scene
+from gr00t.eval.libero.libero_import import environment_class
 from gr00t.eval.libero.lifted import LiftWatch
+from gr00t.eval.libero.physics import computed_once
 from gr00t.eval.libero.placement import place_widely
 from gr00t.eval.libero.prompts import problem_file
 from gr00t.eval.libero.rendering import FULL, Rendering, SceneEditor, draw
@@ -148,7 +148,7 @@ class LiberoSimulator:
         self._steps = 0
         self._placement = "recorded"
         self._placement_seed = 0
-        # By suite, seed, task and initial state: proven once, for all arms that this simulator plays.
+        # By suite, seed, task and initial state: proven once for all arms that it plays.
         self._accepted: dict[tuple[str, int, int, int], int] = {}
 
     def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
@@ -165,13 +165,12 @@ class LiberoSimulator:
         if LiberoSimulator._owner not in (None, self):
             raise SimulatorError("another LIBERO environment is open in this process: close it first")
         self.close()
-        env_class = _import_libero(self._assets)
+        env_class = environment_class(self._assets)
         LiberoSimulator._owner = self
         self._init_states = load_init_states(task)
         self._task = task
         self._placement, self._placement_seed = placement, seed
-        # The constructor places fixtures too: seed before it, so that what a task looks like does not depend
-        # on what ran earlier in this process.
+        # The constructor places fixtures too: what a task looks like must not depend on what ran earlier.
         np.random.seed(seed)
         with problem_file(task) as problem:
             self._env = env_class(
@@ -315,7 +314,8 @@ class LiberoSimulator:
 
     def _step(self, action: NDArray[np.float64], progress: Progress) -> None:
         started = time.perf_counter()
-        self._raw = self._env.step(action)[0]
+        with computed_once(self._env.sim):
+            self._raw = self._env.step(action)[0]
         progress.step_seconds += time.perf_counter() - started
         # MuJoCo answers a diverged state by a warning and a silent reset of the whole scene.
         for warning in self._env.sim.data._data.warning:
@@ -375,26 +375,3 @@ def _reset(env: Any) -> None:
 
 def _plain_attributes(thing: object) -> dict[str, Any]:
     return {name: copy.deepcopy(value) for name, value in vars(thing).items() if isinstance(value, _PLAIN)}
-
-
-def _import_libero(assets: Path) -> Any:
-    """Import LIBERO quietly and point it at `assets`; returns its environment class."""
-    if "robosuite" not in sys.modules:
-        # Robosuite opens a log file of a fixed name in a folder that all users share, and advises on stderr.
-        # Its settings module decides that and has no dependencies, so it can be loaded and changed before the
-        # package.
-        package = importlib.util.find_spec("robosuite")
-        if package is None or not package.submodule_search_locations:
-            raise SimulatorError("robosuite is not installed; run: scripts/setup_env.sh libero")
-        path = Path(package.submodule_search_locations[0]) / "macros.py"
-        spec = importlib.util.spec_from_file_location("robosuite.macros", path)
-        assert spec is not None
-        assert spec.loader is not None
-        macros = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(macros)
-        vars(macros).update(FILE_LOGGING_LEVEL=None, CONSOLE_LOGGING_LEVEL="ERROR")
-        sys.modules["robosuite.macros"] = macros
-        vars(importlib.import_module("robosuite"))["macros"] = macros
-    libero = importlib.import_module("libero.libero")
-    vars(libero)["_assets_path_cache"] = str(assets)
-    return importlib.import_module("libero.libero.envs.env_wrapper").ControlEnv
