@@ -82,6 +82,7 @@ def facts(assets: Path) -> dict[str, Any]:
     task = check_task(one, 0, [0, 49])
     rules = {"refusal": error_of(two.open_task, TASKS[1], 0), "divergence": divergence(one)}
     rules["steps_after_divergence"] = one.run(random_actions(0, 4)).steps if one.start_episode(0) else 0
+    rules["whole_steps"] = whole_steps(one)
 
     one.open_task(TASKS[3], 0)
     trajectory(one, 0, 2)
@@ -151,10 +152,18 @@ def divergence(simulator: LiberoSimulator) -> str:
     return error_of(simulator.run, random_actions(0, 4))
 
 
+def whole_steps(simulator: LiberoSimulator) -> str:
+    """What is said of an integrator whose steps have no halves."""
+    simulator.start_episode(0)
+    # mjINT_RK4
+    simulator._env.sim.model._model.opt.integrator = 1
+    return error_of(simulator.run, random_actions(0, 1))
+
+
 def error_of(call: Callable[..., Any], *arguments: Any) -> str:
     try:
         call(*arguments)
-    except SimulatorError as error:
+    except (SimulatorError, ValueError) as error:
         return str(error)
     return ""
 

@@ -18,12 +18,16 @@ def computed_once(sim: Any) -> Iterator[None]:
     """Within the context, `sim` computes once what robosuite asks of it repeatedly.
 
     Args:
-        sim: robosuite's `MjSim`. Nobody may write positions or velocities within the context, and the model's
-            integrator must be one that steps in halves: all but `mjINT_RK4`.
+        sim: robosuite's `MjSim`. Nobody may write positions or velocities within the context.
+
+    Raises:
+        ValueError: the model's integrator is Runge-Kutta's, whose step has no halves; LIBERO's is Euler's.
     """
     import mujoco
 
     model, data = sim.model._model, sim.data._data
+    if model.opt.integrator == mujoco.mjtIntegrator.mjINT_RK4:
+        raise ValueError("a step of the integrator mjINT_RK4 cannot be computed in halves; any other's can")
     computed = False
 
     def forward() -> None:
