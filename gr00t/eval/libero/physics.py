@@ -1,9 +1,10 @@
-"""A control step that computes the scene once per physics step, where robosuite computes it three times.
+"""A control step that looks at the scene once per physics step, where robosuite does so three times.
 
 Before each of its 25 physics steps robosuite calls `mj_forward`, its controller calls it again, and `mj_step`
-starts with a third one, all from the same positions and velocities. MuJoCo offers the two halves of a step:
-`mj_step1` computes all that does not depend on the controls, `mj_step2` the rest (MuJoCo's documentation,
-"Simulation loop"). With a controller called in between, the results are the same bit for bit.
+starts with a third one, all from the same positions and velocities. What follows from these alone (collisions,
+inertias, Jacobians) is computed once: `mj_step1`. Forces are computed all three times, because in MuJoCo 3.3
+each computation of them starts from the result of the one before (`qacc_warmstart`), so that leaving one out
+changes positions by up to 7e-8 in 35 control steps. So the results are the same bit for bit.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 @contextmanager
 def computed_once(sim: Any) -> Iterator[None]:
-    """Within the context, `sim` computes once what robosuite asks of it repeatedly.
+    """Within the context, `sim` looks at the scene once for all that robosuite asks of it between two steps.
 
     Args:
         sim: robosuite's `MjSim`. Nobody may write positions or velocities within the context.
@@ -35,10 +36,12 @@ def computed_once(sim: Any) -> Iterator[None]:
         if not computed:
             mujoco.mj_step1(model, data)
             computed = True
+        mujoco.mj_forwardSkip(model, data, mujoco.mjtStage.mjSTAGE_VEL, 1)
 
     def step(with_udd: bool = True) -> None:
         nonlocal computed
-        forward()
+        if not computed:
+            mujoco.mj_step1(model, data)
         mujoco.mj_step2(model, data)
         computed = False
 

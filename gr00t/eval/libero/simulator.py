@@ -335,9 +335,14 @@ class LiberoSimulator:
         return pixels
 
     def _take_snapshot(self) -> dict[str, Any]:
-        robot = self._env.env.robots[0]
+        import mujoco
+
+        robot, model = self._env.env.robots[0], self._env.sim.model._model
+        # Everything that a step depends on besides the model; the rest is computed from it.
+        state = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
+        mujoco.mj_getState(model, self._env.sim.data._data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         return {
-            "data": copy.copy(self._env.sim.data._data),
+            "state": state,
             "controller": _plain_attributes(robot.controller),
             "gripper": copy.deepcopy(robot.gripper.current_action),
             "torques": copy.deepcopy(robot.torques),
@@ -349,7 +354,10 @@ class LiberoSimulator:
         if self._env is None:
             raise SimulatorError("no task is open")
         inner, sim = self._env.env, self._env.sim
-        mujoco.mj_copyData(sim.data._data, sim.model._model, self._snapshot["data"])
+        model, data = sim.model._model, sim.data._data
+        # Warnings of a diverged episode, too, are forgotten here.
+        mujoco.mj_resetData(model, data)
+        mujoco.mj_setState(model, data, self._snapshot["state"], mujoco.mjtState.mjSTATE_INTEGRATION)
         robot = inner.robots[0]
         vars(robot.controller).update(copy.deepcopy(self._snapshot["controller"]))
         robot.gripper.current_action = copy.deepcopy(self._snapshot["gripper"])
