@@ -121,6 +121,8 @@ struct PanelRear {
         const Floats sums = to_floats(load<Ints>(acc + r * PANEL + i));
         store(y + r * PANEL + i, sums * all(s[r]) * load<Floats>(scale + i));
       }
+      // Behind the last output are sums of whatever: times a scale of zero they are nan where they overflowed.
+      for (int64_t i = width; i < PANEL; i++) y[r * PANEL + i] = 0.0f;
     }
     const float* result = y;
     if (wide) {
