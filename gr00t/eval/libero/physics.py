@@ -1,10 +1,10 @@
 """A control step that looks at the scene once per physics step, where robosuite does so three times.
 
 Before each of its 25 physics steps robosuite calls `mj_forward`, its controller calls it again, and `mj_step`
-starts with a third one, all from the same positions and velocities. What follows from these alone (collisions,
-inertias, Jacobians) is computed once: `mj_step1`. Forces are computed all three times, because in MuJoCo 3.3
-each computation of them starts from the result of the one before (`qacc_warmstart`), so that leaving one out
-changes positions by up to 7e-8 in 35 control steps. So the results are the same bit for bit.
+starts with a third one, all from the same positions and velocities. What follows from these alone
+(collisions, inertias, Jacobians) is computed once: `mj_step1`. Forces are computed all three times, because
+in MuJoCo 3.3 each computation of them starts from the result of the one before (`qacc_warmstart`): leaving
+one out changes positions by up to 7e-8 within 35 control steps. So the results are the same bit for bit.
 """
 
 from __future__ import annotations
