@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
+
+from gr00t.data.strict_json import parse_json
 
 T = TypeVar("T", int, float, str, bool)
 
@@ -44,7 +47,7 @@ class Section:
     def positive(self, key: str, default: float = REQUIRED) -> float:
         """A positive number."""
         value = self.values.get(key, default)
-        if type(value) not in (int, float) or not value > 0:
+        if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
             raise self.error(key, f"must be a positive number, got {_shown(value)}")
         return float(value)
 
@@ -74,15 +77,17 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`.
 
     Raises:
-        CheckpointError: there is no such file, or it does not hold a JSON object.
+        CheckpointError: there is no such file, or it does not hold a JSON object (`strict_json`).
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(
             f"{path.parent} is not a GR00T N1.5 checkpoint: it has no {path.name}"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: expected a JSON object, got {type(values).__name__}")

@@ -1,110 +1,129 @@
-"""Which tensors a checkpoint folder holds, from the headers of its safetensors files alone.
+"""Which tensors a checkpoint folder holds, and in which of its files each one is.
 
-A safetensors file starts with the length of its header (8 bytes, little endian) and the header, a JSON
-object of dtype, shape and byte range by tensor name; the data follow. The headers are read here rather than
-through the library so that a damaged file is reported with the tensor that is damaged.
+A folder has one file of weights, or several with an index that says which tensor is in which file. Where
+both could be meant, or where a tensor is in several files and no index decides, the folder is refused: what
+another program would read from it is another model.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import struct
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gr00t.model.json_section import CheckpointError, read_json
+from gr00t.model.weight_header import StoredTensor, read_header
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-# Only in quantized layers: codes, scales of blocks, permutations, flags.
-_INTEGER_BYTES = {"I32": 4, "I8": 1, "U8": 1, "BOOL": 1}
+# What transformers and `checkpoint.write_weights` call the parts of a checkpoint in several files.
+_PART = re.compile(r"model-\d+-of-\d+\.safetensors")
+_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json")
+_LISTED = 4
 
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """One tensor of a checkpoint: the file it is in, its shape, and its dtype as safetensors calls it."""
-
-    file: Path
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it holds floating-point numbers."""
-        return self.dtype in _BYTES
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its data."""
-        return math.prod(self.shape) * (_BYTES | _INTEGER_BYTES)[self.dtype]
+logger = logging.getLogger(__name__)
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """All tensors of a checkpoint folder by NVIDIA's name.
 
+    Where there is an index it decides: of a tensor that is in several of its files, the one in the file that
+    the index names. Other safetensors files of the folder are not read; the log says so.
+
     Raises:
-        CheckpointError: there are no weights, the index and the files disagree, or a file is damaged.
+        CheckpointError: there are no weights, it cannot be told which ones are meant, the index and the files
+            disagree, or a file is damaged.
     """
-    index = folder / INDEX_FILE
-    if not index.exists():
-        if not (folder / WEIGHTS_FILE).exists():
-            raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}")
-        return _read_header(folder / WEIGHTS_FILE)
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise CheckpointError(f"{index}: weight_map must be an object, got {weight_map!r}")
-    found: dict[str, StoredTensor] = {}
-    for shard in sorted({str(file) for file in weight_map.values()}):
-        expected = [name for name, file in weight_map.items() if file == shard]
-        if not (folder / shard).is_file():
-            raise CheckpointError(f"{index} names {shard} (for {expected[0]}), which is not in {folder}")
-        entries = _read_header(folder / shard)
-        absent = [name for name in expected if name not in entries]
-        if absent:
-            raise CheckpointError(f"{index} says that {absent[0]} is in {shard}, but it is not")
-        found.update(entries)
+    for name in _ADAPTER_FILES:
+        if (folder / name).exists():
+            raise CheckpointError(
+                f"{folder} holds a LoRA adapter ({name}), which is not applied here; merge it into the "
+                "weights and save those (peft: merge_and_unload, then save_pretrained)"
+            )
+    index, whole = folder / INDEX_FILE, folder / WEIGHTS_FILE
+    if index.exists():
+        weight_map = _read_index(index)
+        if whole.exists() and WEIGHTS_FILE not in weight_map.values():
+            raise CheckpointError(
+                f"{folder} holds two sets of weights: {WEIGHTS_FILE}, and {weight_map[min(weight_map)]} and "
+                f"others by {INDEX_FILE}; some programs read the first, some the second: remove one"
+            )
+        found = _by_index(index, weight_map)
+    elif whole.exists():
+        found = read_header(whole)
+        _refuse_second_copies(folder, found)
+    else:
+        parts = [path.name for path in weight_leftovers(folder, ())]
+        without = f"; {_listed(parts)} without their index" if parts else ""
+        raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}{without}")
+    used = {entry.file for entry in found.values()}
+    others = sorted(path.name for path in folder.glob("*.safetensors") if path not in used)
+    if others:
+        logger.warning("%s: not read, since no weights of this checkpoint: %s", folder, _listed(others))
     return found
 
 
-def _read_header(file: Path) -> dict[str, StoredTensor]:
-    """The tensors of one safetensors file, whose data must all be there."""
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        prefix = stream.read(8)
-        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-        if 8 + length > size:
+def weight_leftovers(folder: Path, used: set[str] | tuple[str, ...]) -> list[Path]:
+    """Files of `folder` named like a checkpoint's weights that are not among the names `used`."""
+    named = (path for path in folder.glob("*.safetensors") if path.name not in used)
+    return sorted(path for path in named if path.name == WEIGHTS_FILE or _PART.fullmatch(path.name))
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """The file of every tensor, which lies within the folder."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{index}: weight_map must be an object, got {weight_map!r}")
+    if not weight_map:
+        raise CheckpointError(f"{index}: weight_map names no tensor")
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or not file:
+            raise CheckpointError(f"{index}: weight_map: {name} must be in a file, got {file!r}")
+        # Links are followed, the hub's cache consists of them; a path that itself leads elsewhere is not.
+        parts = {*PurePosixPath(file).parts, *PureWindowsPath(file).parts}
+        absolute = PurePosixPath(file).is_absolute() or PureWindowsPath(file).anchor
+        if absolute or ".." in parts or "\0" in file or not file.endswith(".safetensors"):
             raise CheckpointError(
-                f"{file}: truncated or no safetensors file: {size} bytes end within its header"
+                f"{index}: weight_map: {name} is said to be in {file!r}; expected a safetensors file within "
+                f"{index.parent}"
             )
-        try:
-            header = json.loads(stream.read(length))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{file}: corrupt header ({error})") from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{file}: corrupt header (not a JSON object)")
-    header.pop("__metadata__", None)
-    return {name: _read_entry(file, name, entry, size - 8 - length) for name, entry in header.items()}
+    return weight_map
 
 
-def _read_entry(file: Path, name: str, entry: object, data_bytes: int) -> StoredTensor:
-    """Check one entry of a header against the bytes that follow it."""
-    match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(end)]}:
-            pass
-        case _:
-            raise CheckpointError(f"{file}: corrupt header at {name}: {entry!r}")
-    if dtype not in _BYTES and dtype not in _INTEGER_BYTES:
-        raise CheckpointError(f"{file}: {name} has dtype {dtype}; supported: {', '.join(_BYTES)}")
-    if end > data_bytes:
-        raise CheckpointError(
-            f"{file}: truncated: {name} ends at byte {end} of the data, of which {data_bytes} are there"
-        )
-    stored = StoredTensor(file, tuple(shape), dtype)
-    if end - start != stored.nbytes:
-        raise CheckpointError(
-            f"{file}: corrupt header at {name}: {end - start} bytes for shape {shape} of {dtype}"
-        )
-    return stored
+def _by_index(index: Path, weight_map: dict[str, str]) -> dict[str, StoredTensor]:
+    folder = index.parent
+    found: dict[str, StoredTensor] = {}
+    for shard in sorted(set(weight_map.values())):
+        expected = [name for name, file in weight_map.items() if file == shard]
+        if not (folder / shard).is_file():
+            raise CheckpointError(f"{index} names {shard} (for {expected[0]}), which is not in {folder}")
+        entries = read_header(folder / shard)
+        absent = [name for name in expected if name not in entries]
+        if absent:
+            raise CheckpointError(f"{index} says that {absent[0]} is in {shard}, but it is not")
+        for name, entry in entries.items():
+            if weight_map.get(name, shard) != shard:
+                continue  # a copy; the index names another file
+            if name in found:
+                raise CheckpointError(
+                    f"{index} does not name {name}, which is in {found[name].file.name} and in {shard}"
+                )
+            found[name] = entry
+    return found
+
+
+def _refuse_second_copies(folder: Path, found: dict[str, StoredTensor]) -> None:
+    """Raise where parts of a checkpoint whose index is gone hold what the one file of weights holds."""
+    for part in weight_leftovers(folder, (WEIGHTS_FILE,)):
+        twice = [name for name in read_header(part) if name in found]
+        if twice:
+            raise CheckpointError(
+                f"{folder}: {twice[0]} is in {WEIGHTS_FILE} and in {part.name}, and no {INDEX_FILE} says "
+                "which one is meant: remove one of the files"
+            )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -52,7 +52,7 @@ def test_the_files_written_are_nvidias(tmp_path: Path, model: GR00T_N1_5, tiny_a
 def test_saving_over_the_files_the_model_is_mapped_from(folder: Path) -> None:
     first = GR00T_N1_5.from_pretrained(folder)
     first.save_pretrained(folder)
-    (folder / "model.safetensors").unlink()
+    assert not (folder / "model.safetensors").exists()  # the older weights; some programs would read those
     second = GR00T_N1_5.from_pretrained(folder)
     second.save_pretrained(folder)
     third = GR00T_N1_5.from_pretrained(folder).state_dict()
@@ -69,8 +69,10 @@ def test_a_save_that_fails_leaves_the_old_files_whole(
         raise OSError("No space left on device")
 
     monkeypatch.setattr("gr00t.model.checkpoint.save_file", full)
+    before = sorted(folder.iterdir())
     with pytest.raises(OSError, match="No space left"):
         model.save_pretrained(folder)
+    assert sorted(folder.iterdir()) == before
     again = GR00T_N1_5.from_pretrained(folder).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
 
