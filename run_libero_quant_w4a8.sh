@@ -59,9 +59,8 @@ if [[ ${suite,,} == demo ]]; then
     # read and looked.
     suite=libero_object_prompts model=examples/Libero/demo_policy
     results=$(option_value --output ${evaluation[@]+"${evaluation[@]}"})
-    results=${results:-runs/demo-$(date +%Y%m%d-%H%M%S)}
     evaluation=(--arms "bf16,w4a8=environment,replay" --placement wide --trials 2 --assets stand-ins
-        --workers 2 --data-config "$demo_data_config" --output "$results" ${evaluation[@]+"${evaluation[@]}"})
+        --workers 2 --data-config "$demo_data_config" ${evaluation[@]+"${evaluation[@]}"})
 else
     suite=$(canonical_suite "$suite")
     ((evaluate || ${#evaluation[@]} == 0)) || die "options after -- are for the evaluation: add --eval"
@@ -91,7 +90,8 @@ printf '  %-20s %s\n' suite "$suite" model "$model" 'data config' "$data_config"
     'denoising steps' 8 port "${port:-a free one}"
 show_duquant
 echo
-GR00T_DUQUANT_DRYRUN=1 ./test_duquant_dryrun.sh "$model"
+# As ./test_duquant_dryrun.sh does.
+GR00T_DUQUANT_DRYRUN=1 "${tied[@]}" scripts/scan_linear_layers.py --dry-run --model-path "$model"
 case ${GR00T_DUQUANT_DRYRUN-} in
     1 | true | yes | on) echo "GR00T_DUQUANT_DRYRUN is set: nothing is served."; exit 0 ;;
 esac
@@ -113,8 +113,11 @@ if ((evaluate)); then
     evaluation=(scripts/evaluate.py --suite "$suite" --model "$model" --video all
         ${server_options[@]+"${server_options[@]}"} ${evaluation[@]+"${evaluation[@]}"})
     ((demo)) || exec "$python" "${evaluation[@]}"
+    # Two demos may start within one second.
+    [[ -n $results ]] || results=$(fresh_folder "runs/demo-$(date +%Y%m%d-%H%M%S)")
     status=0
-    "$python" "${evaluation[@]}" || status=$?
+    "${tied[@]}" "${evaluation[@]}" --output "$results" || status=$?
+    rmdir "$results" 2>/dev/null || true  # empty where the request was refused
     if [[ -d $results/videos ]]; then
         films=$(find "$results/videos" -name '*.mp4' | sort)
         # Quantized and successful, if there is one.
@@ -131,7 +134,9 @@ server_pid='' waiter_pid=''
 # shellcheck disable=SC2317  # reached through the trap
 stop() {
     local status=$?
-    trap - EXIT INT TERM
+    # Once is enough: what follows must not be cut short by further signals.
+    trap - EXIT
+    trap '' HUP INT TERM
     [[ -z $waiter_pid ]] || kill "$waiter_pid" 2>/dev/null || true
     if [[ -n $server_pid ]] && kill "$server_pid" 2>/dev/null; then
         for _ in {1..50}; do
@@ -144,13 +149,14 @@ stop() {
     exit "$status"
 }
 trap stop EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 server_command "$model" "$suite" "$port"
 server+=(${server_options[@]+"${server_options[@]}"})
 started=$SECONDS
-"${server[@]}" &
+"${tied[@]}" "${server[@]:1}" &
 server_pid=$!
 
 server_died() {

@@ -32,6 +32,17 @@ option_value() {
     printf '%s' "$value"
 }
 
+# fresh_folder NAME: makes a folder of that name, or with -2, -3, ... behind it where that is taken, and says which.
+fresh_folder() {
+    local name=$1 count=1
+    mkdir -p "$(dirname "$name")"
+    until mkdir "$name" 2>/dev/null; do
+        [[ -e $name ]] || die "cannot make the folder $name"
+        name=$1-$((++count))
+    done
+    printf '%s' "$name"
+}
+
 # canonical_suite NAME: libero_goal for goal, libero-goal, LIBERO_GOAL; anything else is an error with the nearest name.
 canonical_suite() {
     local name=${1,,} known hint
@@ -114,10 +125,14 @@ check_port() {
     fi
 }
 
+# What stands before a Python program in place of $python, where the program must not outlive this script, whatever
+# ends the script.
+tied=("$python" gr00t/eval/libero/lifeline.py $$)
+
 # wait_until_ready PORT: for the background only; ends with status 0 once the server answers a ping. It becomes the
 # waiting program, so that killing the background process leaves nothing behind.
 wait_until_ready() {
-    exec "$python" -c '
+    exec "${tied[@]}" -c '
 import sys
 from gr00t.eval.client import ExternalRobotInferenceClient
 with ExternalRobotInferenceClient(host="127.0.0.1", port=int(sys.argv[1])) as client:

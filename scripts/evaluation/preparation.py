@@ -13,6 +13,7 @@ from typing import Any
 
 from evaluation import artefacts, servers
 from evaluation.options import Options
+from gr00t.eval.libero import keeper
 from gr00t.eval.libero.arms import Arm
 from gr00t.eval.libero.collect import collect_observations
 from gr00t.eval.libero.controls import Behaviour, Expert, PolicyHost, Replay, ServedPolicy, Zero
@@ -225,8 +226,8 @@ class Workshop:
         )
         with log.open("ab") as file:
             child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+                keeper.kept(command),
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
                 env=servers.server_environ(self.environ, arm.recipe, packdir),
@@ -237,6 +238,8 @@ class Workshop:
             finally:
                 child.terminate()
                 child.wait()
+                assert child.stdin is not None
+                child.stdin.close()
         if status:
             last = "\n  ".join(log.read_text(errors="replace").strip().splitlines()[-5:])
             raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py ended with {status}:\n  {last}")

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -153,10 +152,9 @@ class StartedHost(AddressHost):
             NoServerError: it does not answer in time.
         """
         if self._process is None:
-            command = [sys.executable, "-I", str(Path(keeper.__file__).resolve()), *self._command]
             with self._log_path.open("ab") as log:
                 self._process = subprocess.Popen(
-                    command,
+                    keeper.kept(self._command),
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
