@@ -20,9 +20,9 @@ from __future__ import annotations
 import collections
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from gr00t.eval import wire
 from gr00t.eval.endpoints import EndpointHandler, Failure, Prepared, Request, UnavailableError, attempt
@@ -32,6 +32,17 @@ logger = logging.getLogger(__name__)
 # A REQ client has one request under way: this many clients, or a few that send without reading answers.
 MAX_WAITING = 256
 MAX_WAITING_BYTES = 512 * 1024 * 1024
+# A prepared sample takes megabytes, a waiting one may be a few bytes: of other kinds than the one that is
+# computed next no more than this many batches are prepared.
+_PREPARED_AHEAD = 4
+
+
+class Sender(Protocol):
+    """Who asks."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is not connected any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +54,19 @@ class Job:
         endpoint: what answers it.
         envelope: the frames that lead back to its sender.
         size: bytes of its message.
+        sender: who asked; whatever has `is_gone`, or None where nobody can be gone.
     """
 
     request: Request
     endpoint: EndpointHandler
     envelope: list[bytes]
     size: int
+    sender: Sender | None = None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody is there any more to take the answer."""
+        return self.sender is not None and self.sender.is_gone
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +80,13 @@ class _Ready:
 class Worker:
     """The queue and its computing thread.
 
+    Attributes:
+        batch_sizes: how many forwards had how many requests.
+        abandoned: how many jobs were left out because their senders had gone.
+
     Args:
         deliver: called in the computing thread with every job and its result or Failure, once for each job
-            that was submitted.
+            that was submitted and is not abandoned.
         on_end: called in the computing thread when it ends, after `stop` or by a fatal error.
         max_waiting: so many jobs may wait; more are refused.
         max_waiting_bytes: so many bytes of messages may wait.
@@ -79,6 +101,7 @@ class Worker:
         max_waiting_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
         self.batch_sizes: collections.Counter[int] = collections.Counter()
+        self.abandoned = 0
         self.ended = False
         self._deliver = deliver
         self._on_end = on_end
@@ -112,10 +135,9 @@ class Worker:
         with self._changed:
             if self._stopping:
                 raise stopping()
-            if (
-                self._waiting_count >= self._max_waiting
-                or self._waiting_bytes + job.size > self._max_waiting_bytes
-            ):
+            if not self._has_room(job):
+                self._drop_abandoned()
+            if not self._has_room(job):
                 if not self._refusing:
                     logger.warning("%d requests wait: others are refused", self._waiting_count)
                 self._refusing = True
@@ -140,6 +162,27 @@ class Worker:
         """Wait for the thread's last step, once it has `ended`."""
         self._thread.join()
 
+    def _has_room(self, job: Job) -> bool:
+        return (
+            self._waiting_count < self._max_waiting
+            and self._waiting_bytes + job.size <= self._max_waiting_bytes
+        )
+
+    def _drop_abandoned(self) -> None:
+        """Take jobs of senders that have gone out of what waits; the lock is held."""
+        # Asked once: a sender may go at any moment.
+        dropped = [job for job in self._waiting if job.is_abandoned]
+        if dropped:
+            gone = set(dropped)
+            self._waiting = collections.deque(job for job in self._waiting if job not in gone)
+            self._count_out(dropped)
+            self.abandoned += len(dropped)
+
+    def _count_out(self, jobs: Sequence[Job]) -> None:
+        """Take note that jobs wait no longer; the lock is held."""
+        self._waiting_count -= len(jobs)
+        self._waiting_bytes -= sum(job.size for job in jobs)
+
     def _run(self) -> None:
         try:
             while batch := self._gather():
@@ -153,6 +196,7 @@ class Worker:
     def _gather(self) -> list[_Ready]:
         """Return what is computed next, taken from what waits; wait while there is nothing. Empty: stop."""
         while True:
+            self._leave_out_abandoned()
             batch, full = self._next_batch()
             if full or (job := self._take(wait=not batch)) is None:
                 break
@@ -162,26 +206,36 @@ class Worker:
         for entry in batch:
             self._ready.remove(entry)
         with self._changed:
-            self._waiting_count -= len(batch)
-            self._waiting_bytes -= sum(entry.job.size for entry in batch)
+            self._count_out([entry.job for entry in batch])
         return batch
 
     def _take(self, wait: bool) -> Job | None:
         with self._changed:
+            self._drop_abandoned()
             while wait and not self._waiting and not self._stopping:
                 self._changed.wait()
+                self._drop_abandoned()
             return None if self._stopping or not self._waiting else self._waiting.popleft()
+
+    def _leave_out_abandoned(self) -> None:
+        """Forget prepared jobs whose senders went meanwhile."""
+        dropped = [entry for entry in self._ready if entry.job.is_abandoned]
+        if dropped:
+            gone = set(dropped)
+            self._ready = collections.deque(entry for entry in self._ready if entry not in gone)
+            with self._changed:
+                self._count_out([entry.job for entry in dropped])
+                self.abandoned += len(dropped)
 
     def _prepare(self, job: Job) -> None:
         batched = job.endpoint.batched
         if batched is None:
             self._ready.append(_Ready(job, None))
             return
-        prepared = attempt(lambda: batched.prepare(job.request.data, **job.request.options))
+        prepared = attempt(lambda: batched.prepare(job.request.input(), **job.request.options))
         if isinstance(prepared, Failure):
             with self._changed:
-                self._waiting_count -= 1
-                self._waiting_bytes -= job.size
+                self._count_out([job])
             self._deliver(job, prepared)
         else:
             self._ready.append(_Ready(job, prepared))
@@ -205,7 +259,8 @@ class Worker:
                 return batch, True
             batch.append(entry)
             samples += entry.prepared.samples
-        return batch, samples >= limit
+        prepared = sum(entry.prepared.samples for entry in self._ready if entry.prepared is not None)
+        return batch, samples >= limit or prepared >= _PREPARED_AHEAD * limit
 
     def _compute(self, batch: list[_Ready]) -> None:
         endpoint = batch[0].job.endpoint

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from gr00t.eval import wire
+
 T = TypeVar("T")
 
 
@@ -39,7 +41,7 @@ class BatchedEndpoint(Protocol):
         """Check one request and make it ready; what this raises is that request's error reply."""
 
     def answer(self, requests: Sequence[Any]) -> Sequence[Any]:
-        """Return one result for each of some prepared requests of one kind."""
+        """Return one result, or a Failure, for each of some prepared requests of one kind."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,28 @@ class EndpointHandler:
     def answer(self, request: Request) -> Any:
         """Return the result of one request."""
         if self.batched is not None:
-            return self.batched.answer([self.batched.prepare(request.data, **request.options)])[0]
+            result = self.batched.answer([self.batched.prepare(request.input(), **request.options)])[0]
+            if isinstance(result, Failure):
+                raise result.error
+            return result
         if self.requires_input:
-            return self.handler(request.data, **request.options)
+            return self.handler(request.input(), **request.options)
         return self.handler(**request.options)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The input of a request, still as the bytes that came."""
+
+    part: memoryview
+
+    def decode(self) -> Any:
+        """Return what it says.
+
+        Raises:
+            WireError: it cannot be decoded.
+        """
+        return wire.decode(self.part)
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,10 @@ class Request:
     endpoint: str
     data: Any
     options: dict[str, Any]
+
+    def input(self) -> Any:
+        """Return `data`, decoded if it still has to be: that may take a while."""
+        return self.data.decode() if isinstance(self.data, Encoded) else self.data
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,15 @@
 """The server of a policy: ZeroMQ, NVIDIA's wire format, and a request that fails harms nobody but its sender.
 
 Four steps stand apart: a message becomes a checked `Request` (`read`), a request a result (`answer`), a
-worker decides what is computed together (gr00t.eval.batching), and a loop owns the socket (`run`). The socket
-is a ROUTER, to REQ clients the same as the REP of NVIDIA's: it holds the requests of many clients at once and
-answers them in any order, and a client that vanishes in the middle costs nothing but its own answer.
+worker decides what is computed together (gr00t.eval.batching), and a loop owns the connections (`run`). It
+holds the requests of many clients at once and answers them in any order; to a REQ client it is the same as
+NVIDIA's REP. A client that vanishes in the middle costs nothing but its own answer, which is not computed if
+it was still waiting.
 
 The loop and the worker are two threads, because a forward of a full-size model takes seconds on a CPU: a
-client that pings meanwhile must not think that nobody is there, and a request that arrives meanwhile is
-decoded and waits for the next batch. For that a lone request is handed over twice, which takes some 0.1 ms.
+client that pings meanwhile must not think that nobody is there. So the loop does nothing that takes long. It
+goes over each message as far as is needed to compare the token and to know the endpoint, in turns with the
+others (gr00t.eval.outline); what the request carries is decoded by the worker.
 """
 
 from __future__ import annotations
@@ -16,17 +18,18 @@ import collections
 import hmac
 import ipaddress
 import logging
-import socket as sockets
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import partial
 from typing import Any
 
-import zmq
-
 from gr00t.eval import wire
-from gr00t.eval.address import BindError, bind_error, resolve_host
+from gr00t.eval.address import BindError, resolve_host
 from gr00t.eval.batching import MAX_WAITING, Job, Worker, stopping
+from gr00t.eval.connections import Connection, Connections
 from gr00t.eval.endpoints import (
     BatchedEndpoint,
+    Encoded,
     EndpointHandler,
     Failure,
     Request,
@@ -34,6 +37,8 @@ from gr00t.eval.endpoints import (
     UnavailableError,
     attempt,
 )
+from gr00t.eval.outline import Outline, kind_of, text_bytes, walk
+from gr00t.eval.seldom import Seldom
 from gr00t.spelling import did_you_mean
 
 __all__ = ["BaseInferenceServer", "BindError", "EndpointHandler", "Request", "RequestError"]
@@ -42,11 +47,13 @@ logger = logging.getLogger(__name__)
 
 # Sixteen samples of two 640 x 480 frames are 30 MB.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_RECEIVE_QUEUE = 4  # per client; a REQ client has one message under way
-_MESSAGES_AT_A_TIME = 32  # then answers that are ready leave first
-_LINGER_MS = 1_000  # for the last answers to leave
+_MAX_OPTIONS_BYTES = 10_000
+_MAX_ERROR_CHARACTERS = 2_000  # what a client sent may stand in it
+_TURN_S = 0.02  # for messages; then the connections are looked at again
+_LINGER_S = 1.0  # for the last answers to leave
 # A signal that comes just before the loop begins to wait would be seen at the next message only.
-_LOOK_UP_MS = 500
+_LOOK_UP_S = 0.5
+_DONE = object()  # what `next` returns at an iterator's end
 
 
 class BaseInferenceServer:
@@ -85,21 +92,15 @@ class BaseInferenceServer:
         self._endpoints: dict[str, EndpointHandler] = {}
         self.register_endpoint("ping", self._handle_ping, requires_input=False, immediate=True)
         self.register_endpoint("kill", self._kill_server, requires_input=False, immediate=True)
-        self.worker = Worker(self._deliver, self._wake, max_waiting=max_waiting)
-        self._replies: collections.deque[list[bytes]] = collections.deque()
-        self._wake_up, self._awake = sockets.socketpair()
+        self.worker = Worker(self._deliver, lambda: self.connections.wake(), max_waiting=max_waiting)
+        self._replies: collections.deque[tuple[Connection, list[bytes]]] = collections.deque()
+        # Connections with messages that nobody has looked at, and how far each one's first has got.
+        self._turns: collections.deque[tuple[Connection, Iterator[None]]] = collections.deque()
+        self._seldom = Seldom(logger)
 
         address = resolve_host(host)
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, 2 * max_message_bytes)
-        self.socket.setsockopt(zmq.RCVHWM, _RECEIVE_QUEUE)
-        try:
-            self.socket.bind(f"tcp://{address}:{port or '*'}")
-        except zmq.ZMQError as error:
-            self.close()
-            raise bind_error(address, port, zmq.strerror(error.errno or 0)) from None
-        self.address: str = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.connections = Connections(address, port, max_message_bytes)
+        self.address: str = self.connections.address
         if api_token is None and not ipaddress.ip_address(address).is_loopback:
             logger.warning(
                 "%s is open to other machines and has no API token; kill is refused to them", self.address
@@ -135,32 +136,29 @@ class BaseInferenceServer:
         In the end what is being computed is still answered; what waits or arrives gets an error reply.
         """
         logger.info("Server is ready and listening on %s", self.address)
-        poller = zmq.Poller()
-        poller.register(self.socket, zmq.POLLIN)
-        poller.register(self._awake, zmq.POLLIN)
         self.worker.start()
         try:
             try:
                 while self.running:
-                    self._turn(poller)
+                    self._turn()
                     if self.worker.ended:
                         raise RuntimeError("the computing thread died; its traceback stands above")
             finally:
                 self.running = False
                 self.worker.stop()
                 while not self.worker.ended:
-                    self._turn(poller)
+                    self._turn()
                 self.worker.join()
-                self._turn(poller, timeout_ms=0)
+                until = time.monotonic() + _LINGER_S
+                self._turn(0)
+                while self._turns and time.monotonic() < until:
+                    self._turn(0)
         finally:
             self.close()
 
     def close(self) -> None:
         """Stop listening; replies under way get a second to leave."""
-        self.socket.close(linger=_LINGER_MS)
-        self.context.term()
-        self._wake_up.close()
-        self._awake.close()
+        self.connections.close(_LINGER_S)
 
     def handle(self, payload: bytes, *, from_loopback: bool = False) -> bytes:
         """Return the reply to one message, whatever it is: this never raises an `Exception`.
@@ -181,89 +179,147 @@ class BaseInferenceServer:
             RequestError: Too long, not a map, a wrong token or type, an unknown endpoint or option.
             gr00t.eval.wire.WireError: Not decodable.
         """
-        if len(payload) > self.max_message_bytes:
-            raise RequestError(
-                f"message of {len(payload)} bytes; at most {self.max_message_bytes} are accepted"
-            )
-        fields = wire.unpack(payload)
-        if not isinstance(fields, dict):
-            raise RequestError(f"request: expected a map with endpoint and data, got {type(fields).__name__}")
-        if not self._validate_token(fields):
+        steps = self._look_at(payload, len(payload), from_loopback)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                request: Request = end.value
+                return Request(request.endpoint, request.input(), request.options)
+
+    def _look_at(self, payload: bytes, length: int, from_loopback: bool) -> Generator[None, None, Request]:
+        """Check a message as `read` does, but leave its data encoded; pause now and then."""
+        if length > self.max_message_bytes:
+            raise RequestError(f"message of {length} bytes; at most {self.max_message_bytes} are accepted")
+        found = yield from walk(payload)
+        if found.kind != "dict":
+            raise RequestError(f"request: expected a map with endpoint and data, got {found.kind}")
+        if not self._validate_token(payload, found):
             raise RequestError("Unauthorized: Invalid API token")
-        endpoint = fields.get("endpoint", "get_action")
-        if not isinstance(endpoint, str):
-            raise RequestError(f"endpoint: expected text, got {type(endpoint).__name__}")
-        if endpoint not in self._endpoints:
-            raise RequestError(f"Unknown endpoint: {endpoint:.200}")
+        endpoint = self._endpoint_of(payload, found)
         if endpoint == "kill" and self.api_token is None and not from_loopback:
             raise RequestError(
                 "kill: refused to another machine; start the server with an API token and send it"
             )
-        options = fields.get("options", {})
+        options = self._options_of(payload, found, endpoint)
+        data: Any = {}
+        if (at := found.fields.get("data")) is not None:
+            data = Encoded(memoryview(payload)[at.begin : at.end])
+        return Request(endpoint, data, options)
+
+    def _endpoint_of(self, payload: bytes, found: Outline) -> str:
+        at = found.fields.get("endpoint")
+        if at is None:
+            return "get_action"
+        name = text_bytes(payload, at)
+        if name is None:
+            raise RequestError(f"endpoint: expected text, got {kind_of(payload[at.begin])}")
+        endpoint = name.decode("utf-8", "replace")
+        if endpoint not in self._endpoints:
+            raise RequestError(f"Unknown endpoint: {endpoint:.200}")
+        return endpoint
+
+    def _options_of(self, payload: bytes, found: Outline, endpoint: str) -> dict[str, Any]:
+        at = found.fields.get("options")
+        if at is None:
+            return {}
+        if (kind := kind_of(payload[at.begin])) != "dict":
+            raise RequestError(f"options: expected a map, got {kind}")
+        if (size := at.end - at.begin) > _MAX_OPTIONS_BYTES:
+            raise RequestError(f"options: {size} bytes; at most {_MAX_OPTIONS_BYTES} are accepted")
+        options: Any = wire.decode(payload[at.begin : at.end])
         if not isinstance(options, dict):
             raise RequestError(f"options: expected a map, got {type(options).__name__}")
         accepted = self._endpoints[endpoint].options
         for name in options:
             if not isinstance(name, str) or name not in accepted:
-                known = did_you_mean(str(name), accepted) if accepted else f"{endpoint} takes none"
+                known = did_you_mean(str(name)[:100], accepted) if accepted else f"{endpoint} takes none"
                 raise RequestError(f"options: unknown option {name!r:.100}; {known}")
-        return Request(endpoint, fields.get("data", {}), options)
+        return options
 
     def answer(self, request: Request) -> Any:
         """Call the endpoint of a checked request and return its result."""
         return self._endpoints[request.endpoint].answer(request)
 
-    def _turn(self, poller: zmq.Poller, timeout_ms: int = _LOOK_UP_MS) -> None:
-        """Wait until there is something to do; take in some messages and send the answers that are ready."""
-        if self._awake.fileno() in dict(poller.poll(timeout_ms)):
-            self._awake.recv(4096)
-        for _ in range(_MESSAGES_AT_A_TIME):
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+    def _turn(self, timeout_s: float = _LOOK_UP_S) -> None:
+        """Wait for something to do; go on with some messages and send the answers that are ready."""
+        for connection in self.connections.poll(0 if self._turns else timeout_s):
+            self._turns.append((connection, self._take_in(connection)))
+        # At least one step, however long it takes.
+        until = time.monotonic() + _TURN_S
+        while self._turns:
+            self._step(*self._turns.popleft())
+            if time.monotonic() >= until:
                 break
-            self._take_in(frames)
         while self._replies:
-            # To a sender that is gone, ROUTER drops the reply in silence, as it should be.
-            self.socket.send_multipart(self._replies.popleft())
+            connection, parts = self._replies.popleft()
+            connection.pending -= 1
+            self.connections.send(connection, parts)
 
-    def _take_in(self, frames: list[zmq.Frame]) -> None:
-        """Answer a message at once, or give it to the worker."""
-        parts = [frame.bytes for frame in frames]
-        if b"" not in parts[1:]:
-            logger.warning(
-                "message without an empty frame after its address dropped: the sender is no REQ client"
-            )
+    def _step(self, connection: Connection, task: Iterator[None]) -> None:
+        """Go on with a connection's messages, and let it line up again if there is more to do."""
+        if connection.is_gone:
             return
-        body_at = parts.index(b"", 1) + 1
-        envelope, body = parts[:body_at], parts[body_at:]
-        from_loopback = _is_loopback(frames[-1].get("Peer-Address"))
-        outcome = attempt(lambda: self._begin(envelope, body, from_loopback))
-        if outcome is not None:
-            self._replies.append(
-                [*envelope, outcome if isinstance(outcome, bytes) else self._pack("request", outcome)]
-            )
+        paused = attempt(partial(next, task, _DONE))
+        if isinstance(paused, Failure):
+            logger.error("a message of %s failed", connection.name, exc_info=paused.error)
+            self.connections.drop(connection)
+        elif paused is not _DONE:
+            self._turns.append((connection, task))
 
-    def _begin(self, envelope: list[bytes], body: list[bytes], from_loopback: bool) -> bytes | None:
-        """Return the reply to a message, or None where the worker will deliver it."""
+    def _take_in(self, connection: Connection) -> Iterator[None]:
+        """Answer the messages of a connection at once, or give them to the worker."""
+        while connection.inbox:
+            message = connection.inbox[0]
+            if b"" in message.parts:
+                body_at = message.parts.index(b"") + 1
+                envelope, body = message.parts[:body_at], message.parts[body_at:]
+                yield from self._begin(connection, envelope, body, message.too_long)
+            else:
+                self._seldom.warning(
+                    "message without an empty part before its content dropped: the sender is no REQ client"
+                )
+            if connection.is_gone:
+                return
+            connection.inbox.popleft()
+            yield
+        self.connections.resume(connection)
+
+    def _begin(
+        self, connection: Connection, envelope: list[bytes], body: list[bytes], too_long: int
+    ) -> Iterator[None]:
+        """Answer one message, or give it to the worker, who answers it later."""
+        connection.pending += 1
+        steps = self._accept(connection, envelope, body, too_long)
+        while True:
+            outcome = attempt(partial(next, steps, _DONE))
+            if outcome is not None:
+                break
+            yield
+        if outcome is not _DONE:
+            reply = outcome if isinstance(outcome, bytes) else self._pack("request", outcome)
+            self._replies.append((connection, [*envelope, reply]))
+
+    def _accept(
+        self, connection: Connection, envelope: list[bytes], body: list[bytes], too_long: int
+    ) -> Iterator[bytes | None]:
+        """Yield None at each pause, then the reply to a message unless the worker will deliver it."""
         if len(body) != 1:
             raise RequestError(f"request: expected one message part, got {len(body)}")
         if not self.running:
             raise stopping()
-        request = self.read(body[0], from_loopback=from_loopback)
+        request = yield from self._look_at(body[0], too_long or len(body[0]), connection.from_loopback)
         endpoint = self._endpoints[request.endpoint]
         if endpoint.immediate:
-            return self._pack(request.endpoint, attempt(lambda: endpoint.answer(request)))
-        self.worker.submit(Job(request, endpoint, envelope, len(body[0])))
-        return None
+            yield self._pack(request.endpoint, attempt(lambda: endpoint.answer(request)))
+        else:
+            self.worker.submit(Job(request, endpoint, envelope, len(body[0]), connection))
 
     def _deliver(self, job: Job, outcome: Any) -> None:
         """Queue the reply to a job and wake the loop; the worker calls this in its own thread."""
-        self._replies.append([*job.envelope, self._pack(job.request.endpoint, outcome)])
-        self._wake()
-
-    def _wake(self) -> None:
-        self._wake_up.send(b"\0")
+        assert isinstance(job.sender, Connection)
+        self._replies.append((job.sender, [*job.envelope, self._pack(job.request.endpoint, outcome)]))
+        self.connections.wake()
 
     def _pack(self, name: str, outcome: Any) -> bytes:
         """Return the reply that says a result or a Failure, and log the latter."""
@@ -273,17 +329,21 @@ class BaseInferenceServer:
         if isinstance(reply.error, UnavailableError):
             pass  # the worker says so once, not for every message of a flood
         elif reply.is_refusal:
-            logger.warning("%s refused: %.500s", name, reply.text)
+            self._seldom.warning("%s refused: %.500s", name, reply.text)
         else:
             logger.error("%s failed", name, exc_info=reply.error)
-        # A text may quote bytes that are no UTF-8; the reply must be packable whatever it says.
-        return wire.pack({"error": reply.text.encode("utf-8", "replace").decode()})
+        text = reply.text
+        if len(text) > _MAX_ERROR_CHARACTERS:
+            text = f"{text[:_MAX_ERROR_CHARACTERS]}... ({len(text)} characters)"
+        # It may quote bytes that are no UTF-8; the reply must be packable whatever it says.
+        return wire.pack({"error": text.encode("utf-8", "replace").decode()})
 
-    def _validate_token(self, fields: dict[str, Any]) -> bool:
+    def _validate_token(self, payload: bytes, found: Outline) -> bool:
         if self.api_token is None:
             return True
-        token = fields.get("api_token")
-        return isinstance(token, str) and hmac.compare_digest(token.encode(), self.api_token.encode())
+        at = found.fields.get("api_token")
+        token = None if at is None else text_bytes(payload, at)
+        return token is not None and hmac.compare_digest(token, self.api_token.encode())
 
     def _handle_ping(self) -> dict[str, str]:
         return {"status": "ok", "message": "Server is running"}
@@ -291,10 +351,3 @@ class BaseInferenceServer:
     def _kill_server(self) -> None:
         logger.info("stopping: kill was called")
         self.running = False
-
-
-def _is_loopback(address: object) -> bool:
-    try:
-        return ipaddress.ip_address(str(address)).is_loopback
-    except ValueError:
-        return False

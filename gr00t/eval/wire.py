@@ -5,8 +5,9 @@ A message is one msgpack map. Two kinds of value travel as small maps of their o
     array            {"__ndarray_class__": true, "as_npy": <bytes of a .npy file>}
     ModalityConfig   {"__ModalityConfig_class__": true, "as_json": <its JSON text>}
 
-Whatever arrives is treated as hostile. Array headers are matched, not evaluated, and the declared size must
-be the size that is there, so a few bytes can neither run code nor ask for a terabyte.
+Whatever arrives is treated as hostile. What a message declares is counted before anything is built
+(gr00t.eval.outline). Array headers are matched, not evaluated, and the declared size must be the size that is
+there, so a few bytes can neither run code nor ask for a terabyte.
 
 This file and the client run inside the simulator's process: Python 3.8, numpy and msgpack, no torch.
 """
@@ -23,9 +24,9 @@ from typing import Any
 import msgpack
 import numpy as np
 
-# A frame of 256 x 256 written as nested lists instead of an array still fits. The bound is needed because
-# msgpack spends one byte on an empty list and Python spends 64.
-MAX_VALUES = 1_000_000
+from gr00t.eval.outline import MAX_VALUES, WireError, outline
+
+__all__ = ["BUSY", "MAX_VALUES", "STOPPING", "MsgSerializer", "WireError", "decode", "pack", "unpack"]
 
 # How the text of two error replies begins. Any other refuses the request itself; after these the same request
 # may be sent again: to this server later, or to the one that follows it.
@@ -36,10 +37,6 @@ _NPY_MAGIC = b"\x93NUMPY"
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?[biufcSU]\d{1,9})['"]""")
 _FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d\s,]{0,400})\)""")
-
-
-class WireError(ValueError):
-    """A message that cannot be decoded; the text says which part and why."""
 
 
 def pack(message: Any) -> bytes:
@@ -57,26 +54,23 @@ def unpack(payload: bytes) -> Any:
     """Decode a message; arrays come back writable, in the dtype and memory order they were sent in.
 
     Raises:
-        WireError: Not msgpack, truncated, followed by other bytes, an array that is not a plain .npy, or more
-            than `MAX_VALUES` values outside arrays.
+        WireError: Not msgpack, truncated, followed by other bytes, more of anything than a message needs
+            (`outline.walk`), or an array that is not a plain .npy.
     """
-    values = 0
+    outline(payload)
+    return decode(payload)
 
-    def count(container: Any) -> Any:
-        nonlocal values
-        values += 1 + len(container)
-        if values > MAX_VALUES:
-            raise WireError(f"message with more than {MAX_VALUES} values; send numbers as arrays")
-        return container
 
+def decode(part: bytes | memoryview) -> Any:
+    """Decode a message, or a value out of one, that `outline.walk` has gone over already.
+
+    Raises:
+        WireError: A text that is not UTF-8, a map key that is no text, or an array that is no plain .npy.
+    """
     try:
-        return msgpack.unpackb(payload, object_hook=lambda fields: _decode(count(fields)), list_hook=count)
+        return msgpack.unpackb(part, object_hook=_decode)
     except WireError:
         raise
-    except msgpack.ExtraData:
-        raise WireError("unpack(b) received extra data.") from None  # NVIDIA's server says so
-    except msgpack.StackError:
-        raise WireError("message is nested too deeply") from None
     except ValueError as error:
         raise WireError(f"not a msgpack message: {str(error) or 'invalid byte'}") from None
 

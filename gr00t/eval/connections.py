@@ -1,0 +1,336 @@
+"""The server's side of all its connections: accepting, reading, writing, and knowing who has gone.
+
+Nobody can make this hold more than he may. What is held of unfinished messages, of messages not yet looked at
+and of replies not yet taken is bounded for one connection (gr00t.eval.zmtp) and over all of them: when it is
+too much, whoever has kept the rest waiting for longest is hung up on. A peer that does not take its replies
+is not read from until it does. When there are as many connections as file descriptors allow, the one that has
+been silent for longest makes room: a client that is alive connects again, and a robot in use is never silent
+for longest among those who only hold a door open.
+
+Nothing that one peer does raises from `poll` or `send`: it costs this peer its connection.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import ipaddress
+import logging
+import resource
+import selectors
+import socket as sockets
+import time
+from collections.abc import Callable
+from functools import partial
+
+from gr00t.eval.address import bind_error
+from gr00t.eval.endpoints import Failure, attempt
+from gr00t.eval.seldom import Seldom
+from gr00t.eval.zmtp import Conversation, Message, PeerError, frames
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 1000
+# Sixteen clients that send sixteen samples of two 640 x 480 frames at the same moment.
+MAX_HELD_BYTES = 512 * 1024 * 1024
+_FILES_FOR_OTHERS = 64  # file descriptors that the rest of the program needs
+_CHUNK_BYTES = 256 * 1024
+_UNTAKEN_BYTES = 256 * 1024  # of replies; then a peer has to take them first
+_HANDSHAKE_S = 10.0
+_LISTEN_AGAIN_S = 1.0
+_ACCEPTED_AT_A_TIME = 64
+# A peer whose cable was cut is noticed after a minute.
+_KEEPALIVE = {sockets.TCP_KEEPIDLE: 30, sockets.TCP_KEEPINTVL: 10, sockets.TCP_KEEPCNT: 3}
+
+
+class Connection:
+    """One peer.
+
+    Attributes:
+        name: its address and port, for the log.
+        from_loopback: whether it is on this machine.
+        inbox: its messages that nobody has looked at yet; it is not read from meanwhile.
+        is_gone: whether it was closed, by either side. What it asked for need not be computed.
+        pending: how many of its requests wait for an answer.
+    """
+
+    def __init__(self, socket: sockets.socket, address: tuple[str, int], max_part_bytes: int) -> None:
+        """Begin a conversation over an accepted socket."""
+        self.name = f"{address[0]}:{address[1]}"
+        self.from_loopback = ipaddress.ip_address(address[0]).is_loopback
+        self.inbox: collections.deque[Message] = collections.deque()
+        self.is_gone = False
+        self.pending = 0
+        self.socket = socket
+        self.conversation = Conversation(max_part_bytes)
+        self.untaken = bytearray()
+        self.events = 0
+        self.last_heard = self.holds_since = self.began = time.monotonic()
+        self.held = 0
+
+    def holding(self) -> int:
+        """Return how many bytes are held for it."""
+        waiting = sum(len(part) for message in self.inbox for part in message.parts)
+        return self.conversation.held + waiting + len(self.untaken)
+
+
+class Connections:
+    """A listening socket and the connections that came in by it."""
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        max_part_bytes: int,
+        *,
+        max_connections: int = MAX_CONNECTIONS,
+        max_held_bytes: int = MAX_HELD_BYTES,
+    ) -> None:
+        """Listen.
+
+        Args:
+            address: IPv4 address of this machine, or 0.0.0.0.
+            port: TCP port; 0 lets the system choose one.
+            max_part_bytes: See `Conversation`.
+            max_connections: So many peers at a time, or fewer if the program may open fewer files.
+            max_held_bytes: So much is held for all peers together.
+
+        Raises:
+            BindError: The address is in use, or not one of this machine.
+        """
+        self._max_part_bytes = max_part_bytes
+        self._max_held = max_held_bytes
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files == resource.RLIM_INFINITY:
+            files = max_connections + _FILES_FOR_OTHERS
+        self.max_connections = max(8, min(max_connections, files - _FILES_FOR_OTHERS))
+        self.hung_up = 0
+        self._held = 0
+        self._open: dict[int, Connection] = {}
+        self._listen_again: float | None = None
+        self._next_look = 0.0
+        self._seldom = Seldom(logger)
+        self._listener = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM)
+        try:
+            self._listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+            self._listener.bind((address, port))
+            self._listener.listen(512)
+        except (OSError, OverflowError) as error:
+            self._listener.close()
+            raise bind_error(address, port, getattr(error, "strerror", None) or str(error)) from None
+        self._listener.setblocking(False)
+        self.address = "tcp://{}:{}".format(*self._listener.getsockname())
+        # Bytes on this pair end a `poll` that waits: another thread has a reply ready.
+        self._wake_up, self._awake = sockets.socketpair()
+        self._wake_up.setblocking(False)
+        self._awake.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._awake, selectors.EVENT_READ)
+
+    @property
+    def count(self) -> int:
+        """How many peers are connected."""
+        return len(self._open)
+
+    @property
+    def held(self) -> int:
+        """How many bytes are held for all peers."""
+        return self._held
+
+    def wake(self) -> None:
+        """End a `poll` that waits; any thread may call this."""
+        with contextlib.suppress(BlockingIOError):  # so many bytes wake it as well as one more would
+            self._wake_up.send(b"\0")
+
+    def poll(self, timeout_s: float) -> list[Connection]:
+        """Wait until something happens; return the connections that have got their first unread messages."""
+        self._look_around()
+        fuller = []
+        for key, events in self._selector.select(timeout_s):
+            if key.fileobj is self._listener:
+                self._accept()
+            elif key.fileobj is self._awake:
+                self._awake.recv(4096)
+            elif not (connection := key.data).is_gone:  # it may just have made room for another
+                self._border(connection, partial(self._serve, connection, events))
+                if connection.inbox:
+                    fuller.append(connection)
+        return fuller
+
+    def send(self, connection: Connection, parts: list[bytes]) -> None:
+        """Send a message, or as much of it as the peer takes now; the rest follows when it takes more."""
+        if connection.is_gone:
+            return
+        connection.untaken += frames(parts)
+        self._border(connection, partial(self._write, connection))
+
+    def resume(self, connection: Connection) -> None:
+        """Read from a connection again, after its inbox was emptied."""
+        if not connection.is_gone:
+            self._update(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection."""
+        if connection.is_gone:
+            return
+        connection.is_gone = True
+        self._held -= connection.held
+        connection.inbox.clear()
+        connection.untaken.clear()
+        del self._open[connection.socket.fileno()]
+        if connection.events:
+            self._selector.unregister(connection.socket)
+        connection.socket.close()
+
+    def close(self, linger_s: float) -> None:
+        """Stop listening; replies under way get `linger_s` seconds to leave."""
+        deadline = time.monotonic() + linger_s
+        if self._listener.fileno() in self._selector.get_map():
+            self._selector.unregister(self._listener)
+        self._listener.close()
+        while (left := deadline - time.monotonic()) > 0:
+            waiting = [connection for connection in self._open.values() if connection.untaken]
+            if not waiting:
+                break
+            for connection in waiting:
+                self._border(connection, partial(self._write, connection))
+            time.sleep(min(0.01, left))
+        for connection in list(self._open.values()):
+            self.drop(connection)
+        self._selector.close()
+        self._wake_up.close()
+        self._awake.close()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTED_AT_A_TIME):
+            try:
+                socket, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._rest(error)
+                    return
+                continue  # the peer was gone before it was let in
+            if len(self._open) >= self.max_connections and not self._make_room():
+                socket.close()
+                continue
+            connection = Connection(socket, address, self._max_part_bytes)
+            self._open[socket.fileno()] = connection
+            self._border(connection, partial(self._welcome, connection))
+
+    def _welcome(self, connection: Connection) -> None:
+        socket = connection.socket
+        socket.setblocking(False)
+        socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
+        socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            socket.setsockopt(sockets.IPPROTO_TCP, option, value)
+        self._say(connection)
+
+    def _rest(self, error: OSError) -> None:
+        """Make room, or else accept nobody for a moment: else the waiting one would end every `poll`."""
+        self._seldom.warning("cannot accept a connection: %s", error.strerror)
+        if not self._make_room():
+            self._selector.unregister(self._listener)
+            self._listen_again = time.monotonic() + _LISTEN_AGAIN_S
+
+    def _make_room(self) -> bool:
+        """Hang up on whoever is not in the middle of a request and has been silent for longest."""
+        idle = [connection for connection in self._open.values() if not connection.pending]
+        if not idle:
+            return False
+        silent = min(idle, key=lambda connection: (connection.conversation.is_open, connection.last_heard))
+        self._hang_up(silent, f"{len(self._open)} connections are open, and it was silent for longest")
+        return True
+
+    def _look_around(self) -> None:
+        """Do what time alone brings about, twice a second."""
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + 0.5
+        if self._listen_again is not None and now >= self._listen_again:
+            self._listen_again = None
+            self._selector.register(self._listener, selectors.EVENT_READ)
+        for connection in list(self._open.values()):
+            if not connection.conversation.is_open and now - connection.began > _HANDSHAKE_S:
+                self._hang_up(connection, f"no handshake within {_HANDSHAKE_S:g} seconds")
+
+    def _serve(self, connection: Connection, events: int) -> None:
+        if events & selectors.EVENT_WRITE:
+            self._write(connection)
+        if not events & selectors.EVENT_READ or not connection.events & selectors.EVENT_READ:
+            return
+        try:
+            data = connection.socket.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            raise ConnectionResetError
+        connection.last_heard = time.monotonic()
+        connection.inbox.extend(connection.conversation.receive(data))
+        if connection.inbox:
+            connection.holds_since = connection.last_heard
+        self._say(connection)
+        self._bound()
+
+    def _say(self, connection: Connection) -> None:
+        """Send what the protocol itself has to say."""
+        connection.untaken += connection.conversation.replies
+        connection.conversation.replies.clear()
+        self._write(connection)
+
+    def _write(self, connection: Connection) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while connection.untaken:
+                del connection.untaken[: connection.socket.send(connection.untaken[:_CHUNK_BYTES])]
+        self._update(connection)
+
+    def _update(self, connection: Connection) -> None:
+        """Take note of what is held for a connection now, and of what it is to be asked for."""
+        holding = connection.holding()
+        if not connection.held:
+            connection.holds_since = time.monotonic()
+        self._held += holding - connection.held
+        connection.held = holding
+        events = selectors.EVENT_WRITE if connection.untaken else 0
+        if not connection.inbox and len(connection.untaken) < _UNTAKEN_BYTES:
+            events |= selectors.EVENT_READ
+        if events == connection.events:
+            return
+        if not connection.events:
+            self._selector.register(connection.socket, events, connection)
+        elif events:
+            self._selector.modify(connection.socket, events, connection)
+        else:
+            self._selector.unregister(connection.socket)
+        connection.events = events
+
+    def _bound(self) -> None:
+        """Hang up on whoever has held most others up for longest while too much is held."""
+        while self._held > self._max_held:
+            holder = min(
+                (connection for connection in self._open.values() if connection.held),
+                key=lambda connection: connection.holds_since,
+            )
+            self._hang_up(holder, f"{self._held} bytes are held for all peers, its {holder.held} for longest")
+
+    def _border(self, connection: Connection, step: Callable[[], None]) -> None:
+        """Take a step for a peer; if it is gone or broke the rules, part with it."""
+        done = attempt(step)
+        if not isinstance(done, Failure):
+            return
+        if isinstance(done.error, PeerError):
+            self._hang_up(connection, str(done.error))
+            return
+        if not isinstance(done.error, OSError):
+            logger.error("the connection of %s failed", connection.name, exc_info=done.error)
+        self.drop(connection)
+
+    def _hang_up(self, connection: Connection, why: str) -> None:
+        self.hung_up += 1
+        self._seldom.warning("hung up on %s: %.300s", connection.name, why)
+        self.drop(connection)

@@ -1,0 +1,32 @@
+"""A log that a flood cannot fill."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+_AT_A_TIME = 10
+_PERIOD_S = 60.0
+
+
+class Seldom:
+    """Passes on the first warnings of each minute and counts the others: any peer may provoke them."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        """Pass on to `logger`."""
+        self._logger = logger
+        self._until = 0.0
+        self._said = 0
+
+    def warning(self, message: str, *args: object) -> None:
+        """Log a warning, unless there were many of its kind in this minute."""
+        now = time.monotonic()
+        if now >= self._until:
+            if self._said > _AT_A_TIME:
+                self._logger.warning("... and %d more like these", self._said - _AT_A_TIME)
+            self._until, self._said = now + _PERIOD_S, 0
+        self._said += 1
+        if self._said <= _AT_A_TIME:
+            self._logger.warning(message, *args)
+        elif self._said == _AT_A_TIME + 1:
+            self._logger.warning("more like these within %g seconds are counted only", _PERIOD_S)
