@@ -18,7 +18,7 @@ from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightS
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from tests.quantization.kernel_layers import inputs, linear, on, same
 
-# From the smallest subnormal to where a rotation of 16 equal channels, and the product of both scales, overflow.
+# From the smallest subnormal to where a rotation of equal channels, and the product of both scales, overflow.
 MAGNITUDES = (0.0, 1e-45, 1e-40, 1e-38, 1e-30, 1.0, 6e4, 1e30, 1e35, 1e36, 1e37, 1e38, 3.4e38)
 NOT_FINITE = (float("inf"), float("-inf"), float("nan"))
 BLOCKS = st.sampled_from((1, 2, 3, 5, 7, 8, 16, 24, 32, 64))
@@ -86,7 +86,7 @@ def test_integer_equals_fake_by_every_kernel(case, native_kernels):
 @pytest.mark.parametrize("out_features", [33, 80, 100])
 @pytest.mark.parametrize("magnitude", [1e36, 1e37, 3e38])
 def test_sums_that_overflow_do_so_alike(magnitude, out_features, native_kernels):
-    """Outputs in a panel that is not full: what lies behind the last one used to come out as nan beside it."""
+    """Outputs in a panel that is not full: what lay behind the last one made nan of others."""
     _needed(native_kernels)
     layer = DuQuantLinear.from_linear(linear(32, out_features), LinearSpec(32, out_features))
     x = inputs(5, 32).sign() * magnitude

@@ -2,22 +2,26 @@
 
 The folder's name is a hash of the sources, the flags and the compiler's version, so a change of any of them
 compiles anew and nothing else does. The library is written under a temporary name and renamed: several
-processes may start at once, and a killed one leaves nothing half made. An instruction set that an old
-compiler does not know is left out; without OpenMP the kernels use one thread.
+processes may start at once, and a killed one leaves nothing half made. Where the cache cannot be written, or
+is somebody else's, a folder of this process alone takes its place. An instruction set that an old compiler
+does not know is left out; without OpenMP the kernels use one thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-import os
 import platform
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from gr00t.private_folder import private_folder
+from gr00t.quantization.kernels.sealed import find_sealed, seal
 
 logger = logging.getLogger(__name__)
 
@@ -44,46 +48,54 @@ class KernelBuildError(Exception):
     """The kernels cannot be compiled here; the message is one line that says why."""
 
 
-def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Return where compiled kernels are kept: `$XDG_CACHE_HOME/gr00t-duquant/kernels`.
-
-    Raises:
-        KernelBuildError: `environ` has neither that nor HOME.
-    """
-    if not environ.get("XDG_CACHE_HOME") and not environ.get("HOME"):
-        raise KernelBuildError("there is no place to keep them: neither XDG_CACHE_HOME nor HOME is set")
-    base = environ.get("XDG_CACHE_HOME") or Path(environ["HOME"]) / ".cache"
-    return Path(base) / "gr00t-duquant" / "kernels"
-
-
-def build_library(environ: Mapping[str, str]) -> Path:
-    """Return the path of the compiled library, compiling it (a few seconds) where it is not there yet.
+@contextlib.contextmanager
+def compiled_library(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Give the path of the compiled library, compiling it (some seconds) where it is not there yet.
 
     Args:
-        environ: looked at for CXX, a compiler to prefer, for PATH, XDG_CACHE_HOME and HOME.
+        environ: looked at for CXX, a compiler to prefer, for PATH, XDG_CACHE_HOME, HOME and TMPDIR.
 
     Raises:
-        KernelBuildError: no compiler, one that fails, or a cache that cannot be written.
+        KernelBuildError: no compiler, one that fails, or no place to write to.
     """
     kernels = _KERNELS.get(platform.machine().lower())
     if kernels is None:
         raise KernelBuildError(f"there are none for a {platform.machine() or 'nameless'} processor")
-    cache, compiler = cache_folder(environ), _find_compiler(environ)
+    compiler = _find_compiler(environ)
     sources = sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".hpp"))
     digest = hashlib.sha256()
     for part in (_run([compiler, "--version"]), _FLAGS, repr(kernels), *(p.read_text() for p in sources)):
         digest.update(part.encode() + b"\0")
-    folder = cache / digest.hexdigest()[:24]
-    library = folder / "duquant.so"
-    if library.is_file():
-        return library
-    start = time.perf_counter()
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = private_folder(environ, "kernels", digest.hexdigest()[:24])
+            library = find_sealed(folder) or _build(compiler, kernels, folder)
+        except OSError as error:
+            logger.warning("[GR00T-DUQUANT] CPU kernels are compiled for this process alone: %s", error)
+            library = _build(compiler, kernels, stack.enter_context(_folder_of_this_process(environ)))
+        yield library
+
+
+@contextlib.contextmanager
+def _folder_of_this_process(environ: Mapping[str, str]) -> Iterator[Path]:
+    """A folder whose name nobody can foretell, and that goes again when the library is loaded."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            os.replace(_compile(compiler, kernels, Path(temporary)), library)
+        folder = Path(tempfile.mkdtemp(prefix="gr00t-duquant-", dir=environ.get("TMPDIR") or None))
     except OSError as error:
-        raise KernelBuildError(f"they cannot be written to {folder} ({error})") from error
+        raise KernelBuildError(
+            f"they can be written nowhere ({error}); "
+            "set XDG_CACHE_HOME or TMPDIR to a folder that you can write"
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build(compiler: str, kernels: Mapping[str, str], folder: Path) -> Path:
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        library = seal(_compile(compiler, kernels, Path(temporary)), folder)
     elapsed = time.perf_counter() - start
     logger.info("[GR00T-DUQUANT] CPU kernels compiled in %.1f s, once: %s", elapsed, library)
     return library

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gr00t.quantization.kernels.build import KernelBuildError, build_library
+from gr00t.quantization.kernels.build import KernelBuildError, compiled_library
+from gr00t.quantization.kernels.sealed import BrokenSealError, open_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class _Library:
     """A loaded library: functions by the names in `_PARTS`, indices of the kernels this CPU can run."""
 
     def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(str(path))
+        library = _load(path)
         library.duquant_kernel.restype = ctypes.c_char_p
         library.duquant_peak.restype = ctypes.c_double
         library.duquant_peak.argtypes = [ctypes.c_int, ctypes.c_int64]
@@ -88,6 +90,17 @@ class _Library:
             index += 1
 
 
+def _load(path: Path) -> ctypes.CDLL:
+    """Load what was looked at, by its descriptor: the loader knows it by that number, so it stays open."""
+    descriptor = open_sealed(path)
+    name = f"/proc/self/fd/{descriptor}"
+    try:
+        return ctypes.CDLL(name if os.access(name, os.R_OK) else str(path))
+    except OSError as error:
+        os.close(descriptor)
+        raise KernelBuildError(str(error).replace(name, str(path))) from error
+
+
 _lock = threading.Lock()
 _library: _Library | None = None
 _why_not = "they were not loaded"
@@ -99,14 +112,15 @@ def load(environ: Mapping[str, str]) -> tuple[str, ...]:
     The log says so when they are compiled, and once why there are none.
 
     Args:
-        environ: looked at for a compiler and the user's cache (`build_library`).
+        environ: looked at for a compiler and the user's cache (`compiled_library`).
     """
     global _library, _why_not
     with _lock:
         if _library is None:
             try:
-                _library = _Library(build_library(environ))
-            except (KernelBuildError, OSError, AttributeError) as error:
+                with compiled_library(environ) as path:
+                    _library = _Library(path)
+            except (KernelBuildError, BrokenSealError, OSError, AttributeError) as error:
                 if _why_not != str(error):
                     logger.warning(
                         "[GR00T-DUQUANT] No compiled CPU kernels: %s; PyTorch's operations instead", error
