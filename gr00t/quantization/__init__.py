@@ -3,9 +3,10 @@ them.
 
     report = enable_duquant_if_configured(model, environ=os.environ)
 
-Its files, each importing from those before it: `options`, `parsers`, `config`, `metrics` · `spec`, `seals`,
-`manifest` · `int4`, `quantizers`, `storage`, `rotations`, `greedy_rotation`, `statistics`,
-`duquant_preprocess` · `kernels`, `observers` · `duquant_layers`, `packs` · `selection`, `propagation`,
+Its files, each importing from those before it: `options`, `parsers`, `config`, `metrics` · `spec`,
+`file_header`, `seals`, `manifest` · `int4`, `quantizers`, `storage`, `rotations`, `greedy_rotation`,
+`statistics`, `soundness`, `duquant_preprocess` · `kernels`, `observers` · `duquant_layers`, `tensor_file`,
+`packs` · `selection`, `propagation`,
 `building`, `recording`, `calibration`, `calibration_record`, `profile` · `report`, `apply`, `artefact`.
 """
 

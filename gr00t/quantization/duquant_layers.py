@@ -40,6 +40,7 @@ from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, RowRotation
 from gr00t.quantization.quantizers import integer_weight, quantize, scale_for
 from gr00t.quantization.rotations import rotate_back
+from gr00t.quantization.soundness import check_state, static_scale
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from gr00t.quantization.statistics import InputStatistics
 from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, store_weight
@@ -49,9 +50,6 @@ _CHUNK_ELEMENTS = 1 << 18
 
 # Long inputs are cut: the temporaries of thousands of tokens would not stay in the cache.
 _ROWS_AT_A_TIME = 768
-
-# A channel that was silent during calibration may speak later: the least scale, as a share of the largest.
-_QUIETEST_CHANNEL = 1e-4
 
 
 class DuQuantLinear(nn.Module):
@@ -159,11 +157,9 @@ class DuQuantLinear(nn.Module):
         """Restore what `packed_state` returned for the same `linear` and `spec`, without quantizing anything.
 
         Raises:
-            ValueError: a buffer is missing, left over, or of another shape or dtype.
+            UnsoundError: it cannot be the state of such a layer (`soundness.check_state`).
         """
-        found = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
-        if found != buffer_shapes(spec):
-            raise ValueError(f"a state of {found} does not fit a layer of {buffer_shapes(spec)}")
+        check_state(state, spec)
         layer = cls(linear, spec)
         for name, value in state.items():
             layer._buffers[name] = value.to(linear.weight.device)
@@ -279,6 +275,9 @@ class DuQuantLinear(nn.Module):
 
         Returns:
             False where no input was ever seen: the layer then keeps dynamic per-token scales.
+
+        Raises:
+            UnsoundError: inputs were seen that allow no scales, inf or nan.
         """
         observer, self._observer = self._observer, None
         if observer is None or not observer.rows:
@@ -286,8 +285,7 @@ class DuQuantLinear(nn.Module):
         assert self.act_scale is not None
         assert self.calibrated is not None
         assert self.spec.activation is not None
-        peak = observer.result()
-        self.act_scale.copy_(scale_for(peak.clamp_min(peak.amax() * _QUIETEST_CHANNEL), self.spec.activation))
+        self.act_scale.copy_(static_scale(observer.result(), self.spec.activation))
         if self._source is not None:
             self._quantize_weight(self._source)
         self.calibrated.fill_(True)

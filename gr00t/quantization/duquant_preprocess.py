@@ -25,6 +25,7 @@ from torch import Tensor
 from gr00t.quantization.greedy_rotation import greedy_rotation
 from gr00t.quantization.options import Rotation
 from gr00t.quantization.rotations import block_rotation, into_blocks, rotate, rotate_back, rotate_rows
+from gr00t.quantization.soundness import WIDEST_SMOOTHING, check_statistics
 from gr00t.quantization.spec import LinearSpec
 from gr00t.quantization.statistics import InputStatistics
 
@@ -73,6 +74,8 @@ class Transforms:
         if spec.informed != (statistics is not None):
             there = "absent" if statistics is None else "there"
             raise ValueError(f"the spec has informed={spec.informed}, but statistics are {there}")
+        if statistics is not None:
+            check_statistics(statistics, spec.in_features)
         chosen = cls(rotation_absorbed, None, None, None, None, None)
         if rotation_absorbed is not None:
             weight = rotate(weight.double(), rotation_absorbed)
@@ -202,8 +205,7 @@ def smoothing_diagonal(input_peaks: Tensor, weight_peaks: Tensor, strength: floa
     alive = (x > 0) & (w > 0)
     logarithm = torch.where(alive, strength * (x.log() - w.log()), 0.0)
     mean = logarithm.sum() / alive.sum().clamp_min(1)
-    # A channel a million times off the others is a dead one in all but name; float32 must hold the rest.
-    return torch.where(alive, (logarithm - mean).clamp(-14, 14).exp(), 1.0)
+    return torch.where(alive, (logarithm - mean).clamp(-WIDEST_SMOOTHING, WIDEST_SMOOTHING).exp(), 1.0)
 
 
 def _greedy(rows: Tensor, block: int) -> Tensor:

@@ -1,8 +1,7 @@
 """SHA-256 hashes over what an artefact consists of: computed when it is exported, checked when it is loaded.
 
-A safetensors file is the length of its header (8 bytes, little endian), the header, a JSON object with dtype,
-shape and byte range of every tensor and with the file's metadata, and the tensors' bytes. The hash of the
-tensors covers the header without its metadata, where the hash itself is kept. Standard library only.
+The hash of the tensors of a file covers its header (`file_header`) without the metadata, where the hash
+itself is kept. Standard library only.
 """
 
 from __future__ import annotations
@@ -13,45 +12,16 @@ import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
+
+from gr00t.quantization.file_header import ArtefactError, read_header
+
+__all__ = ["ArtefactError", "check_seals", "hash_tensors", "read_header", "seal_file", "write_with_metadata"]
 
 # Tensors start at a multiple of the cache line, so that rows mapped from the file do as well.
 _ALIGNMENT = 64
 _CHUNK_BYTES = 1 << 22
 _THREADS = 4
-
-
-class ArtefactError(ValueError):
-    """An artefact that cannot be used, or not be made; the message names the file and what is wrong."""
-
-
-class Header(NamedTuple):
-    """The header of a safetensors file.
-
-    Attributes:
-        tensors: dtype, shape and byte range by tensor name.
-        metadata: the file's own entries.
-        start: where the tensors' bytes begin in the file.
-    """
-
-    tensors: dict[str, dict[str, Any]]
-    metadata: dict[str, str]
-    start: int
-
-
-def read_header(path: Path) -> Header:
-    """Read the header of a safetensors file, whose tensors must all be there.
-
-    Raises:
-        ArtefactError: the file is truncated, or its header is damaged.
-    """
-    with path.open("rb") as file:
-        header = _parse(file.read(8), file, path)
-    found, needed = path.stat().st_size, header.start + _data_bytes(header)
-    if found != needed:
-        fault = "truncated" if found < needed else "longer than its header says"
-        raise ArtefactError(f"{path}: {fault}: {found} bytes of {needed}")
-    return header
 
 
 def hash_tensors(path: Path) -> str:
@@ -133,25 +103,6 @@ def check_seals(
     if wrong:
         raise ArtefactError(f"{folder}: the artefact is damaged\n  " + "\n  ".join(wrong))
     return sum((folder / name).stat().st_size for name in names)
-
-
-def _parse(prefix: bytes, file: BinaryIO, path: Path) -> Header:
-    size = path.stat().st_size
-    length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
-    if 8 + length > size:
-        raise ArtefactError(f"{path}: truncated: its {size} bytes end within the header")
-    try:
-        tensors = json.loads(file.read(length))
-        metadata = tensors.pop("__metadata__", {})
-        header = Header(tensors, metadata, 8 + length)
-        _data_bytes(header)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ArtefactError(f"{path}: damaged header ({error})") from error
-    return header
-
-
-def _data_bytes(header: Header) -> int:
-    return max((int(entry["data_offsets"][1]) for entry in header.tensors.values()), default=0)
 
 
 def _canonical(tensors: Mapping[str, Any]) -> bytes:

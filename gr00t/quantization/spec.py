@@ -5,8 +5,16 @@ nothing else.
 from __future__ import annotations
 
 import dataclasses
+from enum import Enum
+from typing import Any
 
 from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
+
+# What the variables BLOCK and CALIB_STEPS may be set to. A manifest may hold nothing else either.
+LARGEST_BLOCK = 4096
+MOST_CALIBRATION_STEPS = 1_000_000
+# An int32 accumulator holds K products of two int8 below this K.
+_TOO_MANY_INPUTS = 2**31 // (128 * 128)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +24,8 @@ class IntFormat:
     bits: int
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise ValueError(f"IntFormat of {self.bits} bits: expected 2 to 8")
+        if type(self.bits) is not int or not 2 <= self.bits <= 8:
+            raise ValueError(f"IntFormat of {self.bits!r} bits: expected 2 to 8")
 
     @property
     def qmax(self) -> int:
@@ -39,7 +47,7 @@ class IntFormat:
 
 @dataclasses.dataclass(frozen=True)
 class LinearSpec:
-    """The quantization of one `nn.Linear(in_features, out_features)`.
+    """The quantization of one `nn.Linear(in_features, out_features)`. A ValueError names what cannot be.
 
     Attributes:
         weight: code format, or None: the weight stays in floating point, exactly.
@@ -69,10 +77,29 @@ class LinearSpec:
     execution: Execution = Execution.FAKE
 
     def __post_init__(self) -> None:
-        # An int32 accumulator holds K products of two int8 up to this K.
-        if self.in_features >= 2**31 // (128 * 128):
+        if type(self.in_features) is int and self.in_features >= _TOO_MANY_INPUTS:
             raise ValueError(
                 f"in_features={self.in_features} overflows an int32 accumulator: at most {2**17 - 1}"
+            )
+        whole = {
+            "in_features": (1, _TOO_MANY_INPUTS - 1),
+            "out_features": (1, 2**31 - 1),
+            "block_in": (1, LARGEST_BLOCK),
+            "block_out": (1, LARGEST_BLOCK),
+            "calibration_steps": (0, MOST_CALIBRATION_STEPS),
+        }
+        for name, (low, high) in whole.items():
+            if type(value := getattr(self, name)) is not int or not low <= value <= high:
+                raise ValueError(f"{name}={_shown(value)}: expected a whole number from {low} to {high}")
+        for name, (low, high) in {"smoothing": (0, 1), "act_percentile": (50, 100)}.items():
+            if type(value := getattr(self, name)) not in (int, float) or not low <= value <= high:
+                raise ValueError(f"{name}={_shown(value)}: expected a number from {low} to {high}")
+        for name, kind in _KINDS.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise ValueError(f"{name}={_shown(value)}: expected {_expected(kind)}")
+        if self.static and self.activation is None:
+            raise ValueError(
+                f"calibration_steps={self.calibration_steps}: activations in floating point have no scales"
             )
         if self.execution is Execution.INTEGER and (self.weight is None or self.activation is None):
             raise ValueError(
@@ -111,3 +138,27 @@ class LinearSpec:
             f"{self.bits} perm={self.permute} block_in={self.block_in} block_out={self.block_out} "
             f"row_rot={self.row_rotation.value}"
         )
+
+
+_KINDS: dict[str, Any] = {
+    "weight": (IntFormat, type(None)),
+    "activation": (IntFormat, type(None)),
+    "weight_scale": WeightScale,
+    "permute": bool,
+    "rotation": Rotation,
+    "row_rotation": RowRotation,
+    "absorbs": bool,
+    "informed": bool,
+    "execution": Execution,
+}
+
+
+def _expected(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "one of " + ", ".join(str(member.value) for member in kind)
+    return "true or false" if kind is bool else "a format of 2 to 8 bits, or none"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
