@@ -31,10 +31,26 @@ def user_cache(environ: Mapping[str, str]) -> Path:
     Raises:
         CacheError: neither that variable nor HOME is set, and the system knows no home of this user.
     """
-    base = environ.get("XDG_CACHE_HOME")
-    if not base:
-        base = os.path.join(environ.get("HOME") or _home_on_record(), ".cache")
+    base = environ.get("XDG_CACHE_HOME") or home_cache(environ)
     return Path(os.path.abspath(base)) / APPLICATION
+
+
+def home_cache(environ: Mapping[str, str]) -> Path:
+    """Return `.cache` in the home of this user, whatever XDG_CACHE_HOME says.
+
+    Raises:
+        CacheError: HOME is not set, and the system knows no home of this user.
+    """
+    home = environ.get("HOME")
+    if not home:
+        try:
+            home = pwd.getpwuid(os.geteuid()).pw_dir
+        except KeyError:
+            raise CacheError(
+                f"neither XDG_CACHE_HOME nor HOME is set, and user {os.geteuid()} has no home on record; "
+                "set XDG_CACHE_HOME to a folder of your own"
+            ) from None
+    return Path(home) / ".cache"
 
 
 def private_folder(environ: Mapping[str, str], *names: str) -> Path:
@@ -73,16 +89,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _home_on_record() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    except KeyError:
-        raise CacheError(
-            f"neither XDG_CACHE_HOME nor HOME is set, and user {os.geteuid()} has no home on record; "
-            "set XDG_CACHE_HOME to a folder of your own"
-        ) from None
 
 
 def _make_parents(folder: Path) -> None:

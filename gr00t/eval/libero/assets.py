@@ -20,6 +20,7 @@ from pathlib import Path
 from gr00t.eval.libero.required_assets import required_files
 from gr00t.eval.libero.standins import STANDIN_SUITES, write_standins
 from gr00t.eval.libero.suites import LiberoError, Suite
+from gr00t.private_folder import CacheError, home_cache, private_folder, user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Assets:
     Attributes:
         kind: `folder`, `installed`, `hub` or `stand-ins`.
         path: The folder.
-        fingerprint: Short hash of the suite's descriptions and of the sizes of the files they refer to.
+        fingerprint: Short hash of the suite's descriptions and of the files that they refer to.
     """
 
     kind: str
@@ -53,14 +54,21 @@ class Assets:
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Where this package keeps what it writes for the simulator."""
-    base = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".cache")
-    return Path(base) / "gr00t-duquant" / "libero"
+    """Where this package keeps what it writes for the simulator.
+
+    Raises:
+        CacheError: no variable names a place, and the system knows no home of this user.
+    """
+    return user_cache(environ) / "libero"
 
 
 def hub_folder(environ: Mapping[str, str]) -> Path:
-    """Where hf-libero keeps the assets that it downloads."""
-    return Path(environ.get("HOME") or Path.home()) / ".cache" / "libero" / "assets"
+    """Where hf-libero keeps the assets that it downloads; for a user without a home, where ours would be."""
+    try:
+        cache = home_cache(environ)
+    except CacheError:
+        cache = user_cache(environ).parent
+    return cache / "libero" / "assets"
 
 
 def resolve_assets(
@@ -133,11 +141,13 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _fingerprint(folder: Path, suite: str) -> str:
+    """Of every byte that a scene of the suite is made from: a flipped bit makes other assets of them."""
     digest = hashlib.sha256()
     for name in required_files(suite):
         digest.update((folder / name).read_bytes())
         for reference in _references(folder / name):
-            digest.update(f"{reference} {((folder / name).parent / reference).stat().st_size}\n".encode())
+            content = hashlib.sha256(((folder / name).parent / reference).read_bytes()).hexdigest()
+            digest.update(f"{reference} {content}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -157,7 +167,7 @@ def _folder(folder: Path, suite: Suite, source: str) -> Assets:
 def _standins(suite: Suite, environ: Mapping[str, str]) -> Assets:
     if suite.name not in STANDIN_SUITES:
         raise AssetsError(f"the built-in stand-ins cover only {', '.join(STANDIN_SUITES)}, not {suite.name}")
-    folder = write_standins(cache_folder(environ))
+    folder = write_standins(private_folder(environ, "libero"))
     return Assets("stand-ins", folder, folder.name.removeprefix("stand-ins-"))
 
 

@@ -19,7 +19,6 @@ import re
 import selectors
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -28,12 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.eval.libero.assets import cache_folder
+from gr00t.eval.libero.cached_folder import put_file
 from gr00t.eval.libero.demonstrations import Recording
+from gr00t.eval.libero.egl_device import drawing_environ
 from gr00t.eval.libero.labelled_scenes import LabelledScenes
 from gr00t.eval.libero.rendering import FULL, Rendering
 from gr00t.eval.libero.robot_meshes import write_robot_meshes
 from gr00t.eval.libero.simulator import ExpertEpisode, Progress, SimulatorError
 from gr00t.eval.libero.suites import LiberoError, Task
+from gr00t.private_folder import private_folder
 from gr00t.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -77,9 +79,13 @@ def simulator_environ(environ: Mapping[str, str], *, backend: str, package: Path
         environ: The variables to start from; not changed.
         backend: `osmesa` or `egl`.
         package: Folder of the installed `libero.libero`.
+
+    Raises:
+        LiberoError: MUJOCO_EGL_DEVICE_ID names no device that can be drawn with.
+        CacheError: the cache cannot be written, or is somebody else's.
     """
-    config = cache_folder(environ) / f"config-{hashlib.sha256(str(package).encode()).hexdigest()[:12]}"
-    config.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256(str(package).encode()).hexdigest()[:12]
+    config = private_folder(environ, "libero", f"config-{key}")
     folders = {
         "assets": "assets",
         "bddl_files": "bddl_files",
@@ -89,18 +95,17 @@ def simulator_environ(environ: Mapping[str, str], *, backend: str, package: Path
     }
     # A JSON string is a YAML string, whatever characters the path holds.
     text = "".join(f"{key}: {json.dumps(str(package / folder))}\n" for key, folder in folders.items())
-    handle, name = tempfile.mkstemp(dir=config)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(name, config / "config.yaml")
-
+    put_file(config / "config.yaml", text.encode())
     root = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(part for part in (root, environ.get("PYTHONPATH", "")) if part)
     return {
-        **environ,
+        **drawing_environ(environ, backend),
         "MUJOCO_GL": backend,
         "PYOPENGL_PLATFORM": backend,
         "LIBERO_CONFIG_PATH": str(config),
+        # Pickles, which are run when they are read: not from a folder of everybody's, where numba would look.
+        "NUMBA_CACHE_DIR": environ.get("NUMBA_CACHE_DIR") or str(private_folder(environ, "libero", "numba")),
+        "MPLCONFIGDIR": environ.get("MPLCONFIGDIR") or str(private_folder(environ, "libero", "matplotlib")),
         "PYTHONPATH": path,
     }
 

@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gr00t.eval.libero import triangle_mesh
-from gr00t.eval.libero.cached_folder import is_complete, publish
+from gr00t.eval.libero.cached_folder import content_hash, differing, publish
 from gr00t.eval.libero.suites import LiberoError
 
 logger = logging.getLogger(__name__)
@@ -129,25 +129,32 @@ def write_robot_meshes(cache: Path) -> Path:
 
     Raises:
         RobotMeshesError: if robosuite or the package that thins meshes out is missing.
-        OSError: if the cache cannot be written.
+        CacheError: if the cache cannot be written.
     """
     target = robot_meshes_folder(cache)
     with _ONE_AT_A_TIME:
         if triangle_counts(target) is None:
+            if target.exists():
+                logger.warning("the light meshes in %s are damaged or incomplete: made anew", target)
             _make(target)
     return target
 
 
 def triangle_counts(folder: Path) -> tuple[int, int] | None:
-    """Triangles of robosuite's meshes and of those in `folder`; None if it is not a complete set."""
+    """Triangles of robosuite's meshes and of those in `folder`; None if it is not a complete, whole set."""
     try:
-        index = json.loads((folder / _INDEX).read_text())
-    except FileNotFoundError:
-        return None
-    if not is_complete(folder, index["sizes"]):
-        return None
-    before, after = index["triangles"]
+        sealed = json.loads((folder / _INDEX).read_bytes())
+        index = sealed["index"]
+        if sealed["hash"] != _index_hash(index) or differing(folder, index["hashes"]):
+            return None
+        before, after = index["triangles"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # gone, unreadable, or of an earlier form
     return before, after
+
+
+def _index_hash(index: Mapping[str, object]) -> str:
+    return content_hash(json.dumps(index, sort_keys=True).encode())
 
 
 def _make(target: Path) -> None:
@@ -165,9 +172,10 @@ def _make(target: Path) -> None:
         files[light_name(name)] = triangle_mesh.obj_bytes(light)
     index = {
         "triangles": [before, after],
-        "sizes": {name: len(content) for name, content in files.items()},
+        "hashes": {name: content_hash(content) for name, content in files.items()},
     }
-    publish(target, {**files, _INDEX: json.dumps(index, indent=1).encode()})
+    sealed = {"index": index, "hash": _index_hash(index)}
+    publish(target, {**files, _INDEX: json.dumps(sealed, indent=1).encode()})
     logger.info("%d triangles became %d in %.1f s: %s", before, after, time.perf_counter() - started, target)
 
 

@@ -15,7 +15,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from gr00t.eval.libero.cached_folder import is_complete, publish
+from gr00t.eval.libero.cached_folder import content_hash, differing, publish
 from gr00t.eval.libero.standin_fixtures import FIXTURE_STANDINS
 from gr00t.eval.libero.standin_groceries import GROCERY_STANDINS
 from gr00t.eval.libero.standin_kitchenware import KITCHENWARE_STANDINS
@@ -45,11 +45,14 @@ def write_standins(cache: Path) -> Path:
         The assets folder, complete.
 
     Raises:
-        OSError: if the cache cannot be written.
+        CacheError: if the cache cannot be written.
     """
     files = standin_files()
     target = cache / f"stand-ins-{fingerprint(files)}"
-    if not is_complete(target, {name: len(content) for name, content in files.items()}):
+    wrong = differing(target, {name: content_hash(content) for name, content in files.items()})
+    if wrong:
+        if target.exists():
+            logger.warning("%d stand-in asset files were damaged or gone, %s first", len(wrong), wrong[0])
         publish(target, files)
         logger.info("wrote %d stand-in asset files to %s", len(files), target)
     return target
