@@ -6,7 +6,8 @@
 Every arm is compared with the baseline (the arm named bf16, else the first that is no control) over the
 episodes that both have played, and called non-inferior when it is shown to be at most --margin percentage
 points worse. A run may still be going on. Several folders make one table if they were played alike: the
-same assets, rendering, placement and executed actions per query, and in each suite the same limit of steps.
+same assets, rendering, placement and executed actions per query, in each suite the same limit of steps, and
+by the same versions of MuJoCo, robosuite and LIBERO (--allow-mixed compares across versions, with a warning).
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ class Arguments:
     """Arm that the others are compared with (default: bf16, else the first that is no control)."""
     margin: float = DEFAULT_MARGIN
     """Percentage points by which an arm may be worse and still counts as non-inferior."""
+    allow_mixed: bool = False
+    """Compare although different versions of MuJoCo, robosuite or LIBERO played: another one may settle and
+    draw a task otherwise, so that differences are not those of the arms alone."""
     json: Path | None = None
     """Write all numbers to this file."""
     markdown: Path | None = None
@@ -51,20 +55,25 @@ def main(arguments: Arguments) -> int:
         if not 0 < arguments.margin < 100:
             raise LiberoError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
         runs = [read_run(folder) for folder in arguments.folders]
-        verdicts = compare(runs, baseline=arguments.baseline, margin=arguments.margin)
-    except LiberoError as error:
+        verdicts = compare(
+            runs,
+            baseline=arguments.baseline,
+            margin=arguments.margin,
+            allow_mixed=arguments.allow_mixed,
+        )
+        print(verdict_table(verdicts))
+        if arguments.json:
+            write_text(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
+        if arguments.markdown:
+            write_text(arguments.markdown, render_markdown(verdicts, runs))
+        if arguments.html:
+            # Drawing takes a second to import.
+            from gr00t.eval.report.page import render_page
+
+            write_text(arguments.html, render_page(verdicts, runs, arguments.html))
+    except (LiberoError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(verdict_table(verdicts))
-    if arguments.json:
-        write_text(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
-    if arguments.markdown:
-        write_text(arguments.markdown, render_markdown(verdicts, runs))
-    if arguments.html:
-        # Drawing takes a second to import.
-        from gr00t.eval.report.page import render_page
-
-        write_text(arguments.html, render_page(verdicts, runs, arguments.html))
     return 0
 
 

@@ -10,51 +10,24 @@ summary as JSON.
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
 
-import tyro
-from evaluation.options import Options
-from evaluation.session import run
-
-from gr00t.console import log_to_stderr
-from gr00t.eval.client import NoReplyError, NoServerError, ServerError
-from gr00t.eval.libero.controls import PolicyLostError
-from gr00t.eval.libero.simulator import SimulatorError
-from gr00t.eval.libero.suites import LiberoError
-from gr00t.eval.wire import WireError
-
-FORESEEN = (
-    LiberoError,
-    SimulatorError,
-    PolicyLostError,
-    ServerError,
-    NoServerError,
-    NoReplyError,
-    WireError,
-    ValueError,
-    OSError,
-)
+from evaluation.ending import Ending, Stopped
 
 
 def main() -> int:
-    """Run as a program: status 0 when all was played, 130 after Ctrl-C, 1 for everything else."""
-    log_to_stderr()
-    options = tyro.cli(Options, description=__doc__)
-    # As Ctrl-C does: simulators and servers are ended in order.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    """Run as a program; see `evaluation.program.main` for the status."""
+    ending = Ending()
     try:
-        summary = run(options, dict(os.environ))
-    except FORESEEN as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
+        # Imported here: a signal during the second that this takes is received in order, too.
+        from evaluation import program
+
+        return program.main(ending, __doc__)
+    except Stopped:
         print("interrupted", file=sys.stderr)
-        return 130
-    print(json.dumps(summary))
-    return 0
+        return ending.status
+    finally:
+        ending.close()
 
 
 if __name__ == "__main__":

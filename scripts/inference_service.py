@@ -27,6 +27,7 @@ import tyro
 from gr00t.console import log_to_stderr
 from gr00t.eval.address import check_port_free
 from gr00t.eval.client import ExternalRobotInferenceClient
+from gr00t.eval.identity import served_identity
 from gr00t.eval.robot import DEFAULT_MAX_BATCH, RobotInferenceServer
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Arguments:
     compile: bool = False
     """Let torch.compile fuse what is not quantized: slow first requests, faster ones after."""
     max_batch: int = DEFAULT_MAX_BATCH
-    """How many waiting observations may share a forward; with 1, who else asks changes not a single bit."""
+    """How many observations may share a forward or come in one request; 1: others change not a single bit."""
     seed: int | None = None
     """Fixes the flow noise, with --server of all requests by their order, with --client of its one."""
     tokenizer: str | None = None
@@ -184,6 +185,9 @@ def describe(arguments: Arguments, policy: Any) -> str:
 
 def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
     """Return what the endpoint `get_server_info` says of the policy."""
+    from gr00t.experiment.data_config import load_data_config
+
+    data_config = load_data_config(arguments.data_config)
     return {
         "model_path": str(arguments.model_path),
         "data_config": arguments.data_config,
@@ -194,6 +198,9 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
         "device": str(policy.device),
         "prompt_style": arguments.prompt_style,
         "seed": arguments.seed,
+        "identity": served_identity(
+            Path(__file__), policy.model_path, data_config, arguments.tokenizer, str(policy.device)
+        ),
     }
 
 

@@ -78,6 +78,11 @@ def test_refusals_are_one_line_and_status_1(script, capsys, tmp_path: Path) -> N
         ({"margin": 0.0}, "--margin 0: expected points above 0 and below 100"),
         ({"baseline": "w4a9"}, "no arm 'w4a9' in this run: did you mean w4a8?"),
         ({"folders": ()}, "no folder given; expected those that scripts/evaluate.py wrote"),
+        ({"folders": (Path("nowhere"),)}, "nowhere is not the folder of a run: nowhere/plan.json is missing"),
+        (
+            {"json": Path("nowhere") / "o.json"},
+            "[Errno 2] No such file or directory: 'nowhere/.o.json.partial'",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(
@@ -86,3 +91,17 @@ def test_wrong_arguments_are_named(
     folder = write_run(tmp_path / "a", {"bf16": solves(), "w4a8": solves()})
     assert script.main(script.Arguments(**{"folders": (folder,), **options})) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_runs_of_different_simulators_are_compared_only_on_demand(script, capsys, tmp_path: Path) -> None:
+    folders = tuple(
+        write_run(tmp_path / arm, {arm: solves()}, versions={"mujoco": version, "robosuite": "1.4.0"})
+        for arm, version in (("bf16", "3.3.2"), ("w4a8", "3.8.1"))
+    )
+    assert script.main(script.Arguments(folders)) == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert "mujoco is 3.3.2 (arm 'bf16'" in told.err
+    assert "3.8.1 (arm 'w4a8'" in told.err
+    assert script.main(script.Arguments(folders, allow_mixed=True)) == 0
+    assert "WARNING: episodes of different simulators are compared" in capsys.readouterr().out

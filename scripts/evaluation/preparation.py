@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluation import artefacts, servers
+from evaluation import artefacts, identities, servers
 from evaluation.options import Options
+from gr00t.eval.identity import digest
 from gr00t.eval.libero import keeper
 from gr00t.eval.libero.arms import Arm
 from gr00t.eval.libero.collect import collect_observations
 from gr00t.eval.libero.controls import Behaviour, Expert, PolicyHost, Replay, ServedPolicy, Zero
-from gr00t.eval.libero.hosts import AddressHost, ServerChangedError, StartedHost
+from gr00t.eval.libero.hosts import AddressHost, StartedHost
 from gr00t.eval.libero.plan import EvalPlan, check_not_calibrated_on
 from gr00t.eval.libero.run_folder import RunFolder
 from gr00t.eval.libero.simulators import SimulatorSetup
@@ -27,9 +28,6 @@ from gr00t.quantization.calibration_record import UnfinishedCalibrationError, re
 from gr00t.quantization.config import PREFIX, DuQuantConfig
 
 logger = logging.getLogger("gr00t.evaluate")
-
-# What an arm was when its first episodes were played, it has to be for the others.
-_IDENTITY = ("checkpoint", "denoising_steps", "settings", "quantized_layers")
 
 
 class CalibrationFailedError(LiberoError):
@@ -52,7 +50,8 @@ class Prepared:
     @property
     def labels(self) -> dict[str, Any]:
         """Fields of `EpisodeRecord` that this arm decides."""
-        return {name: self.facts[name] for name in ("denoising_steps", "quantized_layers", "server")}
+        told = {name: self.facts[name] for name in ("denoising_steps", "quantized_layers", "server")}
+        return {**told, "identity": digest(self.facts["identity"])}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +92,8 @@ class Workshop:
                 "expert": functools.partial(Expert, arm.noise),
             }
             prepared = Prepared(makers[arm.kind], self._facts(arm, server=f"none, {arm.kind}"))
-        self._check_unchanged(arm, prepared.facts)
+        identities.check_unchanged(self.folder, arm.name, prepared.facts["identity"])
+        identities.keep_sources(self.folder)
         self.folder.describe_arm(arm.name, prepared.facts)
         return prepared
 
@@ -101,7 +101,7 @@ class Workshop:
         assert arm.recipe is not None
         model = self.options.model or servers.suite_model(self.plan.suite)
         config, artefact = artefacts.settle_recipe(arm, model)
-        checkpoint = servers.checkpoint_facts(model)
+        servers.checkpoint_folder(model)
         packdir = None if config is None else config.pack_dir
         calibration = None
         if artefact is not None:
@@ -130,10 +130,11 @@ class Workshop:
             arm,
             described=described,
             server="started by the run",
-            checkpoint=checkpoint,
+            checkpoint=servers.checkpoint_facts(model, described),
             denoising_steps=arm.recipe.denoising_steps or self.options.denoising_steps,
             calibration=calibration,
             settings=dict(arm.recipe.settings),
+            packdir=packdir,
         )
         return Prepared(functools.partial(ServedPolicy, host, arm.recipe.images), facts)
 
@@ -154,22 +155,26 @@ class Workshop:
                     f"{calibration['requests']} requests; restart it from packs of scripts/calibrate.py"
                 )
         elif report.get("enabled"):
-            packdir = report.get("config", {}).get(PREFIX + "PACKDIR")
-            calibration = read_record(Path(packdir)) if packdir else None
+            calibration = read_record(packdir_of(report))
             if report.get("artefact"):
                 calibration = report["artefact"].get("calibration")
         self._check_states(arm, calibration)
         host.remember(described)
         say_what_it_is(arm, described)
-        info = described["server"] or {}
+        info, report = described["server"] or {}, described["quantization"] or {}
         facts = self._facts(
             arm,
             described=described,
             server=host.address,
             denoising_steps=info.get("denoising_steps"),
-            checkpoint={"model": info.get("model_path"), "folder": None, "sha256": None},
+            checkpoint={
+                "model": info.get("model_path"),
+                "folder": None,
+                "sha256": (info.get("identity") or {}).get("model"),
+            },
             calibration=calibration,
-            settings=(described["quantization"] or {}).get("config"),
+            settings=report.get("config"),
+            packdir=packdir_of(report),
         )
         return Prepared(functools.partial(ServedPolicy, host), facts)
 
@@ -183,10 +188,11 @@ class Workshop:
         denoising_steps: int | None = None,
         calibration: Mapping[str, Any] | None = None,
         settings: Mapping[str, str] | None = None,
+        packdir: Path | None = None,
     ) -> dict[str, Any]:
         report = (described or {}).get("quantization")
         layers = None if report is None else report.get("layers_quantized", 0)
-        return {
+        facts = {
             "name": arm.name,
             "kind": arm.kind,
             "description": arm.recipe.description if arm.recipe else "",
@@ -202,6 +208,7 @@ class Workshop:
             "calibration": calibration,
             "machine": describe_host(),
         }
+        return {**facts, "identity": identities.arm_identity(facts, packdir)}
 
     def _calibrated(self, arm: Arm, packdir: Path) -> dict[str, Any]:
         """Return what the packs of a folder were calibrated from; calibrate if they were not."""
@@ -283,16 +290,11 @@ class Workshop:
             used = {int(task): states for task, states in source["init_states_by_task"].items()}
             check_not_calibrated_on(self.plan, used, f"arm {arm.name}")
 
-    def _check_unchanged(self, arm: Arm, facts: Mapping[str, Any]) -> None:
-        before = self.folder.known_arm(arm.name)
-        if before is None or not any(key.arm == arm.name for key in self.folder.records):
-            return
-        for name in _IDENTITY:
-            if before.get(name) != facts.get(name):
-                raise ServerChangedError(
-                    f"arm {arm.name} is not what the episodes in {self.folder.path} were played with, "
-                    f"{name}: {before.get(name)!r} there, {facts.get(name)!r} now; name another --output"
-                )
+
+def packdir_of(report: Mapping[str, Any]) -> Path | None:
+    """Where a server that runs already has its packs, by its own report."""
+    packdir = (report.get("config") or {}).get(PREFIX + "PACKDIR")
+    return Path(packdir) if packdir else None
 
 
 def needs_calibration(arm: Arm, config: DuQuantConfig) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from evaluation.options import Options
+from gr00t.eval.identity import folder_hash
 from gr00t.eval.libero.arms import Arm
 from gr00t.eval.libero.hosts import PORT
 from gr00t.eval.libero.recipes import Recipe, RecipeError
@@ -91,6 +92,7 @@ def conditions(options: Options, suite: Suite) -> dict[str, object]:
         "denoising_steps": options.denoising_steps,
         "dtype": options.dtype,
         "prompt_style": options.prompt_style,
+        "tokenizer": options.tokenizer,
         "deterministic": options.deterministic,
     }
 
@@ -111,8 +113,8 @@ def calibration_command(options: Options, suite: Suite, recipe: Recipe, packdir:
     return [*command, "--assets", options.assets, "--gl", gl]
 
 
-def checkpoint_facts(model: str) -> dict[str, str | None]:
-    """Where a checkpoint is and what its files hash to; nulls where it is nowhere on this machine.
+def checkpoint_folder(model: str) -> Path | None:
+    """Where a checkpoint is on this machine; None where it is nowhere yet.
 
     Raises:
         LiberoError: a folder that is no checkpoint.
@@ -122,17 +124,15 @@ def checkpoint_facts(model: str) -> dict[str, str | None]:
         from huggingface_hub import try_to_load_from_cache
 
         found = try_to_load_from_cache(model, "config.json")
-        if not isinstance(found, str):
-            return {"model": model, "folder": None, "sha256": None}
-        folder = Path(found).parent
-    files = sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.json"))
-    files += sorted(folder.glob("experiment_cfg/*.json"))
-    if not files:
+        return Path(found).parent if isinstance(found, str) else None
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.json")):
         raise LiberoError(f"--model {model}: no checkpoint in this folder")
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(folder)} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 22):
-                digest.update(chunk)
-    return {"model": model, "folder": str(folder), "sha256": digest.hexdigest()}
+    return folder
+
+
+def checkpoint_facts(model: str, described: Mapping[str, Any]) -> dict[str, str | None]:
+    """Where a checkpoint is and what its files hash to, by the server that has it loaded if that tells."""
+    folder = checkpoint_folder(model)
+    told = ((described.get("server") or {}).get("identity") or {}).get("model")
+    found = told if told is not None or folder is None else folder_hash(folder)
+    return {"model": model, "folder": None if folder is None else str(folder), "sha256": found}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,42 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
         servers.exported_settings(environ),
     )
     check_arms(arms, plan, options)
-    path = options.output or Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))
+    if workers < 1:
+        raise LiberoError(f"workers: expected a positive number, got {workers}")
+    with contextlib.ExitStack() as stack:
+        path = options.output or stack.enter_context(
+            unused_folder(Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}")
+        )
+        return evaluate(options, plans, arms, workers, path, environ)
+
+
+@contextlib.contextmanager
+def unused_folder(wanted: Path) -> Iterator[Path]:
+    """Make a folder of this name, or with -2, -3, ... where that is taken; removed if it stays empty."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    for count in itertools.count(1):
+        path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            break
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def evaluate(
+    options: Options,
+    plans: list[EvalPlan],
+    arms: list[Arm],
+    workers: int,
+    path: Path,
+    environ: Mapping[str, str],
+) -> dict[str, Any]:
+    """Play what is left of a run in its folder, and report; return the summary."""
+    plan, suite = plans[0], plans[0].suite
     simulators = SimulatorSetup(
         suite, options.assets, options.gl, options.rendering, environ, (path / "simulators").absolute()
     )
@@ -85,12 +121,9 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
         **conditions,
         **servers.conditions(options, suite),
         **plan.coverage(),
-        "seeds": list(seeds),
+        "seeds": [plan.seed for plan in plans],
         "arms": {arm.name: arm.definition() for arm in arms},
     }
-    workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))
-    if workers < 1:
-        raise LiberoError(f"workers: expected a positive number, got {workers}")
     with RunFolder(path.absolute(), asked) as folder:
         describe(plans, arms, workers, simulators, folder)
         labels = {**conditions, "versions": {"gr00t": gr00t.__version__}}
@@ -214,7 +247,7 @@ def conclude(folder: RunFolder, options: Options, *, complete: bool) -> dict[str
         }
     summary = {
         "suite": folder.plan["suite"],
-        "complete": complete,
+        "complete": complete and not any(arm["simulator_errors"] for arm in arms.values()),
         "arms": arms,
         "assets": folder.plan["assets"],
         "rendering": folder.plan["rendering"],
@@ -223,13 +256,14 @@ def conclude(folder: RunFolder, options: Options, *, complete: bool) -> dict[str
     try:
         if folder.records:
             print(report(folder, options))
-    except LiberoError as error:
+    except (LiberoError, OSError) as error:
         if complete:
             raise
         # What ended the run is what its user has to hear of.
         logger.warning("no report: %s", error)
     if not complete:
-        print(f"stopped; the same command with --output {folder.path} goes on")
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"stopped; the same command with --output {folder.path} goes on")
     return summary
 
 

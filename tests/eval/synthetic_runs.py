@@ -40,6 +40,7 @@ def record(arm: str, task: int, init_state: int, success: bool | None, **changes
     """An episode's record; jerk, times and steps follow from its key."""
     rng = np.random.default_rng([task, init_state, len(arm)])
     steps = int(rng.integers(90, 160)) if success else 280
+    queries = -(-steps // changes.get("replan_steps", 8))
     values: dict[str, Any] = {
         "arm": arm,
         "suite": "libero_object",
@@ -51,13 +52,13 @@ def record(arm: str, task: int, init_state: int, success: bool | None, **changes
         "success": success,
         "steps": steps,
         "lifted_wrong": None,
-        "queries": -(-steps // 8),
+        "queries": queries,
         "simulator_error": "the simulator process died" if success is None else None,
         "retried": success is None,
         "jerk": round(float(rng.uniform(0.05, 0.09)), 6),
         "actions_hash": f"{arm}{task}{init_state}",
         "wall_seconds": 12.5,
-        "query_ms": [round(float(ms), 1) for ms in rng.normal(30, 3, -(-steps // 8))],
+        "query_ms": [round(float(ms), 1) for ms in rng.normal(30, 3, queries)],
         "simulator_ms_per_step": 6.5,
         "render_ms_per_image": 12.0,
         "video": None,
@@ -72,7 +73,7 @@ def record(arm: str, task: int, init_state: int, success: bool | None, **changes
         "denoising_steps": 8,
         "quantized_layers": 116,
         "server": "tcp://127.0.0.1:5555",
-        "versions": {"mujoco": "3.8.1", "robosuite": "1.4.0", "hf-libero": "0.1.4", "python": "3.11"},
+        "versions": {"mujoco": "3.3.2", "robosuite": "1.4.0", "hf-libero": "0.1.4", "python": "3.11"},
     }
     return EpisodeRecord(**{**values, **changes})
 
@@ -110,8 +111,8 @@ def write_run(
     plan = {
         "suite": suite,
         "seeds": list(seeds),
-        "replan_steps": 8,
-        "max_steps": 280,
+        "replan_steps": changes.get("replan_steps", 8),
+        "max_steps": changes.get("max_steps", 280),
         "tasks": list(tasks),
         "init_states": list(init_states),
         "arms": {name: {"kind": kinds.get(name, "recipe")} for name in outcomes},

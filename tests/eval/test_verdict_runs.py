@@ -14,6 +14,20 @@ from tests.eval.synthetic_runs import solves, write_run
 ARMS = {"bf16": solves(), "w4a8": solves()}
 
 
+def arm(folder: Path, **changes) -> None:
+    path = folder / "arms" / "w4a8.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def lines(folder: Path, old: str, new: str, last: int | None = None) -> None:
+    """Edit the first lines of the records."""
+    path = folder / "episodes.jsonl"
+    content = path.read_text().splitlines(keepends=True)
+    edited = [line.replace(old, new) for line in content[:last]]
+    assert edited != content[:last]
+    path.write_text("".join([*edited, *content[len(edited) :]]))
+
+
 def joined(tmp_path: Path, **other) -> None:
     write_run(tmp_path / "a", ARMS)
     write_run(tmp_path / "b", ARMS, **{"init_states": [4, 5], **other})
@@ -70,10 +84,31 @@ def test_an_arm_of_the_same_name_with_other_settings_is_refused(tmp_path: Path) 
         (lambda f: (f / "plan.json").unlink(), "is not the folder of a run: .*plan.json is missing"),
         (lambda f: (f / "plan.json").write_text("{"), "plan.json: not JSON"),
         (lambda f: (f / "plan.json").write_text("[]"), "plan.json: expected an object, got list"),
-        (lambda f: (f / "plan.json").write_text("{}"), "plan.json: expected 'suite', a str"),
+        (lambda f: (f / "plan.json").write_text("{}"), "plan.json: suite: field required"),
         (lambda f: (f / "arms" / "w4a8.json").unlink(), "episodes of arm 'w4a8', but .*w4a8.json is missing"),
         (lambda f: (f / "arms" / "w4a8.json").write_text("1"), "w4a8.json: expected an object, got int"),
+        (lambda f: (f / "arms" / "w4a8.json").write_text("{}"), "w4a8.json: name: field required"),
+        (lambda f: (f / "arms" / "w4a8.json").write_bytes(b"\xff"), "w4a8.json: not UTF-8: byte 1"),
+        (lambda f: arm(f, name="bf16"), "w4a8.json: name: expected 'w4a8', got 'bf16'"),
+        (lambda f: arm(f, kind="zero"), "w4a8.json: kind: 'zero', but 'recipe' in plan.json"),
+        (lambda f: arm(f, quantization={"layers": [1]}), "w4a8.json: quantization.layers: input should be"),
+        (
+            lambda f: arm(f, quantization={"layers": {"a": 1}}),
+            "w4a8.json: quantization.layers.a: input should",
+        ),
+        (lambda f: arm(f, quantized_layers=0), "w4a8' has quantized_layers 116, but .*w4a8.json tells 0"),
+        (lambda f: arm(f, denoising_steps=4), "w4a8' has denoising_steps 8, but .*w4a8.json tells 4"),
+        (lambda f: arm(f, identity={"sources": "1"}), "w4a8' has identity None, but .*w4a8.json tells"),
         (lambda f: (f / "episodes.jsonl").write_text("{}\n"), r"episodes.jsonl:1: not an episode's record"),
+        (lambda f: lines(f, '"task": 1', '"task": 7'), "episodes.jsonl:5: task 7 is not in plan.json, tasks"),
+        (
+            lambda f: lines(f, '"suite": "libero_object"', '"suite": "libero_goal"'),
+            "jsonl:1: suite is 'libero_g",
+        ),
+        (
+            lambda f: lines(f, '"identity": null', '"identity": "x"', 9),
+            "different things of this name: identit",
+        ),
     ],
 )
 def test_what_is_missing_or_broken_is_named(tmp_path: Path, spoil, message: str) -> None:
@@ -88,7 +123,7 @@ def test_an_arm_that_was_not_asked_for_is_refused(tmp_path: Path) -> None:
     plan = json.loads((folder / "plan.json").read_text())
     del plan["arms"]["w4a8"]
     (folder / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(LiberoError, match=r"arm 'w4a8' is not in plan\.json; known: bf16"):
+    with pytest.raises(LiberoError, match=r"jsonl:9: arm 'w4a8' is not in plan\.json; known: bf16"):
         read_run(folder)
 
 

@@ -109,7 +109,7 @@ def test_a_pair_is_the_same_task_state_seed_and_placement() -> None:
 
 def test_further_seeds_are_further_pairs_of_the_same_task(tmp_path: Path) -> None:
     for seed in (0, 1):
-        write_run(tmp_path / f"seed{seed}", {"bf16": solves(), "w4a8": solves((0, 0))}, seed=seed)
+        write_run(tmp_path / f"seed{seed}", {"bf16": solves(), "w4a8": solves((0, 0))}, seeds=(seed,))
     found = compare([read_run(tmp_path / "seed0"), read_run(tmp_path / "seed1")])
     comparison = found.row("w4a8").comparison
     assert (comparison.pairs, comparison.tasks, comparison.losses, comparison.planned) == (16, 2, 2, 16)

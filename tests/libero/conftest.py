@@ -23,7 +23,7 @@ def evaluation() -> Iterator[SimpleNamespace]:
     yield SimpleNamespace(
         **{
             name: importlib.import_module(f"evaluation.{name}")
-            for name in ("options", "servers", "artefacts", "preparation", "session")
+            for name in ("options", "servers", "artefacts", "identities", "preparation", "session")
         }
     )
     sys.path.remove(str(REPO / "scripts"))

@@ -175,6 +175,7 @@ LABELS: dict[str, Any] = {
     "quantized_layers": 116,
     "server": "tcp://localhost:5555",
     "versions": {"gr00t": "1"},
+    "identity": "0a1b",
 }
 
 

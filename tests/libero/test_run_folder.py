@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from gr00t.eval.libero.run_folder import PlayedEpisode, RunFolder, RunFolderError
+from gr00t.eval.libero.suites import LiberoError
 from tests.libero.stubs import asked, stub_plan
 from tests.libero.test_records import RECORD
 
-PLAN = asked(stub_plan())
+# Of the record that is added, and of none.
+PLAN = {**asked(stub_plan(trials=8), w4a8={"kind": "recipe"}), "tasks": [0, 1, 3], "max_steps": 280}
+OTHER = asked(stub_plan())
+LOST = {"success": None, "simulator_error": "GL went away", "retried": True}
 
 
 def played(init_state: int, **changes: Any) -> PlayedEpisode:
@@ -67,7 +71,7 @@ def test_a_second_run_is_kept_out_while_the_first_one_lives(tmp_path: Path) -> N
 
 
 def test_all_that_would_change_results_is_named(tmp_path: Path) -> None:
-    RunFolder(tmp_path, {**PLAN, "assets": "hub"}).close()
+    RunFolder(tmp_path, {**OTHER, "assets": "hub"}).close()
     other = {
         **asked(stub_plan(seed=1, max_steps=30), policy={"kind": "recipe", "settings": {"ABITS": "8"}}),
         "assets": "stand-ins",
@@ -84,14 +88,14 @@ def test_all_that_would_change_results_is_named(tmp_path: Path) -> None:
 
 
 def test_more_tasks_trials_and_arms_continue_a_run_and_fewer_do_not(tmp_path: Path) -> None:
-    RunFolder(tmp_path, PLAN).close()
+    RunFolder(tmp_path, OTHER).close()
     grown = {**asked(stub_plan(trials=3), zero={"kind": "zero"}), "seeds": [0, 1]}
     RunFolder(tmp_path, grown).close()
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert (plan["init_states"], plan["seeds"]) == ([0, 1, 2], [0, 1])
     assert list(plan["arms"]) == ["policy", "zero"]
     with pytest.raises(RunFolderError, match="init_states: 2 there, but not asked for now"):
-        RunFolder(tmp_path, PLAN)
+        RunFolder(tmp_path, OTHER)
 
 
 def test_episodes_without_a_plan_are_not_added_to(tmp_path: Path) -> None:
@@ -104,7 +108,9 @@ def test_another_simulator_does_not_continue_a_run(tmp_path: Path) -> None:
     with RunFolder(tmp_path, PLAN) as folder:
         folder.add(played(0))
         # An episode whose simulator never came up says nothing of its versions.
-        folder.add(played(1, success=None, versions={"gr00t": "1"}))
+        folder.add(played(1, **LOST, versions={"gr00t": "1"}))
+        with pytest.raises(RunFolderError, match="begun with mujoco 3, now it is unknown"):
+            folder.add(played(2, versions={"gr00t": "1"}))
         with pytest.raises(RunFolderError, match="begun with mujoco 3, now it is 4"):
             folder.add(played(2, versions={"mujoco": "4"}))
     assert len(folder.episodes.read_text().splitlines()) == 2
@@ -113,6 +119,53 @@ def test_another_simulator_does_not_continue_a_run(tmp_path: Path) -> None:
 def test_what_an_arm_was_is_remembered(tmp_path: Path) -> None:
     with RunFolder(tmp_path, PLAN) as folder:
         assert folder.known_arm("policy") is None
-        folder.describe_arm("policy", {"quantized_layers": 116})
-        assert folder.known_arm("policy") == {"quantized_layers": 116}
-    assert json.loads((tmp_path / "arms" / "policy.json").read_text()) == {"quantized_layers": 116}
+        facts = {"name": "policy", "kind": "address", "quantized_layers": 116}
+        folder.describe_arm("policy", facts)
+        assert folder.known_arm("policy") == facts
+        assert json.loads((tmp_path / "arms" / "policy.json").read_text()) == facts
+        (tmp_path / "arms" / "policy.json").write_text('{"name": "other", "kind": "address"}')
+        with pytest.raises(LiberoError, match=r"policy\.json: name: expected 'policy', got 'other'"):
+            folder.known_arm("policy")
+
+
+def test_an_episode_that_was_lost_may_be_played_again(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, PLAN) as folder:
+        folder.add(played(0, **LOST))
+        assert not folder.has_played(played(0).record.key)
+        folder.add(played(0))
+        with pytest.raises(RunFolderError, match="was already played"):
+            folder.add(played(0, **LOST))
+    with RunFolder(tmp_path, PLAN) as again:
+        assert [record.success for record in again.records.values()] == [True]
+    assert len(folder.episodes.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "plan.json: not JSON"),
+        (b"[]", "plan.json: expected an object, got list"),
+        (b"{}", "plan.json: suite: field required"),
+        (b"\xff", "plan.json: not UTF-8: byte 1"),
+        (b'{"tasks": [0], "tasks": [1]}', "plan.json: not JSON: an object has two entries 'tasks'"),
+        ({"tasks": "0"}, "plan.json: tasks: input should be a valid list, got '0'"),
+        ({"tasks": [0, 0]}, "plan.json: tasks: value error, 0 is there twice"),
+        ({"seeds": []}, "plan.json: seeds: list should have at least 1 item"),
+        (
+            {"init_states": [-1]},
+            "plan.json: init_states.0: input should be greater than or equal to 0, got -1",
+        ),
+        ({"arms": {}}, "plan.json: arms: dictionary should have at least 1 item"),
+        ({"arms": {"policy": {}}}, "plan.json: arms.policy.kind: field required"),
+        ({"arms": {"policy": {"kind": "best"}}}, "plan.json: arms.policy.kind: input should be 'recipe'"),
+        ({"arms": {"../x": {"kind": "zero"}}}, "plan.json: arms.../x.*string should match pattern"),
+        ({"max_steps": 2.5}, "plan.json: max_steps: input should be a valid integer, got 2.5"),
+    ],
+)
+def test_an_edited_plan_is_named_with_what_is_wrong_in_it(tmp_path: Path, content: Any, message: str) -> None:
+    RunFolder(tmp_path, PLAN).close()
+    if isinstance(content, dict):
+        content = json.dumps({**PLAN, **content}).encode()
+    (tmp_path / "plan.json").write_bytes(content)
+    with pytest.raises(LiberoError, match=message):
+        RunFolder(tmp_path, PLAN)

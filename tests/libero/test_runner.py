@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -25,7 +26,7 @@ from gr00t.eval.libero.pool import JobBoard, LocalPool
 from gr00t.eval.libero.progress import Progress, duration
 from gr00t.eval.libero.records import EpisodeRecord, read_records
 from gr00t.eval.libero.run_folder import RunFolder
-from gr00t.eval.libero.runner import run_arm
+from gr00t.eval.libero.runner import SimulatorsFailError, jobs_left, run_arm
 from gr00t.eval.libero.suites import LiberoError
 from tests.libero import stub_evaluation
 from tests.libero.stubs import LABELS, TASKS, StubHost, StubSimulator, asked, stub_plan
@@ -299,11 +300,66 @@ def test_progress_says_how_far_how_well_how_fast_and_how_long() -> None:
     assert progress.line() == "w4a8: 1/10 episodes, 1/1 succeeded (100.0 %)"
     now[0] = 60.0
     progress.count(RECORD)
-    failed = RECORD.from_json(RECORD.to_json().replace('"success": true', '"success": false'))
-    lost = RECORD.from_json(RECORD.to_json().replace('"success": true', '"success": null'))
+    failed = dataclasses.replace(RECORD, success=False)
+    lost = dataclasses.replace(RECORD, success=None)
     progress.count(failed)
     progress.count(lost)
     assert progress.line() == (
         "w4a8: 4/10 episodes, 2/3 succeeded (66.7 %), 1 simulator errors, 180 episodes/h, 12 min left"
     )
     assert [duration(seconds) for seconds in (45, 1000, 12_000)] == ["45 s", "17 min", "3 h 20 min"]
+
+
+# simulators that lose episodes
+
+
+def test_lost_episodes_are_played_again_by_the_next_session_and_count_once(tmp_path: Path) -> None:
+    plan = stub_plan(tasks=tuple(TASKS[:1]), trials=3)
+    first = play(tmp_path, StubSimulator({(0, 2): 5}, {(0, 1): 2}), plan=plan)
+    assert [record.success for record in first] == [False, None, True]
+    healed = StubSimulator({(0, 1): 7, (0, 2): 5}, {})
+    second = play(tmp_path, healed, plan=plan)
+    assert outcomes(second) == [(0, 0, False, 20), (0, 1, True, 7), (0, 2, True, 5)]
+    assert healed.opened == [0], "only what was lost"
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 4
+    assert play(tmp_path, StubSimulator({}, {}), plan=plan) == second
+
+
+def test_what_was_lost_before_is_played_last(tmp_path: Path) -> None:
+    plan = stub_plan(tasks=tuple(TASKS[:1]), trials=4)
+    play(tmp_path, StubSimulator({}, {(0, 0): 9}), plan=stub_plan(tasks=tuple(TASKS[:1]), trials=2))
+    with RunFolder(tmp_path, asked(plan)) as folder:
+        assert [job.init_state for job in jobs_left("policy", plan, folder)] == [2, 3, 0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_several_losses_in_a_row_stop_the_run_before_they_burn_it(tmp_path: Path, workers: int) -> None:
+    plan = stub_plan(tasks=tuple(TASKS), trials=4)
+    always = {(task, state): 99 for task in range(3) for state in range(4)}
+    broken = [StubSimulator({}, dict(always)) for _ in range(workers)]
+    with pytest.raises(SimulatorsFailError) as stopped:
+        play(tmp_path, *broken, plan=plan)
+    assert "policy: 3 episodes in a row were lost to the simulator" in str(stopped.value)
+    assert "GL went away" in str(stopped.value)
+    assert "--workers" in str(stopped.value)
+    assert len(read_records(tmp_path / "episodes.jsonl")) == 3
+    records = play(tmp_path, StubSimulator({(0, 1): 5}, {}), plan=plan)
+    assert [record.success for record in records].count(None) == 0
+    assert len(records) == 12
+
+
+def test_losses_that_are_not_in_a_row_do_not_stop_it(tmp_path: Path) -> None:
+    plan = stub_plan(tasks=tuple(TASKS[:1]), trials=8)
+    lossy = StubSimulator({}, {(0, state): 9 for state in (0, 1, 3, 4, 6, 7)})
+    assert [r.success for r in play(tmp_path, lossy, plan=plan)].count(None) == 6
+
+
+def test_a_machine_without_room_for_threads_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(
+        LiberoError, match=r"no room for 2 simulators \(can't start new thread\); fewer --workers"
+    ):
+        play(tmp_path, StubSimulator({}, {}), StubSimulator({}, {}))

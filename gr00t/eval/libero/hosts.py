@@ -107,11 +107,12 @@ class AddressHost:
 
     def _check_same(self, client: BaseInferenceClient) -> None:
         now = identity(_describe(client))
-        for name, value in (self._identity or {}).items():
-            if now[name] != value:
+        before = self._identity or now
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
                 raise ServerChangedError(
-                    f"the server at {self.address} changed during the run, {name}: {value!r} before, "
-                    f"{now[name]!r} now; its unfinished episode was not counted"
+                    f"the server at {self.address} changed during the run, {name}: {before.get(name)!r} "
+                    f"before, {now.get(name)!r} now; its unfinished episode was not counted"
                 )
 
     def close(self) -> None:
@@ -246,6 +247,8 @@ def identity(described: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: report.get(name) for name in ("enabled", "layers_quantized", "calibrating", "config")},
         **{name: info.get(name) for name in ("model_path", "denoising_steps", "dtype")},
+        **(info.get("identity") or {}),
+        **(info.get("versions") or {}),
     }
 
 

@@ -200,7 +200,8 @@ def describe_episode(
         steps=played.steps,
         lifted_wrong=played.lifted_wrong,
         queries=played.queries,
-        simulator_error=error,
+        # The name of a folder may be no text; a line of the records has to be.
+        simulator_error=None if error is None else error.encode("utf-8", "replace").decode("utf-8"),
         retried=retried,
         jerk=round(played.jerk, 6),
         actions_hash=played.actions_hash,
@@ -238,6 +239,7 @@ def check_labels(labels: Mapping[str, Any]) -> None:
         "quantized_layers",
         "server",
         "versions",
+        "identity",
     }
     if labels.keys() != expected:
         raise LiberoError(f"labels: expected {sorted(expected)}, got {sorted(labels)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from gr00t.eval.libero.episode import Simulator
 from gr00t.eval.libero.plan import EvalPlan, Job
 from gr00t.eval.libero.player import Player, Station, check_labels
 from gr00t.eval.libero.run_folder import PlayedEpisode
+from gr00t.eval.libero.suites import LiberoError
 
 logger = logging.getLogger(__name__)
 
@@ -107,10 +109,9 @@ class LocalPool:
             )
             for number, station in enumerate(self._stations[: len(jobs)])
         ]
-        for thread in threads:
-            thread.start()
         finished = False
         try:
+            _start(threads)
             for _ in jobs:
                 result = results.get()
                 if isinstance(result, BaseException):
@@ -121,8 +122,9 @@ class LocalPool:
             if not finished:
                 self._stop.set()
                 self._kill()
-            for thread in threads:
-                thread.join(None if finished else _LAST_WORDS_SECONDS)
+            deadline = time.monotonic() + _LAST_WORDS_SECONDS
+            for thread in filter(threading.Thread.is_alive, threads):
+                thread.join(None if finished else max(0.0, deadline - time.monotonic()))
 
     def close(self) -> None:
         """End the simulators. The pool cannot be used any more."""
@@ -150,3 +152,13 @@ class LocalPool:
             results.put(error)
         finally:
             player.close()
+
+
+def _start(threads: Sequence[threading.Thread]) -> None:
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError as error:
+        raise LiberoError(
+            f"the machine has no room for {len(threads)} simulators ({error}); fewer --workers need less"
+        ) from None

@@ -2,12 +2,14 @@
 
     plan.json              what was asked for
     arms/NAME.json         what each arm turned out to be
+    sources/HASH.json      the files that arms of this hash of sources were played with
     episodes.jsonl         one line per episode, appended and synced; the only thing that says "played"
     videos/ thumbnails/    by arm; written before the line that names them
     servers/ simulators/   logs
 
 A kill can leave the last line unfinished, which is cut off, and a picture without its line, which is written
-again. A lock, which the system drops with its process, keeps a second run out.
+again. A lock, which the system drops with its process, keeps a second run out. An episode that the simulator
+lost has a line, too, and another one when it is played again.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from gr00t.eval.identity import digest
 from gr00t.eval.libero.records import EpisodeKey, EpisodeRecord, read_records
+from gr00t.eval.libero.run_files import read_arm, read_plan
 from gr00t.eval.libero.suites import LiberoError
 
 logger = logging.getLogger(__name__)
 
 # What a resumed run may do differently: play more. `arms` is compared arm by arm.
 _MAY_GROW = ("tasks", "init_states", "seeds")
-_SIMULATOR_PACKAGES = ("mujoco", "robosuite", "hf-libero", "bddl")
+# Of the simulators: with others it is another benchmark.
+SIMULATOR_PACKAGES = ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")
 
 
 class RunFolderError(LiberoError):
@@ -55,7 +60,7 @@ class RunFolder:
 
     Raises:
         RunFolderError: if another process holds it, or the plan does not continue what is there.
-        RecordError: if a record in it cannot be read.
+        RecordError: if a record in it is none, or of another run.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
@@ -66,7 +71,7 @@ class RunFolder:
         try:
             self.plan = self._agree(plan)
             self._cut_torn_line()
-            found = read_records(self.episodes) if self.episodes.exists() else []
+            found = read_records(self.episodes, self.plan) if self.episodes.exists() else []
         except BaseException:
             self.close()
             raise
@@ -77,10 +82,10 @@ class RunFolder:
         """Keep an episode. When this returns, the disk has it.
 
         Raises:
-            RunFolderError: if it is already there, or was played by another simulator than the others.
+            RunFolderError: if it was already played, or was played by another simulator than the others.
         """
         record = played.record
-        if record.key in self.records:
+        if self.has_played(record.key):
             raise RunFolderError(f"{self.path}: {tuple(record.key)} was already played")
         self._check_simulator(record)
         for name, content in ((record.video, played.video), (record.thumbnail, played.thumbnail)):
@@ -96,18 +101,39 @@ class RunFolder:
             _sync_folder(self.path)
         self.records[record.key] = record
 
+    def has_played(self, key: EpisodeKey) -> bool:
+        """Whether an episode is there, and was not lost to the simulator."""
+        return key in self.records and self.records[key].success is not None
+
     def describe_arm(self, name: str, facts: Mapping[str, Any]) -> None:
         """Write what an arm turned out to be."""
         (self.path / "arms").mkdir(exist_ok=True)
         _replace(self.path / "arms" / f"{name}.json", json.dumps(facts, indent=2) + "\n")
 
     def known_arm(self, name: str) -> dict[str, Any] | None:
-        """What `describe_arm` wrote, in this run or the one that it continues."""
+        """What `describe_arm` wrote, in this run or the one that it continues.
+
+        Raises:
+            LiberoError: the file is there, but not as it was written.
+        """
         path = self.path / "arms" / f"{name}.json"
-        if not path.is_file():
+        return read_arm(path, name) if path.is_file() else None
+
+    def describe_sources(self, name: str, files: Mapping[str, str]) -> None:
+        """Write which sources have a hash: the hashes of the files."""
+        path = self.path / "sources" / f"{name}.json"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            _replace(path, json.dumps(files, indent=2) + "\n")
+
+    def known_sources(self, name: str | None) -> dict[str, str] | None:
+        """What `describe_sources` wrote; None where it is not there any more, or not as it was."""
+        path = self.path / "sources" / f"{name}.json"
+        try:
+            files = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return facts
+        return files if isinstance(files, dict) and digest(files) == name else None
 
     def log_path(self, kind: str, name: str) -> Path:
         """Where a log belongs; `kind` is `servers` or `simulators`."""
@@ -138,7 +164,7 @@ class RunFolder:
             if self.episodes.exists():
                 raise RunFolderError(f"{self.path} holds episodes but no plan.json: name another --output")
             return dict(asked)
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before = read_plan(path)
         differences = []
         for name in sorted((before.keys() | asked.keys()) - {*_MAY_GROW, "arms"}):
             if before.get(name) != asked.get(name):
@@ -174,12 +200,15 @@ class RunFolder:
                 os.fsync(file.fileno())
 
     def _check_simulator(self, record: EpisodeRecord) -> None:
-        for name in _SIMULATOR_PACKAGES:
-            others = (known.versions[name] for known in self.records.values() if name in known.versions)
-            before = next(others, None)
-            if before is not None and record.versions.get(name, before) != before:
+        # A simulator that never came up says nothing of its versions, and every other one all that it has.
+        played = next((known for known in self.records.values() if known.success is not None), None)
+        if played is None or record.success is None:
+            return
+        for name in SIMULATOR_PACKAGES:
+            before, now = (versions.get(name, "unknown") for versions in (played.versions, record.versions))
+            if before != now:
                 raise RunFolderError(
-                    f"{self.path} was begun with {name} {before}, now it is {record.versions[name]}: results "
+                    f"{self.path} was begun with {name} {before}, now it is {now}: results "
                     "do not compare; name another --output"
                 )
 

@@ -13,13 +13,22 @@ from gr00t.eval.libero.pool import Pool
 from gr00t.eval.libero.progress import Progress
 from gr00t.eval.libero.records import EpisodeKey
 from gr00t.eval.libero.run_folder import RunFolder
+from gr00t.eval.libero.suites import LiberoError
 
 logger = logging.getLogger(__name__)
 
+# One episode may be too much for a simulator. Several in a row are the machine's fault, often its memory's.
+_LOSSES_IN_A_ROW = 3
+
+
+class SimulatorsFailError(LiberoError):
+    """Simulators lose one episode after the other: playing on would only burn the rest."""
+
 
 def jobs_left(arm: str, plan: EvalPlan, folder: RunFolder) -> list[Job]:
-    """The episodes of `plan` that `arm` has not played yet."""
-    return [job for job in plan.jobs() if _key(arm, plan, job) not in folder.records]
+    """The episodes of `plan` that `arm` has not played yet, those last that the simulator has lost before."""
+    left = [job for job in plan.jobs() if not folder.has_played(_key(arm, plan, job))]
+    return sorted(left, key=lambda job: _key(arm, plan, job) in folder.records)
 
 
 def run_arm(
@@ -44,6 +53,7 @@ def run_arm(
         left_elsewhere: Episodes of the arms that follow, for the time left.
 
     Raises:
+        SimulatorsFailError: several episodes in a row were lost to the simulator.
         LiberoError: something that the next episode would meet as well. Errors of the policy's own, too.
     """
     jobs = jobs_left(arm, plan, folder)
@@ -59,9 +69,18 @@ def run_arm(
         logger.info("%s: %d episodes are there, %d are left", arm, len(plan.jobs()) - len(jobs), len(jobs))
     # Closed at once when adding a record fails, so that no simulator plays on.
     with contextlib.closing(pool.play(jobs, make_behaviour, plan, {**labels, "arm": arm})) as played:
+        lost = 0
         for episode in played:
             folder.add(episode)
             progress.count(episode.record)
+            lost = lost + 1 if episode.record.success is None else 0
+            if lost == _LOSSES_IN_A_ROW:
+                raise SimulatorsFailError(
+                    f"{arm}: {lost} episodes in a row were lost to the simulator, the last one, task "
+                    f"{episode.record.task}, initial state {episode.record.init_state}, by: "
+                    f"{episode.record.simulator_error}. Nothing more is played; see to the cause, often too "
+                    "little memory for the number of --workers. Lost episodes are then played again"
+                )
     return progress
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gr00t.eval.verdict.runs import Run
 from gr00t.eval.verdict.summary import Verdicts
 from gr00t.eval.verdict.tables import all_tables, literal
-from gr00t.eval.verdict.words import notes, sentence
+from gr00t.eval.verdict.words import notes, sentence, simulator
 
 
 def render_markdown(verdicts: Verdicts, runs: Sequence[Run]) -> str:
@@ -19,6 +19,7 @@ def render_markdown(verdicts: Verdicts, runs: Sequence[Run]) -> str:
     ]
     warned = [f"> {literal(note)}\n" for note in notes(verdicts, runs)]
     parts = [f"# LIBERO: {', '.join(map(literal, verdicts.suites))}"]
+    parts += [literal(played)] if (played := simulator(verdicts)) else []
     parts += ["\n".join(told)] if told else []
     parts += ["\n".join(warned).rstrip()] if warned else []
     return "\n\n".join([*parts, *(table.as_markdown() for table in all_tables(verdicts))]) + "\n"

@@ -2,22 +2,24 @@
 
 A run folder holds `plan.json` (what was asked), `arms/NAME.json` (what each arm turned out to be) and
 `episodes.jsonl`. It may still be running. Several folders make one table when they agree in all that
-changes results: other suites, seeds or initial states are more rows and more pairs, other meshes are
-another benchmark.
+changes results: other suites, seeds or initial states are more rows and more pairs, other meshes or another
+MuJoCo are another benchmark.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gr00t.eval.identity import digest
 from gr00t.eval.libero.arms import CONTROLS
 from gr00t.eval.libero.recipes import GREY
 from gr00t.eval.libero.records import EpisodeRecord, read_records
+from gr00t.eval.libero.run_files import read_arm, read_plan
 from gr00t.eval.libero.suites import LiberoError
+from gr00t.eval.verdict.versions import check_versions
 from gr00t.spelling import did_you_mean
 
 # Kinds of arms that stand beside those that are to be judged.
@@ -75,38 +77,61 @@ def read_run(folder: Path) -> Run:
     Raises:
         LiberoError: if a file is missing or not what it should be; the message names it.
     """
-    plan = _read_object(folder / "plan.json", f"{folder} is not the folder of a run")
-    expected = {"suite": str, "tasks": list, "init_states": list, "seeds": list, "arms": dict}
-    for name, kind in expected.items():
-        if not isinstance(plan.get(name), kind):
-            raise LiberoError(f"{folder / 'plan.json'}: expected {name!r}, a {kind.__name__}")
-    if not plan["arms"]:
-        raise LiberoError(f"{folder / 'plan.json'}: no arms")
+    try:
+        plan = read_plan(folder / "plan.json")
+    except FileNotFoundError:
+        raise LiberoError(f"{folder} is not the folder of a run: {folder / 'plan.json'} is missing") from None
     episodes = folder / "episodes.jsonl"
-    records = read_records(episodes) if episodes.exists() else []
-    for name, arm in plan["arms"].items():
-        if not isinstance(arm, dict) or "kind" not in arm:
-            raise LiberoError(f"{folder / 'plan.json'}: arm {name!r} has no 'kind'")
+    records = read_records(episodes, plan) if episodes.exists() else []
     arms = {}
-    for name in dict.fromkeys([*plan["arms"], *(record.arm for record in records)]):
+    for name in plan["arms"]:
         path = folder / "arms" / f"{name}.json"
-        if name not in plan["arms"]:
-            raise LiberoError(
-                f"{episodes}: arm {name!r} is not in plan.json; {did_you_mean(name, plan['arms'])}"
-            )
+        own = [record for record in records if record.arm == name]
         if path.exists():
-            arms[name] = _read_object(path, "an arm's description")
-        elif any(record.arm == name for record in records):
+            arms[name] = read_arm(path, name)
+            _check_arm(arms[name], plan["arms"][name], own, path)
+        elif own:
             raise LiberoError(f"{episodes} has episodes of arm {name!r}, but {path} is missing")
     return Run(folder, plan, arms, records)
 
 
-def check_comparable(runs: Iterable[Run]) -> None:
+def _check_arm(
+    facts: Mapping[str, Any], planned: Mapping[str, Any], records: Sequence[EpisodeRecord], path: Path
+) -> None:
+    """Refuse records of an arm that are not of what its description tells."""
+    if facts["kind"] != planned["kind"]:
+        raise LiberoError(f"{path}: kind: {facts['kind']!r}, but {planned['kind']!r} in plan.json")
+    identities = sorted({str(record.identity) for record in records if record.success is not None})
+    if len(identities) > 1:
+        raise LiberoError(
+            f"{path.parent.parent / 'episodes.jsonl'}: the episodes of arm {facts['name']!r} were played by "
+            f"different things of this name: identities {', '.join(identities)}"
+        )
+    told = {name: facts[name] for name in ("denoising_steps", "quantized_layers") if name in facts}
+    if facts.get("identity") is not None:
+        told["identity"] = digest(facts["identity"])
+    for record in records:
+        for name, value in told.items():
+            if getattr(record, name) != value:
+                raise LiberoError(
+                    f"{path.parent.parent / 'episodes.jsonl'}: {_episode(record)} of arm {record.arm!r} has "
+                    f"{name} {getattr(record, name)!r}, but {path} tells {value!r}"
+                )
+
+
+def check_comparable(runs: Sequence[Run], *, allow_mixed: bool = False) -> None:
     """Refuse runs whose records do not belong into one table.
 
+    Args:
+        runs: All of the table.
+        allow_mixed: Whether other versions of MuJoCo, robosuite and LIBERO may meet in it.
+
     Raises:
-        LiberoError: naming both sides: another condition, another arm of the same name, an episode twice.
+        LiberoError: naming both sides: another condition or version, another arm of the same name, an episode
+            twice.
     """
+    if not allow_mixed:
+        check_versions(runs)
     conditions: dict[tuple[str, ...], tuple[Any, str]] = {}
     arms: dict[str, tuple[Mapping[str, Any], Path]] = {}
     episodes: dict[Any, Path] = {}
@@ -158,15 +183,3 @@ def find_arm(name: str, arms: Iterable[str]) -> str:
 
 def _episode(record: EpisodeRecord) -> str:
     return f"{record.suite} task {record.task}, initial state {record.init_state}, seed {record.seed}"
-
-
-def _read_object(path: Path, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise LiberoError(f"{what}: {path} is missing") from None
-    except ValueError as error:
-        raise LiberoError(f"{path}: not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise LiberoError(f"{path}: expected an object, got {type(value).__name__}")
-    return value

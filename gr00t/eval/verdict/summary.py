@@ -9,7 +9,7 @@ without a discordant one prove little. A verdict needs both.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from gr00t.eval.verdict.intervals import Interval, mcnemar_exact, tango, wilson
 from gr00t.eval.verdict.noninferiority import CONFIDENCE, NonInferiority, judge
 from gr00t.eval.verdict.pairs import Pairs, pair_up
 from gr00t.eval.verdict.runs import CONTROL_KINDS, Run, check_comparable, find_arm
+from gr00t.eval.verdict.versions import known_versions
 
 DEFAULT_MARGIN = 3.0
 # Percent of the full-precision success that the W4A8 documentation expects to be kept; not a measurement.
@@ -146,6 +147,7 @@ class Verdicts:
         arms: The baseline first, then the others as they were asked for.
         suites: In the order of the runs.
         rows: For every arm: all, each suite, each task.
+        versions: Of the simulators that played, by package; more than one where mixing was allowed.
     """
 
     baseline: str
@@ -153,6 +155,7 @@ class Verdicts:
     arms: Sequence[Arm]
     suites: Sequence[str]
     rows: Sequence[Row]
+    versions: Mapping[str, Sequence[str]]
 
     def row(self, arm: str, suite: str | None = None, task: int | None = None) -> Row:
         """The row of an arm; of everything by default."""
@@ -175,13 +178,20 @@ class Verdicts:
         return plain
 
 
-def compare(runs: Sequence[Run], *, baseline: str | None = None, margin: float = DEFAULT_MARGIN) -> Verdicts:
+def compare(
+    runs: Sequence[Run],
+    *,
+    baseline: str | None = None,
+    margin: float = DEFAULT_MARGIN,
+    allow_mixed: bool = False,
+) -> Verdicts:
     """Compare all arms of one or more run folders, finished or not.
 
     Args:
         runs: Joined where they agree in everything that changes results.
         baseline: Name of an arm; by default `bf16`, else the first arm that is no control, else the first.
         margin: Of non-inferiority, in percentage points.
+        allow_mixed: Whether episodes of different versions of the simulator may make pairs.
 
     Raises:
         LiberoError: if there are no episodes, the baseline is unknown, or the runs make no common table.
@@ -189,7 +199,7 @@ def compare(runs: Sequence[Run], *, baseline: str | None = None, margin: float =
     """
     if not 0 < margin < 100:
         raise ValueError(f"margin {margin}: expected percentage points above 0 and below 100")
-    check_comparable(runs)
+    check_comparable(runs, allow_mixed=allow_mixed)
     if not any(run.records for run in runs):
         raise LiberoError(f"no episodes in {', '.join(str(run.path) for run in runs)} yet")
     arms = _arms(runs, baseline)
@@ -206,7 +216,8 @@ def compare(runs: Sequence[Run], *, baseline: str | None = None, margin: float =
                 expected = suite if task is None and arm.kind not in CONTROL_KINDS else None
                 comparison = _compare(pair_up(ours, reference), planned, margin, expected)
             rows.append(Row(arm.name, suite, task, language, planned, _score(ours), comparison))
-    return Verdicts(base, margin, arms, list(dict.fromkeys(run.suite for run in runs)), rows)
+    suites = list(dict.fromkeys(run.suite for run in runs))
+    return Verdicts(base, margin, arms, suites, rows, known_versions(runs))
 
 
 def _arms(runs: Sequence[Run], baseline: str | None) -> list[Arm]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gr00t.eval.verdict.intervals import Interval
 from gr00t.eval.verdict.summary import Row, Verdicts
-from gr00t.eval.verdict.words import p_value, percent, points, progress, sentence
+from gr00t.eval.verdict.words import mixed, p_value, percent, points, progress, sentence, simulator
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,19 @@ def all_tables(verdicts: Verdicts) -> list[Table]:
 
 
 def verdict_table(verdicts: Verdicts) -> str:
-    """All tables as text for the terminal, a sentence per arm last."""
+    """All tables as text for the terminal, what played, and a sentence per arm last."""
     told = [
         sentence(verdicts.row(arm.name), verdicts) for arm in verdicts.arms if arm.name != verdicts.baseline
     ]
-    unfinished = progress(verdicts)
+    # What is said last is read first; a warning belongs to the sentence that it qualifies.
+    told = [
+        *filter(None, [simulator(verdicts)]),
+        *mixed(verdicts),
+        *told,
+        *filter(None, [progress(verdicts)]),
+    ]
     parts = [table.as_text() for table in reversed(all_tables(verdicts))]
-    return "\n\n".join([*parts, "\n".join([*told, *([unfinished] if unfinished else [])])]).rstrip()
+    return "\n\n".join([*parts, "\n".join(told)]).rstrip()
 
 
 def success_rows(verdicts: Verdicts) -> Table:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gr00t.eval.verdict.runs import Run
 from gr00t.eval.verdict.summary import Row, Verdicts
+from gr00t.eval.verdict.versions import UNKNOWN
 
 # A control that keeps its eyes closed and reaches this share of the baseline's success makes a benchmark
 # blunt.
@@ -91,6 +92,7 @@ def notes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     """What a reader has to know before the numbers."""
     unfinished = progress(verdicts)
     found = [unfinished] if unfinished else []
+    found += mixed(verdicts)
     found += _lost(verdicts) + _blind(verdicts) + _other_changes(verdicts, runs)
     tasks = len(verdicts.tasks)
     if tasks < 3 and len(verdicts.arms) > 1:
@@ -98,6 +100,28 @@ def notes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
             f"{'One task' if tasks == 1 else 'Two tasks'} only: the intervals say nothing about other tasks."
         )
     return found
+
+
+def simulator(verdicts: Verdicts) -> str:
+    """What played, in one line."""
+    told = [
+        f"{package} {_listed(known)}" for package, known in verdicts.versions.items() if package != "bddl"
+    ]
+    return f"Played by {', '.join(told)}." if told else ""
+
+
+def mixed(verdicts: Verdicts) -> list[str]:
+    """A warning where versions of the simulator are mixed, or not known."""
+    several = {package: known for package, known in verdicts.versions.items() if len(known) > 1}
+    if several:
+        told = ", ".join(f"{package} {_listed(known)}" for package, known in several.items())
+        return [
+            f"WARNING: episodes of different simulators are compared ({told}): a difference may be the "
+            "simulator's, not the arm's."
+        ]
+    if UNKNOWN in verdicts.versions.get("mujoco", ()):
+        return ["WARNING: which MuJoCo played these episodes is unknown."]
+    return []
 
 
 def _lost(verdicts: Verdicts) -> list[str]:
@@ -121,6 +145,25 @@ def _blind(verdicts: Verdicts) -> list[str]:
 
 def _other_changes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     """Arms that differ from the baseline in more than their quantization."""
+    return _other_steps(verdicts, runs) + _other_sources(verdicts, runs)
+
+
+def _other_sources(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
+    sources: dict[str, set[str]] = {arm.name: set() for arm in verdicts.arms}
+    for run in runs:
+        for name, facts in run.arms.items():
+            told = (facts.get("identity") or {}).get("sources")
+            sources[name] |= {str(told)} if told else set()
+    base = sources[verdicts.baseline]
+    return [
+        f"{name} was played with other sources than {verdicts.baseline} (hashes {_listed(own)} and "
+        f"{_listed(base)}): the difference is not that of quantization alone."
+        for name, own in sources.items()
+        if own and base and own != base
+    ]
+
+
+def _other_steps(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     steps: dict[str, set[int]] = {arm.name: set() for arm in verdicts.arms}
     for run in runs:
         for record in run.records:
@@ -135,5 +178,5 @@ def _other_changes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _listed(values: set[int]) -> str:
+def _listed(values: Iterable[int | str]) -> str:
     return " or ".join(map(str, sorted(values)))
