@@ -207,27 +207,34 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
             observations = read_observations(arguments.save)
 
     with timed(seconds, "record"):
-        replayed = []
+        candidates = []
         layers = {target.name: target.linear for target in targets}
         with (
             record_inputs(policy.model, layers) as recording,
             progress("recording", todo.requests) as bar,
         ):
-            for index, observation in enumerate(itertools.islice(observations, todo.requests)):
+            for index, observation in enumerate(observations):
                 answer(policy, observation, index, arguments.seed)
-                if index < todo.config.calibration_steps:
-                    replayed.append(observation)
-                bar.update()
-        if recording.requests < todo.requests:
+                group = recording.latest
+                if group is not None and group.members <= todo.config.calibration_steps:
+                    candidates.append((group, index, observation))
+                bar.update(recording.requests - bar.n)
+                if recording.requests == todo.requests:
+                    break
+        found, odd = recording.requests, recording.left_out
+        statistics = recording.statistics() if found or odd else {}
+        if found < todo.requests:
+            left_out = f" and {odd} more are left out (see above)" if odd else ""
             raise UsageError(
-                f"{recording.requests} observations are there, {todo.requests} are to be used; give "
-                f"--requests {recording.requests}, or more observations"
+                f"{found} observations are there{left_out}, {todo.requests} are to be used; give "
+                f"--requests {found}, or more observations"
             )
-        statistics = recording.statistics()
+        replayed = [(index, seen) for group, index, seen in candidates if recording.decides(group)]
 
     facts = {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "requests": todo.requests,
+        "requests_left_out": recording.left_out,
         "observations": source["kind"],
         "source": source,
         "seed": arguments.seed,
@@ -262,14 +269,25 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
     return policy, report
 
 
-def replay(policy: Gr00tPolicy, report: DuQuantReport, observations: list[dict[str, Any]], seed: int) -> None:
-    """Let the quantized policy answer until its static scales are fixed."""
+def replay(
+    policy: Gr00tPolicy, report: DuQuantReport, observations: list[tuple[int, dict[str, Any]]], seed: int
+) -> None:
+    """Let the quantized policy answer requests, by their numbers, until its static scales are fixed.
+
+    Raises:
+        UsageError: they were not, since the quantized layers disagree about the requests.
+    """
     with progress("static scales", len(observations)) as bar:
-        for index, observation in enumerate(observations):
-            if not any(layer.is_calibrating for layer in report.layers.values()):
+        for index, observation in observations:
+            if not report.pools_requests:
                 break  # all of them were restored
             answer(policy, observation, index, seed)
             bar.update()
+    if report.pools_requests:
+        raise UsageError(
+            f"the static scales are not fixed: of {len(observations)} requests too many are left out, see "
+            f"above; calibrate by other observations, or with {PREFIX}CALIB_STEPS=0"
+        )
 
 
 def check(report: DuQuantReport, packdir: Path) -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -220,6 +221,57 @@ def test_observations_that_do_not_fit_leave_the_folder_alone(done, program, chec
     with pytest.raises(DuQuantSelectionError, match="no Linear is named 'x'"):
         program.calibrate(arguments, settings(packs, LAYERS="x"))
     assert list(packs.iterdir()) == []
+
+
+def loud_at(program: ModuleType, *indices: int) -> Callable[..., Any]:
+    """Answer as the program does, but for requests in which one layer is called with 1e4 times its input."""
+    answer = program.answer
+
+    def answer_loudly(policy: Gr00tPolicy, observation: Any, index: int, seed: int) -> Any:
+        layer = policy.model.get_submodule("action_head.layers.0.mlp.up_proj")
+        factor = 1e4 if index in indices else 1.0
+        hook = layer.register_forward_pre_hook(lambda _, args: (args[0] * factor,), prepend=True)
+        try:
+            return answer(policy, observation, index, seed)
+        finally:
+            hook.remove()
+
+    return answer_loudly
+
+
+@pytest.mark.parametrize("absurd", [0, 1])
+def test_an_absurd_observation_is_left_out_and_the_next_one_used(
+    done, program, checkpoint, tmp_path, monkeypatch, caplog, absurd
+):
+    """Oracle: the scales of the calibration without one, which lie within a factor of two."""
+    monkeypatch.setattr(program, "answer", loud_at(program, absurd))
+    arguments = program.Arguments(
+        str(checkpoint), observations=done.saved, requests=3, device="cpu", denoising_steps=2
+    )
+    policy, report = program.calibrate(arguments, settings(tmp_path))
+    assert (report["requests"], report["static"]) == (3, LAYERS)
+    assert json.loads((tmp_path / "calibration.json").read_text())["requests_left_out"] == 1
+    assert "is held apart: |x| up to" in caplog.text
+    for name, layer in policy.quantization.layers.items():
+        ratio = layer.act_scale.amax() / done.policy.quantization.layers[name].act_scale.amax()
+        assert 0.5 < ratio < 2, name
+
+
+def test_too_few_that_can_be_believed_are_an_error_and_the_folder_is_left_alone(
+    done, program, checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(program, "answer", loud_at(program, 1))
+    arguments = program.Arguments(
+        str(checkpoint), observations=done.saved, requests=4, device="cpu", denoising_steps=1
+    )
+    expected = (
+        "3 observations are there and 1 more are left out (see above), 4 are to be used; give --requests 3, "
+        "or more observations"
+    )
+    with pytest.raises(program.UsageError) as caught:
+        program.calibrate(arguments, settings(tmp_path))
+    assert str(caught.value) == expected
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,13 @@ class PooledPercentile:
         if self._capacity is not None:
             self._kept = [_largest(torch.cat(self._kept), self._capacity)]
 
+    def absorb(self, other: PooledPercentile) -> None:
+        """Pool what `other` has pooled, all of its rows."""
+        self.rows += other.rows
+        self._kept += other._kept
+        if self._capacity is not None and self._kept:
+            self._kept = [_largest(torch.cat(self._kept), self._capacity)]
+
     def end_request(self) -> None:
         """Mark the end of a request; the first one fixes how many values are kept."""
         if self._capacity is None and self.rows:
@@ -53,6 +60,31 @@ class PooledPercentile:
         rank = (self.rows - 1) * (1 - self.percentile / 100)  # counted from the largest
         upper, lower = (min(math.floor(rank) + step, len(largest) - 1) for step in (0, 1))
         return torch.lerp(largest[upper], largest[lower], rank - math.floor(rank))
+
+
+class RequestObserver(PooledPercentile):
+    """What one layer is called with during one request, as far as a pool of `requests` requests can need it.
+
+    Attributes:
+        peak: the largest |x|, () float32; nan where there is one. None before the first call.
+    """
+
+    def __init__(self, percentile: float, requests: int) -> None:
+        super().__init__(percentile, requests)
+        self.peak: Tensor | None = None
+
+    def observe(self, x: Tensor) -> None:
+        """See `PooledPercentile`."""
+        if x.numel():
+            peak = x.detach().abs().amax().float()
+            self.peak = peak if self.peak is None else torch.maximum(self.peak, peak)
+        super().observe(x)
+
+    def begin_request(self) -> None:
+        """Forget what was seen, also of a request that failed on its way."""
+        if self._capacity is None and self.rows:
+            self.end_request()
+        self.rows, self._kept, self.peak = 0, [], None
 
 
 def _largest(values: Tensor, count: int) -> Tensor:

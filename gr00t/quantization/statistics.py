@@ -36,12 +36,16 @@ class InputStatistics(NamedTuple):
 
 
 class InputRecorder:
-    """Records `InputStatistics` from the tensors that a layer is called with, in constant memory."""
+    """Records `InputStatistics` from the tensors that a layer is called with, in constant memory.
+
+    Attributes:
+        seen: how many rows it was shown.
+    """
 
     def __init__(self, channels: int, seed: int = 0) -> None:
         self._peak = torch.zeros(channels)
         self._sample = torch.zeros(SAMPLED_ROWS, channels, dtype=torch.bfloat16)
-        self._seen = 0
+        self.seen = 0
         self._generator = torch.Generator().manual_seed(seed)
 
     def observe(self, x: Tensor) -> None:
@@ -56,12 +60,12 @@ class InputRecorder:
             raise ValueError("a recorded input holds inf or nan")
         self._peak = torch.maximum(self._peak, peak)
         # Reservoir sampling: after n rows each of them is in the sample with the same probability.
-        places = torch.arange(self._seen, self._seen + len(rows))
+        places = torch.arange(self.seen, self.seen + len(rows))
         drawn = (torch.rand(len(rows), generator=self._generator) * (places + 1)).long()
         slots = torch.where(places < SAMPLED_ROWS, places, drawn)
         for row in torch.nonzero(slots < SAMPLED_ROWS)[:, 0].tolist():
             self._sample[slots[row]] = rows[row].to(torch.bfloat16)
-        self._seen += len(rows)
+        self.seen += len(rows)
 
     def result(self) -> InputStatistics:
         """Return what was recorded.
@@ -69,6 +73,6 @@ class InputRecorder:
         Raises:
             ValueError: nothing was.
         """
-        if not self._seen:
+        if not self.seen:
             raise ValueError("no input was recorded")
         return InputStatistics(self._peak, self._sample)

@@ -12,6 +12,7 @@ from torch import nn
 from gr00t.quantization import DuQuantConfig, DuQuantLinear, select_targets, wrap_duquant
 from gr00t.quantization.metrics import sqnr_db
 from gr00t.quantization.observers import PooledPercentile
+from gr00t.quantization.screening import Screening
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -91,12 +92,15 @@ def test_all_steps_of_all_requests_are_pooled_and_then_the_scales_are_fixed(capl
     """Defect of the field: the scale was frozen on the first call of the first request."""
     caplog.set_level(logging.INFO)
     model, layer = quantized_loop(steps=3)
-    observer = layer._observer
-    assert observer is not None
+    observer = PooledPercentile(99.9, 3)
+    seen = model.proj.register_forward_pre_hook(
+        lambda layer, args: observer.observe(layer.rotate_input(args[0]))
+    )
     for request in range(3):
         assert layer.is_calibrating
         assert layer._source is not None
         model(normal(5, 32, seed=request))
+    seen.remove()
     assert observer.rows == 3 * 4 * 5
     assert not layer.is_calibrating
     assert layer._source is None
@@ -126,3 +130,91 @@ def test_the_static_scale_is_folded_into_the_weight():
     torch.testing.assert_close(layer(x), expected, rtol=1e-6, atol=1e-6)
     # And that the folded scale is the inverse of the one that the input was divided by: measured 21.0 dB.
     assert sqnr_db(x @ (normal(32, 32) / 8).T, layer(x)) > 18
+
+
+# One request among many
+
+
+def poisoned(value: float) -> torch.Tensor:
+    x = normal(5, 32, seed=77)
+    x[1, 3] = value
+    return x
+
+
+@pytest.mark.parametrize("place", [0, 1, 4])
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 1e30, 1e9, 3e3])
+def test_one_absurd_request_does_not_touch_the_scales_of_everybody(place, value, caplog):
+    """Oracle: the scales of the other requests alone, bit for bit. Its own answer is dynamic, as ever."""
+    caplog.set_level(logging.INFO)
+    (model, layer), (alone, expected) = quantized_loop(steps=5), quantized_loop(steps=5)
+    requests = [normal(5, 32, seed=seed) for seed in range(5)]
+    for x in requests:
+        alone(x)
+    for x in [*requests[:place], poisoned(value), *requests[place:]]:
+        model(x)
+    assert not layer.is_calibrating
+    assert torch.equal(layer.act_scale, expected.act_scale)
+    assert torch.equal(layer.codes, expected.codes)
+    assert "from 5 pooled requests" in caplog.text
+    assert (
+        "[GR00T-DUQUANT] 1 other requests were left out of the activation scales: their inputs are not "
+        "finite, or far from those of the pooled ones"
+    ) in caplog.messages
+    # The second of two that differ is the one that is noticed.
+    number, why = (max(place, 1) + 1, "held apart") if value == 3e3 else (place + 1, "left out")
+    assert f"[GR00T-DUQUANT] Calibration: request {number} is {why}: " in caplog.text
+
+
+def test_absurd_requests_that_come_first_and_often_are_outvoted():
+    (model, layer), (alone, expected) = quantized_loop(steps=5), quantized_loop(steps=5)
+    for seed in range(5):
+        alone(normal(5, 32, seed=seed))
+    for exponent in (2, 3, 4, 5, 5.9, 2, 3, 4):  # of more kinds than groups are kept
+        model(poisoned(10**exponent))
+    for seed in range(5):
+        model(normal(5, 32, seed=seed))
+        model(poisoned(torch.inf))
+    assert torch.equal(layer.act_scale, expected.act_scale)
+
+
+def test_where_all_requests_are_absurd_nothing_is_fixed_and_answers_stay_dynamic(caplog):
+    model, layer = quantized_loop(steps=3)
+    for _ in range(20):
+        model(poisoned(1e30))
+    assert layer.is_calibrating
+    assert torch.isfinite(model(normal(5, 32))).all()
+    said = [line for line in caplog.messages if "Calibration: request" in line]
+    assert [line.split()[3] for line in said] == ["1", "2", "4", "8", "16"]
+    assert said[0].endswith("request 1 is left out: |x| above 1e+06 in the input of proj")
+    for seed in range(2):
+        model(normal(5, 32, seed=seed))
+    assert not layer.is_calibrating
+
+
+def test_a_request_that_failed_on_its_way_is_not_pooled():
+    (model, layer), (alone, expected) = quantized_loop(steps=2), quantized_loop(steps=2)
+    calls: list[int] = []
+
+    def fail_at_the_third_call(*_: object) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+
+    hook = layer.register_forward_hook(fail_at_the_third_call)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model(normal(5, 32, seed=9) * 3)
+    hook.remove()
+    for seed in range(2):
+        model(normal(5, 32, seed=seed))
+        alone(normal(5, 32, seed=seed))
+    assert torch.equal(layer.act_scale, expected.act_scale)
+
+
+def test_memory_is_bounded_by_the_groups_that_are_kept():
+    screening: Screening[list[int]] = Screening(list)
+    for request in range(200):
+        group = screening.place({"layer": 10.0 ** (request % 7), "other": 1.0})
+        assert group is not None or request % 7 > 6
+    assert len(screening._groups) <= 4
+    assert screening.requests == 200
+    assert screening.left_out == 200 - screening.largest.members

@@ -80,7 +80,7 @@ def test_every_call_of_every_request_is_recorded_as_a_recorder_of_its_own_would(
 def test_nothing_is_recorded_after_the_context_not_even_after_an_error():
     model = Loop()
     with (
-        pytest.raises(RuntimeError, match="must match"),
+        pytest.raises(RuntimeError, match="cannot be multiplied"),
         record_inputs(model, layers_of(model, "proj", "last")) as recording,
     ):
         model(torch.cat([model(normal(5, 32)), normal(5, 3)], dim=1))
@@ -103,13 +103,54 @@ def test_a_layer_that_is_never_called_is_an_error_that_names_it():
         recording.statistics()
 
 
-def test_inf_is_refused_with_the_layers_name():
+def finite(request: int) -> torch.Tensor:
+    return normal(5, 32, seed=request)
+
+
+@pytest.mark.parametrize("place", [0, 1, 4])
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 1e30, 1e7, 1e3])
+def test_a_request_far_from_the_others_leaves_no_trace_wherever_it_comes(place, value, log):
+    """Oracle: the recording of the other requests alone, bit for bit."""
+    model, alone = Loop(), Loop()
+    requests = [finite(i) for i in range(4)]
+    with record_inputs(alone, layers_of(alone, "proj", "last")) as expected:
+        for x in requests:
+            alone(x)
+    bad = finite(9)
+    bad[2, 7] = value
+    with record_inputs(model, layers_of(model, "proj", "last")) as recording:
+        for x in [*requests[:place], bad, *requests[place:]]:
+            model(x)
+    assert (recording.requests, recording.left_out) == (4, 1)
+    for name, found in recording.statistics().items():
+        assert torch.equal(found.peak, expected.statistics()[name].peak)
+        assert torch.equal(found.sample, expected.statistics()[name].sample)
+    assert [line for line in log.messages if "Calibration: request" in line]
+
+
+def test_where_all_requests_are_left_out_there_are_no_statistics():
     model = Loop()
-    with (
-        record_inputs(model, layers_of(model, "last")),
-        pytest.raises(ValueError, match=r"^last: a recorded input holds inf or nan$"),
+    with record_inputs(model, layers_of(model, "proj", "last")) as recording:
+        for _ in range(3):
+            model(torch.full((5, 32), torch.inf))
+    with pytest.raises(
+        ValueError, match=r"^all 3 requests were left out: the inputs of the layers are not fin"
     ):
-        model(torch.full((1, 32), torch.inf))
+        recording.statistics()
+
+
+def test_what_a_failed_request_was_called_with_is_forgotten():
+    model, alone = Loop(), Loop()
+    for recorded in (model, alone):
+        with record_inputs(recorded, layers_of(recorded, "proj")) as recording:
+            if recorded is model:
+                recorded.last, last = None, recorded.last
+                with pytest.raises(TypeError):
+                    recorded(finite(7))
+                recorded.last = last
+            recorded(finite(1))
+        recorded.found = recording.statistics()["proj"]
+    assert torch.equal(model.found.peak, alone.found.peak)
 
 
 # The folder
