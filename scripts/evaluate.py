@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from evaluation.ending import Ending, Stopped
+from evaluation.ending import Ending, Stopped, say
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
 
         return program.main(ending, __doc__)
     except Stopped:
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         return ending.status
     finally:
         ending.close()

@@ -8,6 +8,7 @@ is imported.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,6 +21,12 @@ _PATIENCE_SECONDS = 30.0
 
 class Stopped(KeyboardInterrupt):
     """A signal asked the program to end."""
+
+
+def say(text: str) -> None:
+    """Tell the user, if the terminal is still there."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 class Ending:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
 
 import tyro
 
-from evaluation.ending import Ending, Stopped
+from evaluation.ending import Ending, Stopped, say
 from evaluation.options import Options
 from evaluation.session import run
 from gr00t.console import log_to_stderr
@@ -57,9 +55,3 @@ def main(ending: Ending, description: str | None) -> int:
     if lost:
         say(f"{lost} episodes were lost to the simulator; the same command with --output plays them again")
     return LOST if lost else 0
-
-
-def say(text: str) -> None:
-    """Tell the user, if the terminal is still there."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr)
