@@ -7,22 +7,32 @@ them.
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FiniteFloat,
+    PlainSerializer,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.errors import MetadataError
+from gr00t.data.statistics_rules import contradictions, finite_numbers
+from gr00t.data.strict_json import parse_json
 from gr00t.spelling import did_you_mean
 
 # Kept in float64, so that casting to the dtype of an observation is the only rounding.
 FloatArray = Annotated[
     np.ndarray,
-    BeforeValidator(lambda value: np.asarray(value, dtype=np.float64)),
+    BeforeValidator(finite_numbers),
     PlainSerializer(lambda value: value.tolist(), when_used="json"),
 ]
 
@@ -65,9 +75,9 @@ class DatasetStatistics(BaseModel):
 class VideoMetadata(BaseModel):
     """One camera: its resolution is (width, height)."""
 
-    resolution: tuple[int, int]
-    channels: int
-    fps: float
+    resolution: tuple[PositiveInt, PositiveInt]
+    channels: PositiveInt
+    fps: FiniteFloat
 
 
 class StateActionMetadata(BaseModel):
@@ -75,7 +85,7 @@ class StateActionMetadata(BaseModel):
 
     absolute: bool
     rotation_type: RotationType | None = None
-    shape: tuple[int, ...]
+    shape: tuple[PositiveInt, ...]
     continuous: bool
 
 
@@ -93,6 +103,23 @@ class DatasetMetadata(BaseModel):
     statistics: DatasetStatistics
     modalities: DatasetModalities
     embodiment_tag: EmbodimentTag
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetMetadata:
+        problems = []
+        for modality in ("state", "action"):
+            statistics, entries = getattr(self.statistics, modality), getattr(self.modalities, modality)
+            for key in statistics.keys() - entries.keys():
+                hint = did_you_mean(key, entries)
+                problems.append(f"statistics.{modality}.{key}: modalities.{modality} has no such key; {hint}")
+            for key in entries.keys() - statistics.keys():
+                problems.append(f"modalities.{modality}.{key}: there are no statistics of it")
+            for key in statistics.keys() & entries.keys():
+                found = contradictions(dict(statistics[key]), entries[key].shape)
+                problems += [f"statistics.{modality}.{key}{problem}" for problem in found]
+        if problems:
+            raise ValueError("\n".join(sorted(problems)))
+        return self
 
     def entry(self, table: DatasetStatistics | DatasetModalities, key: str) -> Any:
         """Return the entry of `statistics` or `modalities` for a prefixed key such as `state.x`.
@@ -121,8 +148,10 @@ def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
             f"{path}: not found; a checkpoint needs it for the statistics of states and actions"
         )
     try:
-        by_tag = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        by_tag = parse_json(path.read_text(encoding="utf-8"), finite=False)
+    except OSError as error:
+        raise MetadataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise MetadataError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(by_tag, dict):
         raise MetadataError(f"{path}: expected an object with one entry per embodiment tag")
@@ -133,8 +162,25 @@ def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
             f"this checkpoint has: {', '.join(by_tag) or 'none'}"
         )
     try:
-        return DatasetMetadata.model_validate(by_tag[tag])
+        metadata = DatasetMetadata.model_validate(by_tag[tag])
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise MetadataError(f"{path}: {tag}.{where}: {first['msg']}") from error
+        problems = [f"{tag}.{problem}" for problem in problems_of(error)]
+        raise MetadataError(
+            "\n  ".join([f"{path}:", *problems] if problems[1:] else [f"{path}: {problems[0]}"])
+        ) from error
+    if metadata.embodiment_tag is not embodiment_tag:
+        raise MetadataError(
+            f"{path}: the entry {tag!r} has embodiment_tag {metadata.embodiment_tag.value!r}; the two choose "
+            "different weights, and one of them is wrong"
+        )
+    return metadata
+
+
+def problems_of(error: ValidationError) -> list[str]:
+    """Every problem that a model of this file found, as `WHERE: WHAT`."""
+    problems = []
+    for one in error.errors():
+        what = str(one["msg"]).removeprefix("Value error, ")
+        where = ".".join(str(part) for part in one["loc"])
+        problems += [f"{where}: {what}"] if where else what.split("\n")
+    return problems

@@ -11,16 +11,19 @@ import math
 from typing import Any
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, finite: bool = True) -> Any:
     """Return what `text` says.
+
+    Args:
+        text: the whole file.
+        finite: False lets inf and nan pass to a caller who tells where in the file they are.
 
     Raises:
         ValueError: it is not JSON, an object names an entry twice, or a number is not finite.
     """
+    numbers = {"parse_constant": _refuse_constant, "parse_float": _finite} if finite else {}
     try:
-        return json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_unique
-        )
+        return json.loads(text, object_pairs_hook=_unique, **numbers)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

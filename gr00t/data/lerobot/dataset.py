@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
-from gr00t.data.lerobot.frame_cache import cached_frames
-from gr00t.data.lerobot.layout import MODALITY, TASKS, Column, DatasetError, Layout, lookup
+from gr00t.data.lerobot.frame_cache import CameraFrames, cached_frames
+from gr00t.data.lerobot.layout import MODALITY, TASKS, Column, DatasetError, Layout, json_lines, lookup
+from gr00t.data.lerobot.row_frames import TIMESTAMP, check_stamps, nearest_frames
 from gr00t.data.schema import (
     DatasetMetadata,
     DatasetModalities,
@@ -22,8 +25,11 @@ from gr00t.data.schema import (
     DatasetStatistics,
     StateActionMetadata,
     VideoMetadata,
+    problems_of,
 )
 from gr00t.spelling import did_you_mean
+
+logger = logging.getLogger(__name__)
 
 
 class LeRobotDataset:
@@ -65,15 +71,13 @@ class LeRobotDataset:
         tables = self._tables()
         self._numbers = {key: self._numbers_of(key, column, tables) for key, column in self._columns.items()}
         self._texts = {key: self._texts_of(key, tables) for key in self._keys("language")}
-        self._frames = {
-            key: cached_frames(
-                [self.layout.video_file(key, episode.index) for episode in self.layout.episodes],
-                lengths,
-                cache,
-                on_video=on_video,
-            )
-            for key in self._keys("video")
-        }
+        self._frames: dict[str, NDArray[np.uint8]] = {}
+        self._frame_of_row: dict[str, NDArray[np.int64]] = {}
+        for key in self._keys("video"):
+            videos = [self.layout.video_file(key, episode.index) for episode in self.layout.episodes]
+            seen = cached_frames(videos, cache, on_video=on_video)
+            self._frames[key] = seen.frames
+            self._frame_of_row[key] = self._rows_of(key, videos, seen, tables[TIMESTAMP])
 
     def __len__(self) -> int:
         """Number of time steps."""
@@ -84,8 +88,9 @@ class LeRobotDataset:
 
         Returns:
             `video.*` (B, T, H, W, 3) uint8, `state.*` (B, S, A) and `action.*` (B, H, A) float32, and the
-            instruction as an array (B, 1) of strings. Before its first step an episode repeats that, after
-            its last one too, but for actions that are changes: those are zero.
+            instruction as an array (B, 1) of strings. A row sees the frame of its time stamp (`row_frames`).
+            Before its first step an episode repeats that, after its last one too, but for actions that are
+            changes: those are zero.
         """
         at = np.asarray(steps, dtype=np.int64)
         starts, ends = self._starts[at], self._ends[at]
@@ -95,7 +100,7 @@ class LeRobotDataset:
             inside = np.clip(wanted, starts[:, None], ends[:, None] - 1)
             for key in config.modality_keys:
                 if kind == "video":
-                    samples[key] = self._frames[key][inside]
+                    samples[key] = self._frames[key][self._frame_of_row[key][inside]]
                 elif kind == "language":
                     samples[key] = self._texts[key][at][:, None]
                 else:
@@ -132,11 +137,14 @@ class LeRobotDataset:
             )
             for key, frames in self._frames.items()
         }
-        return DatasetMetadata(
-            statistics=DatasetStatistics(**statistics),
-            modalities=DatasetModalities(video=cameras, **tables),
-            embodiment_tag=embodiment_tag,
-        )
+        try:
+            return DatasetMetadata(
+                statistics=DatasetStatistics(**statistics),
+                modalities=DatasetModalities(video=cameras, **tables),
+                embodiment_tag=embodiment_tag,
+            )
+        except ValidationError as error:
+            raise DatasetError(f"{self.layout.folder}: {'; '.join(problems_of(error))}") from error
 
     def _keys(self, kind: str) -> list[str]:
         return self._modalities[kind].modality_keys if kind in self._modalities else []
@@ -148,20 +156,55 @@ class LeRobotDataset:
             lookup(self.layout.annotations, key, self.layout.folder / MODALITY)
             for key in self._keys("language")
         }
+        if self._keys("video"):
+            needed.add(TIMESTAMP)
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in needed}
         for episode in self.layout.episodes:
             path = self.layout.data_file(episode.index)
             if not path.is_file():
                 raise DatasetError(f"{path}: not found")
-            table = pq.read_table(path)
+            try:
+                table = pq.read_table(path)
+            except (pa.ArrowException, OSError) as error:
+                raise DatasetError(f"{path}: cannot be read as parquet: {error}") from error
             for name in needed:
                 if name not in table.column_names:
                     raise DatasetError(f"{path}: no column {name!r}; it has {', '.join(table.column_names)}")
-                values = np.asarray(table[name].to_pylist())
-                if len(values) != episode.length:
-                    raise DatasetError(f"{path}: {len(values)} rows, its episode has {episode.length}")
-                parts[name].append(values)
+                if len(table) != episode.length:
+                    raise DatasetError(f"{path}: {len(table)} rows, its episode has {episode.length}")
+                values = table[name].to_pylist()
+                parts[name].append(
+                    check_stamps(values, path) if name == TIMESTAMP else _numbers_in(values, name, path)
+                )
+        for name, arrays in parts.items():
+            shapes = {array.shape[1:] for array in arrays}
+            if len(shapes) > 1:
+                raise DatasetError(f"{self.layout.folder}: {name}: episodes differ in shape: {shapes}")
         return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def _rows_of(
+        self, key: str, videos: list[Path], seen: CameraFrames, stamps: NDArray[np.float64]
+    ) -> NDArray[np.int64]:
+        """The frame of every row, counted over all videos of a camera."""
+        found = []
+        behind = first = 0
+        ends = np.cumsum(self.lengths)
+        for episode, of_rows, times, video in zip(
+            self.layout.episodes, np.split(stamps, ends[:-1]), seen.times, videos, strict=True
+        ):
+            table = self.layout.data_file(episode.index)
+            found.append(first + nearest_frames(of_rows, times, 1 / self.layout.fps, table, video))
+            behind += bool(of_rows[-1] > times[-1] + 0.5 / self.layout.fps)
+            first += len(times)
+        if behind:
+            logger.warning(
+                "%s: %s: %d of %d episodes have a last row behind the last frame of its video, which it sees",
+                self.layout.folder,
+                key,
+                behind,
+                len(videos),
+            )
+        return np.concatenate(found)
 
     def _numbers_of(self, key: str, column: Column, tables: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
         values = tables[column.original_key].reshape(len(self), -1)
@@ -170,25 +213,46 @@ class LeRobotDataset:
                 f"{self.layout.folder / MODALITY}: {key} ends at {column.end}, "
                 f"{column.original_key} has {values.shape[1]} numbers"
             )
-        numbers = values[:, column.start : column.end].astype(np.float32)
-        if not np.isfinite(numbers).all():
-            raise DatasetError(
-                f"{key}: inf or nan at time step {int(np.argwhere(~np.isfinite(numbers))[0, 0])}"
-            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            numbers = values[:, column.start : column.end].astype(np.float32)
+        broken = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+        if len(broken):
+            step = int(broken[0])
+            number = int(np.searchsorted(np.cumsum(self.lengths), step, side="right"))
+            path = self.layout.data_file(self.layout.episodes[number].index)
+            raise DatasetError(f"{path}: {key}: inf or nan in row {step - int(self._starts[step])}")
         return numbers
 
     def _texts_of(self, key: str, tables: dict[str, NDArray[Any]]) -> NDArray[np.str_]:
         """The instruction of every time step, by its number in tasks.jsonl."""
         path = self.layout.folder / TASKS
-        if not path.is_file():
-            raise DatasetError(f"{path}: not found; a data set in LeRobot's v2 layout has it")
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        texts = {line["task_index"]: line["task"] for line in lines}
-        numbers = tables[self.layout.annotations[key]].reshape(-1)
-        unknown = set(numbers.tolist()) - set(texts)
+        texts: dict[int, str] = {}
+        for line in json_lines(path):
+            number, text = line.get("task_index"), line.get("task")
+            if type(number) is not int or not isinstance(text, str):
+                raise DatasetError(f"{path}: expected a number task_index and a text task, got {line}")
+            if texts.setdefault(number, text) != text:
+                raise DatasetError(f"{path}: task {number} is both {texts[number]!r} and {text!r}")
+        numbers = tables[self.layout.annotations[key]]
+        if numbers.size != len(self):
+            raise DatasetError(f"{self.layout.folder}: {key}: expected one task number a row")
+        unknown = set(numbers.reshape(-1).tolist()) - set(texts)
         if unknown:
             raise DatasetError(f"{path}: no task {sorted(unknown)[0]}, which {key} refers to")
-        return np.asarray([texts[number] for number in numbers.tolist()])
+        return np.asarray([texts[number] for number in numbers.reshape(-1).tolist()])
+
+
+def _numbers_in(values: list[Any], name: str, path: Path) -> NDArray[Any]:
+    """A column as an array of numbers or truth values; the first dimension is the rows."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DatasetError(f"{path}: {name}: rows differ in length") from None
+    if array.dtype.kind not in "fiub":
+        empty = next((row for row, value in enumerate(values) if value is None), None)
+        got = f"nothing in row {empty}" if empty is not None else f"{values[0]!r} in row 0"
+        raise DatasetError(f"{path}: {name}: expected numbers, got {got}")
+    return array
 
 
 def statistical_values(values: NDArray[np.float32]) -> DatasetStatisticalValues:

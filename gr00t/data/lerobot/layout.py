@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gr00t.data.strict_json import parse_json
 from gr00t.spelling import did_you_mean
 
 INFO = Path("meta/info.json")
@@ -89,30 +90,32 @@ class Layout:
                 f"{folder / INFO}: codebase_version {version!r}; only LeRobot's v2 layout is read"
             )
         modality = _object(folder / MODALITY)
-        episodes = tuple(_episode(line, folder / EPISODES) for line in _lines(folder / EPISODES))
+        path = folder / MODALITY
+        kinds = {kind: _entries(modality, kind, path) for kind in ("state", "action", "video", "annotation")}
+        lines = json_lines(folder / EPISODES)
+        episodes = tuple(_episode(line, folder / EPISODES) for line in lines)
         if [episode.index for episode in episodes] != list(range(len(episodes))):
             raise DatasetError(f"{folder / EPISODES}: expected episodes 0 to {len(episodes) - 1} in order")
-        columns = {
-            f"{kind}.{name}": _column(kind, name, entry, folder / MODALITY)
-            for kind in ("state", "action")
-            for name, entry in modality.get(kind, {}).items()
-        }
         return cls(
             folder=folder,
-            fps=float(_value(info, "fps", folder / INFO)),
-            chunk_size=int(info.get("chunks_size", 1000)),
+            fps=_fps(info, folder / INFO),
+            chunk_size=_whole(info.get("chunks_size", 1000), "chunks_size", 1, folder / INFO),
             data_path=str(info.get("data_path", DATA_PATH)),
             video_path=str(info.get("video_path") or VIDEO_PATH),
             features=dict(_value(info, "features", folder / INFO)),
             episodes=episodes,
-            columns=columns,
+            columns={
+                f"{kind}.{name}": _column(kind, name, entry, path)
+                for kind in ("state", "action")
+                for name, entry in kinds[kind].items()
+            },
             cameras={
-                f"video.{name}": entry.get("original_key", f"observation.images.{name}")
-                for name, entry in modality.get("video", {}).items()
+                f"video.{name}": _original_key("video", name, entry, f"observation.images.{name}", path)
+                for name, entry in kinds["video"].items()
             },
             annotations={
-                f"annotation.{name}": entry.get("original_key", f"annotation.{name}")
-                for name, entry in modality.get("annotation", {}).items()
+                f"annotation.{name}": _original_key("annotation", name, entry, f"annotation.{name}", path)
+                for name, entry in kinds["annotation"].items()
             },
         )
 
@@ -142,20 +145,57 @@ def lookup(table: dict[str, Any], key: str, path: Path) -> Any:
     return table[key]
 
 
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file, one a line; empty lines hold none.
+
+    Raises:
+        DatasetError: there is no such file, or a line holds something else; the message names it.
+    """
+    lines = []
+    # Only a line feed ends a line: within a text JSON allows the other characters that Python splits at.
+    for number, text in enumerate(_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            line = parse_json(text)
+        except ValueError as error:
+            raise DatasetError(f"{path}, line {number}: not JSON: {error}") from error
+        if not isinstance(line, dict):
+            raise DatasetError(f"{path}, line {number}: expected an object, got {type(line).__name__}")
+        lines.append(line)
+    return lines
+
+
+def _entries(modality: dict[str, Any], kind: str, path: Path) -> dict[str, dict[str, Any]]:
+    entries = modality.get(kind, {})
+    if not isinstance(entries, dict):
+        raise DatasetError(f"{path}: {kind}: expected an object, got {entries!r}")
+    for name, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise DatasetError(f"{path}: {kind}.{name}: expected an object, got {entry!r}")
+    return entries
+
+
 def _column(kind: str, name: str, entry: dict[str, Any], path: Path) -> Column:
     where = {"state": "observation.state", "action": "action"}[kind]
-    try:
-        column = Column(
-            original_key=entry.get("original_key", where),
-            start=int(entry["start"]),
-            end=int(entry["end"]),
-            absolute=bool(entry.get("absolute", True)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: {kind}.{name}: needs numbers start and end, got {entry}") from error
-    if not 0 <= column.start < column.end:
-        raise DatasetError(f"{path}: {kind}.{name}: start {column.start} is not below end {column.end}")
-    return column
+    start, end, absolute = entry.get("start"), entry.get("end"), entry.get("absolute", True)
+    # Python takes "2", 2.9 and True for whole numbers, and the text "false" for true.
+    if type(start) is not int or type(end) is not int:
+        raise DatasetError(f"{path}: {kind}.{name}: needs numbers start and end, got {entry}")
+    if type(absolute) is not bool:
+        raise DatasetError(f"{path}: {kind}.{name}: absolute must be true or false, got {absolute!r}")
+    if not 0 <= start < end:
+        raise DatasetError(f"{path}: {kind}.{name}: start {start} is not below end {end}")
+    return Column(_original_key(kind, name, entry, where, path), start, end, absolute)
+
+
+def _original_key(kind: str, name: str, entry: dict[str, Any], otherwise: str, path: Path) -> str:
+    key = entry.get("original_key")
+    if key is None:
+        return otherwise
+    if not isinstance(key, str) or not key:
+        raise DatasetError(f"{path}: {kind}.{name}: original_key must be a name, got {key!r}")
+    return key
 
 
 def _episode(line: dict[str, Any], path: Path) -> EpisodeInfo:
@@ -163,19 +203,33 @@ def _episode(line: dict[str, Any], path: Path) -> EpisodeInfo:
     if not isinstance(tasks, list) or len(tasks) != 1:
         raise DatasetError(f"{path}: episode {line.get('episode_index')}: expected one task, got {tasks}")
     known = ("episode_index", "length", "tasks")
+    index = _whole(_value(line, "episode_index", path), "episode_index", 0, path)
     return EpisodeInfo(
-        index=int(_value(line, "episode_index", path)),
-        length=int(_value(line, "length", path)),
+        index=index,
+        length=_whole(_value(line, "length", path), f"episode {index}: length", 1, path),
         task=str(tasks[0]),
         extra={key: value for key, value in line.items() if key not in known},
     )
 
 
+def _whole(value: Any, name: str, at_least: int, path: Path) -> int:
+    if type(value) is not int or value < at_least:
+        raise DatasetError(f"{path}: {name} must be a whole number of at least {at_least}, got {value!r}")
+    return value
+
+
+def _fps(info: dict[str, Any], path: Path) -> float:
+    fps = _value(info, "fps", path)
+    if type(fps) not in (int, float) or not 0 < fps < math.inf:
+        raise DatasetError(f"{path}: fps must be a positive number, got {fps!r}")
+    return float(fps)
+
+
 def _object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise DatasetError(f"{path}: not found; a data set in LeRobot's v2 layout has it")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(_text(path))
+    except DatasetError:
+        raise
     except ValueError as error:
         raise DatasetError(f"{path}: not a JSON file: {error}") from error
     if not isinstance(content, dict):
@@ -183,16 +237,13 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _text(path: Path) -> str:
     if not path.is_file():
         raise DatasetError(f"{path}: not found; a data set in LeRobot's v2 layout has it")
-    lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            lines.append(json.loads(text))
-        except ValueError as error:
-            raise DatasetError(f"{path}, line {number}: not JSON: {error}") from error
-    return lines
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text: {error}") from error
 
 
 def _value(content: dict[str, Any], key: str, path: Path) -> Any:

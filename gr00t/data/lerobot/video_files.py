@@ -9,6 +9,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.data.lerobot.layout import DatasetError
+
 # A key frame every other frame, as LeRobot writes them: readers that seek stay fast.
 _OPTIONS = {"crf": "18", "g": "2", "preset": "veryfast"}
 
@@ -32,11 +34,49 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
 
 
 def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of a video in order, each (H, W, 3) uint8.
+    """Yield the frames of a video in the order in which they are shown, each (H, W, 3) uint8.
 
     Raises:
-        OSError: the file cannot be read as a video.
+        DatasetError: the file cannot be read as a video, or shows other frames than `frame_times` lists.
     """
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+    expected = frame_times(path)
+    shown = []
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                shown.append(np.nan if frame.pts is None else float(frame.pts * frame.time_base))
+                yield frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, OSError) as error:
+        raise DatasetError(f"{path}: cannot be read as a video: {error}") from error
+    if len(shown) != len(expected) or not np.array_equal(np.asarray(shown) - shown[0], expected):
+        raise DatasetError(
+            f"{path}: {len(shown)} frames can be decoded of {len(expected)}, or they come out of order: the "
+            "file is damaged"
+        )
+
+
+def frame_times(path: Path) -> NDArray[np.float64]:
+    """When each frame of a video is shown, (F,) in seconds since the first one; nothing is decoded.
+
+    Where frames are stored in another order than they are shown in (B-frames), it is the latter that counts.
+
+    Raises:
+        DatasetError: the file cannot be read as a video, has no frame, or does not say when they are shown.
+    """
+    times = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DatasetError(f"{path}: has no video")
+            for packet in container.demux(video=0):
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    raise DatasetError(f"{path}: does not say when its frames are shown")
+                times.append(float(packet.pts * packet.time_base))
+    except (av.FFmpegError, OSError) as error:
+        raise DatasetError(f"{path}: cannot be read as a video: {error}") from error
+    if not times:
+        raise DatasetError(f"{path}: no frame")
+    times.sort()
+    return np.asarray(times) - times[0]

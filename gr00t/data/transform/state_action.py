@@ -212,13 +212,25 @@ class StateActionTransform(InvertibleModalityTransform):
         return Normalizer(mode, {"min": [-bound] * width, "max": [bound] * width})
 
     def apply(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Rotate and normalize the tensors (..., A) under `apply_to`; absent keys are skipped."""
+        """Rotate and normalize the tensors (..., A) under `apply_to`; absent keys are skipped.
+
+        Raises:
+            ObservationError: a value is so far from those of the training set that it overflows.
+        """
         for key in self.apply_to:
             if key in data:
                 value = data[key]
                 if key in self._rotations:
                     value = convert_rotation(value, *self._rotations[key])
-                data[key] = self._normalizers[key].forward(value) if key in self._normalizers else value
+                if key in self._normalizers:
+                    value = self._normalizers[key].forward(value)
+                    if not torch.isfinite(value).all():
+                        largest = data[key].abs().max().item()
+                        raise ObservationError(
+                            f"{key}: numbers up to {largest:g} are too far from those of the training set: "
+                            "normalizing them overflows"
+                        )
+                data[key] = value
         return data
 
     def unapply(self, data: dict[str, Any]) -> dict[str, Any]:
