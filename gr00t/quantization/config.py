@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from gr00t.quantization import parsers
 from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.unread_variables import warn_of_unread_variables
 from gr00t.spelling import did_you_mean
 
 PREFIX = "GR00T_DUQUANT_"
@@ -249,10 +250,13 @@ class DuQuantConfig:
     def given(cls, environ: Mapping[str, str]) -> dict[str, Any]:
         """Return the fields that entries of `environ` set, by name; defaults are not among them.
 
+        Entries that look like settings and that nothing reads are told in the log (`unread_variables`).
+
         Raises:
             DuQuantConfigError: as `from_environ`.
         """
         fields = {PREFIX + field.metadata["variable"].suffix: field for field in dataclasses.fields(cls)}
+        warn_of_unread_variables(environ, PREFIX, [name.removeprefix(PREFIX) for name in fields])
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
         values: dict[str, Any] = {}
         problems = []
