@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,15 @@ from gr00t.data.errors import ObservationError
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.video import check_frames
 from gr00t.spelling import did_you_mean
+
+MAX_KEYS = 256
+MAX_INSTRUCTION_CHARACTERS = 2_000
+# A state so many times as large as any in training is no state: a wrong unit or a broken sensor. The network
+# would overflow somewhere, and a running calibration would take it for the range of its activations.
+_FARTHEST = 1e6
+_MAX_NUMBERS = 1_000_000
+_NAMED = 20  # keys of an observation that an error lists, and
+_NAME_CHARACTERS = 60  # how much of each
 
 
 def prepare_observation(
@@ -36,9 +46,11 @@ def prepare_observation(
     """
     if not isinstance(observation, Mapping):
         raise ObservationError(f"expected a dict of arrays, got {type(observation).__name__}")
+    if len(observation) > MAX_KEYS:
+        raise ObservationError(f"an observation of {len(observation)} keys; at most {MAX_KEYS} are accepted")
     needed = {kind: config.modality_keys for kind, config in modalities.items() if kind != "action"}
     _check_keys(observation, [key for keys in needed.values() for key in keys])
-    states = {key: _numbers(key, observation[key]) for key in needed.get("state", [])}
+    states = {key: _numbers(key, observation[key], metadata) for key in needed.get("state", [])}
     videos = {key: observation[key] for key in needed.get("video", [])}
     for key, frames in videos.items():
         check_frames(key, frames, metadata.entry(metadata.modalities, key))
@@ -69,22 +81,40 @@ def _check_keys(observation: Mapping[str, Any], needed: list[str]) -> None:
     for key in needed:
         if key not in observation:
             # Only a key that nobody needs can be a misspelling of a missing one.
-            others = [str(other) for other in observation if other not in needed]
+            others = [str(other)[:_NAME_CHARACTERS] for other in observation if other not in needed]
             hint = f"; {did_you_mean(key, others)}" if others else ""
-            got = ", ".join(map(str, observation)) or "nothing"
+            got = (
+                ", ".join(str(other)[:_NAME_CHARACTERS] for other in list(observation)[:_NAMED]) or "nothing"
+            )
+            got += f" and {len(observation) - _NAMED} more" if len(observation) > _NAMED else ""
             raise ObservationError(f"no {key!r} in the observation, which has {got}{hint}")
 
 
-def _numbers(key: str, value: Any) -> np.ndarray:
+def _numbers(key: str, value: Any, metadata: DatasetMetadata) -> np.ndarray:
     """Return a state as floating-point numbers; their precision is kept: it is that of the arithmetic."""
+    # numpy makes texts in a list as long as the longest of them: a small list can take all memory there is.
+    if isinstance(value, str | bytes) or any(isinstance(leaf, str | bytes) for leaf in _leaves(value)):
+        raise ObservationError(f"{key}: expected an array of numbers, got {_kind(value)}")
     array = _array(key, value)
     if array.dtype.kind not in "fiu":
         raise ObservationError(f"{key}: expected an array of numbers, got {_kind(value)}")
+    if array.size > _MAX_NUMBERS:  # the copies below would take eight times as much memory
+        raise ObservationError(f"{key}: expected a state, got {array.size} numbers")
     array = array if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else array.astype(np.float64)
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         where = tuple(int(i) for i in bad[0])
         raise ObservationError(f"{key}: expected finite numbers, got {array[where]} at {list(where)}")
+    statistics = metadata.statistics.state.get(key.partition(".")[2])
+    if statistics is not None and array.size:
+        low, high = float(statistics.min.min()), float(statistics.max.max())
+        far = np.abs(array)
+        if far.max() > _FARTHEST * max(1.0, abs(low), abs(high)):
+            where = tuple(int(i) for i in np.unravel_index(far.argmax(), far.shape))
+            raise ObservationError(
+                f"{key}: {array[where]:g} at {list(where)} cannot be a state of this robot; in training it "
+                f"was between {low:g} and {high:g}"
+            )
     return array
 
 
@@ -116,18 +146,39 @@ def _instructions(key: str, value: Any, batch: int, batched: bool) -> Any:
 
     How the instruction arrives decides its form in the prompt; see gr00t.model.transforms.
     """
-    array = _array(key, value)
-    if array.dtype.kind not in "UO" or not all(isinstance(text, str) for text in array.flat):
+    # Counted before numpy sees them, which makes all texts as long as the longest.
+    texts = list(itertools.islice(_leaves(value), batch + 1))
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise ObservationError(f"{key}: expected text, got {_kind(value)}")
+    if len(texts) != batch:
+        count = value.size if isinstance(value, np.ndarray) else len(value)
+        wanted = "one instruction" if not batched else f"{batch} instructions, one per sample"
+        raise ObservationError(f"{key}: expected {wanted}, got {count}")
+    longest = max(map(len, texts))
+    if longest > MAX_INSTRUCTION_CHARACTERS:
+        raise ObservationError(
+            f"{key}: an instruction of {longest} characters; "
+            f"at most {MAX_INSTRUCTION_CHARACTERS} are accepted"
+        )
+    array = _array(key, value)
     if not batched:
-        if array.size != 1:
-            raise ObservationError(f"{key}: expected one instruction, got {array.size}")
         return array.reshape(1, 1)
     if array.shape not in ((batch,), (batch, 1)):
         raise ObservationError(
             f"{key}: expected {batch} instructions, one per sample, got shape {array.shape}"
         )
     return array if array.ndim == 2 else array.tolist()
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield what a list holds, at whatever depth, or an array; or the value itself."""
+    if isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner)
+    elif isinstance(value, np.ndarray) and value.dtype.kind not in "fiub":
+        yield from (entry.item() if isinstance(entry, np.generic) else entry for entry in value.flat)
+    else:
+        yield value
 
 
 def _array(key: str, value: Any) -> np.ndarray:

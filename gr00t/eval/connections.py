@@ -51,6 +51,7 @@ class Connection:
         name: its address and port, for the log.
         from_loopback: whether it is on this machine.
         inbox: its messages that nobody has looked at yet; it is not read from meanwhile.
+        is_looked_at: whether somebody goes through its inbox at present.
         is_gone: whether it was closed, by either side. What it asked for need not be computed.
         pending: how many of its requests wait for an answer.
     """
@@ -60,6 +61,7 @@ class Connection:
         self.name = f"{address[0]}:{address[1]}"
         self.from_loopback = ipaddress.ip_address(address[0]).is_loopback
         self.inbox: collections.deque[Message] = collections.deque()
+        self.is_looked_at = False
         self.is_gone = False
         self.pending = 0
         self.socket = socket
@@ -68,6 +70,11 @@ class Connection:
         self.events = 0
         self.last_heard = self.holds_since = self.began = time.monotonic()
         self.held = 0
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether it has to take replies before it may ask for more."""
+        return len(self.untaken) >= _UNTAKEN_BYTES
 
     def holding(self) -> int:
         """Return how many bytes are held for it."""
@@ -145,7 +152,7 @@ class Connections:
             self._wake_up.send(b"\0")
 
     def poll(self, timeout_s: float) -> list[Connection]:
-        """Wait until something happens; return the connections that have got their first unread messages."""
+        """Wait until something happens; return the connections whose messages should now be looked at."""
         self._look_around()
         fuller = []
         for key, events in self._selector.select(timeout_s):
@@ -155,7 +162,7 @@ class Connections:
                 self._awake.recv(4096)
             elif not (connection := key.data).is_gone:  # it may just have made room for another
                 self._border(connection, partial(self._serve, connection, events))
-                if connection.inbox:
+                if connection.inbox and not (connection.is_looked_at or connection.is_clogged):
                     fuller.append(connection)
         return fuller
 
@@ -167,7 +174,7 @@ class Connections:
         self._border(connection, partial(self._write, connection))
 
     def resume(self, connection: Connection) -> None:
-        """Read from a connection again, after its inbox was emptied."""
+        """Go on with a connection whose inbox nobody goes through any more."""
         if not connection.is_gone:
             self._update(connection)
 
@@ -297,7 +304,7 @@ class Connections:
         self._held += holding - connection.held
         connection.held = holding
         events = selectors.EVENT_WRITE if connection.untaken else 0
-        if not connection.inbox and len(connection.untaken) < _UNTAKEN_BYTES:
+        if not connection.inbox and not connection.is_clogged:
             events |= selectors.EVENT_READ
         if events == connection.events:
             return

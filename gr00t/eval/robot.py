@@ -5,17 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 import gr00t
+from gr00t.data.actions import check_actions
 from gr00t.eval.batching import MAX_WAITING
 from gr00t.eval.client import ExternalRobotInferenceClient
-from gr00t.eval.endpoints import Prepared, RequestError
+from gr00t.eval.endpoints import Failure, Prepared, RequestError, attempt
 from gr00t.eval.server import MAX_MESSAGE_BYTES, BaseInferenceServer
 
 # On a CPU 8, 16 and 32 cost the same per answer (docs/BENCHMARKS.md); a GPU has more to gain from more.
 DEFAULT_MAX_BATCH = 16
 
+# How many dimensions a batch has; a single sample has one less.
+_BATCHED_DIMENSIONS = {"video": 5, "state": 3}
 _PACKAGES = ("torch", "transformers", "numpy", "pyzmq")
 
 
@@ -74,8 +80,9 @@ class RobotInferenceServer(BaseInferenceServer):
             api_token: Secret that requests must carry.
             max_message_bytes: Longest message.
             max_waiting: How many requests may wait.
-            max_batch: How many observations may share a forward, if the policy is a `BatchablePolicy`. With 1
-                a request's answer does not depend on who else asks, not in a single bit.
+            max_batch: How many observations may share a forward, if the policy is a `BatchablePolicy`, and
+                how many samples one request may have. With 1 a request's answer does not depend on who else
+                asks, not in a single bit.
             info: What `get_server_info` says besides what the server knows itself.
 
         Raises:
@@ -110,7 +117,9 @@ class RobotInferenceServer(BaseInferenceServer):
 
         Returns:
             `batched` and `max_batch`; `batches`, how many forwards had how many requests so far; `waiting`,
-            how many requests wait now; `versions` of what answers; and the `info` of the constructor.
+            how many requests wait now; `abandoned`, how many were left out because their senders had gone;
+            `connections`, how many clients are connected; `versions` of what answers; and the `info` of the
+            constructor.
         """
         return {
             **self._info,
@@ -118,11 +127,14 @@ class RobotInferenceServer(BaseInferenceServer):
             "batched": self.is_batched,
             "batches": {str(size): count for size, count in sorted(self.worker.batch_sizes.copy().items())},
             "waiting": self.worker.waiting,
+            "abandoned": self.worker.abandoned,
+            "connections": self.connections.count,
             "versions": _versions(),
         }
 
     def _get_action(self, observations: Any, **options: Any) -> dict[str, Any]:
-        return self.model.get_action(*_checked(observations), **_seeds(options))
+        answer = self.model.get_action(_checked(observations, self.max_batch), **_seeds(options))
+        return check_actions(answer)
 
 
 class _BatchedGetAction:
@@ -136,16 +148,39 @@ class _BatchedGetAction:
         return self._max_batch if self._policy.can_batch else 1
 
     def prepare(self, data: Any, **options: Any) -> Prepared:
-        return self._policy.prepare(*_checked(data), **_seeds(options))
+        return self._policy.prepare(_checked(data, self._max_batch), **_seeds(options))
 
-    def answer(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
-        return self._policy.get_actions(requests)
+    def answer(self, requests: Sequence[Any]) -> list[dict[str, Any] | Failure]:
+        # One by one: what is wrong with one of them is no fault of the others.
+        return [attempt(partial(check_actions, actions)) for actions in self._policy.get_actions(requests)]
 
 
-def _checked(observations: Any) -> tuple[dict[str, Any]]:
+def _checked(observations: Any, max_batch: int) -> dict[str, Any]:
+    """Return the observations if they are a map of no more samples than a forward may have.
+
+    Raises:
+        RequestError: they are not.
+    """
     if not isinstance(observations, dict):
         raise RequestError(f"data: expected a map of observations, got {type(observations).__name__}")
-    return (observations,)
+    for key, value in observations.items():
+        dimensions = _BATCHED_DIMENSIONS.get(str(key).partition(".")[0])
+        if dimensions is not None and _dimensions(value, dimensions) >= dimensions and len(value) > max_batch:
+            raise RequestError(
+                f"{key:.100}: a batch of {len(value)} samples; this server computes at most {max_batch} at "
+                "once (--max-batch): send fewer in each request"
+            )
+    return observations
+
+
+def _dimensions(value: Any, enough: int) -> int:
+    """Return how many dimensions an array has, or a list of lists; of a list no more than `enough`."""
+    if isinstance(value, np.ndarray):
+        return value.ndim
+    count = 0
+    while isinstance(value, list) and value and count < enough:
+        count, value = count + 1, value[0]
+    return count + (value.ndim if isinstance(value, np.ndarray) else 0)
 
 
 def _seeds(options: dict[str, Any]) -> dict[str, Any]:

@@ -249,8 +249,12 @@ class BaseInferenceServer:
         until = time.monotonic() + _TURN_S
         while self._turns:
             self._step(*self._turns.popleft())
+            self._send_ready()
             if time.monotonic() >= until:
                 break
+        self._send_ready()
+
+    def _send_ready(self) -> None:
         while self._replies:
             connection, parts = self._replies.popleft()
             connection.pending -= 1
@@ -269,7 +273,8 @@ class BaseInferenceServer:
 
     def _take_in(self, connection: Connection) -> Iterator[None]:
         """Answer the messages of a connection at once, or give them to the worker."""
-        while connection.inbox:
+        connection.is_looked_at = True
+        while connection.inbox and not connection.is_clogged:
             message = connection.inbox[0]
             if b"" in message.parts:
                 body_at = message.parts.index(b"") + 1
@@ -283,6 +288,7 @@ class BaseInferenceServer:
                 return
             connection.inbox.popleft()
             yield
+        connection.is_looked_at = False
         self.connections.resume(connection)
 
     def _begin(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gr00t.data.actions import check_actions
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.errors import MetadataError, ObservationError
@@ -155,8 +156,9 @@ class Gr00tPolicy(BasePolicy):
 
         Raises:
             ObservationError: the observation does not fit; the message names the key.
+            ActionError: a number of the action is not finite.
         """
-        return self.get_actions([self.prepare(observations, seeds=seeds, noise=noise)])[0]
+        return check_actions(self.get_actions([self.prepare(observations, seeds=seeds, noise=noise)])[0])
 
     def prepare(
         self,
@@ -180,7 +182,11 @@ class Gr00tPolicy(BasePolicy):
         return PreparedObservation(inputs, start, batched)
 
     def get_actions(self, requests: Sequence[PreparedObservation]) -> list[dict[str, np.ndarray]]:
-        """Answer prepared requests of one `kind` in one forward; per request what `get_action` returns."""
+        """Answer prepared requests of one `kind` in one forward.
+
+        Returns:
+            Per request what `get_action` returns, but not looked at: `check_actions` does so for each.
+        """
         inputs = collate(requests, self._pad_token_id)
         noise = torch.cat([request.noise for request in requests])
         with torch.inference_mode():

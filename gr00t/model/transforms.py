@@ -32,6 +32,8 @@ from gr00t.model.tokenizer import IMAGE_TOKEN, TokenizerError
 from gr00t.spelling import did_you_mean
 
 PROMPT_STYLES = ("brackets", "plain")
+# Of a prompt without its images. An instruction has some twenty; a thousand cost a forward of their own.
+MAX_TEXT_TOKENS = 1_024
 
 
 class Tokenizer(Protocol):
@@ -136,7 +138,7 @@ class GR00TTransform(InvertibleModalityTransform):
             in train mode also `action` and `action_mask` (B, H, max_action_dim).
 
         Raises:
-            ObservationError: shapes or number of instructions do not fit.
+            ObservationError: shapes or number of instructions do not fit, or an instruction is too long.
             RuntimeError: `bind` or `set_metadata` was not called.
         """
         if self._tokenizer is None or self.embodiment_tag is None:
@@ -146,7 +148,7 @@ class GR00TTransform(InvertibleModalityTransform):
         texts = self._texts(data, batch, batched="video" in data and data["video"].ndim == 6)
         images = frames.shape[1]
         prompts = [chat_prompt(text, images, self._tokens_per_image) for text in texts]
-        input_ids, attention_mask = self._tokenize(prompts)
+        input_ids, attention_mask = self._tokenize(prompts, images * self._tokens_per_image)
         pixels = torch.from_numpy(frames).flatten(0, 1).permute(0, 3, 1, 2).to(torch.float32)
         state, state_mask = self._state(data, batch)
         return {
@@ -227,11 +229,16 @@ class GR00TTransform(InvertibleModalityTransform):
             text = re.sub(r"[^\w\s]", "", text.lower())
         return str([text]) if printed_as_array and self._prompt_style == "brackets" else text
 
-    def _tokenize(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
+    def _tokenize(self, prompts: list[str], image_tokens: int) -> tuple[Tensor, Tensor]:
         """Return ids and mask, (B, L) each, padded on the left to the longest prompt."""
         assert self._tokenizer is not None
         encoded = [self._tokenizer.encode(prompt) for prompt in prompts]
         length = max(len(ids) for ids in encoded)
+        if length - image_tokens > MAX_TEXT_TOKENS:
+            raise ObservationError(
+                f"an instruction makes a prompt of {length - image_tokens} tokens beside its images; at most "
+                f"{MAX_TEXT_TOKENS} are accepted"
+            )
         input_ids = torch.full((len(encoded), length), self._tokenizer.pad_token_id, dtype=torch.int64)
         attention_mask = torch.zeros_like(input_ids)
         for row, ids in enumerate(encoded):

@@ -1,0 +1,341 @@
+"""Peers that are no clients, or want too much. Oracle: a good client's answers, and the time they take."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+import zmq
+
+from gr00t.eval import batching, wire, zmtp
+from gr00t.eval.connections import Connections
+from gr00t.eval.robot import RobotInferenceServer
+from tests.eval.doubling_policy import DoublingPolicy, request
+from tests.eval.recorded import TOKEN, recorded
+from tests.eval.sockets import client_at, raw, serving
+from tests.eval.test_zmtp import GREETING, READY
+
+KILL = recorded("req_kill")
+# What each of them would have to contain to be taken for a request to end the server.
+KILL_FRAMES = zmtp.frames([b"", KILL])
+STRANGERS = {
+    "ZMTP 1.0": b"\x01\x00" + b"\x01\x01" + bytes([len(KILL) + 1, 0]) + KILL,
+    "ZMTP 2.0": b"\xff" + bytes(8) + b"\x7f\x01\x05" + b"\x00\x00" + KILL_FRAMES,
+    "HTTP GET": b"GET /kill HTTP/1.1\r\nHost: localhost:5555\r\n\r\n",
+    "HTTP POST of a web page": b"POST / HTTP/1.1\r\nOrigin: http://evil\r\n\r\n"
+    + GREETING
+    + READY
+    + KILL_FRAMES,
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(190),
+    "zeros": bytes(200) + KILL_FRAMES,
+    "0xff": b"\xff" * 300,
+    "CURVE": GREETING.replace(b"NULL\0", b"CURVE") + READY + KILL_FRAMES,
+    "no handshake": GREETING + KILL_FRAMES,
+    "SUB": GREETING + READY.replace(b"REQ", b"SUB") + KILL_FRAMES,
+}
+
+
+def answer(client: Any, number: float) -> float:
+    return float(client.get_action({"state.x": np.array([[number]])})["action.x"][0, 0])
+
+
+@contextlib.contextmanager
+def stranger(port: int, first: bytes = b"") -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port)) as tcp:
+        tcp.settimeout(10)
+        tcp.sendall(first)
+        yield tcp
+
+
+def is_hung_up(tcp: socket.socket) -> bool:
+    """Read until the other side closes."""
+    try:
+        while tcp.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_no_stranger_ends_the_server_or_is_answered(token: str | None) -> None:
+    with serving(DoublingPolicy(), api_token=token) as (server, port):
+        with client_at(port, api_token=token) as client:
+            for name, sent in STRANGERS.items():
+                with stranger(port, sent) as tcp:
+                    assert is_hung_up(tcp), name
+                assert answer(client, 3) == 6
+        assert server.running
+        assert server.connections.hung_up == len(STRANGERS)
+
+
+def test_thousands_of_connections_of_random_bytes_cost_nobody_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    random = np.random.default_rng(1)
+    with serving(DoublingPolicy()) as (server, port), client_at(port) as client:
+        for number in range(1000):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as tcp:
+                tcp.sendall(random.bytes(int(random.integers(1, 100))))
+            if number % 250 == 0:
+                assert answer(client, number) == 2 * number
+        assert server.running
+        assert answer(client, 1) == 2
+    assert len([record for record in caplog.records if "hung up on" in record.message]) <= 10
+
+
+def test_doors_held_open_are_closed_when_somebody_needs_the_room() -> None:
+    with serving(DoublingPolicy()) as (server, port), contextlib.ExitStack() as stack:
+        server.connections.max_connections = 20
+        client = stack.enter_context(client_at(port))
+        assert answer(client, 1) == 2
+        held = [stack.enter_context(stranger(port, GREETING[:30])) for _ in range(30)]
+        introduced = [stack.enter_context(stranger(port, GREETING + READY)) for _ in range(30)]
+        assert answer(client, 2) == 4  # who is in use is not hung up on, or connects again
+        with client_at(port) as late:
+            assert answer(late, 3) == 6
+        assert server.connections.count <= 20
+        assert sum(is_hung_up(tcp) for tcp in held) == 30
+        assert is_hung_up(introduced[0])
+
+
+def test_a_handshake_that_is_never_ended_is_ended_by_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gr00t.eval.connections._HANDSHAKE_S", 0.3)
+    with serving(DoublingPolicy()) as (_, port), stranger(port, GREETING) as tcp:
+        started = time.monotonic()
+        assert is_hung_up(tcp)
+        assert time.monotonic() - started < 3
+
+
+def test_without_file_descriptors_it_rests_and_then_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the listening socket would end every wait at once: a core at full load."""
+    with contextlib.closing(RobotInferenceServer(DoublingPolicy(), port=0)) as server:
+        peers = server.connections
+        listener, turns = peers._listener, 0
+
+        class Exhausted:
+            fileno, close = listener.fileno, listener.close
+
+            def accept(self) -> Any:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+        with stranger(int(server.address.rsplit(":", 1)[1])):
+            monkeypatch.setattr(peers, "_listener", Exhausted())
+            peers._selector.modify(listener, 1)
+            key = peers._selector.get_key(listener)
+            monkeypatch.setattr(peers, "_listener", key.fileobj)
+            monkeypatch.setattr(
+                type(peers), "_accept", lambda self: self._rest(OSError(errno.EMFILE, "full"))
+            )
+            until = time.monotonic() + 0.4
+            while time.monotonic() < until:
+                peers.poll(0.5)
+                turns += 1
+            assert turns < 5
+            monkeypatch.undo()
+            until = time.monotonic() + 5
+            while not peers.count and time.monotonic() < until:
+                peers.poll(0.5)
+            assert peers.count == 1
+
+
+def test_there_are_never_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 4096))
+    peers = Connections("127.0.0.1", 0, 1000)
+    assert peers.max_connections == 256 - 64
+    peers.close(0)
+
+
+def test_what_all_peers_make_us_hold_is_bounded_and_who_held_it_for_longest_goes() -> None:
+    """Parts without an end on one connection, and unfinished messages on many."""
+    limit = 1_000_000
+    server = RobotInferenceServer(DoublingPolicy(), port=0, max_message_bytes=300_000)
+    server.connections._max_held = limit
+    with serving_this(server) as port, contextlib.ExitStack() as stack, client_at(port) as client:
+        endless = stack.enter_context(stranger(port, GREETING + READY))
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                endless.sendall(b"\x03" + (50_000).to_bytes(8, "big") + bytes(50_000))
+        assert is_hung_up(endless)
+        unfinished = []
+        for _ in range(12):
+            tcp = stack.enter_context(stranger(port, GREETING + READY))
+            tcp.sendall(b"\x01\x00\x02" + (250_000).to_bytes(8, "big") + bytes(200_000))
+            unfinished.append(tcp)
+            assert client.ping()
+            assert server.connections.held <= limit
+        assert answer(client, 2) == 4
+        assert is_hung_up(unfinished[0])
+        assert not is_hung_up_at_once(unfinished[-1])
+
+
+def is_hung_up_at_once(tcp: socket.socket) -> bool:
+    tcp.settimeout(0.2)
+    return is_hung_up(tcp)
+
+
+@contextlib.contextmanager
+def serving_this(server: RobotInferenceServer) -> Iterator[int]:
+    import threading
+
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield int(server.address.rsplit(":", 1)[1])
+    server.running = False
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_who_does_not_take_his_replies_is_not_asked_for_more() -> None:
+    report = {"text": ["x" * 1000] * 100}
+    server = RobotInferenceServer(DoublingPolicy(), port=0)
+    server.register_endpoint("report", lambda: report, False, immediate=True)
+    ask = zmtp.frames([b"", wire.pack({"endpoint": "report"})])
+    with serving_this(server) as port, stranger(port, GREETING + READY) as deaf, client_at(port) as client:
+        deaf.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(200_000):
+                deaf.sendall(ask)
+        assert server.connections.held < 30_000_000
+        assert client.ping()
+
+
+def test_what_was_abandoned_is_not_computed_for_nobody() -> None:
+    """Oracle: the policy's own list. 500 clients that gave up cost a good one nothing."""
+    policy = DoublingPolicy(seconds=0.2)
+    with serving(policy, max_batch=1) as (server, port), client_at(port, timeout_ms=20_000) as client:
+        policy.gate.clear()
+        with raw(zmq.REQ, port) as first:
+            first.send(request(0))
+            assert policy.begun.acquire(timeout=5)
+            for number in range(1, 501):
+                with stranger(port, GREETING + READY + zmtp.frames([b"", request(number)])) as tcp:
+                    if number % 50 == 0:
+                        tcp.recv(64)
+            policy.gate.set()
+            started = time.monotonic()
+            assert answer(client, 1000) == 2000
+            assert time.monotonic() - started < 5
+            assert wire.unpack(first.recv())["action.x"] == 0
+        assert server.worker.abandoned + len(policy.batches) >= 2
+        assert len(policy.batches) < 10
+
+
+def test_a_token_is_compared_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = RobotInferenceServer(DoublingPolicy(), port=0, api_token=TOKEN)
+    decoded: list[Any] = []
+    monkeypatch.setattr(wire, "decode", lambda part: decoded.append(bytes(part)) or {})
+    request_body = {
+        "endpoint": "get_action",
+        "data": {"a": [1] * 100},
+        "options": {"x": 1},
+        "api_token": "no",
+    }
+    assert server.handle(wire.pack(request_body)) == recorded("resp_unauthorized")
+    assert decoded == []
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"options": {"x" * 60_000: 1}}, "options: 60005 bytes; at most 10000 are accepted"),
+        ({"options": {"x" * 9_000: 1}}, "options: unknown option 'xxx"),
+        ({"endpoint": "y" * 60_000}, "Unknown endpoint: yyy"),
+        ({"data": {"k" * 60_000: 1}}, "KeyError: 'state.x'"),
+        (
+            {"data": {"state.x": np.zeros((5000, 1, 1))}},
+            "state.x: a batch of 5000 samples; this server computes",
+        ),
+        ({"data": {"video.y": np.zeros((17, 1, 2, 2, 3), np.uint8)}}, "video.y: a batch of 17 samples"),
+        ({"data": {"video.y": [[[[[0]]]]] * 17}}, "video.y: a batch of 17 samples"),
+        ({"data": {"state.x": [[[0.0]]] * 17}}, "state.x: a batch of 17 samples"),
+    ],
+)
+def test_what_is_too_much_is_told_in_few_words(message: dict[str, Any], text: str) -> None:
+    server = RobotInferenceServer(DoublingPolicy(), port=0)
+    reply = server.handle(wire.pack(message))
+    assert text in wire.unpack(reply)["error"]
+    assert len(reply) < 2_200
+    server.close()
+
+
+def test_an_error_is_cut_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(observations: Any, **options: Any) -> Any:
+        raise ValueError("z" * 8_000_000)
+
+    policy = DoublingPolicy()
+    monkeypatch.setattr(policy, "prepare", fail)
+    with contextlib.closing(RobotInferenceServer(policy, port=0)) as server:
+        error = wire.unpack(server.handle(request(1)))["error"]
+    assert error == "z" * 2000 + "... (8000000 characters)"
+
+
+def test_a_ping_is_answered_while_the_worst_messages_are_gone_over(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, logger="gr00t")
+    worst = msgpack.packb({"endpoint": "get_action", "data": {"v": [[]] * 150_000}})
+    with serving(DoublingPolicy()) as (_, port), contextlib.ExitStack() as stack:
+        flood = [stack.enter_context(raw(zmq.DEALER, port)) for _ in range(3)]
+        client = stack.enter_context(client_at(port))
+        assert client.ping()
+        for sock in flood:
+            sock.send_multipart([b"", worst])
+        slowest = 0.0
+        for _ in range(20):
+            started = time.monotonic()
+            assert client.ping()
+            slowest = max(slowest, time.monotonic() - started)
+        assert slowest < 1.5
+        for sock in flood:
+            sock.rcvtimeo = 30_000
+            assert "error" in wire.unpack(sock.recv_multipart()[-1])
+
+
+def test_only_so_much_of_other_kinds_is_prepared_ahead() -> None:
+    """A prepared sample takes megabytes."""
+    from tests.eval.test_batching import Bench, Doubling
+
+    class Counting(Doubling):
+        prepared = 0
+
+        def prepare(self, data: Any, **options: Any) -> Any:
+            self.prepared += 1
+            return super().prepare(data, **options)
+
+    bench = Bench(endpoint := Counting(limit=4))
+    endpoint.gate.clear()
+    bench.submit(0)
+    for value in range(1, 101):
+        bench.submit(value, kind=str(value))
+    bench.worker.start()
+    assert endpoint.begun.acquire(timeout=10)
+    assert endpoint.prepared == 4 * batching._PREPARED_AHEAD
+    endpoint.gate.set()
+    bench.finish(101)
+
+
+def test_a_step_that_fails_costs_its_own_peer_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever one message raises: here the server's own code."""
+
+    def fail(self: Any, connection: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+        yield
+
+    with serving(DoublingPolicy()) as (server, port), client_at(port) as client:
+        assert client.ping()
+        with monkeypatch.context() as patch, stranger(port, GREETING + READY) as tcp:
+            patch.setattr(type(server), "_take_in", fail)
+            tcp.sendall(zmtp.frames([b"", recorded("req_ping")]))
+            assert is_hung_up(tcp)
+        assert client.ping()
