@@ -9,7 +9,7 @@ from typing import Any
 
 from evaluation.servers import ROOT
 from gr00t.eval.identity import digest, files_hash, source_files, versions
-from gr00t.eval.libero.hosts import ServerChangedError
+from gr00t.eval.libero.hosts import ServerChangedError, report_hashes
 from gr00t.eval.libero.run_folder import RunFolder
 from gr00t.quantization import calibration_record
 
@@ -39,6 +39,7 @@ def arm_identity(facts: Mapping[str, Any], packdir: Path | None) -> dict[str, An
         "quantized_layers": facts["quantized_layers"],
         "dtype": info.get("dtype"),
         "prompt_style": info.get("prompt_style"),
+        **report_hashes(report),
         "packs": packs_hash(packdir, report.get("layers") or {}),
         **{f"server {name}": value for name, value in served.items() if name != "model"},
         **{f"server {name}": value for name, value in (info.get("versions") or {}).items()},

@@ -13,7 +13,7 @@ from gr00t.eval.libero.arms import Arm
 from gr00t.eval.libero.hosts import PORT
 from gr00t.eval.libero.recipes import Recipe, RecipeError
 from gr00t.eval.libero.suites import LiberoError, Suite
-from gr00t.quantization.config import PREFIX, DuQuantConfig, DuQuantConfigError
+from gr00t.quantization.config import PREFIX, DuQuantConfig, DuQuantConfigError, warn_of_unread
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "examples" / "Libero" / "recipes"
@@ -32,7 +32,8 @@ def suite_data_config(suite: Suite) -> str:
 
 
 def exported_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings in `environ` by their short names."""
+    """The settings in `environ` by their short names; the log tells what looks like one and is none."""
+    warn_of_unread(environ)
     return {name.removeprefix(PREFIX): text for name, text in environ.items() if name.startswith(PREFIX)}
 
 

@@ -83,12 +83,18 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
 @contextlib.contextmanager
 def unused_folder(wanted: Path) -> Iterator[Path]:
     """Make a folder of this name, or with -2, -3, ... where that is taken; removed if it stays empty."""
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    for count in itertools.count(1):
-        path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
-        with contextlib.suppress(FileExistsError):
-            path.mkdir()
-            break
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for count in itertools.count(1):
+            path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                break
+    except OSError as error:
+        raise LiberoError(
+            f"no results can be written to {wanted.absolute()} ({error.strerror}); "
+            "name another folder: --output FOLDER"
+        ) from error
     try:
         yield path
     finally:

@@ -27,7 +27,7 @@ FACTS: dict[str, Any] = {
     "checkpoint": {"model": "m", "folder": None, "sha256": "aa"},
     "denoising_steps": 8,
     "quantized_layers": 116,
-    "quantization": {"layers": {"one": {}, "two": {}}},
+    "quantization": {"layers": {"one": {}, "two": {}}, "packs_sha256": "a"},
     "server_info": {
         "dtype": "bfloat16",
         "identity": {"sources": "s", "model": "m", "data_config": "d", "device": "cpu"},
@@ -73,6 +73,10 @@ def served(**changes: Any) -> dict[str, Any]:
         (changed(settings=None), "settings: {'ABITS': '8'} there, None now"),
         (changed(denoising_steps=4), "denoising_steps: 8 there, 4 now"),
         (changed(quantized_layers=0), "quantized_layers: 116 there, 0 now"),
+        (
+            changed(quantization={**FACTS["quantization"], "packs_sha256": "b"}),
+            "packs_sha256: 'a' there, 'b' now",
+        ),
         (served(data_config="e"), "server data_config: 'd' there, 'e' now"),
         (served(sources="t"), "server sources: 's' there, 't' now"),
         (served(device="cuda"), "server device: 'cpu' there, 'cuda' now"),

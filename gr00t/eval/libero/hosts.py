@@ -247,9 +247,15 @@ def identity(described: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: report.get(name) for name in ("enabled", "layers_quantized", "calibrating", "config")},
         **{name: info.get(name) for name in ("model_path", "denoising_steps", "dtype")},
+        **report_hashes(report),
         **(info.get("identity") or {}),
         **(info.get("versions") or {}),
     }
+
+
+def report_hashes(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The hashes in a report on quantization: of the layers that are served, wherever they came from."""
+    return {name: value for name, value in report.items() if name.endswith("sha256")}
 
 
 def _describe(client: BaseInferenceClient) -> dict[str, Any]:
