@@ -14,6 +14,9 @@ from types import ModuleType
 
 import pytest
 
+from gr00t.eval.libero.mujoco_version import MUJOCO
+from gr00t.eval.libero.resting_poses import SUITES, read_poses
+from gr00t.eval.libero.settling import Rest
 from gr00t.eval.libero.standins import STANDIN_SUITES, write_standins
 from gr00t.eval.libero.suites import LiberoError
 
@@ -23,7 +26,7 @@ REPO = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def doctor() -> Iterator[dict[str, ModuleType]]:
     sys.path.insert(0, str(REPO / "scripts"))
-    names = ("doctor.check", "doctor.installed", "doctor.simulator", "libero_doctor")
+    names = ("doctor.check", "doctor.installed", "doctor.settling", "doctor.simulator", "libero_doctor")
     yield {name.removeprefix("doctor."): importlib.import_module(name) for name in names}
     sys.path.remove(str(REPO / "scripts"))
 
@@ -137,3 +140,64 @@ def test_on_this_machine_an_evaluation_can_run(tmp_path: Path) -> None:
     # A fresh cache: the check draws with robosuite's own robot rather than make one.
     assert checks["light robot"]["status"] == "missing"
     assert result["next"][0].startswith("python scripts/evaluate.py --suite libero_object")
+
+
+def settled_as_in_the_table(doctor, monkeypatch: pytest.MonkeyPatch, lifted: float) -> None:
+    """Put the table's own poses in place of a simulator's; one object of task 5 lies higher from state 7."""
+    table = read_poses()
+
+    def settle_tasks(suite, tasks, init_states, workers, environ):
+        for task in tasks:
+            objects = {
+                name: Rest(*(values.copy() for values in rest)) for name, rest in table[suite, task].items()
+            }
+            if task == 5:
+                objects["akita_black_bowl_1"].position[7, 2] += lifted
+            yield task, (objects, "3.8.1" if lifted else MUJOCO)
+
+    monkeypatch.setattr(doctor["settling"], "settle_tasks", settle_tasks)
+    monkeypatch.setattr(sys, "argv", ["libero_doctor.py", "--settle", "spatial", "--json"])
+
+
+def test_objects_that_settle_elsewhere_are_named_and_the_status_tells(
+    doctor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settled_as_in_the_table(doctor, monkeypatch, lifted=0.0084)
+    assert doctor["libero_doctor"].main() == 1
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert lines[4:7] == [
+        "libero_spatial task 4: ok",
+        "libero_spatial task 5: differs",
+        "    akita_black_bowl_1, 1 initial states: 8.4 mm from its place, tilt off by 0.0 degrees, "
+        "0.0 mm to go when an evaluation begins",
+    ]
+    result = json.loads(last)
+    assert (result["ok"], result["mujoco"], result["expected_mujoco"]) == (False, "3.8.1", MUJOCO)
+    (difference,) = result["differences"]["libero_spatial"]["5"]
+    assert difference["states"] == [7]
+
+    settled_as_in_the_table(doctor, monkeypatch, lifted=0.0)
+    assert doctor["libero_doctor"].main() == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "said"),
+    [
+        (["--settle", "libero_spatail"], 1, "did you mean libero_spatial?"),
+        (["--settle", "libero_90"], 1, "no resting poses were recorded for libero_90"),
+        (["--settle", "object", "--record", "x.npz"], 2, "--record needs --settle all"),
+    ],
+)
+def test_what_cannot_be_settled_is_said_in_one_line(flags: list[str], status: int, said: str) -> None:
+    run = run_doctor(*flags)
+    assert run.returncode == status
+    assert said in run.stderr.splitlines()[-1]
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", SUITES)
+def test_on_this_machine_every_recorded_state_settles_as_in_the_table(suite: str, tmp_path: Path) -> None:
+    run = run_doctor("--settle", suite, "--json", XDG_CACHE_HOME=str(tmp_path), LIBERO_ASSETS="")
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout
+    assert json.loads(run.stdout.splitlines()[-1])["ok"]

@@ -1,6 +1,6 @@
 """Run inside a simulator's process: play what the tests compare, print it as JSON.
 
-    in_simulator.py ASSETS MEASUREMENT [TASK...]
+    in_simulator.py ASSETS MEASUREMENT [TASK... | SUITE]
 
 Every measurement drives a real environment of libero_object; the tests hold the oracles.
 """
@@ -18,8 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.libero.simulator import IDLE_ACTION, SETTLING_STEPS, LiberoSimulator, SimulatorError
-from gr00t.eval.libero.suites import find_suite, libero_package, load_init_states, load_tasks
+from gr00t.eval.libero.simulator import (
+    IDLE_ACTION,
+    SETTLING_STEPS,
+    LiberoSimulator,
+    Progress,
+    SimulatorError,
+)
+from gr00t.eval.libero.suites import Task, find_suite, libero_package, load_init_states, load_tasks
 
 TASKS = load_tasks(find_suite("libero_object"), libero_package())
 
@@ -45,9 +51,11 @@ def positions_after(simulator: LiberoSimulator, action: NDArray[np.float64]) -> 
     return simulator.positions()
 
 
-def naive_trajectory(simulator: LiberoSimulator, init_state: int, seed: int) -> NDArray[np.float64]:
+def naive_trajectory(
+    simulator: LiberoSimulator, init_state: int, seed: int, task: Task = TASKS[0]
+) -> NDArray[np.float64]:
     """The episode of `trajectory` begun by LIBERO's own `set_init_state` alone."""
-    simulator._env.set_init_state(load_init_states(TASKS[0])[init_state])
+    simulator._env.set_init_state(load_init_states(task)[init_state])
     for _ in range(SETTLING_STEPS):
         simulator._env.step(np.asarray(IDLE_ACTION))
     return np.array([positions_after(simulator, action) for action in random_actions(seed)])
@@ -179,6 +187,25 @@ def all_tasks(assets: Path) -> list[dict[str, Any]]:
     return results
 
 
+def split_steps(assets: Path, suite: str) -> list[list[float]]:
+    """For every task of a suite: how far 25 random steps move it, and the largest difference of a position
+    between robosuite's own steps and ours, settling included.
+    """
+    simulator = LiberoSimulator(assets)
+    result = []
+    for task in load_tasks(find_suite(suite), libero_package()):
+        simulator.open_task(task, 0)
+        start = simulator._env.set_init_state(load_init_states(task)[7]) and simulator.positions()
+        simulator._restore_snapshot()
+        own = naive_trajectory(simulator, 7, 1, task)[-1]
+        simulator.start_episode(7)
+        for action in random_actions(1):
+            simulator._step(action, Progress())
+        result.append([float(np.abs(own - start).max()), float(np.abs(simulator.positions() - own).max())])
+    simulator.close()
+    return result
+
+
 def trajectories(assets: Path, indices: list[int]) -> list[list[list[float]]]:
     """Sixty random control steps of each task, positions after each: (tasks, 60, nq)."""
     simulator = LiberoSimulator(assets)
@@ -194,11 +221,12 @@ def main() -> None:
     # LIBERO prints; the result alone goes to stdout.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    assets, name, indices = Path(sys.argv[1]), sys.argv[2], [int(text) for text in sys.argv[3:]]
+    assets, name, arguments = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     measurements: dict[str, Callable[[], Any]] = {
         "facts": lambda: facts(assets),
         "all_tasks": lambda: all_tasks(assets),
-        "trajectories": lambda: trajectories(assets, indices),
+        "split_steps": lambda: split_steps(assets, *arguments),
+        "trajectories": lambda: trajectories(assets, [int(text) for text in arguments]),
     }
     json.dump(measurements[name](), out)
 

@@ -30,15 +30,15 @@ def facts(assets: Path) -> dict[str, Any]:
     prompt = load_tasks(find_suite("libero_object_prompts"), libero_package())[1]
     simulator = LiberoSimulator(assets)
     simulator.open_task(prompt, 0)
-    simulator._settle(STATE)
+    simulator.settle(STATE)
     found: dict[str, Any] = {"language": prompt.language, "recorded": places(simulator)}
     goals = Scene(simulator._env).goals()
     for name, seed in (("wide", 0), ("other_seed", 1)):
         simulator.open_task(prompt, seed, "wide")
-        simulator._settle(STATE)
+        simulator.settle(STATE)
         found[name] = places(simulator)
         found[f"{name}_positions"] = simulator.positions().tolist()
-    simulator._settle(STATE)
+    simulator.settle(STATE)
     found["again"] = bool(np.array_equal(simulator.positions(), found["other_seed_positions"]))
     played = simulator.play_expert(STATE, 280)
     simulator.open_task(prompt, 0, "wide")
@@ -60,7 +60,7 @@ def steps_to_settle(simulator: LiberoSimulator) -> int:
     step = simulator._step
     counted: list[int] = []
     simulator._step = lambda *args: (counted.append(1), step(*args))[1]  # type: ignore[method-assign]
-    simulator._settle(STATE)
+    simulator.settle(STATE)
     simulator._step = step  # type: ignore[method-assign]
     return len(counted)
 

@@ -18,7 +18,6 @@ import pickle
 import re
 import selectors
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -26,13 +25,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.eval.libero import lifeline
 from gr00t.eval.libero.assets import cache_folder
 from gr00t.eval.libero.cached_folder import put_file
 from gr00t.eval.libero.demonstrations import Recording
 from gr00t.eval.libero.egl_device import drawing_environ
 from gr00t.eval.libero.labelled_scenes import LabelledScenes
+from gr00t.eval.libero.mujoco_version import warn_of_other_mujoco
 from gr00t.eval.libero.rendering import FULL, Rendering
 from gr00t.eval.libero.robot_meshes import write_robot_meshes
+from gr00t.eval.libero.settling import Rest
 from gr00t.eval.libero.simulator import ExpertEpisode, Progress, SimulatorError
 from gr00t.eval.libero.suites import LiberoError, Task
 from gr00t.private_folder import private_folder
@@ -85,7 +87,7 @@ def simulator_environ(environ: Mapping[str, str], *, backend: str, package: Path
         CacheError: the cache cannot be written, or is somebody else's.
     """
     key = hashlib.sha256(str(package).encode()).hexdigest()[:12]
-    config = private_folder(environ, "libero", f"config-{key}")
+    config = private_folder(environ, "libero", f"config-{key}", is_verified=True)
     folders = {
         "assets": "assets",
         "bddl_files": "bddl_files",
@@ -185,6 +187,11 @@ class SimulatorProcess:
         scenes: LabelledScenes = self._call("sample_scenes", kinds, init_states, count, seed, size)
         return scenes
 
+    def settle(self, init_states: Sequence[int]) -> dict[str, Rest]:
+        """See `gr00t.eval.libero.settling.settle`."""
+        rests: dict[str, Rest] = self._call("settle", init_states)
+        return rests
+
     def view(self) -> NDArray[np.uint8]:
         """See `LiberoSimulator.view`."""
         image: NDArray[np.uint8] = self._call("view")
@@ -239,7 +246,7 @@ class SimulatorProcess:
             return
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         meshes = write_robot_meshes(cache_folder(self._environ)) if self._rendering.light_robot else ""
-        command = [sys.executable, "-m", "gr00t.eval.libero.worker", str(self._assets)]
+        command = [*lifeline.command(), "-m", "gr00t.eval.libero.worker", str(self._assets)]
         command += [str(self._image_size), "msaa" if self._rendering.msaa else "", str(meshes)]
         with self._log_path.open("ab") as log:
             self._child = subprocess.Popen(
@@ -257,6 +264,7 @@ class SimulatorProcess:
             self.versions = self._receive("start")
         except SimulatorError as error:
             raise SimulatorStartError(f"the simulator does not start: {error}") from None
+        warn_of_other_mujoco(self.versions["mujoco"])
 
     def _call(self, method: str, *arguments: Any) -> Any:
         if self._child is None or self._child.stdin is None:

@@ -193,7 +193,7 @@ class LiberoSimulator:
 
     def start_episode(self, init_state: int) -> Progress:
         """Restore the task, set initial state number `init_state`, and let the objects settle."""
-        progress = self._settle(init_state)
+        progress = self.settle(init_state)
         progress.observation = self._observe(progress)
         return progress
 
@@ -246,7 +246,7 @@ class LiberoSimulator:
             disturb: Instead of `noise`: from what the expert means to what is executed.
             prove: Whether a wide placement must have been solved once already, see `place_widely`.
         """
-        progress = self._settle(init_state, prove)
+        progress = self.settle(init_state, prove)
         random = np.random.default_rng([seed, self._task.index, init_state])
         actions: list[NDArray[np.float64]] = []
         for meant in plan(Scene(self._env)):
@@ -263,6 +263,11 @@ class LiberoSimulator:
             if record_every and (len(actions) % record_every == 0 or progress.success):
                 progress.frames.append(self._render(CAMERAS["image"], progress))
         return ExpertEpisode(progress.success, np.reshape(actions, (-1, 7)), progress)
+
+    @property
+    def task(self) -> Task:
+        """The open task."""
+        return self._task
 
     @property
     def env(self) -> Any:
@@ -286,7 +291,7 @@ class LiberoSimulator:
         if LiberoSimulator._owner is self:
             LiberoSimulator._owner = None
 
-    def _settle(self, init_state: int, prove: bool = True) -> Progress:
+    def settle(self, init_state: int, prove: bool = True) -> Progress:
         """Restore the task, set an initial state, and let the objects come to rest; draws nothing."""
         progress = Progress()
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from gr00t.eval.libero.demonstrations import demonstrate
 from gr00t.eval.libero.labelled_scenes import sample_scenes
 from gr00t.eval.libero.rendering import Rendering
+from gr00t.eval.libero.settling import settle
 from gr00t.eval.libero.simulator import LiberoSimulator
 
 _METHODS = {
     name: getattr(LiberoSimulator, name)
     for name in ("open_task", "start_episode", "run", "play_expert", "view", "positions")
-} | {"demonstrate": demonstrate, "sample_scenes": sample_scenes}
+} | {"demonstrate": demonstrate, "sample_scenes": sample_scenes, "settle": settle}
 
 
 def main(assets: Path, image_size: int, rendering: Rendering, robot_meshes: Path | None) -> None:
