@@ -28,7 +28,7 @@ def warn_of_other_mujoco(version: str) -> None:
     if version != MUJOCO:
         logger.warning(
             "MuJoCo %s may play another benchmark than LIBERO's, which is that of MuJoCo %s: under 3.8.1 "
-            "objects start elsewhere in tasks %s, and from some initial states of %s. See what this one does: "
+            "objects start elsewhere in tasks %s, and from some initial states of %s. What this one does: "
             "scripts/libero_doctor.py --settle SUITE. Results of different versions are not compared. The "
             "benchmark's comes by scripts/setup_env.sh libero",
             version,
