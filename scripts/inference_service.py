@@ -188,6 +188,8 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
     from gr00t.experiment.data_config import load_data_config
 
     data_config = load_data_config(arguments.data_config)
+    # A hub id's folder is where the policy found it.
+    folder = Path(getattr(policy, "model_path", str(arguments.model_path)))
     return {
         "model_path": str(arguments.model_path),
         "data_config": arguments.data_config,
@@ -199,7 +201,7 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
         "prompt_style": arguments.prompt_style,
         "seed": arguments.seed,
         "identity": served_identity(
-            Path(__file__), policy.model_path, data_config, arguments.tokenizer, str(policy.device)
+            Path(__file__), folder, data_config, arguments.tokenizer, str(policy.device)
         ),
     }
 

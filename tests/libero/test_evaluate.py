@@ -247,7 +247,7 @@ def test_a_stopped_run_leaves_no_process_and_says_how_to_go_on(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     episodes = tmp_path / "out" / "episodes.jsonl"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not episodes.exists() and time.monotonic() < deadline and run.poll() is None:
         time.sleep(0.02)
     simulators = children_of(run.pid)
