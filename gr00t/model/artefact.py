@@ -21,7 +21,13 @@ from typing import Any
 import torch
 
 from gr00t import __version__
-from gr00t.model.checkpoint import checkpoint_tensors, load_weights, write_index, write_weights
+from gr00t.model.checkpoint import (
+    checkpoint_tensors,
+    load_weights,
+    module_aliases,
+    write_index,
+    write_weights,
+)
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.names import to_checkpoint_name
@@ -30,6 +36,7 @@ from gr00t.quantization.artefact import (
     check_exportable,
     list_layers,
     place_layers,
+    read_sealed,
     settle,
     write_layers,
 )
@@ -37,7 +44,7 @@ from gr00t.quantization.calibration_record import read_record
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.manifest import FILE, Manifest, exported_settings, read_manifest
 from gr00t.quantization.report import DuQuantReport
-from gr00t.quantization.seals import ArtefactError, check_seals, seal_file
+from gr00t.quantization.seals import ArtefactError, seal_file
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +55,7 @@ _ALONG = ("*.json", "*.txt", "*.md", "*.model", "*.jinja", "LICENSE*", "NOTICE*"
 def load_artefact(
     folder: Path, torch_dtype: torch.dtype, environ: Mapping[str, str] | None = None
 ) -> tuple[GR00T_N1_5, DuQuantReport]:
-    """Load an exported model: hashes are checked, then all weights are mapped from the files.
+    """Load an exported model: every file is read once, hashed, and used as it was hashed.
 
     Args:
         folder: of the artefact; `read_manifest` finds a manifest in it.
@@ -60,7 +67,7 @@ def load_artefact(
         The model on the CPU, and the report of its quantized layers.
 
     Raises:
-        ArtefactError: the artefact is damaged, or of another version of the format.
+        ArtefactError: the artefact is damaged, contradicts itself, or is of another version of the format.
         CheckpointError: its configuration and its weights do not fit together.
         DuQuantConfigError: `environ` asks for another quantization.
         DuQuantDryRun: `environ` asks for a list of the layers, which is in the log then.
@@ -74,7 +81,7 @@ def load_artefact(
     if environ is not None:
         load_kernels(environ)
     started = time.perf_counter()
-    checked = check_seals(folder, manifest.files, FILE, manifest.tensors_sha256)
+    checked, tensors = read_sealed(folder, manifest)
     logger.info(
         "[GR00T-DUQUANT] Artefact %s: exported from %s; %d files, %s bytes, as exported (%.1f s)",
         folder,
@@ -87,8 +94,8 @@ def load_artefact(
     if dtype != manifest.dtype:
         logger.warning("[GR00T-DUQUANT] Artefact exported for %s, loaded in %s", manifest.dtype, dtype)
     model = GR00T_N1_5.on_meta(Gr00tConfig.from_folder(folder), torch_dtype)
-    report = place_layers(model, manifest, config)
-    load_weights(model, folder)
+    report = place_layers(model, manifest, config, module_aliases(model))
+    load_weights(model, folder, tensors)
     settle(report)
     return model, report
 

@@ -2,9 +2,10 @@
 
 A folder holds `config.json` and safetensors files, one or several with an index. Reading is strict: before
 any weight is touched, the headers of all files are compared with the model, and everything that is missing,
-left over or of another shape is an error that lists it. The weights are then mapped into memory: only
-tensors stored in another dtype than the model's are copied. Each is looked at once, since a NaN among them
-would reach the robot (5 to 8 GB/s on two cores, about a second for the full-size model in bfloat16).
+left over or of another shape is an error that lists it. The weights are then read into memory, not mapped:
+a file that is written over would change a model that is served, one that is cut would end its server by
+SIGBUS. Each is looked at once, since a NaN among them would reach the robot (5 to 8 GB/s on two cores, about
+a second for the full-size model in bfloat16).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -92,8 +93,16 @@ def _download(hub_id: str) -> Path:
     raise CheckpointError(f"{hub_id}: no such folder, and {problem}")
 
 
-def load_weights(model: nn.Module, folder: str | Path) -> None:
-    """Map the weights of a checkpoint folder onto a model, in the dtypes that its parameters have.
+def load_weights(
+    model: nn.Module, folder: str | Path, contents: Mapping[Path, Mapping[str, Tensor]] | None = None
+) -> None:
+    """Put the weights of a checkpoint folder into a model, in the dtypes that its parameters have.
+
+    Args:
+        model: whose parameters are replaced.
+        folder: of the checkpoint.
+        contents: tensors by name of every file that may be used, by its path; None: they are read from the
+            files.
 
     Raises:
         CheckpointError: a file is absent, truncated or corrupt, the tensors are not exactly those of the
@@ -111,21 +120,37 @@ def load_weights(model: nn.Module, folder: str | Path) -> None:
     state: dict[str, Tensor] = {}
     broken = []
     for file in sorted({entry.file for entry in stored.values()}):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for name in (name for name, entry in stored.items() if entry.file == file):
-                    ours, parameter = wanted[name]
-                    state[ours] = tensors.get_tensor(name).to(parameter.dtype)
-                    if not _is_finite(state[ours]):
-                        broken.append(f"{name} ({file.name}, {stored[name].dtype})")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file}: {error}") from None
+        names = [name for name, entry in stored.items() if entry.file == file]
+        for name, tensor in _tensors(file, names, contents):
+            ours, parameter = wanted[name]
+            # In memory of its own: who writes over a mapped file changes a model that is served.
+            state[ours] = tensor.to(parameter.dtype, copy=contents is None)
+            if not _is_finite(state[ours]):
+                broken.append(f"{name} ({file.name}, {stored[name].dtype})")
     if broken:
         raise CheckpointError(
             f"{folder}: {len(broken)} weights hold inf or NaN, or numbers too large for the model's dtype: "
             f"{_listed(broken)}"
         )
     model.load_state_dict(state, strict=True, assign=True)
+
+
+def _tensors(
+    file: Path, names: Iterable[str], contents: Mapping[Path, Mapping[str, Tensor]] | None
+) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a file, of `contents` if there are any, else mapped."""
+    if contents is not None:
+        for name in names:
+            if name not in contents.get(file, {}):
+                raise CheckpointError(f"{file}: {name} is not in what was checked of this file")
+            yield name, contents[file][name]
+        return
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            for name in names:
+                yield name, tensors.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: {error}") from None
 
 
 def save_checkpoint(

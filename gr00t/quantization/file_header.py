@@ -62,14 +62,14 @@ def parse_header(file: BinaryIO, size: int, path: Path) -> Header:
         raise ArtefactError(f"{path}: truncated: its {size} bytes end within the header")
     text = file.read(length)
     try:
-        tensors = json.loads(text, object_pairs_hook=_without_repetition)
+        tensors = strict_json(text)
         if not isinstance(tensors, dict):
             raise ValueError("not a JSON object")
         metadata = tensors.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not texts by name")
         end = _end_of(tensors)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ArtefactError(f"{path}: damaged header ({error})") from None
     needed = 8 + length + end
     if size != needed:
@@ -81,6 +81,22 @@ def parse_header(file: BinaryIO, size: int, path: Path) -> Header:
 def in_order(tensors: dict[str, dict[str, Any]]) -> list[str]:
     """Names of the tensors in the order that their bytes stand in."""
     return sorted(tensors, key=lambda name: tensors[name]["data_offsets"])
+
+
+def strict_json(text: str | bytes) -> Any:
+    """Return what JSON says: no NaN or infinity, no name twice in an object.
+
+    Raises:
+        ValueError: it is something else, or nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,24 +11,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from gr00t.quantization.config import PREFIX, DuQuantConfig, DuQuantConfigError, as_text
-from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
-from gr00t.quantization.seals import ArtefactError, read_header
-from gr00t.quantization.spec import IntFormat, LinearSpec
+from gr00t.quantization.file_header import ArtefactError, read_header, strict_json
+from gr00t.quantization.manifest_values import checked_values, spec_to_json
+from gr00t.quantization.options import Execution
+from gr00t.quantization.spec import LinearSpec
 
 FILE = "duquant.safetensors"
 FORMAT = "gr00t-duquant-artefact 1"
 
-_ENUMS: dict[str, type[Enum]] = {
-    "weight_scale": WeightScale,
-    "rotation": Rotation,
-    "row_rotation": RowRotation,
-}
 # Fields of the settings that change no number: they are decided where an artefact is loaded.
 _AT_RUN_TIME = ("execution", "precache_weights", "debug", "profile", "profile_sync", "dry_run")
 # What else may be set beside an artefact, without effect on it.
@@ -66,7 +62,7 @@ class Manifest:
     def to_metadata(self) -> dict[str, str]:
         """Return the entries of the file's metadata; `read_manifest` reads them back."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["layers"] = {name: _spec_to_json(spec) for name, spec in self.layers.items()}
+        values["layers"] = {name: spec_to_json(spec) for name, spec in self.layers.items()}
         return _metadata(json.dumps(values, separators=(",", ":")))
 
     @property
@@ -123,12 +119,18 @@ def read_manifest(folder: Path) -> Manifest | None:
     """Return the manifest of an artefact's folder; None where the folder is none. Reads one header.
 
     Raises:
-        ArtefactError: the file is truncated, damaged, of another version of the format, or not an artefact's.
+        ArtefactError: the file cannot be read, is truncated, damaged, of another version of the format, or
+            not an artefact's.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    metadata = read_header(path).metadata
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(0, "no such file, or something else")
+        metadata = read_header(path).metadata
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror})") from None
     found = metadata.get("artefact")
     if found is None:
         raise ArtefactError(f"{path}: not the file of an artefact: its metadata lack 'artefact'")
@@ -140,28 +142,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     text = metadata.get("manifest", "")
     if metadata != _metadata(text):
         raise ArtefactError(f"{path}: its manifest is not what was exported (SHA-256 differs)")
-    values = json.loads(text)
     try:
-        values["layers"] = {name: _spec_from_json(spec) for name, spec in values["layers"].items()}
-        return Manifest(**values)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise ArtefactError(f"{path}: its manifest cannot be read ({error})") from error
-
-
-def _spec_to_json(spec: LinearSpec) -> dict[str, Any]:
-    values = dataclasses.asdict(spec)
-    del values["execution"]
-    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
-
-
-def _spec_from_json(values: dict[str, Any]) -> LinearSpec:
-    read: dict[str, Any] = {**values, **{name: kind(values[name]) for name, kind in _ENUMS.items()}}
-    for side in ("weight", "activation"):
-        read[side] = None if values[side] is None else IntFormat(**values[side])
-    missing = {field.name for field in dataclasses.fields(LinearSpec)} - {"execution"} - read.keys()
-    if missing:
-        raise KeyError(f"a layer without {', '.join(sorted(missing))}")
-    return LinearSpec(**read)
+        return Manifest(**checked_values(strict_json(text)))
+    except ValueError as error:
+        raise ArtefactError(f"{path}: its manifest cannot be used: {error}") from None
 
 
 def _metadata(manifest: str) -> dict[str, str]:

@@ -96,9 +96,7 @@ def judge_layers(
             alias = (aliases or {}).get(name)
             taken, reason = _judge((name, alias) if alias else (name,), config)
             verdicts.append(
-                Verdict(
-                    name, alias, module, _spec_for(name, alias, module, config) if taken else None, reason
-                )
+                Verdict(name, alias, module, spec_for(name, alias, module, config) if taken else None, reason)
             )
     return verdicts
 
@@ -117,7 +115,8 @@ def _judge(names: tuple[str, ...], config: DuQuantConfig) -> tuple[bool, str]:
     return True, "INCLUDE matches"
 
 
-def _spec_for(name: str, alias: str | None, linear: nn.Linear, config: DuQuantConfig) -> LinearSpec:
+def spec_for(name: str, alias: str | None, linear: nn.Linear, config: DuQuantConfig) -> LinearSpec:
+    """Return the specification that the settings give a layer, by itself."""
     weight_bits = _weight_bits((name, alias or ""), config)
     return LinearSpec(
         in_features=linear.in_features,

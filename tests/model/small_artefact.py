@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.data.synthetic import synthetic_observation
@@ -20,7 +25,9 @@ from gr00t.quantization import (
     wrap_duquant,
 )
 from gr00t.quantization.calibration_record import write_record
+from gr00t.quantization.manifest import FILE, FORMAT
 from gr00t.quantization.recording import record_inputs
+from gr00t.quantization.seals import seal_file, write_with_metadata
 
 LAYERS = 2 * 7 + 4 * 2
 # The second has every tensor that a layer can have, and two layers that are not W4 A8.
@@ -82,3 +89,28 @@ def calibrate(checkpoint: Path, environ: dict[str, str]) -> None:
     for seed in (3, 4):
         act(policy, seed)
     write_record(config.pack_dir, CALIBRATION, complete=True)
+
+
+def reseal(
+    folder: Path,
+    change_manifest: Callable[[dict[str, Any]], None] = lambda manifest: None,
+    change_tensors: Callable[[dict[str, torch.Tensor]], None] = lambda tensors: None,
+) -> None:
+    """Change an artefact and compute every hash anew, as somebody who knows how would."""
+    path = folder / FILE
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    with safe_open(path, "pt") as file:
+        values = json.loads(file.metadata()["manifest"])
+    there = [name for name in values["files"] if (folder / name).is_file()]
+    values["files"] = {name: seal_file(folder / name) for name in there}
+    change_manifest(values)
+    change_tensors(tensors)
+
+    def metadata(digest: str) -> dict[str, str]:
+        if values.get("tensors_sha256") is not None:
+            values["tensors_sha256"] = digest
+        text = json.dumps(values)
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        return {"format": "pt", "artefact": FORMAT, "manifest": text, "manifest_sha256": sha256}
+
+    write_with_metadata(save(tensors), metadata, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,13 +123,27 @@ def test_nothing_is_quantized_and_no_float_copy_is_in_the_files(exported, monkey
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc here to see mapped files in")
-def test_weights_are_mapped_from_the_files(exported):
+def test_no_weight_is_mapped_from_a_file(exported, checkpoint):
+    """Whoever wrote over a mapped file changed a model that was being served."""
     folder, _ = exported
-    model = GR00T_N1_5.from_pretrained(folder, torch.bfloat16)
+    models = [GR00T_N1_5.from_pretrained(path, torch.bfloat16) for path in (folder, checkpoint)]
     mapped = Path("/proc/self/maps").read_text()
-    assert model.dtype == torch.bfloat16
-    assert str(folder / FILE) in mapped
-    assert str(folder / "model-00001-of-00001.safetensors") in mapped
+    assert [model.dtype for model in models] == [torch.bfloat16] * 2
+    assert str(folder) not in mapped
+    assert str(checkpoint) not in mapped
+
+
+def test_files_that_are_written_over_or_cut_afterwards_do_not_reach_the_model(exported, checkpoint, tmp_path):
+    for source in (exported[0], checkpoint):
+        copy = shutil.copytree(source, tmp_path / f"{source.name}-copy")
+        model = GR00T_N1_5.from_pretrained(copy, torch.bfloat16)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        for path in copy.glob("*.safetensors"):
+            with path.open("r+b") as file:
+                file.write(bytes(path.stat().st_size))
+                file.truncate(10)
+        after = model.state_dict()
+        assert [name for name in after if not torch.equal(after[name], before[name])] == []
 
 
 def test_the_report_is_that_of_the_policy_quantized_as_it_is_loaded(exported):
@@ -193,7 +208,7 @@ def test_another_precision_of_the_rest_is_said(exported, caplog):
 
 def test_settings_that_it_is_not_end_the_start_before_weights_are_read(exported, monkeypatch):
     folder, _ = exported
-    monkeypatch.setattr(artefact, "check_seals", lambda *args: pytest.fail("weights were read"))
+    monkeypatch.setattr(artefact, "read_sealed", lambda *args: pytest.fail("weights were read"))
     with pytest.raises(DuQuantConfigError, match=r"GR00T_DUQUANT_ABITS='4': exported with '8'"):
         serve(folder, variables(ABITS="4"))
     with pytest.raises(DuQuantConfigError, match=r"GR00T_DUQUANT_ENABLE=0: an artefact has no unquantized"):
