@@ -33,7 +33,7 @@ from tests.eval.test_zmtp import GREETING, READY
 
 # What the good client may at worst wait for: its forward takes 5 ms, everything else is the attack's doing.
 SLOWEST_PING_S = 3.0
-MEMORY_GROWTH = 300e6  # bytes: some messages of the largest size, held for a moment
+MEMORY_GROWTH = 600e6  # bytes: what all peers together may make it hold, and what malloc keeps of that
 
 
 class Server:
@@ -264,7 +264,7 @@ def test_bytes_on_bare_connections(
 def test_those_who_want_all_the_memory(
     server: Server, blows: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:
-    megabytes = blows(600, 20_000)
+    megabytes = blows(1_300, 20_000)
     what = [f"{megabytes} MB on connections that never end a message"]
     part = b"\x03" + (1_000_000).to_bytes(8, "big") + bytes(1_000_000)
     with beside_a_good_client(server, figure, what), contextlib.ExitStack() as stack:
@@ -276,7 +276,7 @@ def test_those_who_want_all_the_memory(
                 for _ in range(50):
                     tcp.sendall(part)
                     sent += 1
-        assert server.peak() < 1.5e9
+        assert server.peak() < 1.1e9
 
 
 def test_bombs(server: Server, blows: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
