@@ -250,13 +250,13 @@ class DuQuantConfig:
     def given(cls, environ: Mapping[str, str]) -> dict[str, Any]:
         """Return the fields that entries of `environ` set, by name; defaults are not among them.
 
-        Entries that look like settings and that nothing reads are told in the log (`unread_variables`).
+        Entries that look like settings and that nothing reads are told in the log (`warn_of_unread`).
 
         Raises:
             DuQuantConfigError: as `from_environ`.
         """
         fields = {PREFIX + field.metadata["variable"].suffix: field for field in dataclasses.fields(cls)}
-        warn_of_unread_variables(environ, PREFIX, [name.removeprefix(PREFIX) for name in fields])
+        warn_of_unread(environ)
         given = {name: text for name, text in environ.items() if name.startswith(PREFIX)}
         values: dict[str, Any] = {}
         problems = []
@@ -292,6 +292,12 @@ class DuQuantConfig:
             PREFIX + field.metadata["variable"].suffix: _typed(field, getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
+
+
+def warn_of_unread(environ: Mapping[str, str]) -> None:
+    """Tell in the log, once, what looks like a setting and is none (`unread_variables`)."""
+    known = [name.removeprefix(PREFIX) for name, _, _ in DuQuantConfig.variables()]
+    warn_of_unread_variables(environ, PREFIX, known)
 
 
 def why_not_enabled(environ: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import subprocess
@@ -117,3 +118,13 @@ def test_a_dry_run_tells_it_where_nothing_turns_quantization_on() -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("GR00T_ATM_ENABLE") == 1
     assert "GR00T_DENOISING_STEPS: use the flag --denoising-steps" in ended.stderr
+
+
+def test_an_evaluation_tells_it_too(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(REPO / "scripts"))
+    servers = importlib.import_module("evaluation.servers")
+    with caplog.at_level(logging.WARNING):
+        assert servers.exported_settings({"GR00T_OHB_ENABLE": "1", PREFIX + "ABITS": "8"}) == {"ABITS": "8"}
+    assert "GR00T_OHB_ENABLE: output-head balancing is not supported" in caplog.text
