@@ -53,21 +53,24 @@ def home_cache(environ: Mapping[str, str]) -> Path:
     return Path(home) / ".cache"
 
 
-def private_folder(environ: Mapping[str, str], *names: str) -> Path:
+def private_folder(environ: Mapping[str, str], *names: str, is_verified: bool = False) -> Path:
     """Return the folder `names` below `user_cache`, made where it is not there yet, for its owner alone.
 
     What lies in one of this user's that others could write is removed first: they may have written it.
+
+    Args:
+        is_verified: the content is compared before each use, so that it may stay.
 
     Raises:
         CacheError: it cannot be made, or is somebody else's.
     """
     folder = user_cache(environ)
-    _make_parents(folder.parent)
+    make_folders(folder.parent)
     for name in ("", *names):
         folder = folder / name
         _make(folder)
         was_open = _close_to_others(folder)
-    if was_open:
+    if was_open and not is_verified:
         for entry in list(folder.iterdir()):
             remove(entry)
         logger.warning("%s could be written by others: closed to them and emptied", folder)
@@ -91,11 +94,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _make_parents(folder: Path) -> None:
-    """Made by one's own hand: `mkdir(parents=True)` leaves the modes of those above to the umask."""
+def make_folders(folder: Path) -> None:
+    """Make `folder` and those above it that are not there, for their owner alone.
+
+    `mkdir(parents=True)` leaves the modes of those above to the umask.
+
+    Raises:
+        CacheError: one cannot be made.
+    """
     if not os.path.isdir(folder):  # Path.is_dir raises where a folder above may not be entered
         if folder.parent != folder:
-            _make_parents(folder.parent)
+            make_folders(folder.parent)
         _make(folder)
 
 

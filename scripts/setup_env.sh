@@ -83,7 +83,8 @@ fi
 
 # Python
 
-usable='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))'
+# Up to 3.13: the pinned MuJoCo has no wheel for a later one.
+usable='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))'
 
 # 3.11 first where several exist: every pinned package has a wheel for it.
 find_python() {
@@ -97,12 +98,20 @@ find_python() {
     return 1
 }
 
+# A tree that is somebody else's, or an image's: what is missing can only be installed where it can be written.
+if [[ -e $venv && ! -w $venv || ! -e $venv && ! -w $root ]]; then
+    fail "${missing[*]} not installed as pinned, and $venv cannot be written; as its owner run: $0 ${groups[*]}"
+fi
+
 started=$SECONDS
 say "preparing .venv for: ${missing[*]} (first time: a few minutes, most of it the download of torch)"
 if ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
+    if [[ -n ${PYTHON-} ]] && ! "$PYTHON" -c "$usable" >/dev/null 2>&1; then
+        say "PYTHON=$PYTHON is no Python 3.10 to 3.13 with its venv module: looking for another one"
+    fi
     if ! python=$(find_python); then
         if can_apt; then apt_install python3-venv || true; fi
-        python=$(find_python) || fail "no Python 3.10 or newer with its venv module was found" \
+        python=$(find_python) || fail "no Python 3.10 to 3.13 with its venv module was found" \
             "install one, for example: sudo apt-get install -y python3 python3-venv" \
             "or name one: PYTHON=/path/to/python3.11 $0 ${groups[*]}"
     fi
@@ -111,6 +120,8 @@ if ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
     clear=()
     [[ -e $venv/pyvenv.cfg ]] && clear=(--clear)
     "$python" -m venv ${clear[@]+"${clear[@]}"} "$venv" || fail "could not make $venv"
+elif [[ " ${missing[*]} " == *" libero "* ]] && ! "$venv/bin/python" -c "$usable" >/dev/null 2>&1; then
+    fail "$venv is of $("$venv/bin/python" -V 2>&1), and LIBERO needs 3.10 to 3.13" "remove it, then run: $0 ${groups[*]}"
 fi
 
 # packages

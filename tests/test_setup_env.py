@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,3 +140,40 @@ def test_set_up_refuses_an_unknown_group(installation: Path) -> None:
         1,
         "[set-up] error: unknown group 'everything'\n  known: core, libero, train, gpu, dev\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"),
+    [("3.9", False), ("3.10", True), ("3.11", True), ("3.12", True), ("3.13", True), ("3.14", False)],
+)
+def test_a_python_is_taken_that_mujoco_has_a_wheel_for(version: str, accepted: bool, monkeypatch) -> None:
+    """The set-up and the doctor agree on it."""
+    monkeypatch.syspath_prepend(str(REPO / "scripts"))
+    from doctor import installed
+
+    numbers = (*map(int, version.split(".")), 0)
+    text = (REPO / "scripts" / "setup_env.sh").read_text()
+    program = re.search(r"^usable='(.*)'$", text, re.MULTILINE)[1]
+    monkeypatch.setattr(sys, "version_info", numbers)
+    check = installed.check_python()
+    with pytest.raises(SystemExit) as ended:
+        exec(program, {})
+    monkeypatch.undo()
+    assert (ended.value.code is False) is accepted
+    assert (check.status == "ok") is accepted
+    assert accepted or check.detail.endswith(": 3.10 to 3.13 is needed")
+
+
+def test_a_python_that_is_named_and_cannot_serve_is_said(installation: Path) -> None:
+    """And where there is no other one, what would."""
+    shutil.rmtree(installation / ".venv" / "bin")
+    tools = installation / "tools"
+    tools.mkdir()
+    for tool in ("bash", "cat", "cut", "dirname", "id", "sed", "sha256sum"):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    run = shell("scripts/setup_env.sh core", cwd=installation, PATH=str(tools), PYTHON="false")
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[1:3] == [
+        "[set-up] PYTHON=false is no Python 3.10 to 3.13 with its venv module: looking for another one",
+        "[set-up] error: no Python 3.10 to 3.13 with its venv module was found",
+    ]

@@ -29,9 +29,9 @@ WORKER_GIB = 1.0
 def check_python() -> Check:
     """The interpreter that this program runs in."""
     found = f"{platform.python_version()} ({sys.executable})"
-    if (3, 10) <= sys.version_info[:2] <= (3, 14):
+    if (3, 10) <= sys.version_info[:2] <= (3, 13):  # as scripts/setup_env.sh: what MuJoCo has wheels for
         return Check("python", "ok", found, needed=True)
-    return Check("python", "missing", f"{found}: 3.10 to 3.14 is needed", f"PYTHON=python3.11 {SETUP}", True)
+    return Check("python", "missing", f"{found}: 3.10 to 3.13 is needed", f"PYTHON=python3.11 {SETUP}", True)
 
 
 def check_project() -> Check:

@@ -18,6 +18,7 @@ from gr00t.eval.libero.robot_meshes import RobotMeshesError, robot_meshes_folder
 from gr00t.eval.libero.simulator import SimulatorError
 from gr00t.eval.libero.standins import STANDIN_SUITES, write_standins
 from gr00t.eval.libero.suites import SUITES, LiberoError, find_suite, libero_package, load_tasks
+from gr00t.private_folder import CacheError
 
 BACKENDS = ("osmesa", "egl")
 # A control step with two images: 20 to 35 ms with the light robot on two quiet cores, 60 to 90 in full.
@@ -60,7 +61,7 @@ def check_light_robot(environ: Mapping[str, str]) -> Check:
     """Whether the light meshes are made already."""
     try:
         folder = robot_meshes_folder(cache_folder(environ))
-    except RobotMeshesError as error:
+    except (RobotMeshesError, CacheError) as error:
         return Check("light robot", "missing", *split_advice(error))
     counts = triangle_counts(folder)
     if counts is None:

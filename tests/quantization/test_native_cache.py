@@ -12,6 +12,7 @@ import platform
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,8 @@ def test_a_folder_of_somebody_else_is_not_used(depth, environ, tmp_path, caplog,
     path = load(environ)
     give_away(path.parents[depth], monkeypatch)
     with caplog.at_level(logging.WARNING):
-        elsewhere = load({**environ, "TMPDIR": str(tmp_path)})
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        elsewhere = load(environ)
     assert elsewhere.parent.parent == tmp_path
     assert not elsewhere.parent.exists()
     assert len(caplog.messages) == 1

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gr00t.private_folder import CacheError, remove
+from gr00t.private_folder import CacheError, make_folders, remove
 
 
 def content_hash(content: bytes) -> str:
@@ -47,7 +47,7 @@ def publish(target: Path, files: Mapping[str, bytes]) -> None:
         CacheError: if the folder above cannot be written.
     """
     with _errors_named(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             for name, content in files.items():

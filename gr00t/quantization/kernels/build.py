@@ -53,7 +53,7 @@ def compiled_library(environ: Mapping[str, str]) -> Iterator[Path]:
     """Give the path of the compiled library, compiling it (some seconds) where it is not there yet.
 
     Args:
-        environ: looked at for CXX, a compiler to prefer, for PATH, XDG_CACHE_HOME, HOME and TMPDIR.
+        environ: looked at for CXX, a compiler to prefer, for PATH, XDG_CACHE_HOME and HOME.
 
     Raises:
         KernelBuildError: no compiler, one that fails, or no place to write to.
@@ -72,15 +72,15 @@ def compiled_library(environ: Mapping[str, str]) -> Iterator[Path]:
             library = find_sealed(folder) or _build(compiler, kernels, folder)
         except OSError as error:
             logger.warning("[GR00T-DUQUANT] CPU kernels are compiled for this process alone: %s", error)
-            library = _build(compiler, kernels, stack.enter_context(_folder_of_this_process(environ)))
+            library = _build(compiler, kernels, stack.enter_context(_folder_of_this_process()))
         yield library
 
 
 @contextlib.contextmanager
-def _folder_of_this_process(environ: Mapping[str, str]) -> Iterator[Path]:
+def _folder_of_this_process() -> Iterator[Path]:
     """A folder whose name nobody can foretell, and that goes again when the library is loaded."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix="gr00t-duquant-", dir=environ.get("TMPDIR") or None))
+        folder = Path(tempfile.mkdtemp(prefix="gr00t-duquant-"))
     except OSError as error:
         raise KernelBuildError(
             f"they can be written nowhere ({error}); "
