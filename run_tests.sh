@@ -5,6 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/common.sh
 
 scripts/setup_env.sh core libero train gpu dev
+# What a red test of another machine is to be compared with.
+"$python" -c 'from gr00t.machine import describe_processor; print(describe_processor())'
 failed=()
 check() {
     local name=$1 begin=$SECONDS
@@ -16,9 +18,9 @@ check "ruff check" "$python" -m ruff check
 check "ruff format" "$python" -m ruff format --check
 check "mypy" "$python" -m mypy
 
-# pytest comes last: its closing line is the last line of a run, whoever reads it.
+# pytest comes last: its closing line is the last line of a run, whoever reads it. Above it, what took the time.
 ((${#failed[@]} == 0)) || echo "FAILED before the tests: ${failed[*]}" >&2
 status=0
-"$python" -m pytest -q -p no:cacheprovider "$@" || status=$?
+"$python" -m pytest -q -p no:cacheprovider --durations=20 "$@" || status=$?
 ((${#failed[@]} == 0)) || exit 1
 exit "$status"
