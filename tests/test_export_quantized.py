@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.random_checkpoint import write_random_checkpoint
 from gr00t.quantization import DuQuantConfigError, DuQuantLinear
 from gr00t.quantization.manifest import FILE
+from tests.model.small_artefact import reseal
 
 REPO = Path(__file__).resolve().parents[1]
 LAYERS = 2 * 7 + 4 * 2
@@ -130,6 +132,27 @@ def test_the_text_tells_the_same(exported, programs):
     assert "WBITS_DEFAULT=4 ABITS=8 BLOCK=16 WSCALE=channel PERMUTE=0 ROTATION=none" in text
     assert "format 'gr00t-duquant-artefact 1', gr00t 0." in text
     assert "embodiments      new_embodiment\ntokenizer        tokenizer.json" in text
+
+
+@pytest.mark.parametrize("kind", ["values", "another file"])
+def test_what_a_hash_covers_and_no_export_writes_is_damaged_too(
+    exported, programs, tmp_path, monkeypatch, capsys, kind
+):
+    folder = shutil.copytree(exported[0], tmp_path / "copy")
+    if kind == "values":
+        name = "backbone.eagle_model.language_model.model.layers.0.self_attn.q_proj.codes"
+        reseal(folder, change_tensors=lambda tensors: tensors[name].zero_())
+    else:
+        (folder / "vocab.json").write_text("{}")
+    monkeypatch.setattr(sys, "argv", ["inspect_checkpoint.py", str(folder)])
+    with pytest.raises(SystemExit) as ended:
+        programs["inspect_checkpoint"].main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "DAMAGED: " in said
+    assert (
+        "q_proj: codes: 128 rows use less" if kind == "values" else "vocab.json: was not exported"
+    ) in said
 
 
 def test_a_damaged_artefact_ends_with_status_1_and_the_file(

@@ -14,7 +14,7 @@ from torch import nn
 
 from gr00t.quantization.building import build_layers
 from gr00t.quantization.calibration import OnlineCalibration
-from gr00t.quantization.calibration_record import read_record
+from gr00t.quantization.calibration_record import read_record, record_sha256
 from gr00t.quantization.config import DuQuantConfig, why_not_enabled
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels.library import load as load_kernels
@@ -113,6 +113,8 @@ def wrap_duquant(
         model_bytes_before=model_bytes(model),
         model=model,
         packed=store.restored,
+        layers_sha256=store.sha256,
+        calibration_sha256=record_sha256(calibration),
     )
     put_in_place(model, targets, layers)
     if config.pack_dir is not None:

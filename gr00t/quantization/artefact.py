@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gr00t.quantization.apply import DuQuantDryRun, put_in_place
+from gr00t.quantization.calibration_record import record_sha256
 from gr00t.quantization.config import DuQuantConfig
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.file_header import ArtefactError, Header
@@ -158,6 +159,8 @@ def place_layers(
         linear_bytes_before=manifest.linear_bytes_before,
         model_bytes_before=manifest.model_bytes_before,
         model=model,
+        layers_sha256=manifest.tensors_sha256,
+        calibration_sha256=record_sha256(manifest.calibration),
         artefact={
             "checkpoint": manifest.checkpoint,
             "dtype": manifest.dtype,

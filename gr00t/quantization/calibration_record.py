@@ -7,11 +7,14 @@ quantized from a folder in between, whoever was killed there.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from gr00t.quantization.file_header import strict_json
 
 FILE = "calibration.json"
 
@@ -47,11 +50,15 @@ def read_record(folder: Path | None) -> dict[str, Any] | None:
         UnfinishedCalibrationError: it says that the calibration has not ended, or it cannot be read.
     """
     path = None if folder is None else folder / FILE
-    if path is None or not path.is_file():
+    if path is None or not os.path.lexists(path):
         return None
     advice = f"run scripts/calibrate.py to its end, or delete {path} to use the packs as they are"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise OSError("it is no file")
+        found = strict_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnfinishedCalibrationError(f"{path} cannot be read ({error}); {advice}") from error
     except ValueError as error:
         raise UnfinishedCalibrationError(f"{path} is not JSON ({error}); {advice}") from error
     if not isinstance(found, dict) or found.get("complete") is not True:
@@ -59,3 +66,10 @@ def read_record(folder: Path | None) -> dict[str, Any] | None:
             f"PACKDIR {folder}: its calibration has not ended, or still runs; {advice}"
         )
     return found
+
+
+def record_sha256(record: Mapping[str, Any] | None) -> str | None:
+    """Return the SHA-256 of what a record says, the same wherever it is kept; None of none."""
+    if record is None:
+        return None
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -74,10 +74,8 @@ class PackStore:
         return len(self._restored)
 
     @property
-    def sha256(self) -> str | None:
-        """SHA-256 of what all layers were when they were built, restored or not; None without a folder."""
-        if self._folder is None:
-            return None
+    def sha256(self) -> str:
+        """SHA-256 of what all layers were when they were built, restored or quantized anew alike."""
         return hashlib.sha256(json.dumps(self._hashes, sort_keys=True).encode()).hexdigest()
 
     def layer(
@@ -97,22 +95,7 @@ class PackStore:
             statistics: of its input, if they were recorded just now; else those in its pack are used.
             rotation_absorbed: what its input arrives rotated by, where `spec.absorbs`.
         """
-        if self._folder is None:
-            spec = dataclasses.replace(spec, informed=statistics is not None)
-            return DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
-        weight = _weight_hash(linear.weight)
-        pack = self._read(name)
-        if statistics is None and pack is not None and pack.metadata.get("weight") == weight:
-            statistics = pack.statistics
-        spec = dataclasses.replace(spec, informed=statistics is not None)
-        wanted = {"weight": weight, "settings": _settings(spec, rotation_absorbed, statistics)}
-        layer = None if pack is None else self._restore(name, pack, wanted, linear, spec)
-        if layer is None:
-            layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
-            self._write(name, layer.packed_state(), statistics, wanted)
-        else:
-            self._restored.add(name)
-        self._made[name] = wanted
+        layer = self._layer(name, linear, spec, statistics, rotation_absorbed)
         self._hashes[name] = _hash_all(layer.packed_state())
         return layer
 
@@ -149,6 +132,32 @@ class PackStore:
         """Size of the pack of `name`; 0 where there is none."""
         path = self._path(name)
         return path.stat().st_size if path is not None and path.is_file() else 0
+
+    def _layer(
+        self,
+        name: str,
+        linear: nn.Linear,
+        spec: LinearSpec,
+        statistics: InputStatistics | None,
+        rotation_absorbed: Tensor | None,
+    ) -> DuQuantLinear:
+        if self._folder is None:
+            spec = dataclasses.replace(spec, informed=statistics is not None)
+            return DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+        weight = _weight_hash(linear.weight)
+        pack = self._read(name)
+        if statistics is None and pack is not None and pack.metadata.get("weight") == weight:
+            statistics = pack.statistics
+        spec = dataclasses.replace(spec, informed=statistics is not None)
+        wanted = {"weight": weight, "settings": _settings(spec, rotation_absorbed, statistics)}
+        layer = None if pack is None else self._restore(name, pack, wanted, linear, spec)
+        if layer is None:
+            layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+            self._write(name, layer.packed_state(), statistics, wanted)
+        else:
+            self._restored.add(name)
+        self._made[name] = wanted
+        return layer
 
     def _restore(
         self, name: str, pack: _Pack, wanted: dict[str, str], linear: nn.Linear, spec: LinearSpec

@@ -26,6 +26,9 @@ class DuQuantReport:
         packed: how many layers were read from PACKDIR instead of being quantized anew.
         online_calibration: what pools the first requests for static activation scales, until it has them.
         artefact: of a model that was loaded quantized: where its layers come from, as plain data.
+        layers_sha256: of everything that quantization computed, when the layers were built or loaded: another
+            weight, setting, calibration or arithmetic is another hash. Scales fixed later are not in it.
+        calibration_sha256: of what calibration.json beside the packs said, None where there was none.
     """
 
     config: DuQuantConfig
@@ -36,6 +39,8 @@ class DuQuantReport:
     packed: int = 0
     online_calibration: OnlineCalibration | None = None
     artefact: dict[str, Any] | None = None
+    layers_sha256: str | None = None
+    calibration_sha256: str | None = None
 
     @property
     def pools_requests(self) -> bool:
@@ -99,6 +104,8 @@ class DuQuantReport:
             },
             "layers_from_packs": self.packed,
             "layers_informed": self.informed,
+            "layers_sha256": self.layers_sha256,
+            "calibration_sha256": self.calibration_sha256,
             "artefact": self.artefact,
             "calibrating": any(layer.is_calibrating for layer in self.layers.values()),
             "linear_bytes_before": self.linear_bytes_before,

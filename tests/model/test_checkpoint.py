@@ -84,7 +84,7 @@ def test_the_saved_configuration_says_the_dtype(tmp_path: Path, tiny_a: Path) ->
 
 
 def test_weights_are_in_memory_of_their_own(folder: Path) -> None:
-    """A mapped file that was written over changed a model that was being served; one that was cut, killed it."""
+    """A mapped file that was written over changed the model that was served; one that was cut, ended it."""
     model = GR00T_N1_5.from_pretrained(folder)
     before = [parameter.clone() for parameter in model.parameters()]
     with (folder / "model.safetensors").open("r+b") as file:

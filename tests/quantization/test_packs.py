@@ -334,8 +334,8 @@ def test_the_hash_of_all_layers_is_the_same_however_they_came_and_another_where_
 
     quantized = hashed(tmp_path / "one", (1, 2))
     assert quantized == hashed(tmp_path / "one", (2, 1)) == hashed(tmp_path / "two", (1, 2))
+    assert quantized == hashed(None, (1, 2))
     assert quantized != hashed(tmp_path / "two", (1, 3))
-    assert hashed(None, (1, 2)) is None
 
 
 # Killed, and shared

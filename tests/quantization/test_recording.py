@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -238,7 +239,41 @@ def test_no_model_is_quantized_from_a_calibration_that_has_not_ended(tmp_path):
     assert isinstance(start(tmp_path)[0].proj, DuQuantLinear)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"complete": "yes"}', "{}"])
+@pytest.mark.parametrize("how", ["directory", "loop", "dangling"])
+def test_something_else_in_place_of_a_record_is_refused(tmp_path, how):
+    path = tmp_path / "calibration.json"
+    path.mkdir() if how == "directory" else path.symlink_to(path if how == "loop" else "nowhere")
+    with pytest.raises(
+        UnfinishedCalibrationError, match=r"calibration.json cannot be read \(it is no file\)"
+    ):
+        read_record(tmp_path)
+
+
+def test_the_report_tells_what_the_layers_are_and_what_they_were_calibrated_by(tmp_path):
+    """What an evaluation is identified by: it stays where nothing changes, and changes where one does."""
+    calibrated(tmp_path / "packs")
+
+    def told(**others: str) -> tuple[str, str]:
+        found = start(tmp_path / "packs", **others)[1].to_dict()
+        return found["layers_sha256"], found["calibration_sha256"]
+
+    first = told()
+    assert first == told()
+    assert all(len(digest) == 64 for digest in first)
+    assert told(ABITS="6")[0] != first[0]
+    write_record(tmp_path / "packs", {"date": "tomorrow"}, complete=True)
+    calibrated(tmp_path / "packs")
+    second = told()
+    write_record(tmp_path / "packs", {"date": "tomorrow"}, complete=True)
+    assert (told()[0], told()[1] != second[1]) == (second[0], True)
+    shutil.rmtree(tmp_path / "packs")
+    assert start(tmp_path / "packs")[1].to_dict()["calibration_sha256"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"complete": "yes"}', "{}", '{"complete": true, "complete": true}', "[" * 100_000],
+)
 def test_a_damaged_record_is_refused(tmp_path, text):
     (tmp_path / "calibration.json").write_text(text)
     with pytest.raises(UnfinishedCalibrationError, match=r"run scripts/calibrate\.py to its end"):
