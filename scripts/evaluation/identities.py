@@ -73,7 +73,11 @@ def check_unchanged(folder: RunFolder, name: str, now: Mapping[str, Any]) -> Non
     Raises:
         ServerChangedError: naming all that differs, and what to do.
     """
-    played = {record.identity for record in folder.records.values() if record.arm == name}
+    played = {
+        record.identity
+        for record in folder.records.values()
+        if record.arm == name and record.success is not None
+    }
     if played <= {digest(now)}:
         return
     known = folder.known_arm(name)

@@ -32,7 +32,9 @@ SAME = ("success", "steps", "queries", "actions_hash", "jerk", "thumbnail", "ver
 def pool(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RayPool, Path]]:
     pytest.importorskip("ray", reason=f"Ray is not installed; run: {ENABLE}")
     orders = tmp_path_factory.mktemp("orders")
+    before = signal.getsignal(signal.SIGTERM)
     pool = RayPool("local", partial(stub_cluster.make, orders), per_node=2, root=repo)
+    assert signal.getsignal(signal.SIGTERM) is before, "Ray's handler ends a program with another status"
     yield pool, orders
     pool.close()
 

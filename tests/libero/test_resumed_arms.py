@@ -46,8 +46,12 @@ def packdir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(evaluation: SimpleNamespace, tmp_path: Path, packdir: Path) -> RunFolder:
-    """A folder with one episode of an arm."""
+def run(
+    evaluation: SimpleNamespace, tmp_path: Path, packdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> RunFolder:
+    """A folder with one episode of an arm, played with two sources."""
+    files = {"gr00t/quantization/observers.py": "1", "gr00t/model/policy.py": "2"}
+    monkeypatch.setattr(evaluation.identities, "source_files", lambda *more: files)
     folder = RunFolder(tmp_path / "run", PLAN)
     identity = evaluation.identities.arm_identity(FACTS, packdir)
     folder.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=0, identity=digest(identity))))
@@ -159,6 +163,15 @@ def test_records_that_do_not_tell_or_do_not_agree_are_not_played_on(
     run.records = {RECORD.key: dataclasses.replace(RECORD, identity=None)}
     with pytest.raises(ServerChangedError, match="what it was: their records do not tell; name another"):
         identities.check_unchanged(run, "w4a8", now)
+
+
+def test_an_arm_of_which_nothing_was_played_yet_may_become_another(
+    evaluation: SimpleNamespace, tmp_path: Path
+) -> None:
+    lost = {"success": None, "simulator_error": "GL went away", "retried": True, "identity": "0c"}
+    with RunFolder(tmp_path / "lost", PLAN) as folder:
+        folder.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=0, **lost)))
+        evaluation.identities.check_unchanged(folder, "w4a8", {"sources": "repaired"})
 
 
 SERVER = """

@@ -12,6 +12,8 @@ read. Ray is imported when a cluster is asked for, and not before.
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -253,6 +255,7 @@ def start_ray(address: str, root: Path) -> Any:
         import ray
     except ImportError:
         raise ClusterError(f"--cluster needs Ray; run: {ENABLE}") from None
+    received = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -263,6 +266,10 @@ def start_ray(address: str, root: Path) -> Any:
         )
     except (ConnectionError, ValueError) as error:
         raise ClusterError(f"--cluster {address}: {error}") from None
+    finally:
+        # Ray puts a handler of its own in the place of the program's, which knows how to end it.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, received)
     return ray
 
 

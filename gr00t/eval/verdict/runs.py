@@ -89,7 +89,8 @@ def read_run(folder: Path) -> Run:
         own = [record for record in records if record.arm == name]
         if path.exists():
             arms[name] = read_arm(path, name)
-            _check_arm(arms[name], plan["arms"][name], own, path)
+            played = [record for record in own if record.success is not None]
+            _check_arm(arms[name], plan["arms"][name], played, path)
         elif own:
             raise LiberoError(f"{episodes} has episodes of arm {name!r}, but {path} is missing")
     return Run(folder, plan, arms, records)
@@ -101,7 +102,7 @@ def _check_arm(
     """Refuse records of an arm that are not of what its description tells."""
     if facts["kind"] != planned["kind"]:
         raise LiberoError(f"{path}: kind: {facts['kind']!r}, but {planned['kind']!r} in plan.json")
-    identities = sorted({str(record.identity) for record in records if record.success is not None})
+    identities = sorted({str(record.identity) for record in records})
     if len(identities) > 1:
         raise LiberoError(
             f"{path.parent.parent / 'episodes.jsonl'}: the episodes of arm {facts['name']!r} were played by "
