@@ -53,7 +53,7 @@ class Connection:
         inbox: its messages that nobody has looked at yet; it is not read from meanwhile.
         is_looked_at: whether somebody goes through its inbox at present.
         is_gone: whether it was closed, by either side. What it asked for need not be computed.
-        pending: how many of its requests wait for an answer.
+        pending: how many of its requests wait to be computed.
     """
 
     def __init__(self, socket: sockets.socket, address: tuple[str, int], max_part_bytes: int) -> None:

@@ -49,7 +49,8 @@ logger = logging.getLogger(__name__)
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _MAX_OPTIONS_BYTES = 10_000
 _MAX_ERROR_CHARACTERS = 2_000  # what a client sent may stand in it
-_TURN_S = 0.02  # for messages; then the connections are looked at again
+_SHORT_BYTES = 4096  # gone over in less than a millisecond
+_TURN_S = 0.02  # for short messages, and for others; then the connections are looked at again
 _LINGER_S = 1.0  # for the last answers to leave
 # A signal that comes just before the loop begins to wait would be seen at the next message only.
 _LOOK_UP_S = 0.5
@@ -93,8 +94,11 @@ class BaseInferenceServer:
         self.register_endpoint("ping", self._handle_ping, requires_input=False, immediate=True)
         self.register_endpoint("kill", self._kill_server, requires_input=False, immediate=True)
         self.worker = Worker(self._deliver, lambda: self.connections.wake(), max_waiting=max_waiting)
-        self._replies: collections.deque[tuple[Connection, list[bytes]]] = collections.deque()
-        # Connections with messages that nobody has looked at, and how far each one's first has got.
+        # Each with how many of the requests given to the worker it answers: 0 or 1.
+        self._replies: collections.deque[tuple[Connection, list[bytes], int]] = collections.deque()
+        # Connections with messages to go over, and how far that has got: those that begin with a short one,
+        # a ping for instance, and those that wait for their turn.
+        self._short: collections.deque[tuple[Connection, Iterator[None]]] = collections.deque()
         self._turns: collections.deque[tuple[Connection, Iterator[None]]] = collections.deque()
         self._seldom = Seldom(logger)
 
@@ -151,7 +155,7 @@ class BaseInferenceServer:
                 self.worker.join()
                 until = time.monotonic() + _LINGER_S
                 self._turn(0)
-                while self._turns and time.monotonic() < until:
+                while (self._short or self._turns) and time.monotonic() < until:
                     self._turn(0)
         finally:
             self.close()
@@ -243,21 +247,24 @@ class BaseInferenceServer:
 
     def _turn(self, timeout_s: float = _LOOK_UP_S) -> None:
         """Wait for something to do; go on with some messages and send the answers that are ready."""
-        for connection in self.connections.poll(0 if self._turns else timeout_s):
-            self._turns.append((connection, self._take_in(connection)))
-        # At least one step, however long it takes.
-        until = time.monotonic() + _TURN_S
-        while self._turns:
-            self._step(*self._turns.popleft())
-            self._send_ready()
-            if time.monotonic() >= until:
-                break
+        for connection in self.connections.poll(0 if self._short or self._turns else timeout_s):
+            length = sum(map(len, connection.inbox[0].parts))
+            line = self._short if length <= _SHORT_BYTES else self._turns
+            line.append((connection, self._take_in(connection)))
+        # At least one step of either kind, however long it takes: neither can keep the other waiting.
+        for line in (self._short, self._turns):
+            until = time.monotonic() + _TURN_S
+            while line:
+                self._step(*line.popleft())
+                self._send_ready()
+                if time.monotonic() >= until:
+                    break
         self._send_ready()
 
     def _send_ready(self) -> None:
         while self._replies:
-            connection, parts = self._replies.popleft()
-            connection.pending -= 1
+            connection, parts, answered = self._replies.popleft()
+            connection.pending -= answered
             self.connections.send(connection, parts)
 
     def _step(self, connection: Connection, task: Iterator[None]) -> None:
@@ -295,7 +302,6 @@ class BaseInferenceServer:
         self, connection: Connection, envelope: list[bytes], body: list[bytes], too_long: int
     ) -> Iterator[None]:
         """Answer one message, or give it to the worker, who answers it later."""
-        connection.pending += 1
         steps = self._accept(connection, envelope, body, too_long)
         while True:
             outcome = attempt(partial(next, steps, _DONE))
@@ -304,7 +310,7 @@ class BaseInferenceServer:
             yield
         if outcome is not _DONE:
             reply = outcome if isinstance(outcome, bytes) else self._pack("request", outcome)
-            self._replies.append((connection, [*envelope, reply]))
+            self._replies.append((connection, [*envelope, reply], 0))
 
     def _accept(
         self, connection: Connection, envelope: list[bytes], body: list[bytes], too_long: int
@@ -320,11 +326,12 @@ class BaseInferenceServer:
             yield self._pack(request.endpoint, attempt(lambda: endpoint.answer(request)))
         else:
             self.worker.submit(Job(request, endpoint, envelope, len(body[0]), connection))
+            connection.pending += 1
 
     def _deliver(self, job: Job, outcome: Any) -> None:
         """Queue the reply to a job and wake the loop; the worker calls this in its own thread."""
         assert isinstance(job.sender, Connection)
-        self._replies.append((job.sender, [*job.envelope, self._pack(job.request.endpoint, outcome)]))
+        self._replies.append((job.sender, [*job.envelope, self._pack(job.request.endpoint, outcome)], 1))
         self.connections.wake()
 
     def _pack(self, name: str, outcome: Any) -> bytes:

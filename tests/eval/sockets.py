@@ -35,11 +35,17 @@ def serving(policy: Any = None, **kwargs: Any) -> Iterator[tuple[RobotInferenceS
 
 
 @contextlib.contextmanager
-def raw(kind: int, port: int) -> Iterator[zmq.Socket[bytes]]:
-    """Connect a bare ZeroMQ socket, as somebody else's client would."""
+def raw(kind: int, port: int, heartbeat_ivl: int = 0) -> Iterator[zmq.Socket[bytes]]:
+    """Connect a bare ZeroMQ socket, as somebody else's client would; with heartbeats, only once."""
     with zmq.Context() as context, context.socket(kind) as sock:
         sock.linger = 0
         sock.rcvtimeo = sock.sndtimeo = 5000
+        if heartbeat_ivl:  # a heartbeat that is not answered is the end
+            sock.heartbeat_ivl, sock.heartbeat_timeout, sock.reconnect_ivl = (
+                heartbeat_ivl,
+                4 * heartbeat_ivl,
+                -1,
+            )
         sock.connect(f"tcp://127.0.0.1:{port}")
         yield sock
 

@@ -302,6 +302,33 @@ def test_a_ping_is_answered_while_the_worst_messages_are_gone_over(caplog: pytes
             assert "error" in wire.unpack(sock.recv_multipart()[-1])
 
 
+def test_a_ping_goes_before_messages_that_take_long_and_a_flood_of_pings_does_not_stop_these() -> None:
+    """Oracle: the order of the replies, in one thread."""
+    with contextlib.closing(RobotInferenceServer(DoublingPolicy(), port=0)) as server:
+        port = int(server.address.rsplit(":", 1)[1])
+        long = zmtp.frames([b"", msgpack.packb({"endpoint": "get_action", "data": {"v": [[]] * 100_000}})])
+        ping = zmtp.frames([b"", recorded("req_ping")])
+        with stranger(port, GREETING + READY + long) as slow, stranger(port, GREETING + READY) as quick:
+            until = time.monotonic() + 20
+            while not server._turns and time.monotonic() < until:
+                server._turn(0.1)
+            quick.sendall(ping * 3_000)
+            turns = 0
+            while not server.worker.waiting and time.monotonic() < until:
+                server._turn(0.1)
+                turns += 1
+            assert server.worker.waiting == 1
+            assert turns < 40  # beside three thousand pings
+            assert len(quick.recv(1_000_000)) > 500
+            slow.close()
+
+
+def test_heartbeats_of_libzmq_are_answered() -> None:
+    with serving(DoublingPolicy(seconds=0.6)) as (_, port), raw(zmq.REQ, port, heartbeat_ivl=50) as sock:
+        sock.send(request(4))
+        assert wire.unpack(sock.recv())["action.x"] == 8
+
+
 def test_only_so_much_of_other_kinds_is_prepared_ahead() -> None:
     """A prepared sample takes megabytes."""
     from tests.eval.test_batching import Bench, Doubling
