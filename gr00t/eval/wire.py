@@ -102,7 +102,7 @@ def _encode(value: Any) -> Any:
 
 
 def _as_it_is(values: Any) -> Any:
-    """Return a list: a call, however short, is where other threads get their turn in a decoding of seconds."""
+    """Return a list: a call, however short, is where other threads get their turn in a long decoding."""
     return values
 
 
