@@ -164,10 +164,9 @@ def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
     try:
         metadata = DatasetMetadata.model_validate(by_tag[tag])
     except ValidationError as error:
-        problems = [f"{tag}.{problem}" for problem in problems_of(error)]
-        raise MetadataError(
-            "\n  ".join([f"{path}:", *problems] if problems[1:] else [f"{path}: {problems[0]}"])
-        ) from error
+        problems = problems_of(error, tag)
+        lines = [f"{path}:", *problems] if problems[1:] else [f"{path}: {problems[0]}"]
+        raise MetadataError("\n  ".join(lines)) from error
     if metadata.embodiment_tag is not embodiment_tag:
         raise MetadataError(
             f"{path}: the entry {tag!r} has embodiment_tag {metadata.embodiment_tag.value!r}; the two choose "
@@ -176,11 +175,13 @@ def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
     return metadata
 
 
-def problems_of(error: ValidationError) -> list[str]:
-    """Every problem that a model of this file found, as `WHERE: WHAT`."""
+def problems_of(error: ValidationError, whole: str) -> list[str]:
+    """Every problem that a model of this file found, as `WHERE: WHAT`; `whole` is where the model stands."""
     problems = []
     for one in error.errors():
         what = str(one["msg"]).removeprefix("Value error, ")
-        where = ".".join(str(part) for part in one["loc"])
-        problems += [f"{where}: {what}"] if where else what.split("\n")
+        if one["type"] == "value_error" and not one["loc"]:  # of `_consistent`, which says where
+            problems += [f"{whole}.{line}" for line in what.split("\n")]
+        else:
+            problems.append(f"{'.'.join([whole, *map(str, one['loc'])])}: {what}")
     return problems

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.model.config_parts import ActionHeadConfig, LanguageConfig, TransformerConfig, VisionConfig
-from gr00t.model.json_section import CheckpointError, Section, read_json
+from gr00t.model.json_section import CheckpointError, Section, is_there, read_json
 
 CONFIG_FILE = "config.json"
 EAGLE_FILE = "eagle_config.json"
@@ -50,7 +50,7 @@ class Gr00tConfig:
         """
         folder = Path(folder)
         main, eagle = folder / CONFIG_FILE, folder / EAGLE_FILE
-        if not eagle.exists():
+        if not is_there(eagle):
             eagle = FULL_SIZE / EAGLE_FILE
         return cls._from_sections(Section(str(main), read_json(main)), Section(str(eagle), read_json(eagle)))
 

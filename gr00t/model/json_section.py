@@ -73,6 +73,17 @@ class Section:
             raise self.error(key, f"= {_shown(self.values[key])}, but {because} is {expected}")
 
 
+def is_there(path: Path) -> bool:
+    """Whether a checkpoint has a file.
+
+    Raises:
+        CheckpointError: it has a link to a file that is not there, as half a download leaves.
+    """
+    if path.is_symlink() and not path.exists():
+        raise CheckpointError(f"{path} is a link to a file that is not there; download the checkpoint again")
+    return path.exists()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`.
 
@@ -82,8 +93,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        is_there(path)
+        below = sorted(found.parent.name for found in path.parent.glob(f"*/{path.name}"))
+        hint = f"; its folder {below[-1]} has one" if below else ""
         raise CheckpointError(
-            f"{path.parent} is not a GR00T N1.5 checkpoint: it has no {path.name}"
+            f"{path.parent} is not a GR00T N1.5 checkpoint: it has no {path.name}{hint}"
         ) from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None

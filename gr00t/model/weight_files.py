@@ -11,7 +11,7 @@ import logging
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from gr00t.model.json_section import CheckpointError, read_json
+from gr00t.model.json_section import CheckpointError, is_there, read_json
 from gr00t.model.weight_header import StoredTensor, read_header
 
 WEIGHTS_FILE = "model.safetensors"
@@ -42,15 +42,15 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
                 "weights and save those (peft: merge_and_unload, then save_pretrained)"
             )
     index, whole = folder / INDEX_FILE, folder / WEIGHTS_FILE
-    if index.exists():
+    if is_there(index):
         weight_map = _read_index(index)
-        if whole.exists() and WEIGHTS_FILE not in weight_map.values():
+        if is_there(whole) and WEIGHTS_FILE not in weight_map.values():
             raise CheckpointError(
                 f"{folder} holds two sets of weights: {WEIGHTS_FILE}, and {weight_map[min(weight_map)]} and "
                 f"others by {INDEX_FILE}; some programs read the first, some the second: remove one"
             )
         found = _by_index(index, weight_map)
-    elif whole.exists():
+    elif is_there(whole):
         found = read_header(whole)
         _refuse_second_copies(folder, found)
     else:
@@ -96,7 +96,7 @@ def _by_index(index: Path, weight_map: dict[str, str]) -> dict[str, StoredTensor
     found: dict[str, StoredTensor] = {}
     for shard in sorted(set(weight_map.values())):
         expected = [name for name, file in weight_map.items() if file == shard]
-        if not (folder / shard).is_file():
+        if not is_there(folder / shard) or not (folder / shard).is_file():
             raise CheckpointError(f"{index} names {shard} (for {expected[0]}), which is not in {folder}")
         entries = read_header(folder / shard)
         absent = [name for name in expected if name not in entries]

@@ -158,6 +158,12 @@ def test_an_entry_of_another_embodiment_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_an_entry_that_is_no_object_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metadata.json").write_text('{"new_embodiment": []}')
+    with pytest.raises(MetadataError, match=r"metadata.json: new_embodiment: Input should be a valid dict"):
+        load_metadata(tmp_path / "metadata.json", TAG)
+
+
 def test_an_entry_twice_is_refused(tmp_path: Path) -> None:
     file = store(tmp_path, entry())
     file.write_text(file.read_text().replace('"min":', '"min": [7, 7], "min":', 1))

@@ -162,6 +162,24 @@ def test_links_as_in_the_hubs_cache_are_followed(
     assert all(torch.equal(tensor, again[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    "name", ["model.safetensors.index.json", "model.safetensors", "eagle_config.json", "config.json"]
+)
+def test_a_link_to_nothing_is_no_absent_file(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(folder / "blobs" / "gone")
+    problem = "is a link to a file that is not there; download the checkpoint again"
+    assert refusal(folder) == f"{folder / name} {problem}"
+
+
+def test_the_folder_below_is_named(folder: Path) -> None:
+    (folder / "checkpoint-500").mkdir()
+    (folder / "config.json").rename(folder / "checkpoint-500" / "config.json")
+    assert refusal(folder) == (
+        f"{folder} is not a GR00T N1.5 checkpoint: it has no config.json; its folder checkpoint-500 has one"
+    )
+
+
 def test_other_files_are_not_read_and_named(
     folder: Path, model: GR00T_N1_5, caplog: pytest.LogCaptureFixture
 ) -> None:

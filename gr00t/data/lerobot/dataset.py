@@ -144,7 +144,8 @@ class LeRobotDataset:
                 embodiment_tag=embodiment_tag,
             )
         except ValidationError as error:
-            raise DatasetError(f"{self.layout.folder}: {'; '.join(problems_of(error))}") from error
+            problems = "; ".join(problems_of(error, "the data set"))
+            raise DatasetError(f"{self.layout.folder}: {problems}") from error
 
     def _keys(self, kind: str) -> list[str]:
         return self._modalities[kind].modality_keys if kind in self._modalities else []
