@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gr00t.eval.identity import digest
 from gr00t.eval.libero.suites import LiberoError
 from gr00t.eval.report import write_report
 from gr00t.eval.report.markdown import render_markdown
@@ -90,24 +91,35 @@ def test_every_report_carries_the_version(tmp_path: Path) -> None:
     assert json.loads((folder / "report.json").read_text())["versions"]["mujoco"] == ["3.3.2"]
 
 
-def test_arms_of_different_sources_are_told(tmp_path: Path) -> None:
-    from gr00t.eval.identity import digest
+def identify(folder: Path, name: str, identity: dict[str, str]) -> None:
+    """Let an arm, and its records, be of an identity."""
+    path = folder / "arms" / f"{name}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "identity": identity}))
+    lines = (folder / "episodes.jsonl").read_text().splitlines()
+    own = f'"arm": "{name}"'
+    told = f'"identity": "{digest(identity)}"'
+    changed = [line.replace('"identity": null', told) if own in line else line for line in lines]
+    (folder / "episodes.jsonl").write_text("\n".join(changed) + "\n")
 
+
+def test_arms_of_different_sources_are_told(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", {"bf16": solves(), "w4a8": solves()})
-    text = (folder / "episodes.jsonl").read_text()
     for name in ("bf16", "w4a8"):
-        path, identity = folder / "arms" / f"{name}.json", {"sources": f"hash-{name}"}
-        path.write_text(json.dumps({**json.loads(path.read_text()), "identity": identity}))
-        lines = [
-            line.replace('"identity": null', f'"identity": "{digest(identity)}"')
-            if f'"arm": "{name}"' in line
-            else line
-            for line in text.splitlines()
-        ]
-        text = "\n".join(lines) + "\n"
-    (folder / "episodes.jsonl").write_text(text)
+        identify(folder, name, {"sources": f"hash-{name}"})
     write_report(folder)
     assert (
         "w4a8 was played with other sources than bf16 (hashes hash-w4a8 and hash-bf16)"
         in (folder / "report.html").read_text()
+    )
+
+
+def test_an_arm_that_is_another_thing_in_another_folder_is_told(tmp_path: Path) -> None:
+    runs = []
+    for place, (state, packs) in enumerate([(0, "1"), (1, "2")]):
+        folder = write_run(tmp_path / str(place), {"bf16": solves(), "w4a8": solves()}, init_states=[state])
+        identify(folder, "bf16", {"sources": "s", "packs": "0"})
+        identify(folder, "w4a8", {"sources": "s", "packs": packs})
+        runs.append(read_run(folder))
+    assert "WARNING: w4a8 was not the same in 0 and 1, by packs: its episodes" in render_markdown(
+        compare(runs), runs
     )

@@ -174,3 +174,32 @@ def test_a_simulator_in_the_middle_of_a_long_request_ends_with_its_evaluation(tm
     parent.kill()
     parent.wait()
     assert gone(simulator, WITHIN_S)
+
+
+CALIBRATION = """
+import os, sys
+from pathlib import Path
+from types import SimpleNamespace as Stub
+sys.path.insert(0, "scripts")
+from evaluation import preparation, servers
+program, pid, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+servers.calibration_command = lambda *arguments: [sys.executable, "-c", program, pid]
+servers.server_environ = lambda *arguments: dict(os.environ)
+workshop = Stub(
+    folder=Stub(log_path=lambda kind, name: folder / "log"),
+    options=None,
+    plan=Stub(suite=None),
+    simulators=Stub(backend=""),
+    environ={},
+)
+preparation.Workshop._calibrated(workshop, Stub(name="w4a8", recipe=Stub()), folder / "packs")
+"""
+
+
+@pytest.mark.parametrize("program", [POLITE, STUBBORN])
+def test_a_calibration_ends_with_its_evaluation(tmp_path: Path, program: str) -> None:
+    evaluation = run(CALIBRATION, program, tmp_path / "pid", tmp_path)
+    calibration = number_in(tmp_path / "pid")
+    evaluation.kill()
+    evaluation.wait()
+    assert gone(calibration, WITHIN_S)

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -37,11 +38,15 @@ def main(command: list[str]) -> int:
 
     def end() -> None:
         child.terminate()
-        orphaned = os.getppid() != wanted_by
-        try:
-            child.wait(_PATIENCE_WITH_AN_ORPHAN_SECONDS if orphaned else _PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
+        since = time.monotonic()
+        while child.poll() is None:
+            # Looked at again and again: a process that is killed closes its pipes before it is gone.
+            orphaned = os.getppid() != wanted_by
+            patience = _PATIENCE_WITH_AN_ORPHAN_SECONDS if orphaned else _PATIENCE_SECONDS
+            if time.monotonic() > since + patience:
+                child.kill()
+                break
+            time.sleep(0.05)
 
     def watch() -> None:
         # Not through sys.stdin: a thread inside its buffer crashes the interpreter when that ends.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from gr00t.eval.verdict.runs import Run
 from gr00t.eval.verdict.summary import Row, Verdicts
@@ -93,6 +94,7 @@ def notes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     unfinished = progress(verdicts)
     found = [unfinished] if unfinished else []
     found += mixed(verdicts)
+    found += _changed_arms(runs)
     found += _lost(verdicts) + _blind(verdicts) + _other_changes(verdicts, runs)
     tasks = len(verdicts.tasks)
     if tasks < 3 and len(verdicts.arms) > 1:
@@ -122,6 +124,27 @@ def mixed(verdicts: Verdicts) -> list[str]:
     if UNKNOWN in verdicts.versions.get("mujoco", ()):
         return ["WARNING: which MuJoCo played these episodes is unknown."]
     return []
+
+
+def _changed_arms(runs: Sequence[Run]) -> list[str]:
+    """Arms that were not the same thing in two folders of the same suite."""
+    seen: dict[tuple[str, str], tuple[Mapping[str, Any], str]] = {}
+    found = []
+    for run in runs:
+        for name, facts in run.arms.items():
+            identity = facts.get("identity")
+            if identity is None:
+                continue
+            known, there = seen.setdefault((name, run.suite), (identity, run.path.name))
+            differing = sorted(
+                part for part in known.keys() | identity.keys() if known.get(part) != identity.get(part)
+            )
+            if differing:
+                found.append(
+                    f"WARNING: {name} was not the same in {there} and {run.path.name}, by "
+                    f"{', '.join(differing)}: its episodes are not those of one policy."
+                )
+    return found
 
 
 def _lost(verdicts: Verdicts) -> list[str]:
