@@ -19,6 +19,7 @@ MAX_INSTRUCTION_CHARACTERS = 2_000
 # A state so many times as large as any in training is no state: a wrong unit or a broken sensor. The network
 # would overflow somewhere, and a running calibration would take it for the range of its activations.
 _FARTHEST = 1e6
+_MIN_PIXELS = 4  # of fewer a crop may leave none
 _MAX_NUMBERS = 1_000_000
 _NAMED = 20  # keys of an observation that an error lists, and
 _NAME_CHARACTERS = 60  # how much of each
@@ -54,6 +55,12 @@ def prepare_observation(
     videos = {key: observation[key] for key in needed.get("video", [])}
     for key, frames in videos.items():
         check_frames(key, frames, metadata.entry(metadata.modalities, key))
+        height, width = frames.shape[-3:-1]
+        if min(height, width) < _MIN_PIXELS:
+            raise ObservationError(
+                f"{key}: frames of {width}x{height} pixels (width x height); expected at least {_MIN_PIXELS} "
+                "in each direction"
+            )
     if states:
         batched = all(value.ndim >= 3 for value in states.values())
     else:
@@ -109,7 +116,7 @@ def _numbers(key: str, value: Any, metadata: DatasetMetadata) -> np.ndarray:
     if statistics is not None and array.size:
         low, high = float(statistics.min.min()), float(statistics.max.max())
         far = np.abs(array)
-        if far.max() > _FARTHEST * max(1.0, abs(low), abs(high)):
+        if float(far.max()) > _FARTHEST * max(1.0, abs(low), abs(high)):
             where = tuple(int(i) for i in np.unravel_index(far.argmax(), far.shape))
             raise ObservationError(
                 f"{key}: {array[where]:g} at {list(where)} cannot be a state of this robot; in training it "

@@ -46,6 +46,18 @@ def test_a_state_far_beyond_everything_in_training_is_named(
         prepare(recorded, **{"state.gripper": state})
 
 
+@pytest.mark.parametrize("side", [1, 3])
+def test_frames_of_which_a_crop_would_leave_nothing_are_refused(recorded: Recorded, side: int) -> None:
+    with pytest.raises(ObservationError, match=rf"video.image: frames of {side}x{side} pixels .* at least 4"):
+        prepare(recorded, **{"video.image": np.zeros((1, side, side, 3), np.uint8)})
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_state_of_half_precision_is_compared_without_overflow(recorded: Recorded) -> None:
+    prepared, _ = prepare(recorded, **{"state.x": np.array([[60_000]], np.float16)})
+    assert prepared["state.x"].item() == 60_000
+
+
 @pytest.mark.parametrize("value", [1000.0, -5e4, 1e-300])
 def test_a_state_outside_of_training_is_let_through(recorded: Recorded, value: float) -> None:
     prepared, _ = prepare(recorded, **{"state.x": np.array([[value]])})
