@@ -38,6 +38,7 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
 # Folders of intermediate training states, each as big as the checkpoint itself.
 _HUB_FILES_UNWANTED = ["*/*.safetensors"]
 _SHARD_BYTES = 5_000_000_000
+_MAPPED_AT_A_TIME = 32
 _LISTED = 8
 
 
@@ -136,7 +137,7 @@ def load_weights(
 
 
 def _tensors(
-    file: Path, names: Iterable[str], contents: Mapping[Path, Mapping[str, Tensor]] | None
+    file: Path, names: list[str], contents: Mapping[Path, Mapping[str, Tensor]] | None
 ) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a file, of `contents` if there are any, else mapped."""
     if contents is not None:
@@ -146,9 +147,11 @@ def _tensors(
             yield name, contents[file][name]
         return
     try:
-        with safe_open(file, framework="pt") as tensors:
-            for name in names:
-                yield name, tensors.get_tensor(name)
+        for first in range(0, len(names), _MAPPED_AT_A_TIME):
+            # Opened anew, since pages stay in memory, beside the copies, for as long as a file is mapped.
+            with safe_open(file, framework="pt") as tensors:
+                for name in names[first : first + _MAPPED_AT_A_TIME]:
+                    yield name, tensors.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: {error}") from None
 
