@@ -38,8 +38,8 @@ from gr00t.quantization.kernels.choice import TORCH, choose_accumulator, choose_
 from gr00t.quantization.kernels.search import quantize_weight
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, RowRotation
+from gr00t.quantization.ordered_rotation import rotate_back_in_order
 from gr00t.quantization.quantizers import integer_weight, quantize, scale_for
-from gr00t.quantization.rotations import rotate_back
 from gr00t.quantization.soundness import check_state, static_scale
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from gr00t.quantization.statistics import InputStatistics
@@ -264,7 +264,7 @@ class DuQuantLinear(nn.Module):
         """Return `y U^T`, (M, N) float32: the output in its own basis, unless another layer absorbs U."""
         if self.rotation_out is None or self.spec.row_rotation is RowRotation.PROPAGATE:
             return y
-        return rotate_back(y, self.rotation_out)
+        return rotate_back_in_order(y, self.rotation_out)
 
     def start_calibration(self, observer: PooledPercentile) -> None:
         """Let `observer` see every rotated input from now on."""

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from gr00t.quantization.greedy_rotation import greedy_rotation
 from gr00t.quantization.options import Rotation
+from gr00t.quantization.ordered_rotation import rotate_in_order
 from gr00t.quantization.rotations import block_rotation, into_blocks, rotate, rotate_back, rotate_rows
 from gr00t.quantization.soundness import WIDEST_SMOOTHING, check_statistics
 from gr00t.quantization.spec import LinearSpec
@@ -169,10 +170,10 @@ class Transforms:
         if self.smoothing is not None:
             h = h / self.smoothing
         if self.rotation_first is not None:
-            h = rotate(h, self.rotation_first)
+            h = rotate_in_order(h, self.rotation_first)
         if self.perm is not None:
             h = h.index_select(1, self.perm)
-        return h if self.rotation_in is None else rotate(h, self.rotation_in)
+        return h if self.rotation_in is None else rotate_in_order(h, self.rotation_in)
 
     def undo(self, h: Tensor) -> Tensor:
         """Return `h R2^T P^T R1^T L` in float32 for h (M, K): the inverse of `apply`."""

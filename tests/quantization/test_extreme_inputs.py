@@ -11,10 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gr00t.quantization import ordered_rotation
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.ordered_rotation import goes_to_blas, rotate_in_order
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from tests.quantization.kernel_layers import inputs, linear, on, same
 
@@ -79,7 +81,8 @@ def test_integer_equals_fake_by_every_kernel(case, native_kernels):
         assert same(on(layer, kernel, kernel)(x), expected), kernel
         assert same(on(layer, kernel, "reference")(x), expected), kernel
     by_torch = on(layer, "torch", "float32")(x)
-    for accumulator in ("reference", "int8", *native_kernels):
+    # PyTorch's int8 GEMM saturates at 16 bits where there is no VNNI, and is not chosen there.
+    for accumulator in ("reference", *(["int8"] if torch.cpu._is_vnni_supported() else []), *native_kernels):
         assert same(on(layer, "torch", accumulator)(x), by_torch), accumulator
 
 
@@ -112,21 +115,41 @@ def test_a_bad_token_stays_alone(case, bad, at, native_kernels):
         assert torch.isfinite(worse[row]).all() or found[row].isnan().all(), kernel
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(case=layers())
-def test_compiled_transforms_are_pytorchs_but_for_the_order_of_a_sum(case, native_kernels):
-    """A BLAS adds in an order of its own, so bits are only asked for where no rotation adds anything."""
+def test_pytorchs_transforms_are_the_compiled_ones_bit_for_bit(case, native_kernels):
+    """Where every sum is formed in order; where a BLAS forms it, its order is its own affair."""
     _needed(native_kernels)
     layer, x = case
-    assert layer.spec.activation is not None
-    x = x[(x.float().abs() < 1e35).all(dim=1)]
-    on(layer, "torch", "float32")
-    h = layer.rotate_input(x)
-    q, s = layer.quantize_input(h, layer.spec.activation)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordered_rotation, "goes_to_blas", lambda rotation: False)
+        expected = on(layer, "torch", "float32")(x)
     for kernel in native_kernels:
-        found, scale = on(layer, kernel, kernel).quantize_rows(x)
-        if layer.rotation_in is None:
-            assert torch.equal(found, q)
-            assert same(scale, s)
-        torch.testing.assert_close(scale, s, rtol=2e-5, atol=0)
-        assert not ((found.int() - q.int()).abs() > 1).any()
+        assert same(on(layer, kernel, kernel)(x), expected), kernel
+
+
+@pytest.mark.parametrize("rotation", [Rotation.HADAMARD, Rotation.SVD])
+@pytest.mark.parametrize(("k", "n", "block", "block_out"), [(32, 33, 7, 5), (96, 80, 5, 7), (130, 64, 8, 32)])
+def test_odd_blocks_give_the_same_bits_with_and_without_a_compiler(
+    k, n, block, block_out, rotation, native_kernels
+):
+    """BLOCK=7 with BLOCK_OUT=5 used to differ by 1e-6; alone or in company, a row has the same bits, too."""
+    _needed(native_kernels)
+    spec = LinearSpec(k, n, block_in=block, block_out=block_out, rotation=rotation)
+    layer, x = DuQuantLinear.from_linear(linear(k, n), spec), inputs(33, k)
+    assert not goes_to_blas(layer.rotation_in)
+    assert not goes_to_blas(layer.rotation_out)
+    expected = on(layer, native_kernels[0], "float32")(x)
+    by_torch = on(layer, "torch", "float32")(x)
+    assert torch.equal(by_torch, expected)
+    assert all(torch.equal(layer(x[m : m + 1])[0], by_torch[m]) for m in (0, 1, 32))
+
+
+def test_a_sum_is_rounded_once():
+    """2^24 + 2 and 1 - 2^-46: in float64 that is the middle between two float32, and goes the wrong way."""
+    x, rotation = (
+        torch.tensor([[2.0**24 + 2, 1 + 2.0**-23]]),
+        torch.tensor([[[1.0, 0.0], [1 - 2.0**-23, 1.0]]]),
+    )
+    assert rotate_in_order(x, rotation)[0, 0] == 2**24 + 2
+    assert (x.double() @ rotation[0].double()).float()[0, 0] == 2**24 + 4
