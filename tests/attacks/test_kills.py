@@ -100,6 +100,15 @@ def marked(mark: str) -> list[int]:
     return found
 
 
+def command_of(pid: int) -> list[str]:
+    """The names of what a process runs, without their folders."""
+    try:
+        parts = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return []
+    return [Path(part).name for part in parts if part != "-I"]
+
+
 def lines_in(folder: Path) -> int:
     episodes = folder / "episodes.jsonl"
     return episodes.read_bytes().count(b"\n") if episodes.exists() else 0
@@ -180,19 +189,24 @@ def test_what_dies_under_an_evaluation_is_replaced_and_changes_no_action(
     """Keeper, server and simulators are killed one by one; the evaluation goes on, or is gone on with."""
     moments = random.Random(3)
     kills, runs, sessions = blows(6, 60), 0, 0
+    marks: list[str] = []
     while kills:
         folder, pid = tmp_path / str(runs), 0
         runs += 1
         while lines_in(folder) < EPISODES - 2 and kills:
             if not Path(f"/proc/{pid}").exists():
                 sessions += 1
-                mark = f"{folder.name}-under-{sessions}"
-                pid = zygote.start(folder, 0.003, mark)
+                marks.append(f"{folder.name}-under-{sessions}")
+                pid = zygote.start(folder, 0.003, marks[-1])
             wanted = lines_in(folder) + moments.randrange(1, 4)
             wait_for_lines(folder, wanted, pid)
-            if victims := marked(mark):
+            victims = {pid: command_of(pid) for pid in marked(marks[-1])}
+            # Each kind in turn; the server and its keeper are there while the policy plays.
+            wanted_kind = ("server", "lifeline.py", "keeper.py")[kills % 3]
+            chosen = [pid for pid, command in victims.items() if wanted_kind in command[:3]]
+            if chosen:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(moments.choice(victims), signal.SIGKILL)
+                    os.kill(moments.choice(chosen), signal.SIGKILL)
                 kills -= 1
         wait_for_lines(folder, EPISODES + 1, pid)
         zygote.finish(folder, f"{folder.name}-under-end")
@@ -204,7 +218,11 @@ def test_what_dies_under_an_evaluation_is_replaced_and_changes_no_action(
             key: tuple(json.loads(text)[name] for name in ("success", "steps", "actions_hash"))
             for key, text in whole.items()
         }
+    deadline = time.monotonic() + WITHIN_S
+    while (left := [pid for mark in marks for pid in marked(mark)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert left == []
     figure(
         f"{blows(6, 60)} of what {runs} evaluations had started was killed: all {runs * EPISODES} episodes "
-        f"played, in {sessions} sessions and one to finish each, all actions equal"
+        f"played, in {sessions} sessions and one to finish each, all actions equal, nothing left"
     )
