@@ -151,6 +151,7 @@ def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
         report.online_calibration = None  # and with it what was pooled
         for name in names:
             store.update(name, report.layers[name])
+        report.layers_sha256 = store.sha256
         logger.info("%s", report.memory_line())
 
     logger.info(

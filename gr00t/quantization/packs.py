@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.file_header import ArtefactError
 from gr00t.quantization.soundness import UnsoundError, check_state, check_statistics
-from gr00t.quantization.spec import LinearSpec
-from gr00t.quantization.statistics import InputStatistics
+from gr00t.quantization.spec import LARGEST_BLOCK, LinearSpec
+from gr00t.quantization.statistics import SAMPLED_ROWS, InputStatistics
 from gr00t.quantization.tensor_file import read_tensors
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class PackStore:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what all layers were when they were built, restored or quantized anew alike."""
+        """SHA-256 of what all layers are, restored or quantized anew alike, as of their last `update`."""
         return hashlib.sha256(json.dumps(self._hashes, sort_keys=True).encode()).hexdigest()
 
     def layer(
@@ -105,7 +105,8 @@ class PackStore:
         Only into the very pack that it was built with: one that was damaged meanwhile, or written for other
         settings by another process, stays as it is, with a line in the log.
         """
-        pack = self._read(name, "its static scales are not kept")
+        self._hashes[name] = _hash_all(layer.packed_state())
+        pack = self._read(name, layer.spec, "its static scales are not kept")
         if pack is None:
             return
         fault = pack.fault or _difference(pack, self._made[name])
@@ -120,7 +121,7 @@ class PackStore:
 
     def holds(self, name: str, layer: DuQuantLinear) -> bool:
         """Whether the pack of `name`, read anew, is what `layer` is now, bit for bit."""
-        pack = self._read(name)
+        pack = self._read(name, layer.spec)
         if pack is None or pack.state is None or (pack.statistics is not None) != layer.spec.informed:
             return False
         kept, state = pack.state, layer.packed_state()
@@ -145,7 +146,7 @@ class PackStore:
             spec = dataclasses.replace(spec, informed=statistics is not None)
             return DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
         weight = _weight_hash(linear.weight)
-        pack = self._read(name)
+        pack = self._read(name, spec)
         if statistics is None and pack is not None and pack.metadata.get("weight") == weight:
             statistics = pack.statistics
         spec = dataclasses.replace(spec, informed=statistics is not None)
@@ -172,7 +173,7 @@ class PackStore:
         logger.info("[GR00T-DUQUANT] Pack of %s %s; rebuilt", name, fault)
         return None
 
-    def _read(self, name: str, consequence: str = "rebuilt") -> _Pack | None:
+    def _read(self, name: str, spec: LinearSpec, consequence: str = "rebuilt") -> _Pack | None:
         """Read the pack of `name` into memory; None, with a line in the log, where it is of no use at all."""
         path = self._path(name)
         if path is None or not os.path.lexists(path):
@@ -180,6 +181,8 @@ class PackStore:
         try:
             if not path.is_file():
                 raise OSError("it is no file")
+            if path.stat().st_size > _largest_pack(spec):
+                raise OSError(f"{path.stat().st_size:,} bytes are too many for such a layer")
             header, tensors = read_tensors(path)
         except (ArtefactError, OSError, MemoryError) as error:
             fault = f"cannot be read ({error})"
@@ -238,6 +241,13 @@ class PackStore:
 
     def _path(self, name: str) -> Path | None:
         return None if self._folder is None else self._folder / f"{name}.safetensors"
+
+
+def _largest_pack(spec: LinearSpec) -> int:
+    """Bytes that no pack of a layer of this shape exceeds, whatever its settings: what may be read at once."""
+    n, k = spec.out_features, spec.in_features
+    rotations = (3 * k + n + 4 * LARGEST_BLOCK) * LARGEST_BLOCK * 4
+    return 2 * n * k + rotations + 4 * n + 4 * k * (SAMPLED_ROWS + 4) + (1 << 20)
 
 
 def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

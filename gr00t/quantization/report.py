@@ -26,8 +26,8 @@ class DuQuantReport:
         packed: how many layers were read from PACKDIR instead of being quantized anew.
         online_calibration: what pools the first requests for static activation scales, until it has them.
         artefact: of a model that was loaded quantized: where its layers come from, as plain data.
-        layers_sha256: of everything that quantization computed, when the layers were built or loaded: another
-            weight, setting, calibration or arithmetic is another hash. Scales fixed later are not in it.
+        layers_sha256: of everything that quantization computed: another weight, setting, calibration or
+            arithmetic is another hash. It changes once, when static scales are fixed from served requests.
         calibration_sha256: of what calibration.json beside the packs said, None where there was none.
     """
 

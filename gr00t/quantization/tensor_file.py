@@ -45,7 +45,7 @@ def read_tensors(
         for name in in_order(header.tensors):
             entry = header.tensors[name]
             first, end = entry["data_offsets"]
-            tensor = torch.empty(end - first, dtype=torch.uint8)
+            tensor = _memory(path, name, end - first)
             view = memoryview(tensor.numpy().data)
             if file.readinto(view) != len(view):
                 raise ArtefactError(f"{path}: truncated while it was read")
@@ -53,3 +53,10 @@ def read_tensors(
                 see(view)
             found[name] = tensor.view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
     return header, found
+
+
+def _memory(path: Path, name: str, size: int) -> Tensor:
+    try:
+        return torch.empty(size, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise ArtefactError(f"{path}: no memory for the {size:,} bytes of {name}") from error

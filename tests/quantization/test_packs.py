@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import multiprocessing
@@ -210,6 +211,11 @@ def _spoil(path: Path, how: str) -> None:
         path.write_bytes(whole + b"!")
     elif how == "deep":
         path.write_bytes((100_000).to_bytes(8, "little") + b"[" * 100_000)
+    elif how == "gigabytes of holes":
+        entry = b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (1 << 36, 1 << 36)
+        path.write_bytes(len(entry).to_bytes(8, "little") + entry)
+        with contextlib.suppress(OSError):  # file systems have limits, and then it is too short
+            os.truncate(path, 8 + len(entry) + (1 << 36))
     elif how == "another dtype":
         path.write_bytes(whole.replace(b'"I32"', b'"F4" ', 1))
     elif how == "zeros":
@@ -231,7 +237,16 @@ def _spoil(path: Path, how: str) -> None:
         path.chmod(0)
 
 
-IN_ITS_PLACE = ["cut in the header", "too long", "deep", "another dtype", "zeros", "empty", "directory"]
+IN_ITS_PLACE = [
+    "gigabytes of holes",
+    "cut in the header",
+    "too long",
+    "deep",
+    "another dtype",
+    "zeros",
+    "empty",
+    "directory",
+]
 IN_ITS_PLACE += ["symlink loop", "dangling symlink", "fifo", "device", "unreadable"]
 
 

@@ -239,6 +239,16 @@ def test_no_model_is_quantized_from_a_calibration_that_has_not_ended(tmp_path):
     assert isinstance(start(tmp_path)[0].proj, DuQuantLinear)
 
 
+def test_the_hash_follows_the_scales_that_served_requests_fix(tmp_path):
+    model, report = start(tmp_path)
+    before = report.to_dict()["layers_sha256"]
+    for seed in range(2):
+        model(normal(5, 32, seed=seed))
+    fixed = report.to_dict()["layers_sha256"]
+    assert fixed != before
+    assert start(tmp_path)[1].to_dict()["layers_sha256"] == fixed
+
+
 @pytest.mark.parametrize("how", ["directory", "loop", "dangling"])
 def test_something_else_in_place_of_a_record_is_refused(tmp_path, how):
     path = tmp_path / "calibration.json"
