@@ -35,11 +35,15 @@ MAX_CONNECTIONS = 1000
 # Sixteen clients that send sixteen samples of two 640 x 480 frames at the same moment.
 MAX_HELD_BYTES = 512 * 1024 * 1024
 _FILES_FOR_OTHERS = 64  # file descriptors that the rest of the program needs
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 256 * 1024  # of a long message
+_SHORT_CHUNK_BYTES = 16 * 1024  # of what may be thousands of messages, each of which has to be found
+_LITTLE_S = 0.005  # of reading within a second or so
+_POLL_S = 0.02  # for reading; then who has waited is looked at again
 _UNTAKEN_BYTES = 256 * 1024  # of replies; then a peer has to take them first
 _HANDSHAKE_S = 10.0
 _LISTEN_AGAIN_S = 1.0
-_ACCEPTED_AT_A_TIME = 64
+_BACKLOG = 4096  # peers that the system lets knock before it turns others away, of which a second is lost
+_ACCEPTED_AT_A_TIME = 128
 # A peer whose cable was cut is noticed after a minute.
 _KEEPALIVE = {sockets.TCP_KEEPIDLE: 30, sockets.TCP_KEEPINTVL: 10, sockets.TCP_KEEPCNT: 3}
 
@@ -51,6 +55,7 @@ class Connection:
         name: its address and port, for the log.
         from_loopback: whether it is on this machine.
         inbox: its messages that nobody has looked at yet; it is not read from meanwhile.
+        spent: seconds of reading that it has cost lately.
         is_looked_at: whether somebody goes through its inbox at present.
         is_gone: whether it was closed, by either side. What it asked for need not be computed.
         pending: how many of its requests wait to be computed.
@@ -61,6 +66,7 @@ class Connection:
         self.name = f"{address[0]}:{address[1]}"
         self.from_loopback = ipaddress.ip_address(address[0]).is_loopback
         self.inbox: collections.deque[Message] = collections.deque()
+        self.spent = 0.0
         self.is_looked_at = False
         self.is_gone = False
         self.pending = 0
@@ -70,6 +76,10 @@ class Connection:
         self.events = 0
         self.last_heard = self.holds_since = self.began = time.monotonic()
         self.held = 0
+
+    def rank(self) -> tuple[bool, bool, float]:
+        """Return what decides who is read first: whoever has cost little, and then whoever is no stranger."""
+        return self.spent > _LITTLE_S, not self.conversation.is_open, self.spent
 
     @property
     def is_clogged(self) -> bool:
@@ -122,7 +132,7 @@ class Connections:
         try:
             self._listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
             self._listener.bind((address, port))
-            self._listener.listen(512)
+            self._listener.listen(_BACKLOG)
         except (OSError, OverflowError) as error:
             self._listener.close()
             raise bind_error(address, port, getattr(error, "strerror", None) or str(error)) from None
@@ -154,16 +164,29 @@ class Connections:
     def poll(self, timeout_s: float) -> list[Connection]:
         """Wait until something happens; return the connections whose messages should now be looked at."""
         self._look_around()
-        fuller = []
+        peers: list[tuple[Connection, int]] = []
         for key, events in self._selector.select(timeout_s):
             if key.fileobj is self._listener:
                 self._accept()
             elif key.fileobj is self._awake:
                 self._awake.recv(4096)
-            elif not (connection := key.data).is_gone:  # it may just have made room for another
-                self._border(connection, partial(self._serve, connection, events))
-                if connection.inbox and not (connection.is_looked_at or connection.is_clogged):
-                    fuller.append(connection)
+            else:
+                peers.append((key.data, events))
+        # Who is not reached is reported again by the next `select`.
+        peers.sort(key=lambda peer: peer[0].rank())
+        fuller = []
+        now = time.monotonic()
+        until = now + _POLL_S
+        for connection, events in peers:
+            if connection.is_gone:  # it has just made room for another
+                continue
+            self._border(connection, partial(self._serve, connection, events))
+            if connection.inbox and not (connection.is_looked_at or connection.is_clogged):
+                fuller.append(connection)
+            began, now = now, time.monotonic()
+            connection.spent += now - began
+            if now >= until:
+                break
         return fuller
 
     def send(self, connection: Connection, parts: list[bytes]) -> None:
@@ -263,6 +286,7 @@ class Connections:
             self._listen_again = None
             self._selector.register(self._listener, selectors.EVENT_READ)
         for connection in list(self._open.values()):
+            connection.spent /= 2
             if not connection.conversation.is_open and now - connection.began > _HANDSHAKE_S:
                 self._hang_up(connection, f"no handshake within {_HANDSHAKE_S:g} seconds")
 
@@ -272,7 +296,8 @@ class Connections:
         if not events & selectors.EVENT_READ or not connection.events & selectors.EVENT_READ:
             return
         try:
-            data = connection.socket.recv(_CHUNK_BYTES)
+            is_long = connection.conversation.expected > _SHORT_CHUNK_BYTES
+            data = connection.socket.recv(_CHUNK_BYTES if is_long else _SHORT_CHUNK_BYTES)
         except BlockingIOError:
             return
         if not data:

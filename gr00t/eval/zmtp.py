@@ -93,6 +93,11 @@ class Conversation:
         self._too_long = 0
 
     @property
+    def expected(self) -> int:
+        """How many bytes of the present part are still to come."""
+        return self._left
+
+    @property
     def held(self) -> int:
         """How many bytes of an unfinished message are kept."""
         return len(self._head) + self._kept

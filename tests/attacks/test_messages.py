@@ -322,6 +322,7 @@ def test_askers_who_leave_and_askers_who_never_listen(
             tcp.sendall(GREETING + READY + ask)
             tcp.close()
             if number % 100 == 0:
-                deaf = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=0.3))
+                deaf = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+                deaf.settimeout(0.3)
                 with contextlib.suppress(OSError):
                     deaf.sendall(GREETING + READY + tell * 20_000)

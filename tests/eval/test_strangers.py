@@ -323,6 +323,24 @@ def test_a_ping_goes_before_messages_that_take_long_and_a_flood_of_pings_does_no
             slow.close()
 
 
+def test_peers_that_cost_much_to_read_are_read_after_those_that_cost_little() -> None:
+    """Thousands of messages in one packet; oracle: how long a ping takes beside thirty such peers."""
+    flood = zmtp.frames([b"", wire.pack({"endpoint": "get_server_info"})]) * 20_000
+    with serving(DoublingPolicy()) as (_, port), contextlib.ExitStack() as stack, client_at(port) as client:
+        assert client.ping()
+        for _ in range(30):
+            tcp = stack.enter_context(stranger(port, GREETING + READY))
+            tcp.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                tcp.send(flood)
+        slowest = 0.0
+        for _ in range(10):
+            started = time.monotonic()
+            assert client.ping()
+            slowest = max(slowest, time.monotonic() - started)
+    assert slowest < 1.0
+
+
 def test_heartbeats_of_libzmq_are_answered() -> None:
     with serving(DoublingPolicy(seconds=0.6)) as (_, port), raw(zmq.REQ, port, heartbeat_ivl=50) as sock:
         sock.send(request(4))
