@@ -89,6 +89,8 @@ def changed(drop: str = "", **changes: object) -> str:
         (changed(max_steps=0), "max_steps: input should be greater than or equal to 1"),
         (changed(wall_seconds=-0.5), "wall_seconds: input should be greater than or equal to 0"),
         (changed(wall_seconds=float("nan")), "NaN is no number of JSON"),
+        (changed(jerk=1e300), r"jerk: input should be less than or equal to 1000000000, got 1e\+300"),
+        (changed(steps=10**30), "steps: input should be "),
         (changed(jerk=float("inf")), "Infinity is no number of JSON"),
         (RECORD.to_json().replace("0.125", "1e999"), "1e999 is larger than any 64-bit number"),
         (RECORD.to_json().replace('"steps": 93', '"steps": 93, "steps": 12'), "two entries 'steps'"),

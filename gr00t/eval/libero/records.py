@@ -22,10 +22,10 @@ from gr00t.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-# Seconds, milliseconds or a length; finite, as everything in a record.
-Amount = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Positive = Annotated[int, Field(ge=1, le=2**53)]
+# Seconds, milliseconds or a length, all far below; what is larger would overflow in a sum.
+Amount = Annotated[float, Field(ge=0, le=1e9)]
 # It names files.
 ArmName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\z", max_length=200)]
 
