@@ -35,9 +35,9 @@ option_value() {
 # fresh_folder NAME: makes a folder of that name, or with -2, -3, ... behind it where that is taken, and says which.
 fresh_folder() {
     local name=$1 count=1
-    mkdir -p "$(dirname "$name")"
+    mkdir -p "$(dirname "$name")" 2>/dev/null || true  # its error is that of the next one
     until mkdir "$name" 2>/dev/null; do
-        [[ -e $name ]] || die "cannot make the folder $name"
+        [[ -e $name ]] || die "cannot make the folder $name in $PWD; name another one: -- --output FOLDER"
         name=$1-$((++count))
     done
     printf '%s' "$name"

@@ -41,6 +41,17 @@ for argument in "$@"; do
     esac
 done
 
+# Torch asks for one when it is imported; a container whose file systems are all read-only has none.
+has_temporary_folder() {
+    local folder
+    for folder in "${TMPDIR-}" "${TEMP-}" "${TMP-}" /tmp /var/tmp /usr/tmp "$root"; do
+        [[ -n $folder && -d $folder && -w $folder ]] && return
+    done
+    return 1
+}
+((check_only)) || has_temporary_folder ||
+    fail "no folder for temporary files can be written; set TMPDIR to one that can"
+
 pinned=$(fingerprint)
 missing=()
 for group in "${groups[@]}"; do is_ready "$group" || missing+=("$group"); done
@@ -121,7 +132,8 @@ if ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
     [[ -e $venv/pyvenv.cfg ]] && clear=(--clear)
     "$python" -m venv ${clear[@]+"${clear[@]}"} "$venv" || fail "could not make $venv"
 elif [[ " ${missing[*]} " == *" libero "* ]] && ! "$venv/bin/python" -c "$usable" >/dev/null 2>&1; then
-    fail "$venv is of $("$venv/bin/python" -V 2>&1), and LIBERO needs 3.10 to 3.13" "remove it, then run: $0 ${groups[*]}"
+    fail "$venv is of $("$venv/bin/python" -V 2>&1), and LIBERO needs 3.10 to 3.13" \
+        "remove it, then run: $0 ${groups[*]}"
 fi
 
 # packages

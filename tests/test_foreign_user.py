@@ -6,6 +6,7 @@ Oracle: what a person reads: one line on stderr that names the variable, and no 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -121,6 +122,28 @@ def test_results_that_cannot_be_written_name_the_option(tmp_path: Path) -> None:
     said = done.stderr.splitlines()[-1]
     assert f"no results can be written to {tmp_path}/runs/new (Permission denied)" in said
     assert said.endswith("name another folder: --output FOLDER")
+
+
+def test_no_place_for_temporary_files_names_the_variable() -> None:
+    """The folders that every system has cannot be taken away from here: the rule alone is tried."""
+    text = (REPO / "scripts" / "setup_env.sh").read_text()
+    rule = re.search(r"^has_temporary_folder\(\) \{.*?^\}", text, re.MULTILINE | re.DOTALL)[0]
+    for folder in ("/tmp", "/var/tmp", "/usr/tmp"):
+        rule = rule.replace(f" {folder}", "")
+    command = f"root=/proc; {rule}; has_temporary_folder"
+    assert run(["bash", "-c", command], None).returncode == 1
+    assert run(["bash", "-c", command], None, TMPDIR="/proc", TMP="/nowhere").returncode == 1
+    assert run(["bash", "-c", command], None, TMPDIR="/proc", TMP="/dev/shm").returncode == 0
+    assert "no folder for temporary files can be written; set TMPDIR to one that can" in text
+
+
+def test_a_demo_that_cannot_be_written_names_the_option(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    done = run(["bash", "-c", f"source {REPO}/scripts/common.sh; fresh_folder runs/demo"], None, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: cannot make the folder runs/demo in {tmp_path}; name another one: -- --output FOLDER\n",
+    )
 
 
 def test_a_set_up_that_cannot_be_written_says_so_in_one_line(tmp_path: Path) -> None:
