@@ -45,7 +45,7 @@ _LISTEN_AGAIN_S = 1.0
 _BACKLOG = 4096  # peers that the system lets knock before it turns others away, of which a second is lost
 _ACCEPTED_AT_A_TIME = 128
 # A peer whose cable was cut is noticed after a minute.
-_KEEPALIVE = {sockets.TCP_KEEPIDLE: 30, sockets.TCP_KEEPINTVL: 10, sockets.TCP_KEEPCNT: 3}
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class Connection:
@@ -256,8 +256,9 @@ class Connections:
         socket.setblocking(False)
         socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
         socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE.items():
-            socket.setsockopt(sockets.IPPROTO_TCP, option, value)
+        for name, value in _KEEPALIVE.items():
+            if hasattr(sockets, name):  # Linux has all of them
+                socket.setsockopt(sockets.IPPROTO_TCP, getattr(sockets, name), value)
         self._say(connection)
 
     def _rest(self, error: OSError) -> None:
