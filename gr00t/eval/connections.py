@@ -127,7 +127,7 @@ class Connections:
         self._open: dict[int, Connection] = {}
         self._listen_again: float | None = None
         self._next_look = 0.0
-        self._seldom = Seldom(logger)
+        self._strangers, self._surprises = Seldom(logger), Seldom(logger)
         self._listener = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM)
         try:
             self._listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
@@ -162,14 +162,18 @@ class Connections:
             self._wake_up.send(b"\0")
 
     def poll(self, timeout_s: float) -> list[Connection]:
-        """Wait until something happens; return the connections whose messages should now be looked at."""
+        """Wait until something happens; return the connections whose inboxes should now be gone through.
+
+        Each is returned once; it is returned again some time after `resume`.
+        """
         self._look_around()
         peers: list[tuple[Connection, int]] = []
         for key, events in self._selector.select(timeout_s):
             if key.fileobj is self._listener:
                 self._accept()
             elif key.fileobj is self._awake:
-                self._awake.recv(4096)
+                with contextlib.suppress(BlockingIOError):
+                    self._awake.recv(4096)
             else:
                 peers.append((key.data, events))
         # Who is not reached is reported again by the next `select`.
@@ -182,12 +186,14 @@ class Connections:
                 continue
             self._border(connection, partial(self._serve, connection, events))
             if connection.inbox and not (connection.is_looked_at or connection.is_clogged):
+                connection.is_looked_at = True
                 fuller.append(connection)
             began, now = now, time.monotonic()
             connection.spent += now - began
             if now >= until:
                 break
-        return fuller
+        # One that was read first may have been hung up on when a later one held too much.
+        return [connection for connection in fuller if not connection.is_gone]
 
     def send(self, connection: Connection, parts: list[bytes]) -> None:
         """Send a message, or as much of it as the peer takes now; the rest follows when it takes more."""
@@ -198,6 +204,7 @@ class Connections:
 
     def resume(self, connection: Connection) -> None:
         """Go on with a connection whose inbox nobody goes through any more."""
+        connection.is_looked_at = False
         if not connection.is_gone:
             self._update(connection)
 
@@ -263,7 +270,7 @@ class Connections:
 
     def _rest(self, error: OSError) -> None:
         """Make room, or else accept nobody for a moment: else the waiting one would end every `poll`."""
-        self._seldom.warning("cannot accept a connection: %s", error.strerror)
+        self._strangers.log(logging.WARNING, "cannot accept a connection: %s", error.strerror)
         if not self._make_room():
             self._selector.unregister(self._listener)
             self._listen_again = time.monotonic() + _LISTEN_AGAIN_S
@@ -360,10 +367,12 @@ class Connections:
             self._hang_up(connection, str(done.error))
             return
         if not isinstance(done.error, OSError):
-            logger.error("the connection of %s failed", connection.name, exc_info=done.error)
+            self._surprises.log(
+                logging.ERROR, "the connection of %s failed", connection.name, exc_info=done.error
+            )
         self.drop(connection)
 
     def _hang_up(self, connection: Connection, why: str) -> None:
         self.hung_up += 1
-        self._seldom.warning("hung up on %s: %.300s", connection.name, why)
+        self._strangers.log(logging.WARNING, "hung up on %s: %.300s", connection.name, why)
         self.drop(connection)

@@ -10,7 +10,7 @@ _PERIOD_S = 60.0
 
 
 class Seldom:
-    """Passes on the first warnings of each minute and counts the others: any peer may provoke them."""
+    """Passes on the first lines of each minute and counts the others: any peer may provoke them."""
 
     def __init__(self, logger: logging.Logger) -> None:
         """Pass on to `logger`."""
@@ -18,8 +18,8 @@ class Seldom:
         self._until = 0.0
         self._said = 0
 
-    def warning(self, message: str, *args: object) -> None:
-        """Log a warning, unless there were many of its kind in this minute."""
+    def log(self, level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
+        """Log a line, unless there were many of its kind in this minute."""
         now = time.monotonic()
         if now >= self._until:
             if self._said > _AT_A_TIME:
@@ -27,6 +27,6 @@ class Seldom:
             self._until, self._said = now + _PERIOD_S, 0
         self._said += 1
         if self._said <= _AT_A_TIME:
-            self._logger.warning(message, *args)
+            self._logger.log(level, message, *args, exc_info=exc_info)
         elif self._said == _AT_A_TIME + 1:
             self._logger.warning("more like these within %g seconds are counted only", _PERIOD_S)

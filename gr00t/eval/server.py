@@ -100,7 +100,7 @@ class BaseInferenceServer:
         # a ping for instance, and those that wait for their turn.
         self._short: collections.deque[tuple[Connection, Iterator[None]]] = collections.deque()
         self._turns: collections.deque[tuple[Connection, Iterator[None]]] = collections.deque()
-        self._seldom = Seldom(logger)
+        self._refusals, self._surprises = Seldom(logger), Seldom(logger)
 
         address = resolve_host(host)
         self.connections = Connections(address, port, max_message_bytes)
@@ -273,14 +273,15 @@ class BaseInferenceServer:
             return
         paused = attempt(partial(next, task, _DONE))
         if isinstance(paused, Failure):
-            logger.error("a message of %s failed", connection.name, exc_info=paused.error)
+            self._surprises.log(
+                logging.ERROR, "a message of %s failed", connection.name, exc_info=paused.error
+            )
             self.connections.drop(connection)
         elif paused is not _DONE:
             self._turns.append((connection, task))
 
     def _take_in(self, connection: Connection) -> Iterator[None]:
         """Answer the messages of a connection at once, or give them to the worker."""
-        connection.is_looked_at = True
         while connection.inbox and not connection.is_clogged:
             message = connection.inbox[0]
             if b"" in message.parts:
@@ -288,14 +289,14 @@ class BaseInferenceServer:
                 envelope, body = message.parts[:body_at], message.parts[body_at:]
                 yield from self._begin(connection, envelope, body, message.too_long)
             else:
-                self._seldom.warning(
-                    "message without an empty part before its content dropped: the sender is no REQ client"
+                self._refusals.log(
+                    logging.WARNING,
+                    "message without an empty part before its content dropped: the sender is no REQ client",
                 )
             if connection.is_gone:
                 return
             connection.inbox.popleft()
             yield
-        connection.is_looked_at = False
         self.connections.resume(connection)
 
     def _begin(
@@ -342,9 +343,9 @@ class BaseInferenceServer:
         if isinstance(reply.error, UnavailableError):
             pass  # the worker says so once, not for every message of a flood
         elif reply.is_refusal:
-            self._seldom.warning("%s refused: %.500s", name, reply.text)
+            self._refusals.log(logging.WARNING, "%s refused: %.500s", name, reply.text)
         else:
-            logger.error("%s failed", name, exc_info=reply.error)
+            self._surprises.log(logging.ERROR, "%s failed", name, exc_info=reply.error)
         text = reply.text
         if len(text) > _MAX_ERROR_CHARACTERS:
             text = f"{text[:_MAX_ERROR_CHARACTERS]}... ({len(text)} characters)"

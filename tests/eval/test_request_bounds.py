@@ -75,13 +75,13 @@ def test_a_flood_does_not_fill_the_log(
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     seldom = Seldom(logging.getLogger("gr00t.test"))
     for number in range(1000):
-        seldom.warning("peer %d", number)
+        seldom.log(logging.WARNING, "peer %d", number)
     assert [record.message for record in caplog.records] == [
         *(f"peer {number}" for number in range(10)),
         "more like these within 60 seconds are counted only",
     ]
     now[0] += 61
-    seldom.warning("one more")
+    seldom.log(logging.WARNING, "one more")
     assert [record.message for record in caplog.records[-2:]] == ["... and 990 more like these", "one more"]
 
 

@@ -190,6 +190,54 @@ def serving_this(server: RobotInferenceServer) -> Iterator[int]:
     assert not thread.is_alive()
 
 
+def two_peers(server: RobotInferenceServer, stack: contextlib.ExitStack) -> list[socket.socket]:
+    port = int(server.address.rsplit(":", 1)[1])
+    both = [stack.enter_context(stranger(port, GREETING + READY)) for _ in range(2)]
+    until = time.monotonic() + 5
+    while sum(peer.conversation.is_open for peer in server.connections._open.values()) < 2:
+        assert time.monotonic() < until
+        server.connections.poll(0.1)
+    return both
+
+
+def test_a_peer_that_is_hung_up_on_right_after_its_message_came_ends_nothing() -> None:
+    """Both are read in one turn: the second one's bytes are too many, the first has held his for longer."""
+    with (
+        contextlib.closing(RobotInferenceServer(DoublingPolicy(), port=0)) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        first, second = two_peers(server, stack)
+        peers = {peer.name: peer for peer in server.connections._open.values()}
+        peers["{}:{}".format(*second.getsockname())].spent = 0.004
+        peers["{}:{}".format(*first.getsockname())].spent = 0.0
+        server.connections._max_held = 3000
+        first.sendall(zmtp.frames([b"", bytes(2000)]))
+        second.sendall(b"\x01\x00\x02" + (2500).to_bytes(8, "big") + bytes(2000))
+        time.sleep(0.1)
+        server._turn(0.1)
+        assert server.connections.hung_up == 1
+        assert server.connections.count == 1
+        assert is_hung_up(first)
+
+
+def test_a_connection_is_gone_through_once_at_a_time() -> None:
+    """Else two tasks would answer the same message: also a reply that can leave makes it ready."""
+    with (
+        contextlib.closing(RobotInferenceServer(DoublingPolicy(), port=0)) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        first, _ = two_peers(server, stack)
+        first.sendall(zmtp.frames([b"", recorded("req_ping")]))
+        (returned,) = server.connections.poll(1)
+        returned.untaken += b"x"
+        server.connections._update(returned)
+        assert server.connections.poll(0.1) == []
+        server.connections.resume(returned)
+        returned.untaken += b"x"
+        server.connections._update(returned)
+        assert server.connections.poll(0.1) == [returned]
+
+
 def test_who_does_not_take_his_replies_is_not_asked_for_more() -> None:
     report = {"text": ["x" * 1000] * 100}
     server = RobotInferenceServer(DoublingPolicy(), port=0)
