@@ -303,7 +303,12 @@ def needs_calibration(arm: Arm, config: DuQuantConfig) -> bool:
 
 
 def say_what_it_is(arm: Arm, described: Mapping[str, Any]) -> None:
-    """Log whether an arm's server is quantized, by its own measurement."""
+    """Log whether an arm's server is quantized, by its own measurement, and whether it could change."""
+    if not (described["server"] or {}).get("identity"):
+        logger.warning(
+            "%s: the server does not tell what it consists of: later it could be another unnoticed",
+            arm.name,
+        )
     report = described["quantization"] or {}
     if not report.get("enabled"):
         logger.info("%s: %s", arm.name, "NOT quantized" if described["quantization"] else "unknown to us")

@@ -174,6 +174,17 @@ def test_an_arm_of_which_nothing_was_played_yet_may_become_another(
         evaluation.identities.check_unchanged(folder, "w4a8", {"sources": "repaired"})
 
 
+@pytest.mark.parametrize(
+    ("told", "warned"), [(None, 1), ({"dtype": "x"}, 1), ({"identity": {"model": "m"}}, 0)]
+)
+def test_a_server_that_could_change_unnoticed_is_told(
+    evaluation: SimpleNamespace, caplog: pytest.LogCaptureFixture, told: Any, warned: int
+) -> None:
+    arm = SimpleNamespace(name="served")
+    evaluation.preparation.say_what_it_is(arm, {"quantization": None, "server": told})
+    assert sum("it could be another unnoticed" in message for message in caplog.messages) == warned
+
+
 SERVER = """
 import json, pathlib, sys
 from gr00t.eval.robot import RobotInferenceServer
