@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gr00t.eval.libero import libero_import
 from gr00t.eval.libero.assets import resolve_assets
 from gr00t.eval.libero.cached_folder import content_hash, differing, publish, put_file
 from gr00t.eval.libero.process import simulator_environ
@@ -154,9 +157,17 @@ def test_a_cache_that_cannot_be_written_is_told_with_the_variable(tmp_path):
         put_file(tmp_path / "file" / "config.yaml", b"")
 
 
-def test_the_simulators_caches_are_its_users_own(tmp_path):
-    """Numba's are pickles: in a folder that everybody may write they would be a stranger's program."""
+def test_the_simulators_caches_are_its_users_own(tmp_path, monkeypatch):
+    """Numba's are pickles: in a folder that everybody may write they would be a stranger's program.
+
+    They stay beside robosuite's code where that can be written, as it is where it was installed.
+    """
     environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    package = types.SimpleNamespace(submodule_search_locations=[str(tmp_path / "robosuite")])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: package)
+    (tmp_path / "robosuite" / "utils" / "__pycache__").mkdir(parents=True)
+    assert libero_import.numba_environ(environ) == {}
+    (tmp_path / "robosuite" / "utils" / "__pycache__").rmdir()
     before = os.umask(0)
     try:
         child = simulator_environ(environ, backend="osmesa", package=tmp_path)

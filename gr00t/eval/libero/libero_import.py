@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gr00t.eval.libero.suites import LiberoError
+from gr00t.private_folder import private_folder
+
+
+def numba_environ(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variable that says where numba keeps what it compiles of robosuite, where one is needed.
+
+    It keeps pickles, which are run when they are read, beside robosuite's code; where that cannot be written,
+    in a folder that may be everybody's. Then ours takes its place: without any, robosuite is not imported.
+
+    Raises:
+        CacheError: our cache is needed and cannot be written, or is somebody else's.
+    """
+    if environ.get("NUMBA_CACHE_DIR"):
+        return {}
+    package = importlib.util.find_spec("robosuite")
+    for location in (package.submodule_search_locations or ()) if package is not None else ():
+        beside = Path(location) / "utils"
+        if all(os.access(folder, os.W_OK) for folder in (beside, beside / "__pycache__")):
+            return {}
+    return {"NUMBA_CACHE_DIR": str(private_folder(environ, "libero", "numba"))}
 
 
 def environment_class(assets: Path) -> Any:

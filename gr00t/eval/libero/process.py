@@ -31,6 +31,7 @@ from gr00t.eval.libero.cached_folder import put_file
 from gr00t.eval.libero.demonstrations import Recording
 from gr00t.eval.libero.egl_device import drawing_environ
 from gr00t.eval.libero.labelled_scenes import LabelledScenes
+from gr00t.eval.libero.libero_import import numba_environ
 from gr00t.eval.libero.mujoco_version import warn_of_other_mujoco
 from gr00t.eval.libero.rendering import FULL, Rendering
 from gr00t.eval.libero.robot_meshes import write_robot_meshes
@@ -102,11 +103,10 @@ def simulator_environ(environ: Mapping[str, str], *, backend: str, package: Path
     path = os.pathsep.join(part for part in (root, environ.get("PYTHONPATH", "")) if part)
     return {
         **drawing_environ(environ, backend),
+        **numba_environ(environ),
         "MUJOCO_GL": backend,
         "PYOPENGL_PLATFORM": backend,
         "LIBERO_CONFIG_PATH": str(config),
-        # Pickles, which are run when they are read: not from a folder of everybody's, where numba would look.
-        "NUMBA_CACHE_DIR": environ.get("NUMBA_CACHE_DIR") or str(private_folder(environ, "libero", "numba")),
         "MPLCONFIGDIR": environ.get("MPLCONFIGDIR") or str(private_folder(environ, "libero", "matplotlib")),
         "PYTHONPATH": path,
     }
