@@ -32,7 +32,10 @@ MAY_ALSO_IMPORT = {
     "gr00t/model/policy.py": {"quantization"},
     "gr00t/model/artefact.py": {"quantization"},
 }
-NEEDS_NO_TORCH = {"gr00t/eval/wire.py", "gr00t/eval/client.py", "gr00t/data/dataset.py", "gr00t/spelling.py"}
+NEEDS_NO_TORCH = {
+    *("gr00t/eval/wire.py", "gr00t/eval/outline.py", "gr00t/eval/client.py"),
+    *("gr00t/data/dataset.py", "gr00t/spelling.py"),
+}
 # Where a variable's name may be written out: its declaration. Elsewhere it comes from there.
 MAY_SPELL_VARIABLES = {"gr00t/quantization/config.py"}
 MAY_READ_ENVIRONMENT = {"gr00t/model/policy.py"}
