@@ -244,7 +244,7 @@ class PackStore:
 
 
 def _largest_pack(spec: LinearSpec) -> int:
-    """Bytes that no pack of a layer of this shape exceeds, whatever its settings: what may be read at once."""
+    """Bytes that no pack of a layer of this shape exceeds, whatever its settings: so much may be read."""
     n, k = spec.out_features, spec.in_features
     rotations = (3 * k + n + 4 * LARGEST_BLOCK) * LARGEST_BLOCK * 4
     return 2 * n * k + rotations + 4 * n + 4 * k * (SAMPLED_ROWS + 4) + (1 << 20)
