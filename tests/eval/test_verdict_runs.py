@@ -89,6 +89,7 @@ def test_an_arm_of_the_same_name_with_other_settings_is_refused(tmp_path: Path) 
         (lambda f: (f / "arms" / "w4a8.json").write_text("1"), "w4a8.json: expected an object, got int"),
         (lambda f: (f / "arms" / "w4a8.json").write_text("{}"), "w4a8.json: name: field required"),
         (lambda f: (f / "arms" / "w4a8.json").write_bytes(b"\xff"), "w4a8.json: not UTF-8: byte 1"),
+        (lambda f: arm(f, description="\ud800"), r"w4a8.json: no text: '.{1,2}ud800'"),
         (lambda f: arm(f, name="bf16"), "w4a8.json: name: expected 'w4a8', got 'bf16'"),
         (lambda f: arm(f, kind="zero"), "w4a8.json: kind: 'zero', but 'recipe' in plan.json"),
         (lambda f: arm(f, quantization={"layers": [1]}), "w4a8.json: quantization.layers: input should be"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +100,11 @@ def _read(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
         raise LiberoError(f"{path}: not JSON: {error}") from None
     if not isinstance(found, dict):
         raise LiberoError(f"{path}: expected an object, got {type(found).__name__}")
+    try:
+        # Half a sign, which JSON can write and nothing can print.
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise LiberoError(f"{path}: no text: {error.object[error.start : error.end]!r}") from None
     try:
         schema.model_validate(found)
     except ValidationError as error:
