@@ -24,7 +24,7 @@ def listed(path: str) -> dict[str, list[Requirement]]:
     return found
 
 
-@pytest.mark.parametrize("python_version", ["3.10", "3.11", "3.12"])
+@pytest.mark.parametrize("python_version", ["3.10", "3.11", "3.12", "3.13"])
 def test_every_dependency_is_pinned_once_within_its_bounds(python_version: str) -> None:
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
