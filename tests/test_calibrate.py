@@ -230,11 +230,8 @@ def loud_at(program: ModuleType, *indices: int) -> Callable[..., Any]:
     def answer_loudly(policy: Gr00tPolicy, observation: Any, index: int, seed: int) -> Any:
         layer = policy.model.get_submodule("action_head.layers.0.mlp.up_proj")
         factor = 1e4 if index in indices else 1.0
-        hook = layer.register_forward_pre_hook(lambda _, args: (args[0] * factor,), prepend=True)
-        try:
+        with layer.register_forward_pre_hook(lambda _, args: (args[0] * factor,), prepend=True):
             return answer(policy, observation, index, seed)
-        finally:
-            hook.remove()
 
     return answer_loudly
 

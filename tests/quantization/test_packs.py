@@ -266,8 +266,7 @@ def test_whatever_lies_in_place_of_a_pack_is_one_line_in_the_log_and_rebuilt(tmp
     store.layer("b", linear(), SPEC)
     said = [line for line in log.messages if "Pack of a" in line and line.endswith("; rebuilt")]
     assert len(said) == 1
-    # Only a folder cannot be replaced by a file; that is said as well, and other packs are written.
-    assert len(log.messages) == 1 + (how == "directory")
+    assert len(log.messages) == 1 + (how == "directory")  # which no file can replace, as is said, too
     again = PackStore(tmp_path)
     for name in ("a", "b"):
         again.layer(name, linear(), SPEC)
@@ -351,9 +350,6 @@ def test_the_hash_of_all_layers_is_the_same_however_they_came_and_another_where_
     assert quantized == hashed(tmp_path / "one", (2, 1)) == hashed(tmp_path / "two", (1, 2))
     assert quantized == hashed(None, (1, 2))
     assert quantized != hashed(tmp_path / "two", (1, 3))
-
-
-# Killed, and shared
 
 
 def _pack_many(folder: Path) -> None:
