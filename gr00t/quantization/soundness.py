@@ -19,8 +19,8 @@ from gr00t.quantization.spec import IntFormat, LinearSpec
 from gr00t.quantization.statistics import SAMPLED_ROWS, InputStatistics
 from gr00t.quantization.storage import buffer_shapes, load_weight, stored_scale_bits
 
-# Largest |R^T R - I| allowed. Measured at most 7.6e-8, of all kinds in blocks of 7 to 1024: it is what rounding
-# to float32 leaves (tests/quantization/test_soundness.py).
+# Largest |R^T R - I| allowed. Measured at most 7.6e-8, of all kinds in blocks of 7 to 1024: it is what
+# rounding to float32 leaves (tests/quantization/test_soundness.py).
 ORTHOGONAL_WITHIN = 1e-5
 
 # A channel that was silent during calibration may speak later: the least scale, as a share of the largest.
