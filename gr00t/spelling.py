@@ -13,8 +13,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     A list of more than 24 names is cut short.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+    by_letters = {candidate.lower(): candidate for candidate in names}  # wbits is as near to WBITS as can be
+    close = difflib.get_close_matches(name.lower(), by_letters, n=1)
     if close:
-        return f"did you mean {close[0]}?"
+        return f"did you mean {by_letters[close[0]]}?"
     more = f", ... {len(names)} in all" if len(names) > 24 else ""
     return f"known: {', '.join(names[:24])}{more}"

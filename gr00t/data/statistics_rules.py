@@ -6,6 +6,7 @@ that never changed, min == max and std == 0, is usable: `transform.state_action.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -43,7 +44,7 @@ def contradictions(statistics: Mapping[str, NDArray[np.float64]], shape: Sequenc
         statistics: `min`, `max`, `q01`, `q99`, `mean` and `std`, each (A,).
         shape: of the key, by its description.
     """
-    width = int(np.prod(shape))
+    width = math.prod(shape)
     wrong = {name: len(values) for name, values in statistics.items() if len(values) != width}
     if wrong:
         return [f".{name}: {got} numbers, the key has {width}" for name, got in wrong.items()]

@@ -84,12 +84,23 @@ def is_there(path: Path) -> bool:
     return path.exists()
 
 
+def refuse_special(path: Path) -> None:
+    """Refuse what would never end, or never begin, to be read: a pipe, a socket, a device.
+
+    Raises:
+        CheckpointError: it is there, and neither a file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise CheckpointError(f"{path}: expected a file, it is a pipe, a socket or a device")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`.
 
     Raises:
         CheckpointError: there is no such file, or it does not hold a JSON object (`strict_json`).
     """
+    refuse_special(path)
     try:
         values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gr00t.data.strict_json import parse_json
-from gr00t.model.json_section import CheckpointError
+from gr00t.model.json_section import CheckpointError, refuse_special
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 # Only in quantized layers: codes, scales of blocks, permutations, flags. But for I64: buffers of positions.
 _INTEGER_BYTES = {"I64": 8, "I32": 4, "I8": 1, "U8": 1, "BOOL": 1}
 _POINTER = b"version https://git-lfs"
+# The safetensors library reads no longer header either.
+_LONGEST_HEADER = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,23 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         CheckpointError: the file cannot be read, is damaged, or holds a dtype that is not supported.
     """
     try:
+        refuse_special(file)
         size = file.stat().st_size
         with file.open("rb") as stream:
             start = stream.read(len(_POINTER))
             length = struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else size
             stream.seek(8)
-            text = stream.read(length) if 8 + length <= size else b""
+            text = stream.read(length) if 8 + length <= size and length <= _LONGEST_HEADER else b""
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
     if start == _POINTER:
         raise CheckpointError(f"{file} is a pointer of Git LFS, not the weights; run: git lfs pull")
     if 8 + length > size:
         raise CheckpointError(f"{file}: truncated or no safetensors file: {size} bytes end within its header")
+    if length > _LONGEST_HEADER:
+        raise CheckpointError(
+            f"{file}: corrupt header ({length:,} bytes, expected at most {_LONGEST_HEADER:,})"
+        )
     try:
         header = parse_json(text.decode("utf-8"))
     except ValueError as error:

@@ -41,7 +41,7 @@ def number(low: float, high: float) -> Callable[[str], float]:
 
     def parse(text: str) -> float:
         try:
-            value = float(text)
+            value = float(text if "_" not in text else "nan")  # Python would read 9_9 as 99
         except ValueError:
             value = float("nan")
         if not low <= value <= high:  # false for nan, too
@@ -61,10 +61,12 @@ def bits(text: str) -> int | None:
 
 
 def bits_by_layer(text: str) -> tuple[tuple[str, int | None], ...]:
-    """`LAYER:BITS,LAYER:BITS` as pairs."""
+    """`LAYER:BITS,LAYER:BITS` as pairs, no layer twice."""
     found: dict[str, int | None] = {}
     for item in names(text):
         name, colon, value = (part.strip() for part in item.rpartition(":"))
+        if name in found:
+            raise ValueError(f"{name} is there twice; one of the two would have no effect")
         try:
             found[name] = bits(value)
         except ValueError:
@@ -83,8 +85,10 @@ def regex(text: str) -> re.Pattern[str]:
     """A regular expression."""
     try:
         return re.compile(text)
-    except re.error as error:
+    except (re.error, OverflowError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
+    except RecursionError:
+        raise ValueError("not a regular expression: nested too deeply") from None
 
 
 def choice(options: type[Enum]) -> Callable[[str], Any]:

@@ -6,6 +6,8 @@ Oracle: the text of each message.
 from __future__ import annotations
 
 import json
+import os
+import struct
 from pathlib import Path
 
 import huggingface_hub
@@ -111,6 +113,21 @@ def test_a_file_that_ends_within_its_header(folder: Path, keep: int) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
     assert refusal(folder) == f"{file}: truncated or no safetensors file: {keep} bytes end within its header"
+
+
+def test_a_header_of_a_gigabyte_is_not_read(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", 1 << 30))
+        stream.truncate((1 << 30) + 8)  # takes no room on the disk
+    assert refusal(folder) == f"{file}: corrupt header (1,073,741,824 bytes, expected at most 100,000,000)"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert refusal(folder) == f"{folder / name}: expected a file, it is a pipe, a socket or a device"
 
 
 def test_a_file_that_ends_within_its_data(folder: Path) -> None:

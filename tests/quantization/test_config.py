@@ -163,6 +163,32 @@ def test_every_problem_is_reported_at_once_with_the_nearest_spelling():
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "INCLUDE",
+            "a{99999999999999999999}",
+            "not a regular expression: the repetition number is too large",
+        ),
+        ("EXCLUDE", "(" * 3000 + ")" * 3000, "not a regular expression: nested too deeply"),
+        ("WBITS", "*.fc1:4, *.fc1:8", "*.fc1 is there twice; one of the two would have no effect"),
+        ("ACT_PCT", "9_9.9", "expected a number in [50, 100]"),
+    ],
+)
+def test_what_python_takes_or_trips_over(name, value, message):
+    with pytest.raises(DuQuantConfigError) as refused:
+        settings(**{name: value})
+    assert str(refused.value).endswith(f"GR00T_DUQUANT_{name}={value!r}: {message}")
+
+
+def test_small_letters_find_the_variable():
+    with pytest.raises(
+        DuQuantConfigError, match=r"GR00T_DUQUANT_abits: .*did you mean GR00T_DUQUANT_ABITS\?"
+    ):
+        settings(abits="4")
+
+
 def test_it_says_why_it_is_off():
     assert (
         why_not_enabled({"PATH": "x"})
