@@ -12,10 +12,8 @@ Nothing that one peer does raises from `poll` or `send`: it costs this peer its 
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import errno
-import ipaddress
 import logging
 import resource
 import selectors
@@ -25,9 +23,10 @@ from collections.abc import Callable
 from functools import partial
 
 from gr00t.eval.address import bind_error
+from gr00t.eval.connection import Connection
 from gr00t.eval.endpoints import Failure, attempt
 from gr00t.eval.seldom import Seldom
-from gr00t.eval.zmtp import Conversation, Message, PeerError, frames
+from gr00t.eval.zmtp import FIRST_OF_REPLY, PeerError, frames
 
 logger = logging.getLogger(__name__)
 
@@ -36,60 +35,14 @@ MAX_CONNECTIONS = 1000
 MAX_HELD_BYTES = 512 * 1024 * 1024
 _FILES_FOR_OTHERS = 64  # file descriptors that the rest of the program needs
 _CHUNK_BYTES = 256 * 1024  # of a long message
-_SHORT_CHUNK_BYTES = 16 * 1024  # of what may be thousands of messages, each of which has to be found
-_LITTLE_S = 0.005  # of reading within a second or so
+_SHORT_CHUNK_BYTES = 512  # of what may be hundreds of messages, each of which has to be found and kept
 _POLL_S = 0.02  # for reading; then who has waited is looked at again
-_UNTAKEN_BYTES = 256 * 1024  # of replies; then a peer has to take them first
 _HANDSHAKE_S = 10.0
 _LISTEN_AGAIN_S = 1.0
 _BACKLOG = 4096  # peers that the system lets knock before it turns others away, of which a second is lost
 _ACCEPTED_AT_A_TIME = 128
 # A peer whose cable was cut is noticed after a minute.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
-
-
-class Connection:
-    """One peer.
-
-    Attributes:
-        name: its address and port, for the log.
-        from_loopback: whether it is on this machine.
-        inbox: its messages that nobody has looked at yet; it is not read from meanwhile.
-        spent: seconds of reading that it has cost lately.
-        is_looked_at: whether somebody goes through its inbox at present.
-        is_gone: whether it was closed, by either side. What it asked for need not be computed.
-        pending: how many of its requests wait to be computed.
-    """
-
-    def __init__(self, socket: sockets.socket, address: tuple[str, int], max_part_bytes: int) -> None:
-        """Begin a conversation over an accepted socket."""
-        self.name = f"{address[0]}:{address[1]}"
-        self.from_loopback = ipaddress.ip_address(address[0]).is_loopback
-        self.inbox: collections.deque[Message] = collections.deque()
-        self.spent = 0.0
-        self.is_looked_at = False
-        self.is_gone = False
-        self.pending = 0
-        self.socket = socket
-        self.conversation = Conversation(max_part_bytes)
-        self.untaken = bytearray()
-        self.events = 0
-        self.last_heard = self.holds_since = self.began = time.monotonic()
-        self.held = 0
-
-    def rank(self) -> tuple[bool, bool, float]:
-        """Return what decides who is read first: whoever has cost little, and then whoever is no stranger."""
-        return self.spent > _LITTLE_S, not self.conversation.is_open, self.spent
-
-    @property
-    def is_clogged(self) -> bool:
-        """Whether it has to take replies before it may ask for more."""
-        return len(self.untaken) >= _UNTAKEN_BYTES
-
-    def holding(self) -> int:
-        """Return how many bytes are held for it."""
-        waiting = sum(len(part) for message in self.inbox for part in message.parts)
-        return self.conversation.held + waiting + len(self.untaken)
 
 
 class Connections:
@@ -199,14 +152,16 @@ class Connections:
         """Send a message, or as much of it as the peer takes now; the rest follows when it takes more."""
         if connection.is_gone:
             return
-        connection.untaken += frames(parts)
+        reply = frames(parts)
+        connection.untaken += reply[len(FIRST_OF_REPLY) :] if connection.is_begun else reply
+        connection.is_begun = False
         self._border(connection, partial(self._write, connection))
 
     def resume(self, connection: Connection) -> None:
         """Go on with a connection whose inbox nobody goes through any more."""
         connection.is_looked_at = False
         if not connection.is_gone:
-            self._update(connection)
+            self._border(connection, partial(self._update, connection))
 
     def drop(self, connection: Connection) -> None:
         """Close a connection."""
@@ -295,6 +250,8 @@ class Connections:
             self._selector.register(self._listener, selectors.EVENT_READ)
         for connection in list(self._open.values()):
             connection.spent /= 2
+            if connection.is_finished:
+                self._border(connection, partial(_check_alive, connection))
             if not connection.conversation.is_open and now - connection.began > _HANDSHAKE_S:
                 self._hang_up(connection, f"no handshake within {_HANDSHAKE_S:g} seconds")
 
@@ -304,18 +261,33 @@ class Connections:
         if not events & selectors.EVENT_READ or not connection.events & selectors.EVENT_READ:
             return
         try:
-            is_long = connection.conversation.expected > _SHORT_CHUNK_BYTES
-            data = connection.socket.recv(_CHUNK_BYTES if is_long else _SHORT_CHUNK_BYTES)
+            # Of a long message no more than itself: behind it there may be thousands of short ones.
+            size = max(connection.conversation.expected, _SHORT_CHUNK_BYTES)
+            data = connection.socket.recv(min(size, _CHUNK_BYTES))
         except BlockingIOError:
             return
         if not data:
-            raise ConnectionResetError
+            self._finish(connection)
+            return
         connection.last_heard = time.monotonic()
         connection.inbox.extend(connection.conversation.receive(data))
         if connection.inbox:
             connection.holds_since = connection.last_heard
         self._say(connection)
         self._bound()
+
+    def _finish(self, connection: Connection) -> None:
+        """Part with a peer that says no more, unless it only closed this direction and waits for an answer.
+
+        Only a byte tells: whoever has closed altogether answers it with a reset. Every reply begins with the
+        same one, that of a part that others follow, so it can be sent before the reply is known.
+        """
+        connection.is_finished = True
+        if connection.pending:
+            connection.is_begun = True
+            connection.untaken += FIRST_OF_REPLY
+        self._write(connection)
+        _check_alive(connection)
 
     def _say(self, connection: Connection) -> None:
         """Send what the protocol itself has to say."""
@@ -336,9 +308,9 @@ class Connections:
             connection.holds_since = time.monotonic()
         self._held += holding - connection.held
         connection.held = holding
-        events = selectors.EVENT_WRITE if connection.untaken else 0
-        if not connection.inbox and not connection.is_clogged:
-            events |= selectors.EVENT_READ
+        if connection.is_over:
+            raise ConnectionResetError
+        events = connection.wanted()
         if events == connection.events:
             return
         if not connection.events:
@@ -376,3 +348,9 @@ class Connections:
         self.hung_up += 1
         self._strangers.log(logging.WARNING, "hung up on %s: %.300s", connection.name, why)
         self.drop(connection)
+
+
+def _check_alive(connection: Connection) -> None:
+    """Raise if the peer has answered what was sent to it with a reset; it is not read from any more."""
+    if connection.socket.getsockopt(sockets.SOL_SOCKET, sockets.SO_ERROR):
+        raise ConnectionResetError

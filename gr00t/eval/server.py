@@ -26,7 +26,8 @@ from typing import Any
 from gr00t.eval import wire
 from gr00t.eval.address import BindError, resolve_host
 from gr00t.eval.batching import MAX_WAITING, Job, Worker, stopping
-from gr00t.eval.connections import Connection, Connections
+from gr00t.eval.connection import Connection
+from gr00t.eval.connections import Connections
 from gr00t.eval.endpoints import (
     BatchedEndpoint,
     Encoded,
@@ -39,6 +40,7 @@ from gr00t.eval.endpoints import (
 )
 from gr00t.eval.outline import Outline, kind_of, text_bytes, walk
 from gr00t.eval.seldom import Seldom
+from gr00t.eval.zmtp import MAX_ENVELOPE_PART_BYTES
 from gr00t.spelling import did_you_mean
 
 __all__ = ["BaseInferenceServer", "BindError", "EndpointHandler", "Request", "RequestError"]
@@ -284,9 +286,9 @@ class BaseInferenceServer:
         """Answer the messages of a connection at once, or give them to the worker."""
         while connection.inbox and not connection.is_clogged:
             message = connection.inbox[0]
-            if b"" in message.parts:
-                body_at = message.parts.index(b"") + 1
-                envelope, body = message.parts[:body_at], message.parts[body_at:]
+            body_at = message.parts.index(b"") + 1 if b"" in message.parts else 0
+            envelope, body = message.parts[:body_at], message.parts[body_at:]
+            if envelope and max(map(len, envelope)) <= MAX_ENVELOPE_PART_BYTES:
                 yield from self._begin(connection, envelope, body, message.too_long)
             else:
                 self._refusals.log(

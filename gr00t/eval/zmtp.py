@@ -21,6 +21,9 @@ MAX_PARTS = 16
 _MAX_COMMAND_BYTES = 4096
 _SIGNATURE_BYTES, _GREETING_BYTES = 10, 64
 _MORE, _LONG, _COMMAND = 1, 2, 4
+# A reply begins with the envelope of its request, of which no part may be longer: ZeroMQ's own identities.
+MAX_ENVELOPE_PART_BYTES = 255
+FIRST_OF_REPLY = bytes((_MORE,))
 _MAY_ASK = (b"REQ", b"DEALER", b"ROUTER")  # the kinds of socket that a ROUTER talks to
 
 

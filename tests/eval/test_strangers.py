@@ -210,9 +210,9 @@ def test_a_peer_that_is_hung_up_on_right_after_its_message_came_ends_nothing() -
         peers = {peer.name: peer for peer in server.connections._open.values()}
         peers["{}:{}".format(*second.getsockname())].spent = 0.004
         peers["{}:{}".format(*first.getsockname())].spent = 0.0
-        server.connections._max_held = 3000
-        first.sendall(zmtp.frames([b"", bytes(2000)]))
-        second.sendall(b"\x01\x00\x02" + (2500).to_bytes(8, "big") + bytes(2000))
+        server.connections._max_held = 300
+        first.sendall(zmtp.frames([b"", bytes(200)]))
+        second.sendall(b"\x01\x00\x02" + (250).to_bytes(8, "big") + bytes(200))
         time.sleep(0.1)
         server._turn(0.1)
         assert server.connections.hung_up == 1

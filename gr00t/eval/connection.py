@@ -1,0 +1,77 @@
+"""One peer of a server: what it has sent, what it is owed, and whether it is still there."""
+
+from __future__ import annotations
+
+import collections
+import ipaddress
+import selectors
+import socket as sockets
+import time
+
+from gr00t.eval.zmtp import Conversation, Message
+
+_LITTLE_S = 0.005  # of reading within a second or so
+_UNTAKEN_BYTES = 256 * 1024  # of replies; then a peer has to take them first
+
+
+class Connection:
+    """One peer.
+
+    Attributes:
+        name: its address and port, for the log.
+        from_loopback: whether it is on this machine.
+        inbox: its messages that nobody has looked at yet; it is not read from meanwhile.
+        spent: seconds of reading that it has cost lately.
+        is_looked_at: whether somebody goes through its inbox at present.
+        is_gone: whether it was closed, by either side. What it asked for need not be computed.
+        pending: how many of its requests wait to be computed.
+        is_finished: whether it says no more. It may still listen, or it has closed altogether.
+        is_begun: whether the first byte of its next reply was sent ahead.
+    """
+
+    def __init__(self, socket: sockets.socket, address: tuple[str, int], max_part_bytes: int) -> None:
+        """Begin a conversation over an accepted socket."""
+        self.name = f"{address[0]}:{address[1]}"
+        self.from_loopback = ipaddress.ip_address(address[0]).is_loopback
+        self.inbox: collections.deque[Message] = collections.deque()
+        self.spent = 0.0
+        self.is_looked_at = False
+        self.is_gone = False
+        self.pending = 0
+        self.is_finished = False
+        self.is_begun = False
+        self.socket = socket
+        self.conversation = Conversation(max_part_bytes)
+        self.untaken = bytearray()
+        self.events = 0
+        self.last_heard = self.holds_since = self.began = time.monotonic()
+        self.held = 0
+
+    def rank(self) -> tuple[bool, bool, float]:
+        """Return what decides who is read first: whoever has cost little, and then whoever is no stranger."""
+        return self.spent > _LITTLE_S, not self.conversation.is_open, self.spent
+
+    @property
+    def is_clogged(self) -> bool:
+        """Whether it has to take replies before it may ask for more."""
+        return len(self.untaken) >= _UNTAKEN_BYTES
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it says no more and is owed nothing."""
+        owed = self.pending or self.inbox or self.is_looked_at or self.untaken
+        return self.is_finished and not owed
+
+    def wanted(self) -> int:
+        """Return the events of its socket that matter at present."""
+        # Also an inbox to go on with makes it ready, once there is room for the replies to it.
+        is_left = self.inbox and not self.is_looked_at
+        events = selectors.EVENT_WRITE if self.untaken or is_left else 0
+        if not (self.inbox or self.is_clogged or self.is_finished):
+            events |= selectors.EVENT_READ
+        return events
+
+    def holding(self) -> int:
+        """Return how many bytes are held for it."""
+        waiting = sum(len(part) for message in self.inbox for part in message.parts)
+        return self.conversation.held + waiting + len(self.untaken)
