@@ -158,7 +158,7 @@ def _instructions(key: str, value: Any, batch: int, batched: bool) -> Any:
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ObservationError(f"{key}: expected text, got {_kind(value)}")
     if len(texts) != batch:
-        count = value.size if isinstance(value, np.ndarray) else len(value)
+        count = sum(1 for _ in _leaves(value))
         wanted = "one instruction" if not batched else f"{batch} instructions, one per sample"
         raise ObservationError(f"{key}: expected {wanted}, got {count}")
     longest = max(map(len, texts))
@@ -167,12 +167,14 @@ def _instructions(key: str, value: Any, batch: int, batched: bool) -> Any:
             f"{key}: an instruction of {longest} characters; "
             f"at most {MAX_INSTRUCTION_CHARACTERS} are accepted"
         )
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise ObservationError(f"{key}: an instruction has half a character (a surrogate), which is no text")
     array = _array(key, value)
     if not batched:
         return array.reshape(1, 1)
     if array.shape not in ((batch,), (batch, 1)):
         raise ObservationError(
-            f"{key}: expected {batch} instructions, one per sample, got shape {array.shape}"
+            f"{key}: expected a list of {batch} instructions, one per sample, got shape {array.shape}"
         )
     return array if array.ndim == 2 else array.tolist()
 

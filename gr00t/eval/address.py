@@ -10,17 +10,21 @@ class BindError(OSError):
 
 
 def resolve_host(host: str) -> str:
-    """Return the IPv4 address of `host`: ZeroMQ takes no names where it listens.
+    """Return the IPv4 address of `host`.
 
     Raises:
-        BindError: No such name, or no IPv4 address.
+        BindError: No such name, no IPv4 address, or an empty name, which the system would take for `*`.
     """
     if host == "*":
         return "0.0.0.0"
+    if not host:
+        raise BindError("host: is empty; give a name or IPv4 address, or * for every interface")
     try:
         return sockets.gethostbyname(host)
-    except (OSError, UnicodeError) as error:
-        raise BindError(f"host {host!r}: not a name or IPv4 address that is known here: {error}") from None
+    except (OSError, UnicodeError, TypeError) as error:
+        raise BindError(
+            f"host {host!r:.300}: not a name or IPv4 address that is known here: {error}"
+        ) from None
 
 
 def check_port_free(host: str, port: int) -> None:

@@ -27,6 +27,12 @@ class Seldom:
             self._until, self._said = now + _PERIOD_S, 0
         self._said += 1
         if self._said <= _AT_A_TIME:
-            self._logger.log(level, message, *args, exc_info=exc_info)
+            shown = (_printable(arg) if isinstance(arg, str) else arg for arg in args)
+            self._logger.log(level, message, *shown, exc_info=exc_info)
         elif self._said == _AT_A_TIME + 1:
             self._logger.warning("more like these within %g seconds are counted only", _PERIOD_S)
+
+
+def _printable(text: str) -> str:
+    """Return a text with control characters written out: a peer's text could look like other lines."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -33,6 +33,7 @@ __all__ = ["BUSY", "MAX_VALUES", "STOPPING", "MsgSerializer", "WireError", "deco
 BUSY = "busy: "
 STOPPING = "stopping: "
 
+_LAST = sys.maxunicode  # numpy makes texts of what lies beyond, too, and Python's are broken by it
 _NPY_MAGIC = b"\x93NUMPY"
 _DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?[biufcSU]\d{1,9})['"]""")
 _FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
@@ -112,9 +113,12 @@ def _decode(fields: dict[str, Any]) -> Any:
     if "__ModalityConfig_class__" in fields:
         from gr00t.data.dataset import ModalityConfig
 
+        as_json = fields.get("as_json")
+        if not isinstance(as_json, str):  # bytes may be as long as the message, and JSON grows twentyfold
+            raise WireError(f"ModalityConfig: as_json must be text, got {type(as_json).__name__}")
         try:
-            return ModalityConfig(**json.loads(fields["as_json"]))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            return ModalityConfig(**json.loads(as_json))
+        except (TypeError, ValueError, RecursionError) as error:
             raise WireError(f"ModalityConfig: as_json is not one: {error!r:.200}") from None
     return fields
 
@@ -146,6 +150,8 @@ def _array_from_npy(npy: Any) -> np.ndarray:
             raise WireError(
                 f"array: {descr.group(1)} of shape {shape!r:.200} takes {expected} bytes, got {got}"
             )
+        if dtype.kind == "U" and (np.frombuffer(npy, f"{dtype.byteorder}u4", offset=data_at) > _LAST).any():
+            raise WireError(f"array: {descr.group(1)} with characters that are none")
         in_fortran_order = fortran.group(1) == "True"
         view = np.ndarray(shape, dtype, buffer=npy, offset=data_at, order="F" if in_fortran_order else "C")
         return view.copy(order="K")

@@ -82,7 +82,9 @@ def test_a_wrong_value_is_named(recorded: Recorded, key: str, value: Any, messag
             r"video.image: expected shape \(B, 1, H, W, 3\)",
         ),
         (INSTRUCTION, ["a", "b"], f"{INSTRUCTION}: expected 3 instructions, one per sample"),
-        (INSTRUCTION, "one for all", f"{INSTRUCTION}: expected 3 instructions, one per sample"),
+        (INSTRUCTION, "one for all", f"{INSTRUCTION}: expected 3 instructions, one per sample, got 1$"),
+        (INSTRUCTION, [["a", "b"], ["c", "d"]], f"{INSTRUCTION}: expected 3 .* one per sample, got 4$"),
+        (INSTRUCTION, np.array(["a", "b", "c\ud800"]), f"{INSTRUCTION}: an instruction has half a character"),
     ],
 )
 def test_a_batch_that_does_not_fit_together_is_named(

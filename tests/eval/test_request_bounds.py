@@ -85,6 +85,15 @@ def test_a_flood_does_not_fill_the_log(
     assert [record.message for record in caplog.records[-2:]] == ["... and 990 more like these", "one more"]
 
 
+def test_what_a_peer_sent_cannot_look_like_another_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with contextlib.closing(RobotInferenceServer(DoublingPolicy(), port=0)) as server:
+        reply = server.handle(wire.pack({"endpoint": "x\n[GR00T-DUQUANT] all well\x1b[2Jé"}))
+    assert wire.unpack(reply)["error"] == "Unknown endpoint: x\n[GR00T-DUQUANT] all well\x1b[2Jé"
+    assert caplog.messages == [
+        r"request refused: Unknown endpoint: x\n[GR00T-DUQUANT] all well\x1b[2Jé",
+    ]
+
+
 def test_only_so_much_of_other_kinds_is_prepared_ahead() -> None:
     """A prepared sample takes megabytes."""
 

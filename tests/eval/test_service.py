@@ -5,6 +5,7 @@ Servers run in threads on ports that the system chooses.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -218,10 +219,16 @@ def test_checking_a_port_does_not_open_it() -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "::1", "256.0.0.1"])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "::1", "256.0.0.1", "127.0.0.1\0"])
 def test_unknown_host_is_refused_by_name(host: str) -> None:
-    with pytest.raises(BindError, match=f"host '{host}': not a name or IPv4 address"):
+    with pytest.raises(BindError, match=re.escape(f"host {host!r}: not a name or IPv4 address")):
         check_port_free(host, 5555)
+
+
+def test_an_empty_host_is_not_every_interface() -> None:
+    """As the system would take it: `--host "$HOST"` with a variable that is not there."""
+    with pytest.raises(BindError, match="host: is empty; give a name or IPv4 address"):
+        RobotInferenceServer(RecordedPolicy(), host="", port=0)
 
 
 def test_address_of_another_machine_is_refused() -> None:

@@ -137,6 +137,14 @@ BAD_MESSAGES = [
         with_header("{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,), }"),
         "array: <U0 of shape (1000000000000,) takes 0 bytes, got 0",
     ),
+    (
+        with_header("{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }", b"\xff\xff\xff\x7f"),
+        "array: <U1 with characters that are none",
+    ),
+    (
+        with_header("{'descr': '>U2', 'fortran_order': False, 'shape': (), }", bytes(4) + b"\0\x11\0\0"),
+        "array: >U2 with characters that are none",
+    ),
     (with_header("{'descr': '<f3', 'fortran_order': False, 'shape': (1,), }"), "array: <f3 of shape (1,): "),
     (
         with_header("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "0," * 99 + "), }"),
@@ -144,7 +152,12 @@ BAD_MESSAGES = [
     ),
     (
         msgpack.packb({"a": {"__ModalityConfig_class__": True}}),
-        "ModalityConfig: as_json is not one: KeyError",
+        "ModalityConfig: as_json must be text, got NoneType",
+    ),
+    # Twenty million lists in forty megabytes that no bound on values sees.
+    (
+        msgpack.packb({"a": {"__ModalityConfig_class__": True, "as_json": b"[" + b"[]," * 99 + b"1]"}}),
+        "ModalityConfig: as_json must be text, got bytes",
     ),
     (
         msgpack.packb({"a": {"__ModalityConfig_class__": True, "as_json": "{"}}),
