@@ -15,7 +15,6 @@ import inspect
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -279,15 +278,11 @@ def is_message(error: Exception) -> bool:
 
 
 def main() -> None:
-    """Run as a program: status 0 when all went well, 2 for wrong flags, 1 for everything else."""
+    """Do what the command line says: status 0 if all went well, 2 for wrong flags, 1 for everything else."""
     arguments = tyro.cli(Arguments, description=__doc__)
     log_to_stderr()
-    # Let the server close its port, and exit handlers (the profile's table) run.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         run(arguments)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -297,5 +292,19 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
+def run_as_program() -> int:
+    """Call `main`; a signal lets the server answer, close its port, and exit handlers (the profile's) run."""
+    from evaluation.ending import Ending, Stopped
+
+    ending = Ending()
+    try:
+        main()
+        return 0
+    except Stopped:
+        return ending.status
+    finally:
+        ending.close()
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(run_as_program())

@@ -114,7 +114,7 @@ class Worker:
         self._refusing = False
         self._stopping = False
         self._ready: collections.deque[_Ready] = collections.deque()  # of the computing thread alone
-        # A daemon: a second Ctrl-C ends the program even in the middle of a forward.
+        # A daemon: the program can end even in the middle of a forward.
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:

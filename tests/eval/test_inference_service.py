@@ -246,11 +246,10 @@ def test_message_or_traceback(program: ModuleType, error: Exception, expected: b
 
 @pytest.fixture
 def start(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Run `main` with flags, without its grip on this process's signals and log."""
+    """Run `main` with flags, without its grip on this process's log."""
 
     def start(*flags: str) -> None:
         monkeypatch.setattr(sys, "argv", ["inference_service.py", *flags])
-        monkeypatch.setattr(program.signal, "signal", lambda number, handler: None)
         monkeypatch.setattr(program, "log_to_stderr", lambda: None)
         program.main()
 
