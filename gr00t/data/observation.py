@@ -158,9 +158,10 @@ def _instructions(key: str, value: Any, batch: int, batched: bool) -> Any:
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ObservationError(f"{key}: expected text, got {_kind(value)}")
     if len(texts) != batch:
-        count = sum(1 for _ in _leaves(value))
+        many = itertools.islice(_leaves(value), _MAX_NUMBERS)
+        got = value.size if isinstance(value, np.ndarray) else sum(1 for _ in many)
         wanted = "one instruction" if not batched else f"{batch} instructions, one per sample"
-        raise ObservationError(f"{key}: expected {wanted}, got {count}")
+        raise ObservationError(f"{key}: expected {wanted}, got {got}")
     longest = max(map(len, texts))
     if longest > MAX_INSTRUCTION_CHARACTERS:
         raise ObservationError(
@@ -184,7 +185,7 @@ def _leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, list | tuple):
         for inner in value:
             yield from _leaves(inner)
-    elif isinstance(value, np.ndarray) and value.dtype.kind not in "fiub":
+    elif isinstance(value, np.ndarray) and value.dtype.kind not in "fiubc":
         yield from (entry.item() if isinstance(entry, np.generic) else entry for entry in value.flat)
     else:
         yield value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -193,6 +194,7 @@ def _seeds(options: dict[str, Any]) -> dict[str, Any]:
     return {"seeds": seed}
 
 
+@functools.cache  # it takes milliseconds, and many may ask
 def _versions() -> dict[str, str]:
     """Return the versions of Python, of this project and of what its numbers depend on."""
     versions = {"python": platform.python_version(), "gr00t": gr00t.__version__}

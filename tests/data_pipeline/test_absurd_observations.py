@@ -71,7 +71,7 @@ def test_a_state_outside_of_training_is_let_through(recorded: Recorded, value: f
         (INSTRUCTION, "x" * 2_001, f"{INSTRUCTION}: an instruction of 2001 characters; at most 2000"),
         (INSTRUCTION, np.array(["x" * 3_000]), f"{INSTRUCTION}: an instruction of 3000 characters"),
         (INSTRUCTION, ["a"] * 900_000, f"{INSTRUCTION}: expected one instruction, got 900000"),
-        (INSTRUCTION, [[["a", "b"]]], f"{INSTRUCTION}: expected one instruction, got 1"),
+        (INSTRUCTION, [[["a", "b"]]], f"{INSTRUCTION}: expected one instruction, got 2"),
         (INSTRUCTION, np.full(1_000_000, "a"), f"{INSTRUCTION}: expected one instruction, got 1000000"),
         # As an array these would take 8 GB: every text as long as the longest.
         (INSTRUCTION, ["x" * 60_000] + ["a"] * 30_000, f"{INSTRUCTION}: expected one instruction, got 30001"),
