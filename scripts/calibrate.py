@@ -42,6 +42,7 @@ from calibration.sources import (
 from gr00t.console import log_to_stderr
 from gr00t.eval.libero.simulator import SimulatorError
 from gr00t.eval.observation_file import read_observations, write_observations
+from gr00t.output_folder import writing
 from gr00t.quantization.config import PREFIX, DuQuantConfig, why_not_enabled
 from gr00t.quantization.manifest import read_manifest
 
@@ -172,10 +173,11 @@ def plan(arguments: Arguments, environ: Mapping[str, str]) -> Plan:
         )
     else:
         source = SyntheticSource(requests, arguments.prompts, arguments.seed)
-    packdir.mkdir(parents=True, exist_ok=True)
+    with writing(packdir, "--packdir"):
+        packdir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=packdir).close()  # a folder that cannot be written is said now
     if arguments.save is not None:
         arguments.save.parent.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=packdir).close()  # a folder that cannot be written is said now
     return Plan(dataclasses.replace(config, pack_dir=packdir), packdir, requests, source)
 
 

@@ -73,15 +73,16 @@ def examine_simulator(environ: Mapping[str, str]) -> tuple[list[Check], dict[str
     backends = [check_backend(name, environ, light=robot.status == "ok") for name in BACKENDS]
     works = [check.name for check in backends if check.status != "missing"]
     if not works:
-        backends.append(Check("drawing", "missing", "no GL library works", backends[0].next, needed=True))
+        helps = backends[0].next or backends[0].detail
+        backends.append(Check("drawing", "missing", "no GL library works", helps, needed=True))
     assets, sources = check_assets(environ)
     return [*backends, robot, *assets, check_video()], sources
 
 
 def advice(checks: list[Check], suites: Mapping[str, str], workers: int, ok: bool) -> list[str]:
-    """Commands of this repository, in the order in which to run them."""
+    """What to do, in that order: commands of this repository, or what is wrong where no command helps."""
     if not ok:
-        return list(dict.fromkeys(check.next for check in checks if check.stops and check.next))
+        return list(dict.fromkeys(check.next or check.detail for check in checks if check.stops))
     suite = "libero_object" if "libero_object" in suites else next(iter(suites))
     return [
         f"python scripts/evaluate.py --suite {suite} --arms expert --trials 1 --workers {workers}",

@@ -50,6 +50,7 @@ from gr00t.model.binding import bind_to_model
 from gr00t.model.checkpoint import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.tokenizer import TOKENIZER_FILES, PromptTokenizer, resolve_tokenizer
+from gr00t.output_folder import writing
 from gr00t.quantization.manifest import read_manifest
 
 logger = logging.getLogger("gr00t.train")
@@ -277,7 +278,8 @@ def main() -> int:
     log_to_stderr()
     arguments = tyro.cli(Arguments, description=__doc__)
     try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        with writing(arguments.output, "--output"):
+            arguments.output.mkdir(parents=True, exist_ok=True)
         with joined_team() as team:
             result = train(arguments, team)
             if not team.rank:

@@ -5,6 +5,7 @@ A test holds the README to what this writes.
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -41,5 +42,6 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
     print(f"{README.name} is up to date")

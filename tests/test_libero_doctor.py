@@ -96,6 +96,12 @@ def test_an_error_ends_with_the_command_that_helps(doctor) -> None:
     assert doctor["check"].split_advice(LiberoError("no")) == ("no", "")
 
 
+def test_what_helps_is_said_where_no_command_does(doctor) -> None:
+    wrong = "/none cannot be made (Read-only file system); set XDG_CACHE_HOME to a folder that you can write"
+    check = doctor["check"].Check("drawing", "missing", wrong, needed=True)
+    assert doctor["libero_doctor"].advice([check], {}, 1, False) == [wrong]
+
+
 def test_a_missing_gl_library_is_missing_with_the_command(doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     check = doctor["simulator"].check_backend("egl", os.environ, light=False)

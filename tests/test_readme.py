@@ -31,6 +31,15 @@ def test_table_of_variables_is_the_configs_own() -> None:
     assert run.stdout.decode() == README, "out of date; run: python scripts/update_readme.py"
 
 
+@pytest.mark.parametrize(("flag", "status"), [("--help", 0), ("--chekc", 2)])
+def test_asking_for_help_writes_nothing(flag: str, status: int) -> None:
+    before = (REPO / "README.md").stat().st_mtime_ns
+    run = subprocess.run([sys.executable, "scripts/update_readme.py", flag], cwd=REPO, capture_output=True)
+    assert run.returncode == status
+    assert b"usage: update_readme.py" in run.stdout + run.stderr
+    assert (REPO / "README.md").stat().st_mtime_ns == before
+
+
 def test_every_variable_has_a_row() -> None:
     rows = re.findall(rf"^\| `({PREFIX}\w+)` \|", README, re.MULTILINE)
     assert set(rows) == VARIABLES

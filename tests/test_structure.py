@@ -20,12 +20,13 @@ MAY_IMPORT = {
     "spelling": set(),
     "console": set(),
     "machine": set(),
+    "output_folder": set(),
     "private_folder": set(),
     "quantization": {"private_folder", "spelling"},
     "data": {"spelling"},
     "model": {"data", "spelling"},
     "experiment": {"data", "model", "spelling"},
-    "eval": {"data", "private_folder", "spelling"},
+    "eval": {"data", "output_folder", "private_folder", "spelling"},
 }
 # Single modules that may import more than their part: the two places where the model meets quantization.
 MAY_ALSO_IMPORT = {

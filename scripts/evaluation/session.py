@@ -31,6 +31,7 @@ from gr00t.eval.libero.suites import (
     load_tasks,
     parse_task_indices,
 )
+from gr00t.output_folder import writing
 
 logger = logging.getLogger("gr00t.evaluate")
 
@@ -83,18 +84,13 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
 @contextlib.contextmanager
 def unused_folder(wanted: Path) -> Iterator[Path]:
     """Make a folder of this name, or with -2, -3, ... where that is taken; removed if it stays empty."""
-    try:
+    with writing(wanted, "--output"):
         wanted.parent.mkdir(parents=True, exist_ok=True)
         for count in itertools.count(1):
             path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
             with contextlib.suppress(FileExistsError):
                 path.mkdir()
                 break
-    except OSError as error:
-        raise LiberoError(
-            f"no results can be written to {wanted.absolute()} ({error.strerror}); "
-            "name another folder: --output FOLDER"
-        ) from error
     try:
         yield path
     finally:

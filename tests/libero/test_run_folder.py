@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from gr00t.eval.libero.run_folder import PlayedEpisode, RunFolder, RunFolderError
 from gr00t.eval.libero.suites import LiberoError
+from gr00t.output_folder import OutputError
 from tests.libero.stubs import asked, stub_plan
 from tests.libero.test_records import RECORD
 
@@ -68,6 +72,34 @@ def test_a_second_run_is_kept_out_while_the_first_one_lives(tmp_path: Path) -> N
     ):
         RunFolder(tmp_path, PLAN)
     RunFolder(tmp_path, PLAN).close()
+
+
+@pytest.mark.parametrize(("below", "why"), [("", "File exists"), ("run", "Not a directory")])
+def test_a_place_that_cannot_be_a_folder_names_the_option(tmp_path: Path, below: str, why: str) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / below
+    said = f"no results can be written to {path} ({why}); name another folder: --output FOLDER"
+    with pytest.raises(OutputError, match=f"^{re.escape(said)}$"):
+        RunFolder(path, PLAN)
+
+
+def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    said = (
+        f"^no results can be written to {re.escape(str(tmp_path))} .No space left on device.; make room there"
+    )
+    with RunFolder(tmp_path, PLAN) as folder:
+        monkeypatch.setattr(os, "fsync", full)  # the first call that a full disk may fail
+        with pytest.raises(OutputError, match=said):
+            folder.describe_arm("w4a8", {"name": "w4a8", "kind": "recipe"})
+        with pytest.raises(OutputError, match=said):
+            folder.add(played(7))
+    with pytest.raises(OutputError, match=said):
+        RunFolder(tmp_path, PLAN)
+    monkeypatch.undo()
+    RunFolder(tmp_path, PLAN).close()  # not "in use": the refusal gave the lock back
 
 
 def test_all_that_would_change_results_is_named(tmp_path: Path) -> None:

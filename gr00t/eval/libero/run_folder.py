@@ -28,11 +28,13 @@ from gr00t.eval.identity import digest
 from gr00t.eval.libero.records import EpisodeKey, EpisodeRecord, read_records
 from gr00t.eval.libero.run_files import read_arm, read_plan
 from gr00t.eval.libero.suites import LiberoError
+from gr00t.output_folder import writing
 
 logger = logging.getLogger(__name__)
 
 # What a resumed run may do differently: play more. `arms` is compared arm by arm.
 _MAY_GROW = ("tasks", "init_states", "seeds")
+_OPTION = "--output"
 # Of the simulators: with others it is another benchmark.
 SIMULATOR_PACKAGES = ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")
 
@@ -61,22 +63,24 @@ class RunFolder:
     Raises:
         RunFolderError: if another process holds it, or the plan does not continue what is there.
         RecordError: if a record in it is none, or of another run.
+        OutputError: it cannot be made, or not be written; so do all methods that write.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any]) -> None:
         self.path = path
         self.episodes = path / "episodes.jsonl"
-        path.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(path)
+        with writing(path, _OPTION):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path)
         try:
             self.plan = self._agree(plan)
             self._cut_torn_line()
             found = read_records(self.episodes, self.plan) if self.episodes.exists() else []
+            self.records: dict[EpisodeKey, EpisodeRecord] = {record.key: record for record in found}
+            self._put("plan.json", json.dumps(self.plan, indent=2) + "\n")
         except BaseException:
             self.close()
             raise
-        self.records: dict[EpisodeKey, EpisodeRecord] = {record.key: record for record in found}
-        _replace(path / "plan.json", json.dumps(self.plan, indent=2) + "\n")
 
     def add(self, played: PlayedEpisode) -> None:
         """Keep an episode. When this returns, the disk has it.
@@ -90,15 +94,15 @@ class RunFolder:
         self._check_simulator(record)
         for name, content in ((record.video, played.video), (record.thumbnail, played.thumbnail)):
             if name is not None and content is not None:
-                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-                _replace(self.path / name, content)
+                self._put(name, content)
         is_new = not self.episodes.exists()
-        with self.episodes.open("a", encoding="utf-8") as file:
-            file.write(record.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if is_new:
-            _sync_folder(self.path)
+        with writing(self.path, _OPTION):
+            with self.episodes.open("a", encoding="utf-8") as file:
+                file.write(record.to_json() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            if is_new:
+                _sync_folder(self.path)
         self.records[record.key] = record
 
     def has_played(self, key: EpisodeKey) -> bool:
@@ -107,8 +111,7 @@ class RunFolder:
 
     def describe_arm(self, name: str, facts: Mapping[str, Any]) -> None:
         """Write what an arm turned out to be."""
-        (self.path / "arms").mkdir(exist_ok=True)
-        _replace(self.path / "arms" / f"{name}.json", json.dumps(facts, indent=2) + "\n")
+        self._put(f"arms/{name}.json", json.dumps(facts, indent=2) + "\n")
 
     def known_arm(self, name: str) -> dict[str, Any] | None:
         """What `describe_arm` wrote, in this run or the one that it continues.
@@ -121,10 +124,8 @@ class RunFolder:
 
     def describe_sources(self, name: str, files: Mapping[str, str]) -> None:
         """Write which sources have a hash: the hashes of the files."""
-        path = self.path / "sources" / f"{name}.json"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            _replace(path, json.dumps(files, indent=2) + "\n")
+        if not (self.path / "sources" / f"{name}.json").exists():
+            self._put(f"sources/{name}.json", json.dumps(files, indent=2) + "\n")
 
     def known_sources(self, name: str | None) -> dict[str, str] | None:
         """What `describe_sources` wrote; None where it is not there any more, or not as it was."""
@@ -138,7 +139,8 @@ class RunFolder:
     def log_path(self, kind: str, name: str) -> Path:
         """Where a log belongs; `kind` is `servers` or `simulators`."""
         path = self.path / kind / f"{name}.log"
-        path.parent.mkdir(exist_ok=True)
+        with writing(self.path, _OPTION):
+            path.parent.mkdir(exist_ok=True)
         return path
 
     def close(self) -> None:
@@ -152,6 +154,12 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _put(self, name: str, content: str | bytes) -> None:
+        """Write the file `name` of the folder: the old one or the new one, never a part."""
+        with writing(self.path, _OPTION):
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            _replace(self.path / name, content)
 
     def _agree(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Return the plan to go on with.

@@ -9,6 +9,7 @@ from pathlib import Path
 from gr00t.eval.report.markdown import render_markdown
 from gr00t.eval.verdict.runs import read_run
 from gr00t.eval.verdict.summary import DEFAULT_MARGIN, Verdicts, compare
+from gr00t.output_folder import writing
 
 
 def write_report(folder: Path, *, baseline: str | None = None, margin: float = DEFAULT_MARGIN) -> Verdicts:
@@ -24,16 +25,21 @@ def write_report(folder: Path, *, baseline: str | None = None, margin: float = D
 
     Raises:
         LiberoError: if the folder cannot be read, or has no episodes yet.
-        OSError: if it cannot be written.
+        OutputError: if it cannot be written.
     """
     # Drawing takes a second to import, which whoever only writes a text should not wait for.
     from gr00t.eval.report.page import render_page
 
     run = read_run(folder)
     verdicts = compare([run], baseline=baseline, margin=margin)
-    write_text(folder / "report.md", render_markdown(verdicts, [run]))
-    write_text(folder / "report.html", render_page(verdicts, [run], folder / "report.html"))
-    write_text(folder / "report.json", json.dumps(verdicts.to_dict(), indent=2) + "\n")
+    texts = {
+        "report.md": render_markdown(verdicts, [run]),
+        "report.html": render_page(verdicts, [run], folder / "report.html"),
+        "report.json": json.dumps(verdicts.to_dict(), indent=2) + "\n",
+    }
+    with writing(folder, "--output"):
+        for name, text in texts.items():
+            write_text(folder / name, text)
     return verdicts
 
 

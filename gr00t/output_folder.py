@@ -1,0 +1,35 @@
+"""Folders that results go to. Where one cannot be written, the error names it and the option that helps."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class OutputError(OSError):
+    """Results cannot be written; the message is one line that names the folder and the option."""
+
+
+@contextlib.contextmanager
+def writing(folder: Path, option: str) -> Iterator[None]:
+    """Say what the system refuses within as one line: by itself it names no file where a disk is full.
+
+    Args:
+        folder: that is made or written within.
+        option: with which another one is named.
+
+    Raises:
+        OutputError: the system refused something.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        room = "make room there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise OutputError(
+            f"no results can be written to {folder.absolute()} ({error.strerror or error}); "
+            f"{room}name another folder: {option} FOLDER"
+        ) from error
