@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -190,6 +192,25 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_the_process(environ, tmp
     with caplog.at_level(logging.WARNING):
         load(environ)
     assert "(Not a directory); set XDG_CACHE_HOME to a folder that you can write" in caplog.text
+
+
+@pytest.mark.parametrize("is_full_everywhere", [False, True])
+def test_a_full_disk_is_no_error_of_the_compiler(is_full_everywhere, environ, caplog, monkeypatch):
+    def free(folder: Path) -> SimpleNamespace:
+        is_cache = str(folder).startswith(environ["XDG_CACHE_HOME"])
+        return SimpleNamespace(free=0 if is_cache or is_full_everywhere else 1 << 30)
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    left = len(list(Path(tempfile.gettempdir()).glob("gr00t-duquant-*")))
+    if is_full_everywhere:
+        with pytest.raises(
+            build.KernelBuildError, match=r"nowhere \(.*No space left .* set XDG_CACHE_HOME"
+        ):
+            load(environ)
+    else:
+        assert not str(load(environ)).startswith(environ["XDG_CACHE_HOME"])
+    assert "compiled for this process alone: [Errno 28] No space left on device" in caplog.text
+    assert len(list(Path(tempfile.gettempdir()).glob("gr00t-duquant-*"))) == left
 
 
 def test_who_has_no_home_is_told_the_variable(monkeypatch):

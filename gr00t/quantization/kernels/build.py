@@ -10,8 +10,10 @@ does not know is left out; without OpenMP the kernels use one thread.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -42,6 +44,8 @@ _FLAGS = (
 )
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300.0
+# Bytes that compiling needs, several times over: the library and its parts are some 300 kB.
+_ROOM = 8_000_000
 
 
 class KernelBuildError(Exception):
@@ -72,28 +76,28 @@ def compiled_library(environ: Mapping[str, str]) -> Iterator[Path]:
             library = find_sealed(folder) or _build(compiler, kernels, folder)
         except OSError as error:
             logger.warning("[GR00T-DUQUANT] CPU kernels are compiled for this process alone: %s", error)
-            library = _build(compiler, kernels, stack.enter_context(_folder_of_this_process()))
+            with _errors_named():
+                own = Path(tempfile.mkdtemp(prefix="gr00t-duquant-"))  # a name that nobody can foretell
+                stack.callback(shutil.rmtree, own, ignore_errors=True)  # when the library is loaded
+                library = _build(compiler, kernels, own)
         yield library
 
 
 @contextlib.contextmanager
-def _folder_of_this_process() -> Iterator[Path]:
-    """A folder whose name nobody can foretell, and that goes again when the library is loaded."""
+def _errors_named() -> Iterator[None]:
     try:
-        folder = Path(tempfile.mkdtemp(prefix="gr00t-duquant-"))
+        yield
     except OSError as error:
         raise KernelBuildError(
             f"they can be written nowhere ({error}); "
             "set XDG_CACHE_HOME or TMPDIR to a folder that you can write"
         ) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _build(compiler: str, kernels: Mapping[str, str], folder: Path) -> Path:
     start = time.perf_counter()
+    if shutil.disk_usage(folder).free < _ROOM:  # a compiler would say it as an error of its own
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         library = seal(_compile(compiler, kernels, Path(temporary)), folder)
     elapsed = time.perf_counter() - start
