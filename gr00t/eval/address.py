@@ -37,7 +37,7 @@ def check_port_free(host: str, port: int) -> None:
     if not 0 <= port <= 65535:
         raise BindError(f"port: expected 0 to 65535, got {port}")
     with sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM) as probe:
-        # As ZeroMQ does: the connections of a server that has just ended do not block its port.
+        # As the server does: the connections of a server that has just ended do not block its port.
         probe.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

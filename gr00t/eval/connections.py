@@ -5,7 +5,8 @@ and of replies not yet taken is bounded for one connection (gr00t.eval.zmtp) and
 too much, whoever has kept the rest waiting for longest is hung up on. A peer that does not take its replies
 is not read from until it does. When there are as many connections as file descriptors allow, the one that has
 been silent for longest makes room: a client that is alive connects again, and a robot in use is never silent
-for longest among those who only hold a door open.
+for longest among those who only hold a door open. A peer that says no more but still listens gets what it is
+owed.
 
 Nothing that one peer does raises from `poll` or `send`: it costs this peer its connection.
 """

@@ -199,10 +199,8 @@ class Conversation:
             self._total = self._kept = self._too_long = 0
 
     def _command(self, content: bytes) -> None:
-        name, rest = (
-            content[1 : 1 + content[0]] if content else b"",
-            content[1 + content[0] :] if content else b"",
-        )
+        name_end = 1 + content[0] if content else 0
+        name, rest = content[1:name_end], content[name_end:]
         if not self.is_open:
             kind = _properties(rest).get(b"socket-type", b"") if name == b"READY" else b""
             if kind not in _MAY_ASK:

@@ -44,6 +44,16 @@ def test_who_says_no_more_but_listens_gets_every_answer_and_then_the_end() -> No
         assert server.connections.count == 0
 
 
+def test_the_byte_sent_ahead_fits_the_longest_envelope_and_no_longer_one_is_taken() -> None:
+    with serving(DoublingPolicy(seconds=0.2), max_batch=1) as (_, port):
+        too_long = zmtp.frames([b"i" * 256, b"", request(1)])
+        longest = zmtp.frames([b"i" * 255, b"j", b"", request(2)])
+        with stranger(port, GREETING + READY + too_long + longest) as tcp:
+            tcp.shutdown(socket.SHUT_WR)
+            reply = wire.pack({"action.x": np.array([[4.0]])})
+            assert read_to_the_end(tcp) == HANDSHAKE + zmtp.frames([b"i" * 255, b"j", b"", reply])
+
+
 def test_nothing_is_computed_for_clients_that_closed_in_good_order() -> None:
     """They have read all that was sent to them, so that their systems say goodbye as in a half-closed one."""
     policy = DoublingPolicy(seconds=0.2)
