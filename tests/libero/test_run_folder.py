@@ -14,6 +14,7 @@ import pytest
 
 from gr00t.eval.libero.run_folder import PlayedEpisode, RunFolder, RunFolderError
 from gr00t.eval.libero.suites import LiberoError
+from gr00t.eval.verdict.runs import read_run
 from gr00t.output_folder import OutputError
 from tests.libero.stubs import asked, stub_plan
 from tests.libero.test_records import RECORD
@@ -100,6 +101,28 @@ def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
         RunFolder(tmp_path, PLAN)
     monkeypatch.undo()
     RunFolder(tmp_path, PLAN).close()  # not "in use": the refusal gave the lock back
+
+
+@pytest.mark.parametrize("name", [".lock", ".plan.json.partial", "episodes.jsonl"])
+def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
+    RunFolder(tmp_path / "run", PLAN).close()
+    (tmp_path / "mine").touch()
+    (tmp_path / "run" / name).unlink(missing_ok=True)
+    (tmp_path / "run" / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(OutputError, match="Too many levels of symbolic links"):
+        RunFolder(tmp_path / "run", PLAN).add(played(7))
+    assert (tmp_path / "mine").read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["plan.json", "episodes.jsonl", "arms/w4a8.json"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    with RunFolder(tmp_path, PLAN) as folder:
+        folder.describe_arm("w4a8", {"name": "w4a8", "kind": "recipe"})
+        folder.add(played(7))
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(LiberoError, match=f"^{re.escape(str(tmp_path / name))}: expected a file$"):
+        read_run(tmp_path)
 
 
 def test_all_that_would_change_results_is_named(tmp_path: Path) -> None:

@@ -207,6 +207,8 @@ def read_records(path: Path, plan: Mapping[str, Any] | None = None) -> list[Epis
         RecordError: for a line that is no record, an episode that was not planned, one that is there twice.
         OSError: if the file cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise RecordError(f"{path}: expected a file")  # a pipe would be waited for
     *lines, torn = path.read_bytes().split(b"\n")
     if torn:
         logger.warning("%s: the last line is not finished; it is left out", path)

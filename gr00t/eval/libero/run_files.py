@@ -92,6 +92,8 @@ def read_arm(path: Path, name: str) -> dict[str, Any]:
 
 
 def _read(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
+    if path.exists() and not path.is_file():
+        raise LiberoError(f"{path}: expected a file")  # a pipe would be waited for
     try:
         found = parse_json(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

@@ -97,7 +97,7 @@ class RunFolder:
                 self._put(name, content)
         is_new = not self.episodes.exists()
         with writing(self.path, _OPTION):
-            with self.episodes.open("a", encoding="utf-8") as file:
+            with _opened(self.episodes, "a") as file:
                 file.write(record.to_json() + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -202,7 +202,7 @@ class RunFolder:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             logger.warning("%s: an unfinished last line is cut off; its episode is replayed", self.episodes)
-            with self.episodes.open("r+b") as file:
+            with writing(self.path, _OPTION), _opened(self.episodes, "r+b") as file:
                 file.truncate(whole)
                 file.flush()
                 os.fsync(file.fileno())
@@ -221,8 +221,17 @@ class RunFolder:
                 )
 
 
+def _opened(path: Path, mode: str) -> IO[Any]:
+    """Open a file to write in, not one elsewhere that a link in its place leads to: folders are passed on."""
+
+    def without_links(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=without_links)
+
+
 def _locked(path: Path) -> IO[str]:
-    file = (path / ".lock").open("a+", encoding="utf-8")
+    file = _opened(path / ".lock", "a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -243,7 +252,7 @@ def _locked(path: Path) -> IO[str]:
 def _replace(path: Path, content: str | bytes) -> None:
     """Write a file so that a kill leaves the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:
+    with _opened(temporary, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
