@@ -279,6 +279,26 @@ def test_those_who_want_all_the_memory(
         assert server.peak() < 1.1e9
 
 
+def test_the_shortest_messages_that_there_are(
+    server: Server, blows: Callable[[int, int], int], figure: Callable[[str], None]
+) -> None:
+    count = blows(400, 900)
+    what = [f"{count} connections with 8000 empty messages each"]
+    with beside_a_good_client(server, figure, what), contextlib.ExitStack() as stack:
+        floods = []
+        for _ in range(count):
+            tcp = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+            tcp.sendall(GREETING + READY)
+            floods.append(tcp)
+        time.sleep(0.5)
+        for tcp in floods:
+            tcp.sendall(b"\0\0" * 8000)
+        for _ in range(5):
+            with client_at(server.port) as late:
+                assert late.ping(5_000)
+            time.sleep(0.3)
+
+
 def test_bombs(server: Server, blows: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
     bombs = [
         b"\xdf" + (11_000_000).to_bytes(4, "big") + b"\xa1k\xc0" * 11_000_000,

@@ -210,9 +210,9 @@ def test_a_peer_that_is_hung_up_on_right_after_its_message_came_ends_nothing() -
         peers = {peer.name: peer for peer in server.connections._open.values()}
         peers["{}:{}".format(*second.getsockname())].spent = 0.004
         peers["{}:{}".format(*first.getsockname())].spent = 0.0
-        server.connections._max_held = 300
-        first.sendall(zmtp.frames([b"", bytes(200)]))
-        second.sendall(b"\x01\x00\x02" + (250).to_bytes(8, "big") + bytes(200))
+        server.connections._max_held = 150
+        first.sendall(zmtp.frames([b"", bytes(100)]))
+        second.sendall(b"\x01\x00\x02" + (110).to_bytes(8, "big") + bytes(100))
         time.sleep(0.1)
         server._turn(0.1)
         assert server.connections.hung_up == 1
@@ -310,7 +310,7 @@ def test_a_ping_goes_before_messages_that_take_long_and_a_flood_of_pings_does_no
                 turns += 1
             assert server.worker.waiting == 1
             assert turns < 40  # beside three thousand pings
-            assert len(quick.recv(1_000_000)) > 500
+            assert recorded("resp_ping") in quick.recv(1_000_000)
             slow.close()
 
 
