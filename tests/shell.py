@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -24,3 +25,12 @@ def shell(
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+def heed_signals() -> None:
+    """Run in a child before its program: it hears of what this process may have been started to ignore.
+
+    Tests in the background (`nohup`, `&`) are, and their children after them.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

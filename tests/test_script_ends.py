@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.libero.test_hosts import children_of, gone
-from tests.shell import shell
+from tests.shell import heed_signals, shell
 from tests.test_scripts import checkout, port
 
 __all__ = ["checkout", "port"]
@@ -29,7 +29,7 @@ def start(checkout: Path, *arguments: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_signals,
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from gr00t.quantization import DuQuantConfig
-from tests.shell import shell
+from tests.shell import heed_signals, shell
 
 REPO = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*REPO.glob("*.sh"), *REPO.glob("scripts/*.sh"), REPO / ".ci" / "run"])
@@ -234,7 +234,7 @@ def test_a_stopped_script_leaves_no_server_behind(checkout: Path, port: int, sen
         text=True,
         start_new_session=True,
         # A test runner in the background may ignore Ctrl-C; a child would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_signals,
     )
     deadline = time.monotonic() + 30
     output = []

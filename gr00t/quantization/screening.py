@@ -6,9 +6,11 @@ was called with, and the first group that is complete decides. A request joins a
 most `FACTOR` times louder or quieter than the median of the group. The first request of all is no better than
 later ones: nothing is decided by a single one, and a minority decides nothing.
 
-Measured on the demonstration policy, 40 layers, random and black images, three sentences: every layer of
-every request was between 0.14 and 2.1 times its median, the largest input was 80. Networks that live with
-bfloat16 keep theirs below some 1e4; what is above `LARGEST_INPUT` is left out even where all requests agree.
+Measured on the demonstration policy, 40 layers, random images and 64 requests of rollouts in each of two
+suites: every layer of every request was between 0.14 and 7.2 times its median, the loudest of a layer at most
+26 times its quietest, and the largest input was 112. A request 32 times louder than the others leaves them 4
+of the 127 steps of a scale that covers it. Networks that live with bfloat16 keep theirs below some 1e4; what
+is above `LARGEST_INPUT` is left out even where all requests agree.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-FACTOR = 8.0
+FACTOR = 32.0
 LARGEST_INPUT = 1e6
 # Groups that are kept at a time, and peaks that a median is taken of: memory is bounded whatever comes.
 _GROUPS = 4

@@ -48,7 +48,7 @@ def facts(assets: Path) -> dict[str, Any]:
     simulator._accepted.clear()
     found["proven_anew"] = steps_to_settle(simulator)
     simulator._accepted.clear()
-    simulator._settle(STATE, prove=False)
+    simulator.settle(STATE, prove=False)
     found["unproven"] = simulator.positions().tolist() == found["wide_positions"]
     found["remembered"] = len(simulator._accepted)
     simulator.close()

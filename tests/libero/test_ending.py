@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.shell import REPO
+from tests.shell import REPO, heed_signals
 
 PROGRAM = """
 import gc, sys, time
@@ -51,7 +51,7 @@ def start(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **{"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler), **options},
+        **{"preexec_fn": heed_signals, **options},
     )
     assert program.stdout is not None
     assert program.stdout.readline() == "up\n"

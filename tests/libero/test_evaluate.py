@@ -25,7 +25,7 @@ from gr00t.eval.libero.suites import LiberoError
 from gr00t.eval.robot import RobotInferenceServer
 from tests.libero.stubs import StubPolicy, records_of
 from tests.libero.test_hosts import children_of, gone
-from tests.shell import REPO
+from tests.shell import REPO, heed_signals
 
 PROGRAM = "scripts/evaluate.py"
 RECIPES = REPO / "examples" / "Libero" / "recipes"
@@ -244,7 +244,7 @@ def test_a_stopped_run_leaves_no_process_and_says_how_to_go_on(
         stderr=subprocess.STDOUT,
         text=True,
         # A test runner in the background may ignore Ctrl-C; a child would inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_signals,
     )
     episodes = tmp_path / "out" / "episodes.jsonl"
     deadline = time.monotonic() + 180

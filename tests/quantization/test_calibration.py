@@ -169,8 +169,10 @@ def test_absurd_requests_that_come_first_and_often_are_outvoted():
     (model, layer), (alone, expected) = quantized_loop(steps=5), quantized_loop(steps=5)
     for seed in range(5):
         alone(normal(5, 32, seed=seed))
-    for exponent in (2, 3, 4, 5, 5.9, 2, 3, 4):  # of more kinds than groups are kept
-        model(poisoned(10**exponent))
+    loud = [poisoned(10**exponent) for exponent in (2.6, 4.2, 5.8)]
+    quiet = [normal(5, 32) * 10**exponent for exponent in (-3.0, -6.0)]
+    for x in [*loud, *quiet, *loud]:  # of more kinds than groups are kept
+        model(x)
     for seed in range(5):
         model(normal(5, 32, seed=seed))
         model(poisoned(torch.inf))
@@ -208,6 +210,14 @@ def test_a_request_that_failed_on_its_way_is_not_pooled():
         model(normal(5, 32, seed=seed))
         alone(normal(5, 32, seed=seed))
     assert torch.equal(layer.act_scale, expected.act_scale)
+
+
+def test_requests_as_different_as_those_of_one_policy_are_all_pooled():
+    """The most different requests of the demonstration policy, by their widest layer: 26 times apart."""
+    screening: Screening[list[int]] = Screening(list)
+    for peak in (22.2, 0.85, 3.1, 22.2, 0.85, 3.1):
+        screening.place({"down_proj": peak, "proj": 1.0})
+    assert screening.left_out == 0
 
 
 def test_memory_is_bounded_by_the_groups_that_are_kept():

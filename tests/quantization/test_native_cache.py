@@ -203,9 +203,7 @@ def test_a_full_disk_is_no_error_of_the_compiler(is_full_everywhere, environ, ca
     monkeypatch.setattr(shutil, "disk_usage", free)
     left = len(list(Path(tempfile.gettempdir()).glob("gr00t-duquant-*")))
     if is_full_everywhere:
-        with pytest.raises(
-            build.KernelBuildError, match=r"nowhere \(.*No space left .* set XDG_CACHE_HOME"
-        ):
+        with pytest.raises(build.KernelBuildError, match=r"nowhere \(.*No space left .* set XDG_CACHE_HOME"):
             load(environ)
     else:
         assert not str(load(environ)).startswith(environ["XDG_CACHE_HOME"])
