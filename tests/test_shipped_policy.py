@@ -41,25 +41,29 @@ def test_the_documented_settings_take_its_language_model_and_its_mlps():
     assert (len(language), len(mlps), len(taken)) == (4 * 7, 6 * 2, 40)
 
 
-@pytest.mark.libero
-def test_it_solves_tasks_that_it_reads_and_sees_while_quantized(tmp_path: Path):
+def play(output: Path, arms: str, trials: int) -> dict[str, int]:
+    """Play `trials` episodes of each of five prompts on recorded placements; successes by arm."""
     run = run_script(
         *("scripts/evaluate.py", "--suite", "libero_object_prompts", "--placement", "recorded"),
-        *("--arms", "w4a8,grey", "--trials", "2", "--assets", "stand-ins", "--video", "none"),
-        *(
-            "--workers",
-            "2",
-            "--model",
-            str(POLICY),
-            "--data-config",
-            DATA_CONFIG,
-            "--output",
-            str(tmp_path / "run"),
-        ),
+        *("--arms", arms, "--trials", str(trials), "--assets", "stand-ins", "--video", "none"),
+        *("--workers", "2", "--model", str(POLICY), "--data-config", DATA_CONFIG),
+        *("--output", str(output)),
     )
     assert run.returncode == 0, run.stderr
-    rows = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))["rows"]
-    successes = {row["arm"]: row["score"]["successes"] for row in rows if row["suite"] is None}
+    rows = json.loads((output / "report.json").read_text(encoding="utf-8"))["rows"]
+    return {row["arm"]: row["score"]["successes"] for row in rows if row["suite"] is None}
+
+
+@pytest.mark.libero
+def test_it_solves_tasks_while_quantized(tmp_path: Path):
+    # Of 5 episodes 5, measured on 2026-11-30. Other processors round otherwise.
+    assert play(tmp_path / "run", "w4a8", trials=1)["w4a8"] >= 3
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_it_solves_tasks_that_it_reads_and_sees_while_quantized(tmp_path: Path):
+    successes = play(tmp_path / "run", "w4a8,grey", trials=2)
     # Of 10 episodes each: 10 and 0, measured on 2026-11-23. Other processors round otherwise.
     assert successes["w4a8"] >= 7
     assert successes["grey"] <= 2

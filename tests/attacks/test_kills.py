@@ -179,6 +179,7 @@ def test_a_killed_evaluation_loses_doubles_and_leaves_nothing(
     assert ended >= kills, "there was nothing to be left behind"
 
 
+@pytest.mark.slow
 def test_what_dies_under_an_evaluation_is_replaced_and_changes_no_action(
     zygote: Zygote,
     whole: dict[EpisodeKey, str],
