@@ -140,6 +140,7 @@ def test_a_run_that_stops_on_the_way_leaves_a_checkpoint_and_ends_like_any_other
     assert any(not torch.equal(whole[name], halfway[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_run_that_stops_and_goes_on(data: Path, start: Path, tmp_path: Path) -> None:
     options = ("--steps", "2", "--precision", "float32", "--log-every", "1")
     assert train(data, start, tmp_path / "whole", *options, processes=2)["steps"] == 2

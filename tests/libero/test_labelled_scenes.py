@@ -43,6 +43,7 @@ def test_a_kind_is_what_instructions_call_it() -> None:
 
 
 @pytest.mark.libero
+@pytest.mark.slow
 def test_a_seed_says_everything(facts: Any) -> None:
     assert facts["images"] == [3, 2, 64, 64, 3]
     assert facts["centres"] == [3, 2, 4, 2]
@@ -52,6 +53,7 @@ def test_a_seed_says_everything(facts: Any) -> None:
 
 
 @pytest.mark.libero
+@pytest.mark.slow
 def test_what_is_not_there_is_nowhere(facts: Any) -> None:
     # The first task has no orange juice; its milk, butter and basket are hidden in none of the three scenes.
     assert facts["absent"]
@@ -60,6 +62,7 @@ def test_what_is_not_there_is_nowhere(facts: Any) -> None:
 
 
 @pytest.mark.libero
+@pytest.mark.slow
 def test_what_is_held_is_at_the_hand(facts: Any) -> None:
     assert facts["states"] == [3, 8]
     assert facts["same_states"]
@@ -68,6 +71,7 @@ def test_what_is_held_is_at_the_hand(facts: Any) -> None:
 
 
 @pytest.mark.libero
+@pytest.mark.slow
 def test_a_label_is_where_the_camera_sees_the_object(facts: Any) -> None:
     # Measured over 8 scenes of another task of the same simulator: the median distance is 0.004 of the image,
     # the largest 0.013, for the middle of what is seen is not that of the body, and parts are hidden.
@@ -77,6 +81,7 @@ def test_a_label_is_where_the_camera_sees_the_object(facts: Any) -> None:
 
 
 @pytest.mark.libero
+@pytest.mark.slow
 def test_objects_trade_places(facts: Any) -> None:
     # Strewn by 8 cm around its own place alone, it would stay within 16 cm.
     assert max(facts["spread"]) > 0.2
