@@ -9,7 +9,7 @@ assets, without downloading anything. The status is 0 if an evaluation can run.
 
 With --settle SUITE (or all) it lets every recorded initial state of the suite come to rest instead, and
 compares where the objects lie with a table that ships with this project: another MuJoCo may play another
-benchmark. The status is 0 if all lie where they should. Two cores need some 2 minutes a suite.
+benchmark. The status is 0 if all lie where they should. This takes minutes a suite.
 """
 
 from __future__ import annotations
