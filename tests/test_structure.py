@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "machine": set(),
     "output_folder": set(),
     "private_folder": set(),
-    "quantization": {"private_folder", "spelling"},
-    "data": {"spelling"},
-    "model": {"data", "spelling"},
+    "strict_json": set(),
+    "quantization": {"private_folder", "spelling", "strict_json"},
+    "data": {"spelling", "strict_json"},
+    "model": {"data", "spelling", "strict_json"},
     "experiment": {"data", "model", "spelling"},
-    "eval": {"data", "output_folder", "private_folder", "spelling"},
+    "eval": {"data", "output_folder", "private_folder", "spelling", "strict_json"},
 }
 # Single modules that may import more than their part: the two places where the model meets quantization.
 MAY_ALSO_IMPORT = {

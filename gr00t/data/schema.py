@@ -26,8 +26,8 @@ from pydantic import (
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.errors import MetadataError
 from gr00t.data.statistics_rules import contradictions, finite_numbers
-from gr00t.data.strict_json import parse_json
 from gr00t.spelling import did_you_mean
+from gr00t.strict_json import parse_json
 
 # Kept in float64, so that casting to the dtype of an observation is the only rounding.
 FloatArray = Annotated[

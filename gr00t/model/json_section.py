@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gr00t.data.strict_json import parse_json
+from gr00t.strict_json import parse_json
 
 T = TypeVar("T", int, float, str, bool)
 

@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from gr00t.data.strict_json import parse_json
 from gr00t.model.json_section import CheckpointError, refuse_special
+from gr00t.strict_json import parse_json
 
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 # Only in quantized layers: codes, scales of blocks, permutations, flags. But for I64: buffers of positions.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gr00t.quantization.file_header import strict_json
+from gr00t.strict_json import parse_json
 
 FILE = "calibration.json"
 
@@ -56,7 +56,7 @@ def read_record(folder: Path | None) -> dict[str, Any] | None:
     try:
         if not path.is_file():
             raise OSError("it is no file")
-        found = strict_json(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UnfinishedCalibrationError(f"{path} cannot be read ({error}); {advice}") from error
     except ValueError as error:

@@ -1,17 +1,18 @@
 """The header of a safetensors file, read strictly: what does not add up is an error that names the file.
 
 Such a file is the length of its header (8 bytes, little endian), the header, a JSON object with dtype, shape
-and byte range of every tensor and with the file's metadata, and the tensors' bytes, without gaps. Standard
-library only.
+and byte range of every tensor and with the file's metadata, and the tensors' bytes, without gaps. Imports no
+torch.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+
+from gr00t.strict_json import parse_json
 
 # Bytes of an element of every dtype that is ever stored.
 ELEMENT_BYTES = {
@@ -62,7 +63,7 @@ def parse_header(file: BinaryIO, size: int, path: Path) -> Header:
         raise ArtefactError(f"{path}: truncated: its {size} bytes end within the header")
     text = file.read(length)
     try:
-        tensors = strict_json(text)
+        tensors = parse_json(text)
         if not isinstance(tensors, dict):
             raise ValueError("not a JSON object")
         metadata = tensors.pop("__metadata__", {})
@@ -81,29 +82,6 @@ def parse_header(file: BinaryIO, size: int, path: Path) -> Header:
 def in_order(tensors: dict[str, dict[str, Any]]) -> list[str]:
     """Names of the tensors in the order that their bytes stand in."""
     return sorted(tensors, key=lambda name: tensors[name]["data_offsets"])
-
-
-def strict_json(text: str | bytes) -> Any:
-    """Return what JSON says: no NaN or infinity, no name twice in an object.
-
-    Raises:
-        ValueError: it is something else, or nested too deeply.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it names something twice")
-    return found
 
 
 def _end_of(tensors: dict[str, Any]) -> int:

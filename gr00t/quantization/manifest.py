@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.quantization.config import PREFIX, DuQuantConfig, DuQuantConfigError, as_text
-from gr00t.quantization.file_header import ArtefactError, read_header, strict_json
+from gr00t.quantization.file_header import ArtefactError, read_header
 from gr00t.quantization.manifest_values import checked_values, spec_to_json
 from gr00t.quantization.options import Execution
 from gr00t.quantization.spec import LinearSpec
+from gr00t.strict_json import parse_json
 
 FILE = "duquant.safetensors"
 FORMAT = "gr00t-duquant-artefact 1"
@@ -143,7 +144,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if metadata != _metadata(text):
         raise ArtefactError(f"{path}: its manifest is not what was exported (SHA-256 differs)")
     try:
-        return Manifest(**checked_values(strict_json(text)))
+        return Manifest(**checked_values(parse_json(text)))
     except ValueError as error:
         raise ArtefactError(f"{path}: its manifest cannot be used: {error}") from None
 

@@ -29,7 +29,7 @@ __all__ = [
     "write_with_metadata",
 ]
 
-# Tensors start at a multiple of the cache line, so that rows mapped from the file do as well.
+# Tensors start at a multiple of the cache line, so that for who maps the file its rows do as well.
 _ALIGNMENT = 64
 # What is read of a checkpoint's folder: weights, their index, configurations, a tokenizer, statistics.
 _READ = (".json", ".safetensors", ".txt", ".model", ".jinja")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gr00t.data.strict_json import parse_json
 from gr00t.spelling import did_you_mean
+from gr00t.strict_json import parse_json
 
 INFO = Path("meta/info.json")
 EPISODES = Path("meta/episodes.jsonl")

@@ -16,9 +16,9 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from gr00t.data.strict_json import parse_json
 from gr00t.eval.libero.suites import LiberoError
 from gr00t.spelling import did_you_mean
+from gr00t.strict_json import parse_json
 
 logger = logging.getLogger(__name__)
 

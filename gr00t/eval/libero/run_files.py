@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from gr00t.data.strict_json import parse_json
 from gr00t.eval.libero.records import ArmName, Count, Positive, first_of
 from gr00t.eval.libero.suites import LiberoError
+from gr00t.strict_json import parse_json
 
 Kind = Literal["recipe", "address", "zero", "replay", "expert"]
 

@@ -11,11 +11,11 @@ import math
 from typing import Any
 
 
-def parse_json(text: str, *, finite: bool = True) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     """Return what `text` says.
 
     Args:
-        text: the whole file.
+        text: the whole file; bytes are UTF-8.
         finite: False lets inf and nan pass to a caller who tells where in the file they are.
 
     Raises:
