@@ -95,8 +95,7 @@ class PackStore:
             statistics: of its input, if they were recorded just now; else those in its pack are used.
             rotation_absorbed: what its input arrives rotated by, where `spec.absorbs`.
         """
-        layer = self._layer(name, linear, spec, statistics, rotation_absorbed)
-        self._hashes[name] = _hash_all(layer.packed_state())
+        layer, self._hashes[name] = self._layer(name, linear, spec, statistics, rotation_absorbed)
         return layer
 
     def update(self, name: str, layer: DuQuantLinear) -> None:
@@ -105,19 +104,20 @@ class PackStore:
         Only into the very pack that it was built with: one that was damaged meanwhile, or written for other
         settings by another process, stays as it is, with a line in the log.
         """
-        self._hashes[name] = _hash_all(layer.packed_state())
+        state = layer.packed_state()
+        self._hashes[name] = _hash_all(state)
         pack = self._read(name, layer.spec, "its static scales are not kept")
         if pack is None:
             return
         fault = pack.fault or _difference(pack, self._made[name])
         try:
-            check_state(layer.packed_state(), layer.spec)
+            check_state(state, layer.spec)
         except UnsoundError as error:
             fault = f"is not written: the layer is damaged ({error})"
         if fault:
             logger.warning("[GR00T-DUQUANT] Pack of %s %s; its static scales are not kept", name, fault)
             return
-        self._write(name, layer.packed_state(), pack.statistics, self._made[name])
+        self._write(name, state, pack.statistics, self._made[name])
 
     def holds(self, name: str, layer: DuQuantLinear) -> bool:
         """Whether the pack of `name`, read anew, is what `layer` is now, bit for bit."""
@@ -141,24 +141,28 @@ class PackStore:
         spec: LinearSpec,
         statistics: InputStatistics | None,
         rotation_absorbed: Tensor | None,
-    ) -> DuQuantLinear:
+    ) -> tuple[DuQuantLinear, str]:
+        """Return the layer and the hash of its state."""
         if self._folder is None:
             spec = dataclasses.replace(spec, informed=statistics is not None)
-            return DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+            layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+            return layer, _hash_all(layer.packed_state())
         weight = _weight_hash(linear.weight)
         pack = self._read(name, spec)
         if statistics is None and pack is not None and pack.metadata.get("weight") == weight:
             statistics = pack.statistics
         spec = dataclasses.replace(spec, informed=statistics is not None)
         wanted = {"weight": weight, "settings": _settings(spec, rotation_absorbed, statistics)}
-        layer = None if pack is None else self._restore(name, pack, wanted, linear, spec)
-        if layer is None:
-            layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
-            self._write(name, layer.packed_state(), statistics, wanted)
-        else:
-            self._restored.add(name)
         self._made[name] = wanted
-        return layer
+        restored = None if pack is None else self._restore(name, pack, wanted, linear, spec)
+        if pack is not None and restored is not None:
+            self._restored.add(name)
+            return restored, pack.metadata["state_sha256"]  # compared as it was read
+        layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+        state = layer.packed_state()
+        self._hashes[name] = _hash_all(state)
+        self._write(name, state, statistics, wanted)
+        return layer, self._hashes[name]
 
     def _restore(
         self, name: str, pack: _Pack, wanted: dict[str, str], linear: nn.Linear, spec: LinearSpec
@@ -220,7 +224,7 @@ class PackStore:
         recorded = _named(statistics)
         metadata = {
             **{"format": _FORMAT, **made},
-            **{"state_sha256": _hash_all(state), "statistics_sha256": _hash_all(recorded)},
+            **{"state_sha256": self._hashes[name], "statistics_sha256": _hash_all(recorded)},
         }
         tensors = {key: value.cpu().contiguous() for key, value in (*state.items(), *recorded.items())}
         try:
