@@ -85,10 +85,15 @@ class BaseInferenceServer:
 
         Raises:
             BindError: The address is in use, or not one of this machine.
-            ValueError: An empty token, which would look like protection and be none.
+            ValueError: An empty token, which would look like protection and be none, or one that no client
+                can send.
         """
         if api_token == "":
             raise RequestError("api_token: is empty; give a token, or None for a server without one")
+        try:
+            self._token = None if api_token is None else api_token.encode()
+        except UnicodeEncodeError:
+            raise RequestError("api_token: is not UTF-8, which is how a client sends it") from None
         self.running = True
         self.api_token = api_token
         self.max_message_bytes = max_message_bytes
@@ -355,11 +360,11 @@ class BaseInferenceServer:
         return wire.pack({"error": text.encode("utf-8", "replace").decode()})
 
     def _validate_token(self, payload: bytes, found: Outline) -> bool:
-        if self.api_token is None:
+        if self._token is None:
             return True
         at = found.fields.get("api_token")
         token = None if at is None else text_bytes(payload, at)
-        return token is not None and hmac.compare_digest(token, self.api_token.encode())
+        return token is not None and hmac.compare_digest(token, self._token)
 
     def _handle_ping(self) -> dict[str, str]:
         return {"status": "ok", "message": "Server is running"}

@@ -231,6 +231,9 @@ def test_own_endpoints_can_be_registered(server: RobotInferenceServer) -> None:
 def test_empty_token_is_refused() -> None:
     with pytest.raises(RequestError, match="api_token: is empty"):
         RobotInferenceServer(RecordedPolicy(), port=0, api_token="")
+    # As the system hands over an argument that is no UTF-8.
+    with pytest.raises(RequestError, match="api_token: is not UTF-8"):
+        RobotInferenceServer(RecordedPolicy(), port=0, api_token="\udcff")
 
 
 def test_star_is_every_interface_and_localhost_is_loopback() -> None:
