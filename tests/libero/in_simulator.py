@@ -195,7 +195,8 @@ def split_steps(assets: Path, suite: str) -> list[list[float]]:
     result = []
     for task in load_tasks(find_suite(suite), libero_package()):
         simulator.open_task(task, 0)
-        start = simulator._env.set_init_state(load_init_states(task)[7]) and simulator.positions()
+        simulator._env.set_init_state(load_init_states(task)[7])
+        start = simulator.positions()
         simulator._restore_snapshot()
         own = naive_trajectory(simulator, 7, 1, task)[-1]
         simulator.start_episode(7)

@@ -3,7 +3,7 @@
 A folder's name holds the hash of what it is made from. Two processes that write it at once end with the same
 complete folder, and one that is killed halfway leaves nothing under that name. What lies there for years may
 lose files to a cleaner and bits to a disk, so its content is compared, not its sizes: the 41 stand-in files,
-1.5 MB, take 10 ms.
+1.5 MB, take 10 ms on an AMD EPYC.
 """
 
 from __future__ import annotations
