@@ -47,6 +47,9 @@ class Samples(Protocol):
     def __len__(self) -> int:
         """Number of time steps."""
 
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Choose `count` numbers of time steps to train on."""
+
     def batch(self, steps: np.ndarray) -> dict[str, Any]:
         """Return samples by number, under the keys of the data configuration, with a batch dimension."""
 
@@ -142,7 +145,7 @@ class Trainer:
     def prepare(self, step: int) -> Batch:
         """Return this process' share of a step's batch, the same one whenever it is asked for."""
         chosen = np.random.default_rng(_seed(self.plan.seed, step, "samples"))
-        steps = chosen.integers(0, len(self._samples), self.plan.batch_size)
+        steps = self._samples.draw(chosen, self.plan.batch_size)
         steps = steps[self._team.rank * self._share :][: self._share]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed(step, "augmentation"))

@@ -36,6 +36,9 @@ class InventedSamples:
     def __len__(self) -> int:
         return len(self._observations)
 
+    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        return generator.integers(0, len(self), count)
+
     def batch(self, steps: np.ndarray) -> dict[str, Any]:
         chosen = [self._observations[int(step)] for step in steps]
         samples: dict[str, Any] = {}

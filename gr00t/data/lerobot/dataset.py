@@ -71,17 +71,21 @@ class LeRobotDataset:
         tables = self._tables()
         self._numbers = {key: self._numbers_of(key, column, tables) for key, column in self._columns.items()}
         self._texts = {key: self._texts_of(key, tables) for key in self._keys("language")}
-        self._frames: dict[str, NDArray[np.uint8]] = {}
+        self._frames: dict[str, CameraFrames] = {}
         self._frame_of_row: dict[str, NDArray[np.int64]] = {}
         for key in self._keys("video"):
             videos = [self.layout.video_file(key, episode.index) for episode in self.layout.episodes]
             seen = cached_frames(videos, cache, on_video=on_video)
-            self._frames[key] = seen.frames
+            self._frames[key] = seen
             self._frame_of_row[key] = self._rows_of(key, videos, seen, tables[TIMESTAMP])
 
     def __len__(self) -> int:
         """Number of time steps."""
         return len(self._ends)
+
+    def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Numbers (count,) of time steps to train on, each as likely as any other."""
+        return generator.integers(0, len(self), count)
 
     def batch(self, steps: NDArray[np.int64] | Sequence[int]) -> dict[str, Any]:
         """Return the samples at `steps` (B,), numbers below `len(self)`.
@@ -100,7 +104,7 @@ class LeRobotDataset:
             inside = np.clip(wanted, starts[:, None], ends[:, None] - 1)
             for key in config.modality_keys:
                 if kind == "video":
-                    samples[key] = self._frames[key][self._frame_of_row[key][inside]]
+                    samples[key] = self._frames[key].at(self._frame_of_row[key][inside])
                 elif kind == "language":
                     samples[key] = self._texts[key][at][:, None]
                 else:
@@ -131,8 +135,8 @@ class LeRobotDataset:
             statistics[kind][name] = statistical_values(self._numbers[key])
         cameras = {
             key.removeprefix("video."): VideoMetadata(
-                resolution=(frames.shape[2], frames.shape[1]),
-                channels=frames.shape[3],
+                resolution=(frames.shape[1], frames.shape[0]),
+                channels=frames.shape[2],
                 fps=self.layout.fps,
             )
             for key, frames in self._frames.items()

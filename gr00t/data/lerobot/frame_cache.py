@@ -36,6 +36,16 @@ class CameraFrames:
     frames: NDArray[np.uint8]
     times: list[NDArray[np.float64]]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a frame."""
+        height, width, channels = self.frames.shape[1:]
+        return height, width, channels
+
+    def at(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The frames of these numbers (...), counted over all videos: (..., H, W, 3)."""
+        return np.asarray(self.frames[numbers])
+
 
 def cached_frames(
     videos: Sequence[Path], cache: Path, *, on_video: Callable[[], None] = lambda: None
