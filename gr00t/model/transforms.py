@@ -11,11 +11,13 @@ camera.
 TEXT has two forms. Training used the plain instruction, but the reference's inference turns a request's
 `[text]` into a numpy array and the template prints that, so that published results were obtained with
 `['text']`. What was evaluated is the default here ("brackets"); a flat list of strings in a batched request
-is plain in the reference and therefore here; `prompt_style="plain"` always gives the plain form.
+is plain in the reference and therefore here, and so is the standard instruction where there is none;
+`prompt_style="plain"` always gives the plain form.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any, Protocol
 
@@ -26,10 +28,13 @@ from torch import Tensor
 
 from gr00t.data.embodiment_tags import EMBODIMENT_TAG_MAPPING, EmbodimentTag
 from gr00t.data.errors import MetadataError, ObservationError
+from gr00t.data.instruction import is_instruction_key
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import InvertibleModalityTransform
 from gr00t.model.tokenizer import IMAGE_TOKEN, TokenizerError
 from gr00t.spelling import did_you_mean
+
+logger = logging.getLogger(__name__)
 
 PROMPT_STYLES = ("brackets", "plain")
 # Of a prompt without its images. An instruction has some twenty; a thousand cost a forward of their own.
@@ -82,6 +87,7 @@ class GR00TTransform(InvertibleModalityTransform):
     _tokens_per_image: int = PrivateAttr(default=0)
     _image_size: int = PrivateAttr(default=0)
     _prompt_style: str = PrivateAttr(default="brackets")
+    _has_said_default: bool = PrivateAttr(default=False)
 
     def bind(
         self,
@@ -126,10 +132,10 @@ class GR00TTransform(InvertibleModalityTransform):
         """Return the model's inputs for one batch.
 
         Args:
-            data: `video` (B, T, V, H, W, 3) uint8, `state` (B, S, A) and one key with `annotation` in its
-                name: B strings, or an array (B, 1) of strings. Without the dimension B a batch of one is
-                returned, with a string or a list of one string as the instruction. In train mode also
-                `action` (B, H, A), normalized.
+            data: `video` (B, T, V, H, W, 3) uint8, `state` (B, S, A) and at most one instruction
+                (`is_instruction_key`): B strings, or an array (B, 1) of strings. Without the dimension B a
+                batch of one is returned, with a string or a list of one string as the instruction. In train
+                mode also `action` (B, H, A), normalized.
 
         Returns:
             `state` (B, S, max_state_dim) in the dtype it came in, `state_mask` (same, bool), `embodiment_id`
@@ -195,12 +201,20 @@ class GR00TTransform(InvertibleModalityTransform):
                 f"video: the model takes frames (B, T, V, {size[0]}, {size[1]}, 3), the transforms before it "
                 f"gave {video.shape}; set VideoResize accordingly"
             )
+        if video.dtype != np.uint8:
+            raise ObservationError(
+                f"video: expected dtype uint8, the transforms before the last gave {video.dtype}; end them "
+                "with VideoToNumpy"
+            )
         return video.reshape(len(video), -1, *video.shape[3:])
 
     def _texts(self, data: dict[str, Any], batch: int, batched: bool) -> list[str]:
         """Return the instruction of each sample as it stands in the prompt."""
-        keys = [key for key in data if "annotation" in key]
+        keys = [key for key in data if is_instruction_key(key)]
         if not keys:
+            if not self._has_said_default:
+                self._has_said_default = True
+                logger.warning("no instruction given: %r is used, now and later", self.default_instruction)
             return [self.default_instruction] * batch
         if len(keys) > 1:
             raise ObservationError(f"expected one instruction, got {', '.join(keys)}")
