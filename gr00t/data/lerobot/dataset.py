@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
-from gr00t.data.lerobot.frame_cache import CameraFrames, cached_frames
+from gr00t.data.lerobot.camera_frames import CameraFrames
+from gr00t.data.lerobot.frame_source import FrameSource, open_cameras
 from gr00t.data.lerobot.layout import MODALITY, TASKS, Column, DatasetError, Layout, json_lines, lookup
 from gr00t.data.lerobot.row_frames import TIMESTAMP, check_stamps, nearest_frames
 from gr00t.data.schema import (
@@ -39,6 +40,7 @@ class LeRobotDataset:
         folder: of the data set.
         modalities: keys and time steps of video, state, action and language.
         cache: folder for decoded frames, see `frame_cache`.
+        frames: where frames come from, see `frame_source`.
         on_video: told after each video that had to be decoded.
 
     Attributes:
@@ -54,6 +56,7 @@ class LeRobotDataset:
         modalities: Mapping[str, ModalityConfig],
         cache: Path,
         *,
+        frames: FrameSource = "auto",
         on_video: Callable[[], None] = lambda: None,
     ) -> None:
         self.layout = Layout.read(folder)
@@ -71,13 +74,15 @@ class LeRobotDataset:
         tables = self._tables()
         self._numbers = {key: self._numbers_of(key, column, tables) for key, column in self._columns.items()}
         self._texts = {key: self._texts_of(key, tables) for key in self._keys("language")}
-        self._frames: dict[str, CameraFrames] = {}
-        self._frame_of_row: dict[str, NDArray[np.int64]] = {}
-        for key in self._keys("video"):
-            videos = [self.layout.video_file(key, episode.index) for episode in self.layout.episodes]
-            seen = cached_frames(videos, cache, on_video=on_video)
-            self._frames[key] = seen
-            self._frame_of_row[key] = self._rows_of(key, videos, seen, tables[TIMESTAMP])
+        videos = {
+            key: [self.layout.video_file(key, episode.index) for episode in self.layout.episodes]
+            for key in self._keys("video")
+        }
+        self._frames = open_cameras(videos, cache, frames, on_video=on_video)
+        self._frame_of_row = {
+            key: self._rows_of(key, files, self._frames[key], tables[TIMESTAMP])
+            for key, files in videos.items()
+        }
 
     def __len__(self) -> int:
         """Number of time steps."""

@@ -1,56 +1,85 @@
-"""All frames of a camera as one array in a file: decoded once, then mapped.
+"""All frames of a camera as one array in a file: decoded once, then read.
 
 A training step picks frames at random, and a video must be decoded from its last key frame. Decoding each
 video once, in order, is many times faster than decoding for every sample; what is read often stays in the
 system's page cache. Every frame of a video is kept, whichever rows see it (`row_frames`); when each is shown
 stands beside them.
+
+Frames are written and read by the system's calls, and not by mapping the file: a full disk, or a file that
+somebody cuts short, is then an error with a name, where a mapped one ends the process.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.data.lerobot.cache_files import written_as_a_whole
+from gr00t.data.lerobot.camera_frames import CameraFrames
 from gr00t.data.lerobot.layout import DatasetError
 from gr00t.data.lerobot.video_files import frame_times, read_video
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class CameraFrames:
-    """What a camera saw.
+Times = list[NDArray[np.float64]]
 
-    Attributes:
-        frames: of all videos, one after the other, (F, H, W, 3) uint8, mapped.
-        times: per video (frames,) float64, when each is shown, in seconds since the first one.
+
+class StoredFrames(CameraFrames):
+    """Frames in a file that `store_frames` wrote.
+
+    Args:
+        videos: which they were decoded from, in order.
+        times: per video, when its frames are shown.
+        path: of the file.
+
+    Raises:
+        DatasetError: the file is damaged, or holds the frames of others.
     """
 
-    frames: NDArray[np.uint8]
-    times: list[NDArray[np.float64]]
+    def __init__(self, videos: Sequence[Path], times: Times, path: Path) -> None:
+        count = sum(len(shown) for shown in times)
+        try:
+            self._file = path.open("rb", buffering=0)
+            self._first, shape = _header(self._file.fileno(), path)
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be read: {error.strerror}") from error
+        super().__init__(videos, times, shape[1:])
+        self._path = path
+        self._bytes = shape[1] * shape[2] * shape[3]
+        size = os.fstat(self._file.fileno()).st_size
+        if shape[0] != count or size != self._first + count * self._bytes:
+            raise DatasetError(f"{path}: {size} bytes for {shape[0]} frames, the videos have {count}")
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of a frame."""
-        height, width, channels = self.frames.shape[1:]
-        return height, width, channels
-
-    def at(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The frames of these numbers (...), counted over all videos: (..., H, W, 3)."""
-        return np.asarray(self.frames[numbers])
+    def _read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        frames = np.empty((len(numbers), *self.shape), dtype=np.uint8)
+        for frame, number in zip(frames, numbers.tolist(), strict=True):
+            rest = memoryview(frame).cast("B")
+            place = self._first + number * self._bytes
+            while rest:
+                try:
+                    read = os.preadv(self._file.fileno(), [rest], place)
+                except OSError as error:
+                    raise DatasetError(f"{self._path}: cannot be read: {error.strerror}") from error
+                if not read:
+                    raise DatasetError(
+                        f"{self._path}: was cut short while it was read; start again, and it is decoded anew"
+                    )
+                rest, place = rest[read:], place + read
+        return frames
 
 
 def cached_frames(
     videos: Sequence[Path], cache: Path, *, on_video: Callable[[], None] = lambda: None
 ) -> CameraFrames:
-    """Return the frames of all videos.
+    """Return the frames of all videos, after decoding them if that was not done before.
 
     Args:
         videos: files of one camera, in order.
@@ -59,62 +88,14 @@ def cached_frames(
 
     Raises:
         DatasetError: a video is missing, damaged, or of another size than those before.
+        OSError: the folder cannot be written, or the disk is full.
     """
-    name = f"frames-{_fingerprint(videos)}"
-    times = _cached_times(videos, cache / f"{name}.times.npz")
-    target = cache / f"{name}.npy"
-    if not target.is_file():
-        with _written_as_a_whole(target) as partial:
-            _decode(videos, sum(len(shown) for shown in times), partial, on_video)
-    frames: NDArray[np.uint8] = np.load(target, mmap_mode="r")
-    if len(frames) != sum(len(shown) for shown in times):
-        raise DatasetError(f"{target}: {len(frames)} frames, the videos have others; remove the file")
-    return CameraFrames(frames, times)
+    name = cache_name(videos)
+    times = stored_times(videos, cache, name)
+    return stored_frames(videos, times, cache, name) or store_frames(videos, times, cache, name, on_video)
 
 
-def _cached_times(videos: Sequence[Path], target: Path) -> list[NDArray[np.float64]]:
-    if not target.is_file():
-        found = [frame_times(path) for path in videos]
-        with _written_as_a_whole(target) as partial, partial.open("wb") as file:
-            np.savez(file, counts=[len(shown) for shown in found], times=np.concatenate(found))
-        return found
-    with np.load(target) as stored:
-        counts, times = stored["counts"], stored["times"]
-    return np.split(times, np.cumsum(counts)[:-1])
-
-
-def _decode(videos: Sequence[Path], count: int, target: Path, on_video: Callable[[], None]) -> None:
-    frames: np.memmap[Any, np.dtype[np.uint8]] | None = None
-    place = 0
-    for path in videos:
-        for frame in read_video(path):
-            if frames is None:
-                shape = (count, *frame.shape)
-                frames = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
-            if frame.shape != frames.shape[1:]:
-                raise DatasetError(f"{path}: frames of {frame.shape}, those before are {frames.shape[1:]}")
-            if place < count:  # more than the file lists: `read_video` refuses it at its end
-                frames[place] = frame
-            place += 1
-        on_video()
-    assert frames is not None, "a video without a frame has no times"
-    frames.flush()
-
-
-@contextmanager
-def _written_as_a_whole(target: Path) -> Iterator[Path]:
-    """Write a file aside, and give it its name only when it is whole."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, suffix=f"{target.suffix}.partial")
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _fingerprint(videos: Sequence[Path]) -> str:
+def cache_name(videos: Sequence[Path]) -> str:
     """A name that changes with the files: their paths, sizes and times."""
     digest = hashlib.sha256()
     for path in videos:
@@ -122,4 +103,77 @@ def _fingerprint(videos: Sequence[Path]) -> str:
             raise DatasetError(f"{path}: not found")
         state = path.stat()
         digest.update(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
+    return f"frames-{digest.hexdigest()[:16]}"
+
+
+def stored_times(videos: Sequence[Path], cache: Path, name: str) -> Times:
+    """When the frames of each video are shown; kept for the next time where the folder can be written."""
+    target = cache / f"{name}.times.npz"
+    if target.is_file():
+        try:
+            with np.load(target) as stored:
+                counts, times = stored["counts"], stored["times"]
+            if len(counts) == len(videos) and counts.sum() == len(times):
+                return np.split(times, np.cumsum(counts)[:-1])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s: damaged, made anew: %s", target, error)
+    found = [frame_times(path) for path in videos]
+    try:
+        with written_as_a_whole(target) as file:
+            counts = [len(shown) for shown in found]
+            np.savez(file, counts=counts, times=np.concatenate(found), video=str(videos[0].resolve()))
+    except OSError as error:
+        logger.warning("%s: not written, found anew at the next start: %s", target, error.strerror)
+    return found
+
+
+def stored_frames(videos: Sequence[Path], times: Times, cache: Path, name: str) -> StoredFrames | None:
+    """The frames if they were decoded before; a damaged file counts as none."""
+    target = cache / f"{name}.npy"
+    if not target.is_file():
+        return None
+    try:
+        return StoredFrames(videos, times, target)
+    except DatasetError as error:
+        logger.warning("%s; the frames are decoded anew", error)
+        return None
+
+
+def store_frames(
+    videos: Sequence[Path], times: Times, cache: Path, name: str, on_video: Callable[[], None]
+) -> StoredFrames:
+    """Decode all videos into a file of the folder.
+
+    Raises:
+        DatasetError: a video is damaged, or of another size than those before.
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    count = sum(len(shown) for shown in times)
+    target = cache / f"{name}.npy"
+    shape: tuple[int, ...] | None = None
+    with written_as_a_whole(target) as file:
+        for path in videos:
+            for frame in read_video(path):
+                if shape is None:
+                    shape = frame.shape
+                    described = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+                    np.lib.format.write_array_header_1_0(file, described)
+                if frame.shape != shape:
+                    raise DatasetError(f"{path}: frames of {frame.shape}, those before are {shape}")
+                file.write(np.ascontiguousarray(frame))
+            on_video()
+    return StoredFrames(videos, times, target)
+
+
+def _header(file: int, path: Path) -> tuple[int, tuple[int, int, int, int]]:
+    """Where the first frame stands, and the shape of all, (F, H, W, 3)."""
+    with os.fdopen(os.dup(file), "rb") as copy:
+        try:
+            np.lib.format.read_magic(copy)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(copy)
+        except (ValueError, SyntaxError, TokenError) as error:
+            raise DatasetError(f"{path}: damaged: {error}") from error
+        first = copy.tell()
+    if len(shape) != 4 or fortran or dtype != np.uint8:
+        raise DatasetError(f"{path}: damaged: {dtype} of {shape} are no frames")
+    return first, shape

@@ -1,0 +1,98 @@
+"""The files of a cache folder: written as a whole or not at all, and named once nothing needs them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+_PARTIAL = ".partial"
+# What a disk says that has no more room: of the disk, of the user's quota, of the process's file size.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# A file this young may belong to a process that has not locked it yet.
+_YOUNG = 60.0  # seconds
+
+
+@contextmanager
+def written_as_a_whole(target: Path) -> Iterator[IO[bytes]]:
+    """Write a file aside, and give it its name only when it is whole and on the disk.
+
+    What is written stays locked meanwhile: by that, what a killed process left can be told from what another
+    one is writing, see `remove_abandoned`.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; the target is as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, suffix=f"{target.suffix}{_PARTIAL}")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            _locked(file)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(name, target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def remove_abandoned(cache: Path) -> int:
+    """Remove what killed processes left half written; return its bytes."""
+    freed = 0
+    for path in cache.glob(f"*{_PARTIAL}"):
+        try:
+            with path.open("rb") as file:
+                state = os.fstat(file.fileno())
+                if time.time() - state.st_mtime > _YOUNG and _locked(file):
+                    path.unlink(missing_ok=True)
+                    freed += state.st_size
+        except FileNotFoundError:  # finished meanwhile
+            continue
+    return freed
+
+
+def outdated(cache: Path, used: Sequence[str]) -> dict[Path, int]:
+    """Caches, with their bytes, of videos that are gone or changed since; by the video they begin with.
+
+    Args:
+        cache: the folder.
+        used: names of the caches that are needed.
+    """
+    current = {_first_video(cache, name) for name in used}
+    found = {}
+    for path in cache.glob("frames-*.npy"):
+        if path.stem in used:
+            continue
+        video = _first_video(cache, path.stem)
+        if video is None or video in current or not Path(video).is_file():
+            found[path] = path.stat().st_size
+    return found
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock a file against other processes; False if another holds it, or the file system knows no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF):
+            return False
+        raise
+    return True
+
+
+def _first_video(cache: Path, name: str) -> str | None:
+    """The video that a cache begins with; None where nothing says it."""
+    try:
+        with np.load(cache / f"{name}.times.npz") as stored:
+            return str(stored["video"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
