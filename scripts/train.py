@@ -33,6 +33,7 @@ from tqdm import tqdm
 from gr00t.console import log_to_stderr
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.dataset import LeRobotDataset
+from gr00t.data.lerobot.frame_source import FrameSource
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
@@ -116,6 +117,8 @@ class Arguments:
     """Steps between lines of training.jsonl."""
     cache: Path | None = None
     """Folder for decoded frames (default: frames/ in the output)."""
+    frames: FrameSource = "auto"
+    """cache: decoded once, to the folder; decode: when needed; auto: the cache if there is room for it."""
 
 
 def plan_of(arguments: Arguments) -> TrainingPlan:
@@ -134,6 +137,7 @@ def load_data(arguments: Arguments, data_config: Any) -> LeRobotDataset:
             arguments.data,
             data_config.modality_config(),
             arguments.cache or arguments.output / "frames",
+            frames=arguments.frames,
             on_video=lambda: bar.update() and None,
         )
 
