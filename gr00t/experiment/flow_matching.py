@@ -9,6 +9,8 @@ noise hides the actions, is seen most. The network is the one that infers, uncha
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,26 @@ def sample_times(count: int, generator: torch.Generator) -> Tensor:
     """
     uniform = torch.rand(count, generator=generator)
     return _CUTOFF * (1.0 - uniform ** (1.0 / _CONCENTRATION))
+
+
+class Flow(NamedTuple):
+    """Noises (D, B, H, A) and times (D, B), D draws for each of B samples."""
+
+    noises: Tensor
+    times: Tensor
+
+    def part(self, first: int, last: int) -> Flow:
+        """The draws for samples number `first` to `last` - 1."""
+        return Flow(self.noises[:, first:last], self.times[:, first:last])
+
+
+def draw_flow(shape: tuple[int, int, int], draws: int, generator: torch.Generator) -> Flow:
+    """Draw noises and times for chunks of this shape (B, H, A), on the CPU."""
+    drawn = [
+        (torch.randn(shape, generator=generator), sample_times(shape[0], generator)) for _ in range(draws)
+    ]
+    noises, times = zip(*drawn, strict=True)
+    return Flow(torch.stack(noises), torch.stack(times))
 
 
 def flow_matching_loss(
@@ -50,23 +72,46 @@ def flow_matching_loss(
     Raises:
         ValueError: shapes that do not belong together, or nothing in the mask.
     """
-    shape = (len(request.state), model.config.action_horizon, model.config.action_dim)
+    count = check_actions(model, len(request.state), actions, action_mask)
+    batch, horizon, width = actions.shape
+    flow = draw_flow((batch, horizon, width), draws, generator)
+    return masked_flow_loss(model, request, actions, action_mask, flow, count)
+
+
+def check_actions(model: GR00T_N1_5, batch: int, actions: Tensor, action_mask: Tensor) -> int:
+    """Return how many numbers there are to learn.
+
+    Raises:
+        ValueError: shapes that do not belong together, or nothing in the mask.
+    """
+    shape = (batch, model.config.action_horizon, model.config.action_dim)
     if tuple(actions.shape) != shape or actions.shape != action_mask.shape:
         raise ValueError(
             f"actions {tuple(actions.shape)} and action_mask {tuple(action_mask.shape)}: "
             f"expected {shape} for both"
         )
-    if not action_mask.any():
+    count = int(action_mask.sum())
+    if not count:
         raise ValueError("action_mask: no dimension is left to learn")
+    return count
+
+
+def masked_flow_loss(
+    model: GR00T_N1_5, request: ModelInputs, actions: Tensor, action_mask: Tensor, flow: Flow, count: int
+) -> Tensor:
+    """The squared errors where the mask is True, summed and divided by `count`; the mean over the draws.
+
+    With the numbers of a whole batch as `count`, the losses of its parts sum up to that of the batch, and so
+    do their gradients.
+    """
     head = model.action_head
     context = head.context(model.encode(request), request.valid, request.state, request.embodiment)
     losses = []
-    for _ in range(draws):
-        noise = torch.randn(shape, generator=generator).to(actions.device, actions.dtype)
-        times = sample_times(len(actions), generator).to(actions.device)
+    for drawn, when in zip(flow.noises, flow.times, strict=True):
+        noise, times = drawn.to(actions.device, actions.dtype), when.to(actions.device)
         t = times[:, None, None].to(actions.dtype)
         buckets = (times * head.config.num_timestep_buckets).long()
         velocity = head.velocity((1 - t) * noise + t * actions, buckets, context)
         squared = (velocity.float() - (actions - noise).float()).square()
-        losses.append((squared * action_mask).sum() / action_mask.sum())
+        losses.append((squared * action_mask).sum() / count)
     return torch.stack(losses).mean()

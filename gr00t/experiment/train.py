@@ -10,10 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,11 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gr00t.data.transform.base import ComposedModalityTransform
-from gr00t.experiment.flow_matching import flow_matching_loss
+from gr00t.experiment.flow_matching import check_actions, draw_flow, masked_flow_loss
 from gr00t.experiment.future_tokens import future_tokens
 from gr00t.experiment.grounding import Questions
+from gr00t.experiment.lora import SeededDropout, add_lora_, merged
 from gr00t.experiment.team import ALONE, Team
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
+from gr00t.experiment.training_state import STATE_FILE, read_state, write_state
 from gr00t.experiment.waypoints import WaypointHead
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
@@ -72,6 +72,7 @@ class Trainer:
             it loses while it learns to act, unless it is asked again.
         team: the processes of this run; each has a trainer of its own, whose arguments are the others' but
             for the questions, which are its share.
+        data_identity: what else a run that goes on must agree in, as JSON: of the data, of the start.
 
     Attributes:
         step: steps done.
@@ -87,6 +88,7 @@ class Trainer:
         waypoints: NDArray[np.float32] | None = None,
         questions: Questions | None = None,
         team: Team = ALONE,
+        data_identity: Mapping[str, Any] | None = None,
     ) -> None:
         if bool(plan.waypoint_weight) != (waypoints is not None):
             raise TrainingError("waypoints and waypoint_weight: expected both, or neither")
@@ -101,7 +103,14 @@ class Trainer:
         self._transform = transform
         transform.train()
         self._device = device
-        self._parameters = choose_parameters(model, plan.parts)
+        self._data_identity = dict(data_identity or {})
+        self._dropped = torch.Generator(device)
+        if plan.lora is not None:
+            add_lora_(model, plan.lora, _seed(plan.seed, 0, "lora"), self._dropped)
+            for module in model.modules():
+                if isinstance(module, SeededDropout):
+                    module.train()
+        self._parameters = choose_parameters(model, plan.parts, plan.lora)
         self._waypoints = waypoints
         self._waypoint_head: WaypointHead | None = None
         if waypoints is not None:
@@ -122,7 +131,9 @@ class Trainer:
             betas=plan.betas,
             fused=True,
         )
-        self._average = {name: value.detach().clone() for name, value in self._parameters.items()}
+        self._average = {
+            name: value.detach().clone() for name, value in self._parameters.items() if plan.ema_decay
+        }
 
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the end; yield step, loss, learning_rate, gradient_norm and seconds after every step.
@@ -145,10 +156,11 @@ class Trainer:
     def prepare(self, step: int) -> Batch:
         """Return this process' share of a step's batch, the same one whenever it is asked for."""
         chosen = np.random.default_rng(_seed(self.plan.seed, step, "samples"))
-        steps = self._samples.draw(chosen, self.plan.batch_size)
-        steps = steps[self._team.rank * self._share :][: self._share]
+        steps = self._samples.draw(chosen, self.plan.batch_size * self.plan.accumulation)
+        own = self._share * self.plan.accumulation
+        steps = steps[self._team.rank * own :][:own]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed(step, "augmentation"))
+            torch.default_generator.manual_seed(self._seed(step, "augmentation"))
             batch = Batch(self._transform(self._samples.batch(steps)))
         if self._waypoints is not None:
             batch["waypoint"] = torch.from_numpy(self._waypoints[steps])
@@ -163,30 +175,33 @@ class Trainer:
             "average": self._average,
             "optimizer": self._optimizer.state_dict(),
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-        os.replace(name, folder / "training_state.pt")
+        write_state(state, folder)
 
     def resume(self, folder: Path) -> bool:
         """Go on from what `save` wrote; False if there is nothing.
 
         Raises:
+            StateError: what is there is damaged.
             TrainingError: it was another run; the message names what differs.
         """
-        path = folder / "training_state.pt"
+        path = folder / STATE_FILE
         if not path.is_file():
             return False
-        state = torch.load(path, map_location=self._device, weights_only=True)
-        old, new = state.get("run", {}), self._identity()
-        differing = [f"{key} {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
+        state = read_state(path, self._device)
+        # A run that began before the plan had a field did what the field's default says.
+        old, new = {**_defaults(), **state["run"]}, self._identity()
+        differing = [
+            f"{key} {old.get(key)} -> {new[key]}"
+            for key in new
+            if old.get(key) != new[key] and (key in old or key not in self._data_identity)
+        ]
         if differing:
             raise TrainingError(f"{path} is of another run: {', '.join(differing)}; name another folder")
         with torch.no_grad():
             for name, value in self._parameters.items():
                 value.copy_(state["parameters"][name])
-        self._average = state["average"]
+            for name, value in self._average.items():
+                value.copy_(state["average"][name])
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         return True
@@ -196,51 +211,40 @@ class Trainer:
         run = dataclasses.asdict(self.plan) | {
             "processes": self._team.size,
             "time_steps": len(self._samples),
+            **self._data_identity,
         }
         if self._questions is not None:
             run |= self._questions.identity()
         identity: dict[str, Any] = json.loads(json.dumps(run))
         return identity
 
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights to keep, by name and one by one: averaged ones where `ema_decay` is set; LoRA merged."""
+        values = self.trained()
+        state = {name: values.get(name, value) for name, value in self.model.state_dict().items()}
+        return merged(state, self.plan.lora.scale) if self.plan.lora is not None else iter(state.items())
+
     def averaged(self) -> dict[str, Tensor]:
-        """The weights to keep, by name: averaged ones where `ema_decay` is set."""
-        trained = self._average if self.plan.ema_decay else self._parameters
-        ours = {
-            name: value
-            for name, value in trained.items()
+        """The weights to keep, all at once; see `weights`."""
+        return dict(self.weights())
+
+    def trained(self) -> dict[str, Tensor]:
+        """What was trained of the model's parameters, by name: averaged where `ema_decay` is set."""
+        values = self._average if self.plan.ema_decay else self._parameters
+        return {
+            name: value.detach()
+            for name, value in values.items()
             if not name.startswith((_WAYPOINT_HEAD, _QUESTIONS))
         }
-        return {**self.model.state_dict(), **{name: value.detach() for name, value in ours.items()}}
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         plan = self.plan
         rate = plan.learning_rate_at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        request = ModelInputs.from_mapping(batch, self.model.config).to(self._device, torch.float32)
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            with future_tokens(self.model.action_head) as seen:
-                flow = flow_matching_loss(
-                    self.model,
-                    request,
-                    batch["action"].to(self._device),
-                    batch["action_mask"].to(self._device),
-                    torch.Generator().manual_seed(self._seed(self.step, "flow")),
-                    draws=plan.draws,
-                )
-            loss, parts = flow, {"flow_loss": flow.item()}
-            if self._waypoint_head is not None:
-                waypoints = batch["waypoint"].to(self._device)
-                missed = self._waypoint_head.loss(seen, waypoints)
-                loss = loss + plan.waypoint_weight * missed
-                parts["waypoint_loss"] = missed.item()
-            if self._questions is not None:
-                missed, found = self._questions.loss(self.model, self.step)
-                loss = loss + plan.grounding_weight * missed
-                parts |= {"grounding_loss": missed.item(), **found}
-        loss.backward()
+        told = self._backward(batch)
         parameters: list[nn.Parameter] = list(self._parameters.values())
-        figures = self._team.average(parameters, {"loss": loss.item(), **parts, "learning_rate": rate})
+        figures = self._team.average(parameters, {**told, "learning_rate": rate})
         norm = nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
         figures["gradient_norm"] = float(norm)
         if not np.isfinite(figures["loss"]) or not np.isfinite(figures["gradient_norm"]):
@@ -252,6 +256,44 @@ class Trainer:
             torch._foreach_lerp_(list(self._average.values()), [p.detach() for p in parameters], weight)
         return figures
 
+    def _backward(self, batch: Batch) -> dict[str, float]:
+        """Add up the gradient of a step's batch, part by part; return its losses."""
+        plan, share = self.plan, self._share
+        request = ModelInputs.from_mapping(batch, self.model.config)
+        actions, mask = batch["action"], batch["action_mask"]
+        count = check_actions(self.model, len(request.state), actions, mask)
+        shape = (len(actions), *actions.shape[1:])
+        drawn = torch.Generator().manual_seed(self._seed(self.step, "flow"))
+        flow = draw_flow(shape, plan.draws, drawn)
+        self._dropped.manual_seed(self._seed(self.step, "dropout"))
+        told: dict[str, float] = {}
+        for number in range(plan.accumulation):
+            first, last = number * share, (number + 1) * share
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
+                with future_tokens(self.model.action_head) as seen:
+                    loss = masked_flow_loss(
+                        self.model,
+                        request.part(first, last).to(self._device, torch.float32),
+                        actions[first:last].to(self._device),
+                        mask[first:last].to(self._device),
+                        flow.part(first, last),
+                        count,
+                    )
+                parts = {"flow_loss": loss.item()}
+                if self._waypoint_head is not None:
+                    waypoints = batch["waypoint"][first:last].to(self._device)
+                    missed = self._waypoint_head.loss(seen, waypoints) / plan.accumulation
+                    loss = loss + plan.waypoint_weight * missed
+                    parts["waypoint_loss"] = missed.item()
+                if self._questions is not None and number == 0:
+                    missed, found = self._questions.loss(self.model, self.step)
+                    loss = loss + plan.grounding_weight * missed
+                    parts |= {"grounding_loss": missed.item(), **found}
+            loss.backward()
+            for name, value in {"loss": loss.item(), **parts}.items():
+                told[name] = told.get(name, 0.0) + value
+        return told
+
     def _seed(self, step: int, purpose: str) -> int:
         """One for this process."""
         return _seed(self.plan.seed, step, f"{purpose} {self._team.rank}" if self._team.rank else purpose)
@@ -261,3 +303,11 @@ def _seed(seed: int, step: int, purpose: str) -> int:
     """A number in [0, 2^32) for one purpose of one step."""
     digest = hashlib.sha256(f"{seed}/{step}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def _defaults() -> dict[str, Any]:
+    """The plan's fields that need not be given, as an identity holds them."""
+    fields = dataclasses.fields(TrainingPlan)
+    given = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+    defaults: dict[str, Any] = json.loads(json.dumps(given))
+    return defaults

@@ -59,6 +59,17 @@ class ModelInputs:
         _check_image_tokens(ids, len(pixels), config)
         return cls(pixels, ids.long(), None if valid.all() else valid, state, embodiment.long())
 
+    def part(self, first: int, last: int) -> ModelInputs:
+        """Samples number `first` to `last` - 1, with their images, of which all samples have as many."""
+        views = len(self.pixel_values) // len(self.state)
+        return ModelInputs(
+            self.pixel_values[first * views : last * views],
+            self.input_ids[first:last],
+            None if self.valid is None else self.valid[first:last],
+            self.state[first:last],
+            self.embodiment[first:last],
+        )
+
     def to(self, device: torch.device, dtype: torch.dtype) -> ModelInputs:
         """The same on `device`, with the floating-point tensors in `dtype`."""
         return ModelInputs(
