@@ -78,13 +78,13 @@ class DecodedFrames(CameraFrames):
 
     def _take(self, video: int) -> SeekableVideo:
         """A video that no other thread reads meanwhile."""
+        path = self.videos[video]
+        if _state(path) != self._states[video]:  # an open one would show a mixture of both
+            raise DatasetError(f"{path}: changed since the data set was opened; start again")
         with self._decoders.lock:
             opened = self._decoders.videos.pop(video, None)
         if opened is not None:
             return opened
-        path = self.videos[video]
-        if _state(path) != self._states[video]:
-            raise DatasetError(f"{path}: changed since the data set was opened; start again")
         if video not in self._lists:
             found = FrameList(path)
             if len(found.shown) != len(self.times[video]):
