@@ -9,3 +9,7 @@ class ObservationError(ValueError):
 
 class MetadataError(ValueError):
     """A metadata.json that is missing, malformed or does not know the embodiment asked for."""
+
+
+class TransformError(ValueError):
+    """A transform that cannot be built; the message names the field, what it takes and what it got."""

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PositiveInt, PrivateAttr
 from torch import Tensor
 
 from gr00t.data.embodiment_tags import EMBODIMENT_TAG_MAPPING, EmbodimentTag
@@ -31,6 +31,7 @@ from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.instruction import is_instruction_key
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import InvertibleModalityTransform
+from gr00t.data.transform.parameters import ProbabilityOrOff
 from gr00t.model.tokenizer import IMAGE_TOKEN, TokenizerError
 from gr00t.spelling import did_you_mean
 
@@ -72,14 +73,16 @@ class GR00TTransform(InvertibleModalityTransform):
     apply_to: list[str] = Field(default_factory=list, description="not used: it takes all that is there")
     formalize_language: bool = Field(default=False, description="lower case, no punctuation")
     embodiment_tag_mapping: dict[str, int] = Field(default_factory=lambda: dict(EMBODIMENT_TAG_MAPPING))
-    language_dropout_prob: float = Field(default=0.0, description="training only")
+    language_dropout_prob: ProbabilityOrOff = Field(
+        default=0.0, description="in training: the share of samples that get the default instruction"
+    )
     default_instruction: str = Field(
         default="Perform the default behavior.", description="where there is none"
     )
-    max_state_dim: int
-    max_action_dim: int
-    state_horizon: int
-    action_horizon: int
+    max_state_dim: PositiveInt
+    max_action_dim: PositiveInt
+    state_horizon: PositiveInt
+    action_horizon: PositiveInt
     max_length: int = Field(default=512, description="not used, as in the reference: prompts are never cut")
     embodiment_tag: EmbodimentTag | None = None
 
@@ -224,7 +227,14 @@ class GR00TTransform(InvertibleModalityTransform):
             raise ObservationError(
                 f"{keys[0]}: expected {batch} instructions, one per sample, got {len(samples)}"
             )
-        return [self._text(keys[0], sample) for sample in samples]
+        texts = [self._text(keys[0], sample) for sample in samples]
+        if self.training and self.language_dropout_prob > 0:
+            dropped = (torch.rand(batch) < self.language_dropout_prob).tolist()
+            # As it is served where there is none: plain, whatever the prompt style.
+            texts = [
+                self.default_instruction if gone else text for gone, text in zip(dropped, texts, strict=True)
+            ]
+        return texts
 
     def _text(self, key: str, sample: Any) -> str:
         printed_as_array = isinstance(sample, np.ndarray) and sample.ndim > 0

@@ -12,8 +12,6 @@ from gr00t.data.errors import MetadataError
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.state_action import (
     Normalizer,
-    StateActionDropout,
-    StateActionPerturbation,
     StateActionSinCosTransform,
     StateActionToTensor,
     StateActionTransform,
@@ -92,16 +90,6 @@ def test_a_key_that_is_not_continuous_must_be_binary(recorded: Recorded) -> None
     transform = StateActionTransform(apply_to=["state.x"], normalization_modes={"state.x": "min_max"})
     with pytest.raises(MetadataError, match=r"state.x: not continuous"):
         transform.set_metadata(metadata(recorded, "x", continuous=False))
-
-
-@pytest.mark.parametrize("cls", [StateActionPerturbation, StateActionDropout])
-def test_augmentations_are_identities_in_eval_mode_and_refuse_training(cls: type) -> None:
-    transform = cls(apply_to=["state.x"], std=0.1, dropout_prob=0.5)
-    data = {"state.x": torch.ones(1, 1)}
-    with pytest.raises(NotImplementedError, match=f"{cls.__name__} is not implemented for training"):
-        transform(data)
-    transform.eval()
-    assert transform(data)["state.x"].tolist() == [[1.0]]
 
 
 def test_dtypes_named_by_a_config_are_applied_both_ways() -> None:

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from gr00t.data.errors import ObservationError
+from gr00t.data.errors import ObservationError, TransformError
 from gr00t.data.transform.video import (
     VideoColorJitter,
     VideoCrop,
+    VideoGrayscale,
     VideoHorizontalFlip,
+    VideoRandomGrayscale,
     VideoRandomPosterize,
+    VideoRandomRotation,
     VideoResize,
     VideoToNumpy,
     VideoToTensor,
@@ -83,12 +86,16 @@ def test_antialiased_shrinking_averages_a_checkerboard() -> None:
 
 
 def test_unknown_interpolation_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="interpolation 'linaer': did you mean linear"):
+    with pytest.raises(
+        ValueError, match="interpolation 'linaer' with backend 'torchvision': did you mean linear"
+    ):
         VideoResize(apply_to=[KEY], height=8, width=8, interpolation="linaer")
 
 
-def test_another_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="only 'torchvision' is supported"):
+def test_unknown_backends_are_refused_and_bytes_where_tensors_are_made() -> None:
+    with pytest.raises(TransformError, match="VideoCrop: backend: 'torchvison': did you mean torchvision"):
+        VideoCrop(apply_to=[KEY], scale=0.9, backend="torchvison")
+    with pytest.raises(TransformError, match="VideoToTensor: backend: only 'torchvision' has tensors"):
         VideoToTensor(apply_to=[KEY], backend="albumentations")
 
 
@@ -97,7 +104,10 @@ def test_another_backend_is_refused() -> None:
     [
         VideoColorJitter(apply_to=[KEY], brightness=0.3, contrast=0.4, saturation=0.5, hue=0.08),
         VideoHorizontalFlip(apply_to=[KEY], p=1.0),
+        VideoGrayscale(apply_to=[KEY], p=1.0),
+        VideoRandomGrayscale(apply_to=[KEY], p=1.0),
         VideoRandomPosterize(apply_to=[KEY], bits=1, p=1.0),
+        VideoRandomRotation(apply_to=[KEY], degrees=90),
         VideoCrop(apply_to=[KEY], scale=1.0),
     ],
     ids=lambda transform: type(transform).__name__,
@@ -148,9 +158,3 @@ def test_missing_camera_names_the_nearest() -> None:
         ObservationError, match=r"no 'video.image' in the observation; did you mean video.imag\?"
     ):
         VideoToTensor(apply_to=[KEY])({"video.imag": frames(8, 8)})
-
-
-def test_what_no_data_config_of_n1_5_uses_refuses_train_mode() -> None:
-    transform = VideoHorizontalFlip(apply_to=[KEY], p=1.0)
-    with pytest.raises(NotImplementedError, match="VideoHorizontalFlip is not implemented for training"):
-        transform({KEY: torch.rand(1, 3, 8, 8)})

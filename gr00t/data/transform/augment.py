@@ -1,11 +1,13 @@
-"""Random changes of camera frames in training: crops and colours, drawn anew for every clip.
+"""Changes of camera frames in training: crops, colours, turns.
 
-A clip is one camera's frames of one sample: all of them change alike, since a scene does not flicker. The
-ranges mean what they mean in torchvision's ColorJitter. Draws come from torch's global generator, which a
-training run seeds and stores.
+A clip is one camera's frames of one sample: all of them change alike, since a scene does not flicker. Ranges
+mean what they mean in torchvision, and what is computed is what it computes. Draws come from torch's global
+generator, which a training run seeds and stores.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -66,6 +68,53 @@ def shift_hue(clips: Tensor, turns: Tensor) -> Tensor:
         k = (hue + offset) % 6.0
         channels.append(value - chroma * torch.minimum(k, 4.0 - k).clamp(0.0, 1.0))
     return torch.cat(channels, dim=-3)
+
+
+def grayscale(clips: Tensor) -> Tensor:
+    """Luma of clips (..., 3, H, W) in all three channels."""
+    return _gray(clips).expand_as(clips)
+
+
+def posterize(clips: Tensor, bits: int) -> Tensor:
+    """Keep the `bits` highest bits of clips in [0, 1]: of a byte b / 255, (b & mask) / 256."""
+    levels = 1 << bits
+    return (clips * levels).floor().clamp(0, levels - 1) / levels
+
+
+def rotate(clip: Tensor, degrees: float, interpolation: str, border: str = "black") -> Tensor:
+    """Turn a clip (T, C, H, W) counterclockwise around its centre; the size stays.
+
+    Args:
+        clip: only read. Multiples of 90 degrees are exact where the turned frame fits.
+        degrees: of any size.
+        interpolation: of torch's grid_sample: "nearest", "bilinear" or "bicubic".
+        border: what is outside: "black", or "mirror" without the edge itself.
+    """
+    quarters, rest = divmod(degrees % 360, 90)
+    height, width = clip.shape[-2:]
+    if rest == 0 and (quarters % 2 == 0 or height == width):
+        return torch.rot90(clip, int(quarters), (-2, -1))
+    angle = math.radians(degrees)
+    # Where each pixel comes from, in pixels from the centre; rows count downward.
+    y = (torch.arange(height) - (height - 1) / 2)[:, None]
+    x = (torch.arange(width) - (width - 1) / 2)[None, :]
+    from_x = math.cos(angle) * x - math.sin(angle) * y
+    from_y = math.sin(angle) * x + math.cos(angle) * y
+    mirrored = border == "mirror"
+    # grid_sample mirrors at the middle of the outer pixels where its corners are these.
+    sides = (width - 1, height - 1) if mirrored else (width, height)
+    grid = torch.stack([2 * from_x / sides[0], 2 * from_y / sides[1]], dim=-1).expand(len(clip), -1, -1, -1)
+    # With a channel of ones: how much of each pixel comes from within the frame.
+    covered = torch.cat([clip, torch.ones_like(clip[:, :1])], dim=1)
+    turned = torch.nn.functional.grid_sample(
+        covered,
+        grid.to(clip),
+        mode=interpolation,
+        padding_mode="reflection" if mirrored else "zeros",
+        align_corners=mirrored,
+    )
+    picture, inside = turned[:, :-1], turned[:, -1:]
+    return picture if mirrored or interpolation == "nearest" else picture * inside
 
 
 def _hexagon(clips: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,29 +1,44 @@
 """A transform takes a dict of arrays under prefixed keys and returns a dict; a pipeline is a list of them.
 
 The classes and their fields are those of Isaac-GR00T N1.5, so that its data configurations work unchanged.
-A policy switches them to eval mode, a training run to train mode, where crops and colours are random.
-Augmentations that no configuration of N1.5 uses are accepted, are identities in eval mode and refuse to run
-in train mode.
+A policy switches them to eval mode, a training run to train mode, where crops, colours and the like are
+random.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn
+from collections.abc import Iterable
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from gr00t.data.errors import TransformError
 from gr00t.data.schema import DatasetMetadata
+from gr00t.spelling import did_you_mean
 
 
 class ModalityTransform(BaseModel, ABC):
-    """One step of a pipeline; `apply_to` lists the keys that it touches."""
+    """One step of a pipeline; `apply_to` lists the keys that it touches.
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    Raises:
+        TransformError: a field has a value that it does not take, or there is no such field: a misspelled one
+            would leave the default in place.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
 
     apply_to: list[str] = Field(..., description="the keys that the transform touches")
     training: bool = Field(default=True, description="train mode; a policy switches it off")
     _dataset_metadata: DatasetMetadata | None = PrivateAttr(default=None)
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            known = type(self).model_fields
+            problems = "; ".join(_problem(dict(one), known) for one in error.errors())
+            raise TransformError(f"{type(self).__name__}: {problems}") from error
 
     @property
     def dataset_metadata(self) -> DatasetMetadata:
@@ -114,13 +129,13 @@ class ComposedModalityTransform(ModalityTransform):
             transform.eval()
 
 
-def refuse_training(transform: ModalityTransform) -> NoReturn:
-    """Raise for a random augmentation that is asked to run in train mode.
-
-    Raises:
-        NotImplementedError: always.
-    """
-    raise NotImplementedError(
-        f"{type(transform).__name__} is not implemented for training; leave it out of the data config, or "
-        "call eval() on the transform (a policy does so by itself)"
-    )
+def _problem(error: dict[str, Any], known: Iterable[str]) -> str:
+    """One thing that pydantic found, as `FIELD: WHAT`."""
+    what = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:  # of several fields together, which it names
+        return what
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{where}: no such field; {did_you_mean(where, known)}"
+    got = "" if error["type"] in ("missing", "value_error") else f", got {error['input']!r}"
+    return f"{where}: {what}{got}"

@@ -14,6 +14,9 @@ from torch import Tensor
 from gr00t.data.schema import RotationType
 
 _AXES = {"r": 0, "p": 1, "y": 2}
+# Lengths and sines below this are zero; a matrix may be as far from orthogonal as one rounded by hand.
+_SMALLEST = 1e-6
+_FARTHEST = 0.05
 WIDTH = {"axis_angle": 3, "quaternion": 4, "rotation_6d": 6, "matrix": 9, "euler_angles": 3}
 
 
@@ -38,6 +41,38 @@ def convert_rotation(x: Tensor, source: RotationType, target: RotationType) -> T
             f"a rotation given as {source.value} has {rotation_width(source)} numbers, got {x.shape[-1]}"
         )
     return _from_matrix(_to_matrix(x, source), target)
+
+
+def no_rotation(x: Tensor, source: RotationType) -> str | None:
+    """Say why one of x (..., A) is no rotation, which no conversion would show; None if all are.
+
+    Rounded numbers are taken: conversions make unit quaternions, and right angles of rotation_6d.
+    """
+    width = rotation_width(source)
+    if x.shape[-1] != width:
+        return f"a rotation as {source.value} has {width} numbers, got {x.shape[-1]}"
+    if source is RotationType.QUATERNION:
+        wrong = x.norm(dim=-1) < _SMALLEST
+        told = "a quaternion of zeros"
+    elif source in (RotationType.MATRIX, RotationType.ROTATION_6D):
+        rows = x.unflatten(-1, (-1, 3))
+        lengths = rows.norm(dim=-1)
+        if source is RotationType.MATRIX:
+            unit = torch.eye(3, dtype=x.dtype, device=x.device)
+            wrong = ((rows @ rows.mT - unit).abs().amax(dim=(-2, -1)) > _FARTHEST) | (
+                torch.linalg.det(rows) < 0
+            )
+            told = "a matrix whose rows are not of length 1, at right angles and right-handed"
+        else:
+            across = torch.linalg.cross(rows[..., 0, :], rows[..., 1, :]).norm(dim=-1)
+            wrong = across < _SMALLEST * lengths.prod(dim=-1).clamp(min=_SMALLEST)
+            told = "two rows of zeros, or along one line"
+    else:
+        return None
+    if not wrong.any():
+        return None
+    where = wrong.nonzero()[0].tolist()
+    return f"{told} is no rotation as {source.value}, at {where}: {x[tuple(where)].tolist()}"
 
 
 def _to_matrix(x: Tensor, rotation: RotationType) -> Tensor:

@@ -15,9 +15,20 @@ from torch import Tensor
 
 from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.schema import DatasetMetadata, RotationType, StateActionMetadata
-from gr00t.data.transform.base import InvertibleModalityTransform, ModalityTransform, refuse_training
-from gr00t.data.transform.rotation import convert_rotation, rotation_family
+from gr00t.data.transform.base import InvertibleModalityTransform, ModalityTransform
+from gr00t.data.transform.rotation import convert_rotation, no_rotation, rotation_family
+from gr00t.data.transform.state_noise import StateActionDropout, StateActionPerturbation
 from gr00t.spelling import did_you_mean
+
+# Under the name of this module N1.5 has all of them.
+__all__ = [
+    "Normalizer",
+    "StateActionDropout",
+    "StateActionPerturbation",
+    "StateActionSinCosTransform",
+    "StateActionToTensor",
+    "StateActionTransform",
+]
 
 
 class Normalizer:
@@ -215,13 +226,18 @@ class StateActionTransform(InvertibleModalityTransform):
         """Rotate and normalize the tensors (..., A) under `apply_to`; absent keys are skipped.
 
         Raises:
-            ObservationError: a value is so far from those of the training set that it overflows.
+            ObservationError: a value is so far from those of the training set that it overflows, or is no
+                rotation where it has to be one.
         """
         for key in self.apply_to:
             if key in data:
                 value = data[key]
                 if key in self._rotations:
-                    value = convert_rotation(value, *self._rotations[key])
+                    source, target = self._rotations[key]
+                    problem = no_rotation(value, source)
+                    if problem is not None:
+                        raise ObservationError(f"{key}: {problem}")
+                    value = convert_rotation(value, source, target)
                 if key in self._normalizers:
                     value = self._normalizers[key].forward(value)
                     if not torch.isfinite(value).all():
@@ -255,28 +271,4 @@ class StateActionSinCosTransform(ModalityTransform):
         for key in self.apply_to:
             if key in data:
                 data[key] = torch.cat([torch.sin(data[key]), torch.cos(data[key])], dim=-1)
-        return data
-
-
-class StateActionPerturbation(ModalityTransform):
-    """Noise on states in training; an identity in eval mode."""
-
-    std: float = Field(..., description="standard deviation of the noise")
-
-    def apply(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the data unchanged in eval mode."""
-        if self.training:
-            refuse_training(self)
-        return data
-
-
-class StateActionDropout(ModalityTransform):
-    """Blanked states in training; an identity in eval mode."""
-
-    dropout_prob: float = Field(..., description="probability of blanking a state")
-
-    def apply(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the data unchanged in eval mode."""
-        if self.training:
-            refuse_training(self)
         return data

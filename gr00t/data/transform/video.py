@@ -10,71 +10,43 @@ Frames may have any resolution with the aspect ratio of the training set, not on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from gr00t.data.errors import ObservationError
 from gr00t.data.schema import VideoMetadata
-from gr00t.data.transform.augment import color_jitter, random_crop
-from gr00t.data.transform.base import ModalityTransform, refuse_training
+from gr00t.data.transform.augment import random_crop
+from gr00t.data.transform.resample import resize_by_area, resize_by_lanczos
+from gr00t.data.transform.video_augment import (
+    VideoColorJitter,
+    VideoGrayscale,
+    VideoHorizontalFlip,
+    VideoRandomGrayscale,
+    VideoRandomPosterize,
+    VideoRandomRotation,
+)
+from gr00t.data.transform.video_base import Mode, RandomVideoTransform, VideoTransform, planes
 from gr00t.spelling import did_you_mean
 
-Mode = Literal["train", "eval"]
-
-
-class VideoTransform(ModalityTransform):
-    """A function on frames (N, C, H, W), applied to every camera of `apply_to` by itself.
-
-    A subclass overrides `get_transform`; it returns None where the transform is an identity.
-    """
-
-    backend: str = Field(
-        default="torchvision", description="whose numbers are reproduced; only torchvision's are"
-    )
-
-    @field_validator("backend")
-    @classmethod
-    def _known_backend(cls, backend: str) -> str:
-        if backend != "torchvision":
-            raise ValueError(f"backend {backend!r}: only 'torchvision' is supported")
-        return backend
-
-    def get_transform(self, mode: Mode = "train") -> Callable[[Any], Any] | None:
-        """Return the function for one mode."""
-        raise NotImplementedError(f"{type(self).__name__} must override get_transform")
-
-    def apply(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Transform the frames (..., C, H, W) of every camera.
-
-        Raises:
-            ObservationError: a camera is missing.
-        """
-        transform = self.get_transform("train" if self.training else "eval")
-        if transform is None:
-            return data
-        for key in self.apply_to:
-            frames = self._frames(data, key)
-            # The leading dimensions are time, or batch and time.
-            flat = transform(frames.reshape(-1, *frames.shape[-3:]))
-            data[key] = flat.reshape(*frames.shape[:-3], *flat.shape[-3:])
-        return data
-
-    def _frames(self, data: dict[str, Any], key: str) -> Any:
-        if key not in data:
-            raise ObservationError(f"no {key!r} in the observation; {did_you_mean(key, data)}")
-        self.check(key, data[key])
-        return data[key]
-
-    def check(self, key: str, frames: Any) -> None:
-        """Raise an ObservationError if the frames of one camera cannot be transformed."""
-        if not isinstance(frames, Tensor):
-            raise ObservationError(
-                f"{key}: {type(self).__name__} comes after VideoToTensor and before VideoToNumpy"
-            )
+# Under the name of this module N1.5 has all of them.
+__all__ = [
+    "VideoColorJitter",
+    "VideoCrop",
+    "VideoGrayscale",
+    "VideoHorizontalFlip",
+    "VideoRandomGrayscale",
+    "VideoRandomPosterize",
+    "VideoRandomRotation",
+    "VideoResize",
+    "VideoToNumpy",
+    "VideoToTensor",
+    "VideoTransform",
+    "check_frames",
+]
 
 
 def check_frames(key: str, frames: Any, metadata: VideoMetadata | None) -> None:
@@ -107,7 +79,18 @@ def check_frames(key: str, frames: Any, metadata: VideoMetadata | None) -> None:
         )
 
 
-class VideoToTensor(VideoTransform):
+class _Conversion(VideoTransform):
+    """Between bytes and tensors: of no use where frames stay bytes."""
+
+    @field_validator("backend")
+    @classmethod
+    def _of_tensors(cls, backend: str) -> str:
+        if backend != "torchvision":
+            raise ValueError(f"only 'torchvision' has tensors, got {backend!r}; leave this transform out")
+        return backend
+
+
+class VideoToTensor(_Conversion):
     """Bytes (..., H, W, C) to float32 in [0, 1], (..., C, H, W)."""
 
     def get_transform(self, mode: Mode = "train") -> Callable[[np.ndarray], Tensor]:
@@ -122,13 +105,10 @@ class VideoToTensor(VideoTransform):
     @staticmethod
     def to_tensor(frames: np.ndarray) -> Tensor:
         """Convert frames (N, H, W, C) uint8 to (N, C, H, W) float32."""
-        # A copy: frames that a simulator flipped have negative strides, and those from the wire are read-
-        # only. Channels first while they are bytes: resizing planes takes two thirds of the time.
-        planes = torch.from_numpy(frames.transpose(0, 3, 1, 2).copy())
-        return planes.to(torch.float32).div_(255.0)
+        return planes(frames)
 
 
-class VideoToNumpy(VideoTransform):
+class VideoToNumpy(_Conversion):
     """Float32 in [0, 1], (..., C, H, W), to bytes (..., H, W, C)."""
 
     def get_transform(self, mode: Mode = "train") -> Callable[[Tensor], np.ndarray]:
@@ -139,28 +119,6 @@ class VideoToNumpy(VideoTransform):
     def to_numpy(frames: Tensor) -> np.ndarray:
         """Convert frames (N, C, H, W) to (N, H, W, C) uint8, truncating."""
         return (frames.permute(0, 2, 3, 1) * 255).to(torch.uint8).cpu().numpy()
-
-
-class RandomVideoTransform(VideoTransform):
-    """A transform that in train mode draws anew for every clip; in eval mode it is a fixed one."""
-
-    def apply(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Transform the frames (..., T, C, H, W) of every camera; T frames of a sample change alike."""
-        if not self.training:
-            return super().apply(data)
-        for key in self.apply_to:
-            frames = self._frames(data, key)
-            clips = self.random_clips(frames.reshape(-1, *frames.shape[-4:]))
-            data[key] = clips.reshape(*frames.shape[:-4], *clips.shape[-4:])
-        return data
-
-    def random_clips(self, clips: Tensor) -> Tensor:
-        """Change clips (B, T, C, H, W) at random.
-
-        Raises:
-            NotImplementedError: this one is known only to be left out in eval mode.
-        """
-        refuse_training(self)
 
 
 class VideoCrop(RandomVideoTransform):
@@ -185,24 +143,28 @@ class VideoCrop(RandomVideoTransform):
     def check(self, key: str, frames: Any) -> None:
         """Check the resolution where the config names one."""
         super().check(key, frames)
-        height, width = frames.shape[-2:]
+        height, width = frames.shape[-3:-1] if self.takes_bytes else frames.shape[-2:]
         if (self.height or height, self.width or width) != (height, width):
             raise ObservationError(f"{key}: expected {self.width}x{self.height} pixels, got {width}x{height}")
 
     def _centre(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]
         crop_height, crop_width = int(height * self.scale), int(width * self.scale)
-        # Python's round goes half to even: 256 -> 243 starts at 6, not 7.
-        top, left = round((height - crop_height) / 2.0), round((width - crop_width) / 2.0)
+        above, beside = height - crop_height, width - crop_width
+        # torchvision rounds half to even: 256 -> 243 starts at 6, not 7. albumentations rounds down.
+        top, left = (above // 2, beside // 2) if self.takes_bytes else (round(above / 2), round(beside / 2))
         return frames[..., top : top + crop_height, left : left + crop_width]
 
 
 class VideoResize(VideoTransform):
-    """To a fixed size, antialiased."""
+    """To a fixed size: antialiased, or with backend "albumentations" as OpenCV does it, which never is."""
 
     height: int = Field(..., gt=0, description="height of the frames that go out")
     width: int = Field(..., gt=0, description="width of the frames that go out")
-    interpolation: str = Field(default="linear", description="linear, cubic, nearest or nearest_exact")
+    interpolation: str = Field(
+        default="linear",
+        description="linear, cubic, nearest, nearest_exact; albumentations: area, lanczos4, linear_exact",
+    )
     antialias: bool = Field(default=True, description="low-pass before shrinking (linear and cubic)")
 
     _MODES: ClassVar[dict[str, str]] = {
@@ -211,78 +173,42 @@ class VideoResize(VideoTransform):
         "nearest": "nearest",
         "nearest_exact": "nearest-exact",
     }
+    _OPENCV_MODES: ClassVar[dict[str, str]] = {
+        **_MODES,
+        "linear_exact": "bilinear",
+        "area": "area",
+        "lanczos4": "lanczos4",
+    }
 
-    @field_validator("interpolation")
-    @classmethod
-    def _known_interpolation(cls, interpolation: str) -> str:
-        if interpolation not in cls._MODES:
-            raise ValueError(f"interpolation {interpolation!r}: {did_you_mean(interpolation, cls._MODES)}")
-        return interpolation
+    @model_validator(mode="after")
+    def _known_interpolation(self) -> VideoResize:
+        if self.interpolation not in self._modes():
+            raise ValueError(
+                f"interpolation {self.interpolation!r} with backend {self.backend!r}: "
+                f"{did_you_mean(self.interpolation, self._modes())}"
+            )
+        return self
 
     def get_transform(self, mode: Mode = "train") -> Callable[[Tensor], Tensor]:
         """Return the same function for both modes."""
         return self._resize
 
     def _resize(self, frames: Tensor) -> Tensor:
-        size, mode = (self.height, self.width), self._MODES[self.interpolation]
+        size, mode = (self.height, self.width), self._modes()[self.interpolation]
         if frames.shape[-2:] == size:
             return frames
+        if mode == "area":
+            return resize_by_area(frames, *size)
+        if mode == "lanczos4":
+            return resize_by_lanczos(frames, *size).clamp(0, 1)
         if mode.startswith("nearest"):
             return torch.nn.functional.interpolate(frames, size, mode=mode)
+        antialias = self.antialias and not self.takes_bytes
         out = torch.nn.functional.interpolate(
-            frames, size, mode=mode, align_corners=False, antialias=self.antialias
+            frames, size, mode=mode, align_corners=False, antialias=antialias
         )
         # Bicubic overshoots, and bytes cannot hold what is outside [0, 1].
         return out.clamp(0, 1) if mode == "bicubic" else out
 
-
-class _Augmentation(RandomVideoTransform):
-    """A random change of the frames in training; an identity in eval mode."""
-
-    def get_transform(self, mode: Mode = "train") -> None:
-        """Return None: nothing happens in eval mode."""
-
-
-class VideoColorJitter(_Augmentation):
-    """Random colours in training; eval mode: identity."""
-
-    brightness: float | tuple[float, float] = Field(..., description="range of the brightness factor")
-    contrast: float | tuple[float, float] = Field(..., description="range of the contrast factor")
-    saturation: float | tuple[float, float] = Field(..., description="range of the saturation factor")
-    hue: float | tuple[float, float] = Field(..., description="range of the hue shift")
-
-    def random_clips(self, clips: Tensor) -> Tensor:
-        """Change the colours of each clip."""
-        return color_jitter(clips, self.brightness, self.contrast, self.saturation, self.hue)
-
-
-class VideoRandomRotation(_Augmentation):
-    """Random rotation; eval mode: identity."""
-
-    degrees: float | tuple[float, float] = Field(..., description="range of the angle")
-    interpolation: str = Field(default="linear", description="as in VideoResize")
-
-
-class VideoHorizontalFlip(_Augmentation):
-    """Random mirroring; eval mode: identity."""
-
-    p: float = Field(..., description="probability")
-
-
-class VideoGrayscale(_Augmentation):
-    """Random loss of colour; eval mode: identity."""
-
-    p: float = Field(..., description="probability")
-
-
-class VideoRandomGrayscale(_Augmentation):
-    """Random loss of colour; eval mode: identity."""
-
-    p: float = Field(..., description="probability")
-
-
-class VideoRandomPosterize(_Augmentation):
-    """Random loss of bits; eval mode: identity."""
-
-    bits: int = Field(..., description="bits that are kept")
-    p: float = Field(..., description="probability")
+    def _modes(self) -> dict[str, str]:
+        return self._OPENCV_MODES if self.takes_bytes else self._MODES
