@@ -27,10 +27,7 @@ def bind_to_model(
             embodiment, or the prompt style is unknown.
         TokenizerError: the tokenizer is not the model's.
     """
-    found = [step for step in _steps(pipeline) if isinstance(step, GR00TTransform)]
-    if len(found) != 1:
-        raise ValueError(f"the data config's transform must contain one GR00TTransform, it has {len(found)}")
-    transform = found[0]
+    transform = last_step(pipeline)
     sizes = {"max_state_dim": config.max_state_dim, "max_action_dim": config.action_dim}
     for name, size in sizes.items():
         if getattr(transform, name) != size:
@@ -55,10 +52,22 @@ def bind_to_model(
     logger.info("prompt form: %s, an instruction TEXT is served as %s", prompt_style, example)
 
 
-def _steps(transform: ModalityTransform) -> Iterator[ModalityTransform]:
-    """Yield all steps of a pipeline, nested ones included."""
+def last_step(pipeline: ModalityTransform) -> GR00TTransform:
+    """Return the one GR00TTransform of a pipeline.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    found = [step for step in steps_of(pipeline) if isinstance(step, GR00TTransform)]
+    if len(found) != 1:
+        raise ValueError(f"the data config's transform must contain one GR00TTransform, it has {len(found)}")
+    return found[0]
+
+
+def steps_of(transform: ModalityTransform) -> Iterator[ModalityTransform]:
+    """Yield all steps of a pipeline in order, those of nested ones included."""
     if isinstance(transform, ComposedModalityTransform):
         for step in transform.transforms:
-            yield from _steps(step)
+            yield from steps_of(step)
     else:
         yield transform
