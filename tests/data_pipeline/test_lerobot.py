@@ -132,7 +132,9 @@ def test_what_is_wrong_is_named(written: tuple[Path, list[Demonstration]], tmp_p
         LeRobotDataset(folder, CONFIG, cache)
     info = folder / "meta" / "info.json"
     info.write_text(info.read_text().replace("v2.1", "v3.0"))
-    with pytest.raises(DatasetError, match=r"info.json: codebase_version 'v3.0'; only LeRobot's v2"):
+    with pytest.raises(
+        DatasetError, match=r"info.json: codebase_version 'v3.0', but episodes.jsonl is of the v2 la"
+    ):
         LeRobotDataset(folder, CONFIG, cache)
 
 

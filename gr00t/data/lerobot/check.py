@@ -7,7 +7,10 @@ from pathlib import Path
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.lerobot.faults import Fault
-from gr00t.data.lerobot.layout import DatasetError, Layout
+from gr00t.data.lerobot.features import TASK_INDEX
+from gr00t.data.lerobot.layout import Layout, read_layout
+from gr00t.data.lerobot.opened import open_set
+from gr00t.data.lerobot.video_files import all_frame_times
 
 __all__ = ["Fault", "find_faults"]
 
@@ -15,12 +18,30 @@ __all__ = ["Fault", "find_faults"]
 def find_faults(folder: Path, modalities: Mapping[str, ModalityConfig] | None = None) -> list[Fault]:
     """Return everything that keeps `folder` from being read; an empty list for a sound data set.
 
+    Rows are read and videos are listed, not decoded: damage inside of a frame shows in training only.
+
     Args:
         folder: of the data set.
         modalities: keys and time steps of a data configuration; None: everything that the set offers.
     """
-    try:
-        Layout.read(folder)
-    except DatasetError as error:
-        return list(error.faults) or [Fault(folder, str(error))]
-    return []
+    faults: list[Fault] = []
+    layout = read_layout(folder, faults)
+    if layout is not None:
+        wanted = _everything(layout) if modalities is None else modalities
+        open_set(layout, wanted, all_frame_times, faults)
+    return faults
+
+
+def _everything(layout: Layout) -> dict[str, ModalityConfig]:
+    """All keys; of the annotations those whose column is there: NVIDIA's own files name some that are not."""
+    modality = layout.modality
+    keys = {
+        kind: [key for key in modality.columns if key.startswith(f"{kind}.")] for kind in ("state", "action")
+    }
+    texts = [
+        key
+        for key, column in modality.annotations.items()
+        if column in layout.features or column == TASK_INDEX
+    ]
+    keys |= {"video": list(modality.cameras), "language": texts}
+    return {kind: ModalityConfig(delta_indices=[0], modality_keys=names) for kind, names in keys.items()}

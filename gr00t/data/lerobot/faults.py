@@ -1,4 +1,4 @@
-"""What is wrong with a data set, all of it at once: a set of thousands of files is not mended one run a file."""
+"""What is wrong with a data set, all of it at once: thousands of files are not mended one run a file."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ class DatasetError(ValueError):
         self.faults = tuple(faults)
 
 
+def error_of(fault: Fault) -> DatasetError:
+    """The error of a single fault."""
+    return DatasetError(str(fault), [fault])
+
+
 def raise_faults(folder: Path, faults: Sequence[Fault]) -> None:
     """Raise one error that lists everything; return where there is nothing to list.
 
@@ -56,7 +61,7 @@ def raise_faults(folder: Path, faults: Sequence[Fault]) -> None:
     if not faults:
         return
     if len(faults) == 1:
-        raise DatasetError(str(faults[0]), faults)
+        raise error_of(faults[0])
     lines = [f"{folder}: {len(faults)} faults", *(f"  {fault}" for fault in faults[:_MOST_SHOWN])]
     if len(faults) > _MOST_SHOWN:
         lines.append(f"  ... and {len(faults) - _MOST_SHOWN} more")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gr00t.data.lerobot.cache_files import written_as_a_whole
 from gr00t.data.lerobot.camera_frames import CameraFrames
 from gr00t.data.lerobot.layout import DatasetError
-from gr00t.data.lerobot.video_files import frame_times, read_video
+from gr00t.data.lerobot.video_files import all_frame_times, read_video
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def stored_times(videos: Sequence[Path], cache: Path, name: str) -> Times:
                 return np.split(times, np.cumsum(counts)[:-1])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s: damaged, made anew: %s", target, error)
-    found = [frame_times(path) for path in videos]
+    found = all_frame_times(videos)
     try:
         with written_as_a_whole(target) as file:
             counts = [len(shown) for shown in found]

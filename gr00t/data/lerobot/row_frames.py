@@ -13,14 +13,13 @@ would show some frame.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.data.lerobot.layout import DatasetError
+from gr00t.data.lerobot.faults import Fault, error_of
 
 TIMESTAMP = "timestamp"
 # Stamps are float32 and frames are shown at multiples of the container's clock: differences below this mean
@@ -28,32 +27,38 @@ TIMESTAMP = "timestamp"
 _NOTHING = 1e-4
 
 
-def check_stamps(stamps: list[Any], table: Path) -> NDArray[np.float64]:
+def check_stamps(stamps: NDArray[Any], table: Path, whose: str = "") -> NDArray[np.float64]:
     """Return the time stamps of an episode's rows, (T,) in seconds.
 
     Args:
-        stamps: of each row a number, or a list of one.
+        stamps: of the rows, (T,) or (T, 1).
         table: the rows' file, for messages.
+        whose: of which episode in it, for messages; empty where the file is the episode.
 
     Raises:
-        DatasetError: a stamp is missing, no finite number, or not later than the one before it.
+        DatasetError: a stamp is no finite number, or not later than the one before it.
     """
-    seconds = np.empty(len(stamps))
-    for row, stamp in enumerate(stamps):
-        value = stamp[0] if isinstance(stamp, list) and len(stamp) == 1 else stamp
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise DatasetError(f"{table}: {TIMESTAMP}: row {row}: expected seconds, got {stamp!r}")
-        if row and value <= seconds[row - 1]:
-            raise DatasetError(
-                f"{table}: {TIMESTAMP}: row {row} is not later than the one before it: "
-                f"{seconds[row - 1]:g} s, then {value:g} s"
-            )
-        seconds[row] = value
+    place = f"{whose}, row" if whose else "row"
+    if stamps.dtype == bool or stamps.size != len(stamps):
+        got = stamps[0].tolist()
+        raise error_of(Fault(table, f"{TIMESTAMP}: {place} 0: expected seconds, got {got!r}"))
+    seconds = stamps.reshape(-1).astype(np.float64)
+    for row in np.flatnonzero(~np.isfinite(seconds))[:1].tolist():
+        raise error_of(Fault(table, f"{TIMESTAMP}: {place} {row}: expected seconds, got {seconds[row]}"))
+    for row in np.flatnonzero(np.diff(seconds) <= 0)[:1].tolist():
+        what = f"{seconds[row]:g} s, then {seconds[row + 1]:g} s"
+        what = f"{TIMESTAMP}: {place} {row + 1} is not later than the one before it: {what}"
+        raise error_of(Fault(table, what))
     return seconds
 
 
 def nearest_frames(
-    stamps: NDArray[np.float64], times: NDArray[np.float64], step: float, table: Path, video: Path
+    stamps: NDArray[np.float64],
+    times: NDArray[np.float64],
+    step: float,
+    table: Path,
+    video: Path,
+    whose: str = "",
 ) -> NDArray[np.int64]:
     """Return the number of the frame that each row sees, (T,).
 
@@ -63,6 +68,7 @@ def nearest_frames(
         step: seconds between rows, by the data set's description.
         table: the rows' file, for messages.
         video: the frames' file, for messages.
+        whose: of which episode in them, for messages; empty where the file is the episode.
 
     Raises:
         DatasetError: a row is farther from every frame than a step, of rows or of frames.
@@ -71,11 +77,19 @@ def nearest_frames(
     earlier = (later - 1).clip(0)
     to_later, to_earlier = np.abs(times[later] - stamps), np.abs(times[earlier] - stamps)
     chosen = np.where(to_later < to_earlier - _NOTHING, later, earlier)
-    reach = max(step, float(np.median(np.diff(times))) if len(times) > 1 else 0.0)
+    reach = max(step, usual_interval(times))
     far = np.abs(times[chosen] - stamps) > reach + 10 * _NOTHING
-    for row in np.flatnonzero(far).tolist():
-        raise DatasetError(
-            f"{table}: {TIMESTAMP}: row {row} is at {stamps[row]:g} s, the nearest frame of {video} at "
-            f"{times[chosen[row]]:g} s; at most {reach:g} s apart are expected"
+    place = f"{whose}, row" if whose else "row"
+    for row in np.flatnonzero(far)[:1].tolist():
+        more = f", and so are {int(far.sum()) - 1} more rows" if far.sum() > 1 else ""
+        what = (
+            f"{TIMESTAMP}: {place} {row} is at {stamps[row]:g} s, the nearest frame of {video} at "
+            f"{times[chosen[row]]:g} s{more}"
         )
+        raise error_of(Fault(table, what, allowed=f"at most {reach:g} s apart are expected"))
     return chosen.astype(np.int64)
+
+
+def usual_interval(times: NDArray[np.float64]) -> float:
+    """Seconds from one frame to the next, the median; 0 of a single frame."""
+    return float(np.median(np.diff(times))) if len(times) > 1 else 0.0

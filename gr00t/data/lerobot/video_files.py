@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.data.lerobot.layout import DatasetError
+from gr00t.data.lerobot.faults import DatasetError, Fault, error_of, raise_faults
 
 # A key frame every other frame, as LeRobot writes them: readers that seek stay fast.
 _OPTIONS = {"crf": "18", "g": "2", "preset": "veryfast"}
@@ -47,12 +47,10 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
                 shown.append(np.nan if frame.pts is None else float(frame.pts * frame.time_base))
                 yield frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, OSError) as error:
-        raise DatasetError(f"{path}: cannot be read as a video: {error}") from error
+        raise error_of(Fault(path, f"cannot be read as a video: {error}")) from error
     if len(shown) != len(expected) or not np.array_equal(np.asarray(shown) - shown[0], expected):
-        raise DatasetError(
-            f"{path}: {len(shown)} frames can be decoded of {len(expected)}, or they come out of order: the "
-            "file is damaged"
-        )
+        what = f"{len(shown)} frames can be decoded of {len(expected)}, or they come out of order"
+        raise error_of(Fault(path, what, allowed="the file is damaged"))
 
 
 def frame_times(path: Path) -> NDArray[np.float64]:
@@ -67,16 +65,32 @@ def frame_times(path: Path) -> NDArray[np.float64]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise DatasetError(f"{path}: has no video")
+                raise error_of(Fault(path, "has no video"))
             for packet in container.demux(video=0):
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None:
-                    raise DatasetError(f"{path}: does not say when its frames are shown")
+                    raise error_of(Fault(path, "does not say when its frames are shown"))
                 times.append(float(packet.pts * packet.time_base))
     except (av.FFmpegError, OSError) as error:
-        raise DatasetError(f"{path}: cannot be read as a video: {error}") from error
+        raise error_of(Fault(path, f"cannot be read as a video: {error}")) from error
     if not times:
-        raise DatasetError(f"{path}: no frame")
+        raise error_of(Fault(path, "no frame"))
     times.sort()
     return np.asarray(times) - times[0]
+
+
+def all_frame_times(videos: Sequence[Path]) -> list[NDArray[np.float64]]:
+    """When the frames of each video are shown, see `frame_times`.
+
+    Raises:
+        DatasetError: that cannot be told of a video; the message lists all of those.
+    """
+    found, faults = [], []
+    for path in videos:
+        try:
+            found.append(frame_times(path))
+        except DatasetError as error:
+            faults.extend(error.faults)
+    raise_faults(videos[0].parent if videos else Path(), faults)
+    return found

@@ -14,16 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gr00t.data.lerobot.layout import (
-    DATA_PATH,
-    EPISODES,
-    INFO,
-    MODALITY,
-    TASKS,
-    VIDEO_PATH,
-    DatasetError,
-    Layout,
-)
+from gr00t.data.lerobot.episodes import DATA_PATH, EPISODES, INFO, VIDEO_PATH
+from gr00t.data.lerobot.faults import DatasetError
+from gr00t.data.lerobot.layout import Layout
+from gr00t.data.lerobot.modality import MODALITY
+from gr00t.data.lerobot.tasks import TASKS
 from gr00t.data.lerobot.video_files import write_video
 
 _CHUNK = 1000

@@ -1,0 +1,173 @@
+"""The numbers and texts of a data set, under the keys of a data configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gr00t.data.dataset import ModalityConfig
+from gr00t.data.lerobot.faults import DatasetError, Fault
+from gr00t.data.lerobot.features import is_image
+from gr00t.data.lerobot.layout import Layout
+from gr00t.data.lerobot.modality import MODALITY, Column, unknown_keys
+from gr00t.data.lerobot.row_frames import TIMESTAMP, check_stamps
+from gr00t.data.lerobot.tables import Place, Tables, read_tables
+from gr00t.data.lerobot.tasks import TASKS, TASKS_V3, read_tasks
+
+
+@dataclass(frozen=True)
+class Texts:
+    """An instruction a row: `texts[numbers]`."""
+
+    texts: NDArray[np.str_]
+    numbers: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the rows of all N time steps say.
+
+    Attributes:
+        columns: of the state and action keys that are wanted.
+        numbers: under them, (N, A).
+        texts: of the annotations that are wanted.
+        stamps: per episode (T,), in seconds; empty where no video is wanted.
+        places: per episode, where its rows are.
+    """
+
+    columns: dict[str, Column]
+    numbers: dict[str, NDArray[np.float32]]
+    texts: dict[str, Texts]
+    stamps: list[NDArray[np.float64]]
+    places: list[Place]
+
+
+def keys_of(modalities: Mapping[str, ModalityConfig], kind: str) -> list[str]:
+    """The keys of one kind, video, state, action or language, that a data configuration wants."""
+    return list(modalities[kind].modality_keys) if kind in modalities else []
+
+
+def read_contents(
+    layout: Layout, modalities: Mapping[str, ModalityConfig], faults: list[Fault]
+) -> Contents | None:
+    """Read what a data configuration wants; None, and faults, where something is missing or wrong."""
+    before = len(faults)
+    if not layout.episodes:
+        faults.append(Fault(layout.folder, "the data set has no episode"))
+        return None
+    modality = layout.modality
+    wanted = [key for config in modalities.values() for key in config.modality_keys]
+    faults.extend(unknown_keys(layout.folder, modality, layout.features, wanted))
+    columns = {key: modality.columns[key] for key in wanted if key in modality.columns}
+    annotations = {key: modality.annotations[key] for key in wanted if key in modality.annotations}
+    cameras = [modality.cameras[key] for key in keys_of(modalities, "video") if key in modality.cameras]
+    names = [*(column.original_key for column in columns.values()), *annotations.values()]
+    if any(not is_image(layout.features, camera) for camera in cameras):
+        names.append(TIMESTAMP)
+    tables = read_tables(layout, dict.fromkeys(names), set(annotations.values()), faults)
+    if tables is None:
+        return None
+    numbers = {key: _numbers(layout, key, column, tables, faults) for key, column in columns.items()}
+    tasks = _tasks(layout, annotations, tables, faults)
+    texts = {key: _texts(layout, key, name, tables, tasks, faults) for key, name in annotations.items()}
+    stamps = _stamps(layout, tables, faults) if TIMESTAMP in tables.columns else []
+    if len(faults) > before:
+        return None
+    return Contents(columns, numbers, texts, stamps, tables.places)
+
+
+def whose(layout: Layout, position: int) -> str:
+    """How messages name an episode where several share a file."""
+    return f"episode {layout.episodes[position].index}" if layout.version == 3 else ""
+
+
+def _stamps(layout: Layout, tables: Tables, faults: list[Fault]) -> list[NDArray[np.float64]]:
+    found = []
+    for position, stamps in enumerate(tables.columns[TIMESTAMP]):
+        try:
+            found.append(check_stamps(stamps, tables.places[position].path, whose(layout, position)))
+        except DatasetError as error:
+            faults.extend(error.faults)
+    return found
+
+
+def _numbers(
+    layout: Layout, key: str, column: Column, tables: Tables, faults: list[Fault]
+) -> NDArray[np.float32]:
+    """The numbers of a key, (N, A); rows that hold none that float32 can are faults."""
+    parts = []
+    for position, values in enumerate(tables.columns[column.original_key]):
+        flat = values.reshape(len(values), -1)
+        if column.end > flat.shape[1]:
+            what = f"{key} ends at {column.end}, {column.original_key} has {flat.shape[1]} numbers"
+            faults.append(Fault(layout.folder / MODALITY, what))
+            return np.empty((0, 0), dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is told below
+            part = flat[:, column.start : column.end].astype(np.float32)
+        broken = np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist()
+        if broken:
+            more = f", and in {len(broken) - 1} more" if len(broken) > 1 else ""
+            what = f"{key}: inf or nan in row {broken[0]}{more}"
+            faults.append(Fault(tables.places[position].path, what, whose(layout, position)))
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+def _tasks(
+    layout: Layout, annotations: Mapping[str, str], tables: Tables, faults: list[Fault]
+) -> dict[int, str] | None:
+    """The instructions by number, where one is needed; None where they cannot be read."""
+    numbered = [name for name in annotations.values() if tables.columns[name][0].dtype != object]
+    before = len(faults)
+    tasks = read_tasks(layout.folder, layout.version, faults) if numbered else {}
+    return tasks if len(faults) == before else None
+
+
+def _texts(
+    layout: Layout,
+    key: str,
+    name: str,
+    tables: Tables,
+    tasks: Mapping[int, str] | None,
+    faults: list[Fault],
+) -> Texts:
+    """The instruction of each row: its text, or the number of a task."""
+    parts: Sequence[NDArray[Any]] = tables.columns[name]
+    nothing = Texts(np.asarray([""]), np.empty(0, dtype=np.int64))
+    as_text = parts[0].dtype == object
+    for position, part in enumerate(parts):
+        problem = _no_instruction(part)
+        if not problem and (part.dtype == object) is not as_text:
+            problem = f"expected {'texts' if as_text else 'task numbers'} as in the episodes before"
+        if problem:
+            path = tables.places[position].path
+            faults.append(Fault(path, f"{key}: {name}: {problem}", whose(layout, position)))
+            return nothing
+    values, numbers = np.unique(np.concatenate([part.reshape(-1) for part in parts]), return_inverse=True)
+    if values.dtype == object:
+        return Texts(values.astype(np.str_), numbers)
+    if tasks is None:
+        return nothing
+    file = layout.folder / (TASKS if layout.version == 2 else TASKS_V3)
+    unknown = [int(value) for value in values if int(value) not in tasks]
+    for number in unknown:
+        faults.append(Fault(file, f"no task {number}, which {key} refers to"))
+    return nothing if unknown else Texts(np.asarray([tasks[int(value)] for value in values]), numbers)
+
+
+def _no_instruction(part: NDArray[Any]) -> str:
+    """Why the rows of an episode hold no instructions; empty where they do."""
+    if part.dtype == object:
+        empty = [row for row, text in enumerate(part.tolist()) if text is None]
+        return f"expected a text, got nothing in row {empty[0]}" if empty else ""
+    if part.size != len(part) or part.dtype == bool:
+        return f"expected one task number a row, got {part[0].tolist()!r}"
+    if part.dtype.kind == "f":
+        flat = part.reshape(-1)
+        broken = np.flatnonzero(~np.isfinite(flat) | (flat != np.rint(flat))).tolist()
+        return f"expected a task number, got {flat[broken[0]]} in row {broken[0]}" if broken else ""
+    return ""
