@@ -25,7 +25,6 @@ from gr00t.data.schema import (
     DatasetModalities,
     DatasetStatisticalValues,
     DatasetStatistics,
-    StateActionMetadata,
     VideoMetadata,
     problems_of,
 )
@@ -124,12 +123,7 @@ class LeRobotDataset:
         statistics: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
         for key, column in self._columns.items():
             kind, _, name = key.partition(".")
-            tables[kind][name] = StateActionMetadata(
-                absolute=column.absolute,
-                rotation_type=column.rotation_type,
-                shape=(column.end - column.start,),
-                continuous=column.continuous,
-            )
+            tables[kind][name] = column.described()
             statistics[kind][name] = statistical_values(self._numbers[key])
         cameras = {
             key.removeprefix("video."): VideoMetadata(

@@ -23,7 +23,7 @@ from gr00t.data.lerobot.default_modality import file_needed, modality_without_fi
 from gr00t.data.lerobot.faults import Fault
 from gr00t.data.lerobot.features import ACTION, IMAGES, STATE, TASK_INDEX, camera_features
 from gr00t.data.lerobot.meta_files import read_object
-from gr00t.data.schema import RotationType
+from gr00t.data.schema import RotationType, StateActionMetadata
 from gr00t.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -100,6 +100,15 @@ class Column:
     def continuous(self) -> bool:
         """Whether the numbers are of a floating-point type."""
         return np.issubdtype(np.dtype(self.dtype), np.floating)
+
+    def described(self) -> StateActionMetadata:
+        """The same as a checkpoint's metadata says it."""
+        return StateActionMetadata(
+            absolute=self.absolute,
+            rotation_type=self.rotation_type,
+            shape=(self.end - self.start,),
+            continuous=self.continuous,
+        )
 
 
 @dataclass(frozen=True)
