@@ -26,6 +26,9 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from gr00t.eval import wire
+from gr00t.eval.address import UnknownHostError, name_address, strip_brackets
+from gr00t.eval.outline import MAX_MESSAGE_BYTES
+from gr00t.eval.reach import choose_address, why_no_server
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class BaseInferenceClient:
         """Begin to connect; whether anybody is there shows in the first call.
 
         Args:
-            host: Name or IPv4 address of the server.
+            host: Name or address of the server, IPv4 or IPv6; of a name's addresses the one that answers.
             port: Its TCP port.
             timeout_ms: The longest a call may take; connecting may take 10 s of it.
             api_token: Sent with every request when given.
@@ -82,7 +85,7 @@ class BaseInferenceClient:
         self.port = port
         self.timeout_ms = timeout_ms
         self.api_token = api_token
-        self.address = f"tcp://{host}:{port}"
+        self.address = f"tcp://{name_address(strip_brackets(host), port)}"
         self.context = zmq.Context()
         self.socket: zmq.Socket[bytes] | None = None
         self._connected = False
@@ -143,7 +146,8 @@ class BaseInferenceClient:
         Raises:
             NoServerError: No connection in time, or the server ended before it answered.
             NoReplyError: No answer within the client's timeout, or the server was busy for all of it.
-            ServerError: The server's own error reply.
+            ServerError: The server's own error reply, or a message that is longer than it takes.
+            gr00t.eval.wire.PackError: A value that cannot be sent.
             gr00t.eval.wire.WireError: The answer is not in this format.
         """
         request: dict[str, Any] = {"endpoint": endpoint}
@@ -169,23 +173,28 @@ class BaseInferenceClient:
         self.close()
 
     def _no_server(self, what: str) -> NoServerError:
+        why = why_no_server(self.host, self.port)
         return NoServerError(
-            f"no server at {self.address}: {what}; start it with ./run_inference_server.sh SUITE, or python "
-            f"scripts/inference_service.py --server --model-path PATH_OR_HUB_ID --port {self.port}"
+            f"no server at {self.address}: {what} ({why}); start it with ./run_inference_server.sh SUITE, or "
+            f"python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID --port {self.port}"
         )
 
     def _init_socket(self) -> None:
         self._drop_socket()
+        self._has_address = False
         self.socket = self.context.socket(zmq.REQ)
         self.socket.setsockopt(zmq.LINGER, 0)
         # ZeroMQ connects, and connects again, in silence. The monitor tells "nobody there" and "gone" from
         # "no answer yet" without waiting for the whole timeout.
         self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.socket.setsockopt(zmq.IPV6, 1)
         try:
-            self.socket.connect(self.address)
-        except zmq.ZMQError as error:
-            self._drop_socket()
-            raise ValueError(f"host {self.host!r}: cannot connect to {self.address}: {error}") from None
+            address = name_address(choose_address(self.host, self.port), self.port)
+        except UnknownHostError:
+            # The name may be known later. Meanwhile this socket goes nowhere, and `_wait_connected` says why.
+            return
+        self.socket.connect(f"tcp://{address}")
+        self._has_address = True
 
     def _drop_socket(self) -> None:
         if self.socket is not None:
@@ -204,6 +213,8 @@ class BaseInferenceClient:
     def _wait_connected(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while not self._is_connected():
+            if not self._has_address:
+                raise self._no_server("not tried")
             left_ms = int((deadline - time.monotonic()) * 1000)
             if left_ms <= 0:
                 raise self._no_server(f"no connection within {timeout_s:g} seconds")
@@ -213,6 +224,8 @@ class BaseInferenceClient:
         if self.api_token:
             request["api_token"] = self.api_token
         payload, endpoint = wire.pack(request), str(request["endpoint"])
+        if len(payload) > MAX_MESSAGE_BYTES:
+            self._check_length(len(payload))
         deadline = time.monotonic() + timeout_ms / 1000
         left_ms = timeout_ms
         while True:
@@ -230,6 +243,18 @@ class BaseInferenceClient:
                     f"{self.address} did not take {endpoint} within {timeout_ms / 1000:g} s: {error}"
                 )
             time.sleep(_PAUSE_S)
+
+    def _check_length(self, length: int) -> None:
+        """Refuse a message that the server would not take, before minutes are spent on sending it."""
+        try:
+            limit = self.call_endpoint("get_server_info", requires_input=False).get("max_message_bytes")
+        except ServerError:  # NVIDIA's server knows no such endpoint, and no limit
+            return
+        if isinstance(limit, int) and length > limit:
+            raise ServerError(
+                f"message of {length} bytes; at most {limit} are accepted: send fewer samples, or smaller "
+                "frames, in each request (it was not sent)"
+            )
 
     def _exchange(self, payload: bytes, endpoint: str, timeout_ms: int) -> bytes:
         socket = self.socket

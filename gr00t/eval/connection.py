@@ -3,15 +3,54 @@
 from __future__ import annotations
 
 import collections
-import ipaddress
 import selectors
 import socket as sockets
 import time
+from typing import Protocol
 
-from gr00t.eval.zmtp import Conversation, Message
+from gr00t.eval.address import is_loopback, name_address
+from gr00t.eval.zmtp import Message
 
 _LITTLE_S = 0.005  # of reading within a second or so
 _UNTAKEN_BYTES = 256 * 1024  # of replies; then a peer has to take them first
+
+
+class Conversation(Protocol):
+    """What a peer has sent, in the language of its protocol, of which everything else knows nothing.
+
+    Attributes:
+        replies: what the protocol itself has to answer; the owner sends and empties it.
+        is_open: whether the peer has shown that it speaks the protocol.
+        is_over: whether the connection is to end with the reply that was asked for last.
+        first_of_reply: the bytes with which every reply begins.
+        expected: how many more bytes it can take before somebody has to look at what came.
+        held: how many bytes of an unfinished message are kept.
+    """
+
+    replies: bytearray
+    is_open: bool
+
+    @property
+    def is_over(self) -> bool:
+        """See the class."""
+
+    @property
+    def first_of_reply(self) -> bytes:
+        """See the class."""
+
+    @property
+    def expected(self) -> int:
+        """See the class."""
+
+    @property
+    def held(self) -> int:
+        """See the class."""
+
+    def receive(self, data: bytes) -> list[Message]:
+        """Take the next bytes; return the messages that they complete, or raise a PeerError."""
+
+    def reply(self, parts: list[bytes]) -> bytes:
+        """Return the bytes of a reply."""
 
 
 class Connection:
@@ -29,10 +68,10 @@ class Connection:
         is_begun: whether the first byte of its next reply was sent ahead.
     """
 
-    def __init__(self, socket: sockets.socket, address: tuple[str, int], max_part_bytes: int) -> None:
+    def __init__(self, socket: sockets.socket, address: tuple[str, int], conversation: Conversation) -> None:
         """Begin a conversation over an accepted socket."""
-        self.name = f"{address[0]}:{address[1]}"
-        self.from_loopback = ipaddress.ip_address(address[0]).is_loopback
+        self.name = name_address(*address[:2])
+        self.from_loopback = is_loopback(address[0])
         self.inbox: collections.deque[Message] = collections.deque()
         self.spent = 0.0
         self.is_looked_at = False
@@ -41,7 +80,7 @@ class Connection:
         self.is_finished = False
         self.is_begun = False
         self.socket = socket
-        self.conversation = Conversation(max_part_bytes)
+        self.conversation = conversation
         self.untaken = bytearray()
         self.events = 0
         self.last_heard = self.holds_since = self.began = time.monotonic()

@@ -23,11 +23,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from gr00t.eval.address import bind_error
-from gr00t.eval.connection import Connection
+from gr00t.eval.address import bind_error, family_of, name_address
+from gr00t.eval.connection import Connection, Conversation
 from gr00t.eval.endpoints import Failure, attempt
 from gr00t.eval.seldom import Seldom
-from gr00t.eval.zmtp import FIRST_OF_REPLY, PeerError, frames
+from gr00t.eval.zmtp import PeerError
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ _SHORT_CHUNK_BYTES = 128  # of what may be dozens of messages, each of which has
 _POLL_S = 0.02  # for reading; then who has waited is looked at again
 _HANDSHAKE_S = 10.0
 _LISTEN_AGAIN_S = 1.0
+_LAST_READS = 16  # of what a peer had sent when it was told why it is hung up on
 _BACKLOG = 4096  # peers that the system lets knock before it turns others away, of which a second is lost
 _ACCEPTED_AT_A_TIME = 128
 # A peer whose cable was cut is noticed after a minute.
@@ -53,24 +54,26 @@ class Connections:
         self,
         address: str,
         port: int,
-        max_part_bytes: int,
+        converse: Callable[[], Conversation],
         *,
+        scheme: str = "tcp",
         max_connections: int = MAX_CONNECTIONS,
         max_held_bytes: int = MAX_HELD_BYTES,
     ) -> None:
         """Listen.
 
         Args:
-            address: IPv4 address of this machine, or 0.0.0.0.
+            address: Address of this machine; 0.0.0.0 for all of IPv4, :: for all.
             port: TCP port; 0 lets the system choose one.
-            max_part_bytes: See `Conversation`.
+            converse: Begins the conversation with a new peer.
+            scheme: How `address` begins.
             max_connections: So many peers at a time, or fewer if the program may open fewer files.
             max_held_bytes: So much is held for all peers together.
 
         Raises:
             BindError: The address is in use, or not one of this machine.
         """
-        self._max_part_bytes = max_part_bytes
+        self._converse = converse
         self._max_held = max_held_bytes
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if files == resource.RLIM_INFINITY:
@@ -82,8 +85,10 @@ class Connections:
         self._listen_again: float | None = None
         self._next_look = 0.0
         self._strangers, self._surprises = Seldom(logger), Seldom(logger)
-        self._listener = sockets.socket(sockets.AF_INET, sockets.SOCK_STREAM)
+        self._listener = sockets.socket(family_of(address), sockets.SOCK_STREAM)
         try:
+            if self._listener.family == sockets.AF_INET6:
+                self._listener.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_V6ONLY, 0)
             self._listener.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
             self._listener.bind((address, port))
             self._listener.listen(_BACKLOG)
@@ -91,7 +96,7 @@ class Connections:
             self._listener.close()
             raise bind_error(address, port, getattr(error, "strerror", None) or str(error)) from None
         self._listener.setblocking(False)
-        self.address = "tcp://{}:{}".format(*self._listener.getsockname())
+        self.address = f"{scheme}://{name_address(*self._listener.getsockname()[:2])}"
         # Bytes on this pair end a `poll` that waits: another thread has a reply ready.
         self._wake_up, self._awake = sockets.socketpair()
         self._wake_up.setblocking(False)
@@ -153,9 +158,11 @@ class Connections:
         """Send a message, or as much of it as the peer takes now; the rest follows when it takes more."""
         if connection.is_gone:
             return
-        reply = frames(parts)
-        connection.untaken += reply[len(FIRST_OF_REPLY) :] if connection.is_begun else reply
+        reply = connection.conversation.reply(parts)
+        begun = len(connection.conversation.first_of_reply) if connection.is_begun else 0
+        connection.untaken += reply[begun:]
         connection.is_begun = False
+        connection.is_finished = connection.is_finished or connection.conversation.is_over
         self._border(connection, partial(self._write, connection))
 
     def resume(self, connection: Connection) -> None:
@@ -210,7 +217,7 @@ class Connections:
             if len(self._open) >= self.max_connections and not self._make_room():
                 socket.close()
                 continue
-            connection = Connection(socket, address, self._max_part_bytes)
+            connection = Connection(socket, address, self._converse())
             self._open[socket.fileno()] = connection
             self._border(connection, partial(self._welcome, connection))
 
@@ -286,7 +293,7 @@ class Connections:
         connection.is_finished = True
         if connection.pending:
             connection.is_begun = True
-            connection.untaken += FIRST_OF_REPLY
+            connection.untaken += connection.conversation.first_of_reply
         self._write(connection)
         _check_alive(connection)
 
@@ -337,6 +344,9 @@ class Connections:
         if not isinstance(done, Failure):
             return
         if isinstance(done.error, PeerError):
+            if done.error.farewell:
+                with contextlib.suppress(OSError):
+                    _part_with(connection.socket, done.error.farewell)
             self._hang_up(connection, str(done.error))
             return
         if not isinstance(done.error, OSError):
@@ -349,6 +359,15 @@ class Connections:
         self.hung_up += 1
         self._strangers.log(logging.WARNING, "hung up on %s: %.300s", connection.name, why)
         self.drop(connection)
+
+
+def _part_with(socket: sockets.socket, farewell: bytes) -> None:
+    """Send what is to be said last; what the peer had sent is read, or its system would throw this away."""
+    socket.send(farewell)
+    socket.shutdown(sockets.SHUT_WR)
+    for _ in range(_LAST_READS):
+        if not socket.recv(_CHUNK_BYTES):
+            break
 
 
 def _check_alive(connection: Connection) -> None:

@@ -22,6 +22,8 @@ MAX_VALUES = 1_000_000
 MAX_KEYS = 50_000
 MAX_TEXT_BYTES = 65_536
 MAX_DEPTH = 60
+# Sixteen samples of two 640 x 480 frames are 30 MB.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 _PAUSE_EVERY = 10_000  # values: about a millisecond
 

@@ -16,7 +16,8 @@ from gr00t.data.actions import check_actions
 from gr00t.eval.batching import MAX_WAITING
 from gr00t.eval.client import ExternalRobotInferenceClient
 from gr00t.eval.endpoints import Failure, Prepared, RequestError, attempt
-from gr00t.eval.server import MAX_MESSAGE_BYTES, BaseInferenceServer
+from gr00t.eval.outline import MAX_MESSAGE_BYTES
+from gr00t.eval.server import BaseInferenceServer
 
 # On a CPU 8, 16 and 32 cost the same per answer (docs/BENCHMARKS.md); a GPU has more to gain from more.
 DEFAULT_MAX_BATCH = 16
@@ -119,8 +120,8 @@ class RobotInferenceServer(BaseInferenceServer):
         Returns:
             `batched` and `max_batch`; `batches`, how many forwards had how many requests so far; `waiting`,
             how many requests wait now; `abandoned`, how many were left out because their senders had gone;
-            `connections`, how many clients are connected; `versions` of what answers; and the `info` of the
-            constructor.
+            `connections`, how many clients are connected; `max_message_bytes`, how long a request may be;
+            `versions` of what answers; and the `info` of the constructor.
         """
         return {
             **self._info,
@@ -130,6 +131,7 @@ class RobotInferenceServer(BaseInferenceServer):
             "waiting": self.worker.waiting,
             "abandoned": self.worker.abandoned,
             "connections": self.connections.count,
+            "max_message_bytes": self.max_message_bytes,
             "versions": _versions(),
         }
 

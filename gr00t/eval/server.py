@@ -15,22 +15,19 @@ others (gr00t.eval.outline); what the request carries is decoded by the worker.
 from __future__ import annotations
 
 import collections
-import hmac
-import ipaddress
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 from gr00t.eval import wire
-from gr00t.eval.address import BindError, resolve_host
+from gr00t.eval.address import BindError, describe_reach, is_loopback, resolve_host
 from gr00t.eval.batching import MAX_WAITING, Job, Worker, stopping
-from gr00t.eval.connection import Connection
+from gr00t.eval.connection import Connection, Conversation
 from gr00t.eval.connections import Connections
 from gr00t.eval.endpoints import (
     BatchedEndpoint,
-    Encoded,
     EndpointHandler,
     Failure,
     Request,
@@ -38,18 +35,15 @@ from gr00t.eval.endpoints import (
     UnavailableError,
     attempt,
 )
-from gr00t.eval.outline import Outline, kind_of, text_bytes, walk
+from gr00t.eval.message_reader import MessageReader
+from gr00t.eval.outline import MAX_MESSAGE_BYTES
 from gr00t.eval.seldom import Seldom
-from gr00t.eval.zmtp import MAX_ENVELOPE_PART_BYTES
-from gr00t.spelling import did_you_mean
+from gr00t.eval.zmtp import MAX_ENVELOPE_PART_BYTES, Message, ZmtpConversation
 
 __all__ = ["BaseInferenceServer", "BindError", "EndpointHandler", "Request", "RequestError"]
 
 logger = logging.getLogger(__name__)
 
-# Sixteen samples of two 640 x 480 frames are 30 MB.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_MAX_OPTIONS_BYTES = 10_000
 _MAX_ERROR_CHARACTERS = 2_000  # what a client sent may stand in it
 _SHORT_BYTES = 4096  # gone over in less than a millisecond
 _TURN_S = 0.02  # for short messages, and for others; then the connections are looked at again
@@ -65,6 +59,8 @@ class BaseInferenceServer:
     It listens from construction on, so construct it when everything behind it is ready.
     """
 
+    scheme = "tcp"
+
     def __init__(
         self,
         host: str = "localhost",
@@ -77,10 +73,11 @@ class BaseInferenceServer:
         """Listen.
 
         Args:
-            host: Name or IPv4 address to listen on; `*` for every interface, which is NVIDIA's default.
+            host: Name or address to listen on; `*` for every interface, which is NVIDIA's default, `::` for
+                those of IPv6, too.
             port: TCP port; 0 lets the system choose one (see `address`).
             api_token: If given, every request must carry it.
-            max_message_bytes: A longer message gets an error reply, one over twice as long is cut off.
+            max_message_bytes: A longer message gets an error reply and is not kept.
             max_waiting: So many requests may wait to be computed; more get the error reply `busy: ...`.
 
         Raises:
@@ -88,16 +85,11 @@ class BaseInferenceServer:
             ValueError: An empty token, which would look like protection and be none, or one that no client
                 can send.
         """
-        if api_token == "":
-            raise RequestError("api_token: is empty; give a token, or None for a server without one")
-        try:
-            self._token = None if api_token is None else api_token.encode()
-        except UnicodeEncodeError:
-            raise RequestError("api_token: is not UTF-8, which is how a client sends it") from None
         self.running = True
         self.api_token = api_token
         self.max_message_bytes = max_message_bytes
         self._endpoints: dict[str, EndpointHandler] = {}
+        self._reader = MessageReader(self._endpoints, api_token, max_message_bytes)
         self.register_endpoint("ping", self._handle_ping, requires_input=False, immediate=True)
         self.register_endpoint("kill", self._kill_server, requires_input=False, immediate=True)
         self.worker = Worker(self._deliver, lambda: self.connections.wake(), max_waiting=max_waiting)
@@ -110,9 +102,10 @@ class BaseInferenceServer:
         self._refusals, self._surprises = Seldom(logger), Seldom(logger)
 
         address = resolve_host(host)
-        self.connections = Connections(address, port, max_message_bytes)
+        self._reach = describe_reach(address)
+        self.connections = Connections(address, port, self._converse, scheme=self.scheme)
         self.address: str = self.connections.address
-        if api_token is None and not ipaddress.ip_address(address).is_loopback:
+        if api_token is None and not is_loopback(address):
             logger.warning(
                 "%s is open to other machines and has no API token; kill is refused to them", self.address
             )
@@ -147,6 +140,7 @@ class BaseInferenceServer:
         In the end what is being computed is still answered; what waits or arrives gets an error reply.
         """
         logger.info("Server is ready and listening on %s", self.address)
+        logger.info("%s is %s", self.address, self._reach)
         self.worker.start()
         try:
             try:
@@ -180,8 +174,8 @@ class BaseInferenceServer:
         """
         request = attempt(lambda: self.read(payload, from_loopback=from_loopback))
         if isinstance(request, Failure):
-            return self._pack("request", request)
-        return self._pack(request.endpoint, attempt(lambda: self.answer(request)))
+            return self._reply("request", request)[0]
+        return self._reply(request.endpoint, attempt(lambda: self.answer(request)))[0]
 
     def read(self, payload: bytes, *, from_loopback: bool = False) -> Request:
         """Decode and check a message, up to what its endpoint expects of `data`.
@@ -190,63 +184,13 @@ class BaseInferenceServer:
             RequestError: Too long, not a map, a wrong token or type, an unknown endpoint or option.
             gr00t.eval.wire.WireError: Not decodable.
         """
-        steps = self._look_at(payload, len(payload), from_loopback)
+        steps = self._reader.look_at(payload, len(payload), from_loopback)
         while True:
             try:
                 next(steps)
             except StopIteration as end:
                 request: Request = end.value
                 return Request(request.endpoint, request.input(), request.options)
-
-    def _look_at(self, payload: bytes, length: int, from_loopback: bool) -> Generator[None, None, Request]:
-        """Check a message as `read` does, but leave its data encoded; pause now and then."""
-        if length > self.max_message_bytes:
-            raise RequestError(f"message of {length} bytes; at most {self.max_message_bytes} are accepted")
-        found = yield from walk(payload)
-        if found.kind != "dict":
-            raise RequestError(f"request: expected a map with endpoint and data, got {found.kind}")
-        if not self._validate_token(payload, found):
-            raise RequestError("Unauthorized: Invalid API token")
-        endpoint = self._endpoint_of(payload, found)
-        if endpoint == "kill" and self.api_token is None and not from_loopback:
-            raise RequestError(
-                "kill: refused to another machine; start the server with an API token and send it"
-            )
-        options = self._options_of(payload, found, endpoint)
-        data: Any = {}
-        if (at := found.fields.get("data")) is not None:
-            data = Encoded(memoryview(payload)[at.begin : at.end])
-        return Request(endpoint, data, options)
-
-    def _endpoint_of(self, payload: bytes, found: Outline) -> str:
-        at = found.fields.get("endpoint")
-        if at is None:
-            return "get_action"
-        name = text_bytes(payload, at)
-        if name is None:
-            raise RequestError(f"endpoint: expected text, got {kind_of(payload[at.begin])}")
-        endpoint = name.decode("utf-8", "replace")
-        if endpoint not in self._endpoints:
-            raise RequestError(f"Unknown endpoint: {endpoint:.200}")
-        return endpoint
-
-    def _options_of(self, payload: bytes, found: Outline, endpoint: str) -> dict[str, Any]:
-        at = found.fields.get("options")
-        if at is None:
-            return {}
-        if (kind := kind_of(payload[at.begin])) != "dict":
-            raise RequestError(f"options: expected a map, got {kind}")
-        if (size := at.end - at.begin) > _MAX_OPTIONS_BYTES:
-            raise RequestError(f"options: {size} bytes; at most {_MAX_OPTIONS_BYTES} are accepted")
-        options: Any = wire.decode(payload[at.begin : at.end])
-        if not isinstance(options, dict):
-            raise RequestError(f"options: expected a map, got {type(options).__name__}")
-        accepted = self._endpoints[endpoint].options
-        for name in options:
-            if not isinstance(name, str) or name not in accepted:
-                known = did_you_mean(str(name)[:100], accepted) if accepted else f"{endpoint} takes none"
-                raise RequestError(f"options: unknown option {name!r:.100}; {known}")
-        return options
 
     def answer(self, request: Request) -> Any:
         """Call the endpoint of a checked request and return its result."""
@@ -290,81 +234,89 @@ class BaseInferenceServer:
     def _take_in(self, connection: Connection) -> Iterator[None]:
         """Answer the messages of a connection at once, or give them to the worker."""
         while connection.inbox and not connection.is_clogged:
-            message = connection.inbox[0]
-            body_at = message.parts.index(b"") + 1 if b"" in message.parts else 0
-            envelope, body = message.parts[:body_at], message.parts[body_at:]
-            if envelope and max(map(len, envelope)) <= MAX_ENVELOPE_PART_BYTES:
-                yield from self._begin(connection, envelope, body, message.too_long)
-            else:
-                self._refusals.log(
-                    logging.WARNING,
-                    "message without an empty part before its content dropped: the sender is no REQ client",
-                )
+            yield from self._take_message(connection, connection.inbox[0])
             if connection.is_gone:
                 return
             connection.inbox.popleft()
             yield
         self.connections.resume(connection)
 
+    def _converse(self) -> Conversation:
+        """Begin to talk with a new peer."""
+        return ZmtpConversation(self.max_message_bytes)
+
+    def _take_message(self, connection: Connection, message: Message) -> Iterator[None]:
+        """Answer one message, or give it to the worker, who answers it later; pause now and then."""
+        body_at = message.parts.index(b"") + 1 if b"" in message.parts else 0
+        envelope = message.parts[:body_at]
+        if envelope and max(map(len, envelope)) <= MAX_ENVELOPE_PART_BYTES:
+            yield from self._begin(connection, envelope, self._accept(connection, envelope, message))
+        else:
+            self._refusals.log(
+                logging.WARNING,
+                "message without an empty part before its content dropped: the sender is no REQ client",
+            )
+
     def _begin(
-        self, connection: Connection, envelope: list[bytes], body: list[bytes], too_long: int
+        self, connection: Connection, envelope: list[bytes], steps: Iterator[list[bytes] | None]
     ) -> Iterator[None]:
-        """Answer one message, or give it to the worker, who answers it later."""
-        steps = self._accept(connection, envelope, body, too_long)
+        """Go through the steps of a message, which yield None at each pause, and at last its reply if any."""
         while True:
             outcome = attempt(partial(next, steps, _DONE))
             if outcome is not None:
                 break
             yield
         if outcome is not _DONE:
-            reply = outcome if isinstance(outcome, bytes) else self._pack("request", outcome)
-            self._replies.append((connection, [*envelope, reply], 0))
+            parts = outcome if isinstance(outcome, list) else self._reply("request", outcome)
+            self._replies.append((connection, [*envelope, *parts], 0))
 
     def _accept(
-        self, connection: Connection, envelope: list[bytes], body: list[bytes], too_long: int
-    ) -> Iterator[bytes | None]:
-        """Yield None at each pause, then the reply to a message unless the worker will deliver it."""
+        self, connection: Connection, envelope: list[bytes], message: Message
+    ) -> Iterator[list[bytes] | None]:
+        body = message.parts[len(envelope) :]
         if len(body) != 1:
             raise RequestError(f"request: expected one message part, got {len(body)}")
         if not self.running:
             raise stopping()
-        request = yield from self._look_at(body[0], too_long or len(body[0]), connection.from_loopback)
+        length = message.too_long or len(body[0])
+        request = yield from self._reader.look_at(body[0], length, connection.from_loopback)
+        yield from self._hand_over(connection, envelope, request, len(body[0]))
+
+    def _hand_over(
+        self, connection: Connection, envelope: list[bytes], request: Request, size: int
+    ) -> Iterator[list[bytes]]:
+        """Yield the reply to a checked request, unless the worker will deliver it."""
         endpoint = self._endpoints[request.endpoint]
         if endpoint.immediate:
-            yield self._pack(request.endpoint, attempt(lambda: endpoint.answer(request)))
+            yield self._reply(request.endpoint, attempt(lambda: endpoint.answer(request)))
         else:
-            self.worker.submit(Job(request, endpoint, envelope, len(body[0]), connection))
+            self.worker.submit(Job(request, endpoint, envelope, size, connection))
             connection.pending += 1
 
     def _deliver(self, job: Job, outcome: Any) -> None:
         """Queue the reply to a job and wake the loop; the worker calls this in its own thread."""
         assert isinstance(job.sender, Connection)
-        self._replies.append((job.sender, [*job.envelope, self._pack(job.request.endpoint, outcome)], 1))
+        self._replies.append((job.sender, [*job.envelope, *self._reply(job.request.endpoint, outcome)], 1))
         self.connections.wake()
 
-    def _pack(self, name: str, outcome: Any) -> bytes:
-        """Return the reply that says a result or a Failure, and log the latter."""
+    def _reply(self, name: str, outcome: Any) -> list[bytes]:
+        """Return the parts of the reply that says a result or a Failure, and log the latter."""
         reply = outcome if isinstance(outcome, Failure) else attempt(lambda: wire.pack(outcome))
-        if not isinstance(reply, Failure):
-            return reply
-        if isinstance(reply.error, UnavailableError):
+        return [wire.pack({"error": self._tell(name, reply)}) if isinstance(reply, Failure) else reply]
+
+    def _tell(self, name: str, failure: Failure) -> str:
+        """Log a failure; return what its sender is told."""
+        if isinstance(failure.error, UnavailableError):
             pass  # the worker says so once, not for every message of a flood
-        elif reply.is_refusal:
-            self._refusals.log(logging.WARNING, "%s refused: %.500s", name, reply.text)
+        elif failure.is_refusal:
+            self._refusals.log(logging.WARNING, "%s refused: %.500s", name, failure.text)
         else:
-            self._surprises.log(logging.ERROR, "%s failed", name, exc_info=reply.error)
-        text = reply.text
+            self._surprises.log(logging.ERROR, "%s failed", name, exc_info=failure.error)
+        text = failure.text
         if len(text) > _MAX_ERROR_CHARACTERS:
             text = f"{text[:_MAX_ERROR_CHARACTERS]}... ({len(text)} characters)"
         # It may quote bytes that are no UTF-8; the reply must be packable whatever it says.
-        return wire.pack({"error": text.encode("utf-8", "replace").decode()})
-
-    def _validate_token(self, payload: bytes, found: Outline) -> bool:
-        if self._token is None:
-            return True
-        at = found.fields.get("api_token")
-        token = None if at is None else text_bytes(payload, at)
-        return token is not None and hmac.compare_digest(token, self._token)
+        return text.encode("utf-8", "replace").decode()
 
     def _handle_ping(self) -> dict[str, str]:
         return {"status": "ok", "message": "Server is running"}

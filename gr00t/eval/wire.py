@@ -24,9 +24,23 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from gr00t.eval.foreign import name_message
 from gr00t.eval.outline import MAX_VALUES, WireError, outline
 
-__all__ = ["BUSY", "MAX_VALUES", "STOPPING", "MsgSerializer", "WireError", "decode", "pack", "unpack"]
+__all__ = [
+    "BUSY",
+    "MAX_VALUES",
+    "STOPPING",
+    "MsgSerializer",
+    "PackError",
+    "WireError",
+    "build_array",
+    "decode",
+    "pack",
+    "simplify",
+    "unpack",
+    "what_cannot_be_sent",
+]
 
 # How the text of two error replies begins. Any other refuses the request itself; after these the same request
 # may be sent again: to this server later, or to the one that follows it.
@@ -34,20 +48,31 @@ BUSY = "busy: "
 STOPPING = "stopping: "
 
 _LAST = sys.maxunicode  # numpy makes texts of what lies beyond, too, and Python's are broken by it
+_MAX_PATH = 60  # how deep a value that cannot be sent is looked for
 _NPY_MAGIC = b"\x93NUMPY"
-_DESCR = re.compile(r"""['"]descr['"]\s*:\s*['"]([<>|=]?[biufcSU]\d{1,9})['"]""")
+_PLAIN = r"[<>|=]?[biufcSU]\d{1,9}"
+_DESCR = re.compile(rf"""['"]descr['"]\s*:\s*['"]({_PLAIN})['"]""")
 _FORTRAN = re.compile(r"""['"]fortran_order['"]\s*:\s*(True|False)""")
 _SHAPE = re.compile(r"""['"]shape['"]\s*:\s*\(([\d\s,]{0,400})\)""")
+
+
+class PackError(TypeError):
+    """A value that cannot be sent; the text says under which key it stands."""
 
 
 def pack(message: Any) -> bytes:
     """Encode a message: maps, lists, text, numbers, arrays and ModalityConfigs.
 
+    A number of numpy is sent as one of Python, a torch tensor as an array, an RGB image of PIL as an array
+    (height, width, 3).
+
     Raises:
-        TypeError: A value of another type; so are numpy scalars other than float64, as in NVIDIA's packer.
-        ValueError: An array of Python objects.
+        PackError: A value of another type, or an array of Python objects.
     """
-    packed: bytes = msgpack.packb(message, default=_encode)
+    try:
+        packed: bytes = msgpack.packb(message, default=_encode)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise PackError(what_cannot_be_sent(message, error)) from None
     return packed
 
 
@@ -58,7 +83,13 @@ def unpack(payload: bytes) -> Any:
         WireError: Not msgpack, truncated, followed by other bytes, more of anything than a message needs
             (`outline.walk`), or an array that is not a plain .npy.
     """
-    outline(payload)
+    try:
+        outline(payload)
+    except WireError:
+        foreign = name_message(payload)
+        if foreign is None:
+            raise
+        raise WireError(foreign) from None
     return decode(payload)
 
 
@@ -90,7 +121,23 @@ class MsgSerializer:
         return unpack(data)
 
 
+def simplify(value: Any) -> Any:
+    """Return the number or array that a value of numpy, torch or PIL stands for; others as they are."""
+    if isinstance(value, (np.bool_, np.integer, np.floating)) and not isinstance(value, np.longdouble):
+        return value.item()
+    # Where nobody has imported torch or PIL there is nothing of theirs to send.
+    torch, images = sys.modules.get("torch"), sys.modules.get("PIL.Image")
+    if torch is not None and isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        # numpy has no bfloat16; every one of its numbers is one of float32.
+        return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    if images is not None and isinstance(value, images.Image) and value.mode == "RGB":
+        return np.asarray(value)
+    return value
+
+
 def _encode(value: Any) -> Any:
+    value = simplify(value)
     if isinstance(value, np.ndarray):
         buffer = io.BytesIO()
         np.save(buffer, value, allow_pickle=False)
@@ -100,6 +147,34 @@ def _encode(value: Any) -> Any:
     if dataset is not None and isinstance(value, dataset.ModalityConfig):
         return {"__ModalityConfig_class__": True, "as_json": value.model_dump_json()}
     return value  # msgpack then names the type that it cannot serialize
+
+
+def what_cannot_be_sent(message: Any, error: Exception) -> str:
+    """Return where in a message the value stands that made packing fail, and what is wrong with it."""
+    path: list[str] = []
+    inner = [message]
+    while inner and len(path) < _MAX_PATH:
+        value = inner.pop()
+        parts = value.items() if isinstance(value, dict) else enumerate(value if _is_list(value) else ())
+        for name, part in parts:
+            try:
+                msgpack.packb(part, default=_encode)
+            except (TypeError, ValueError, OverflowError, RecursionError) as fault:
+                error = fault
+                path.append(f"[{name}]" if _is_list(value) else f"{name}")
+                inner.append(part)
+                value = part
+                break
+    what = str(error) or type(error).__name__
+    mode = getattr(value, "mode", None)
+    if isinstance(mode, str):
+        what += f" of mode {mode!r}; send image.convert('RGB')"
+    where = ": ".join(path).replace(": [", "[")
+    return f"{where or 'message'}: cannot be sent: {what}"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _as_it_is(values: Any) -> Any:
@@ -140,22 +215,37 @@ def _array_from_npy(npy: Any) -> np.ndarray:
             f"not object arrays, pickles or records; its header is {header.strip()!r:.200}"
         )
     shape = tuple(int(size) for size in shape_text.group(1).replace(",", " ").split())
+    return build_array(descr.group(1), shape, npy, data_at, "F" if fortran.group(1) == "True" else "C")
+
+
+def build_array(
+    descr: str, shape: tuple[int, ...], buffer: bytes, data_at: int = 0, order: Any = "C"
+) -> np.ndarray:
+    """Return an array of its own from the bytes that begin at `data_at` and end with the buffer.
+
+    Raises:
+        WireError: Not a plain type, or not as many bytes as type and shape take.
+    """
+    if not re.fullmatch(_PLAIN, descr):
+        raise WireError(
+            f"array: {descr!r:.100} is none of the plain types: boolean, integer, float, complex, text"
+        )
+    got = len(buffer) - data_at
     try:
-        dtype = np.dtype(descr.group(1))
+        dtype = np.dtype(descr)
         expected = dtype.itemsize
         for size in shape:
             expected *= size
-        if dtype.itemsize == 0 or expected != len(npy) - data_at:
-            got = len(npy) - data_at
-            raise WireError(
-                f"array: {descr.group(1)} of shape {shape!r:.200} takes {expected} bytes, got {got}"
-            )
-        if dtype.kind == "U" and (np.frombuffer(npy, f"{dtype.byteorder}u4", offset=data_at) > _LAST).any():
-            raise WireError(f"array: {descr.group(1)} with characters that are none")
-        in_fortran_order = fortran.group(1) == "True"
-        view = np.ndarray(shape, dtype, buffer=npy, offset=data_at, order="F" if in_fortran_order else "C")
+        if dtype.itemsize == 0 or expected != got:
+            raise WireError(f"array: {descr} of shape {shape!r:.200} takes {expected} bytes, got {got}")
+        if (
+            dtype.kind == "U"
+            and (np.frombuffer(buffer, f"{dtype.byteorder}u4", offset=data_at) > _LAST).any()
+        ):
+            raise WireError(f"array: {descr} with characters that are none")
+        view = np.ndarray(shape, dtype, buffer=buffer, offset=data_at, order=order)
         return view.copy(order="K")
     except WireError:
         raise
     except (TypeError, ValueError, OverflowError) as error:
-        raise WireError(f"array: {descr.group(1)} of shape {shape!r:.200}: {error}") from None
+        raise WireError(f"array: {descr} of shape {shape!r:.200}: {error}") from None

@@ -8,7 +8,9 @@ with a greeting of 64 bytes and a READY command in each direction; then come fra
 The library itself is not used on this side, because it cannot say no: it holds the parts of an unfinished
 message without a bound, takes the first bytes of a web page's request for a peer of 2010, and does not tell
 which connection a message came over or that its sender is gone. Here whoever does not begin like ZMTP 3 is
-hung up on at his first wrong byte, and what one connection can make us hold is bounded.
+hung up on at his first wrong byte, and what one connection can make us hold is bounded. A message that is too
+long is answered as soon as that is known, while the rest of it still comes and is thrown away: a client that
+were hung up on would take us for dead.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from gr00t.eval.foreign import HTTP_METHODS, http_refusal, name_stranger
+
 # An empty part and the request are two; proxies between client and server add one each.
 MAX_PARTS = 16
 _MAX_COMMAND_BYTES = 4096
+# Of a message that is too long so much is read and thrown away; msgpack itself has no longer values.
+MAX_SKIPPED_BYTES = 4 * 1024**3
 _SIGNATURE_BYTES, _GREETING_BYTES = 10, 64
 _MORE, _LONG, _COMMAND = 1, 2, 4
 # A reply begins with the envelope of its request, of which no part may be longer: ZeroMQ's own identities.
@@ -28,16 +34,25 @@ _MAY_ASK = (b"REQ", b"DEALER", b"ROUTER")  # the kinds of socket that a ROUTER t
 
 
 class PeerError(Exception):
-    """The peer does not speak this protocol or goes beyond a bound; the text says how. Hang up."""
+    """The peer does not speak this protocol or goes beyond a bound; the text says how. Hang up.
+
+    Attributes:
+        farewell: what may be sent to it before, in its own language.
+    """
+
+    def __init__(self, why: str, farewell: bytes = b"") -> None:
+        """Say why."""
+        super().__init__(why)
+        self.farewell = farewell
 
 
 @dataclass(frozen=True)
 class Message:
-    """One whole message.
+    """One whole message, or the beginning of one that is too long.
 
     Attributes:
-        parts: its parts in order; those that were too long are empty.
-        too_long: the length of the first part that was too long to be kept, or 0.
+        parts: its parts in order; of one that is too long up to that part, which is empty.
+        too_long: as far as is known the length of a message that is too long to be kept, or 0.
     """
 
     parts: list[bytes]
@@ -71,19 +86,24 @@ def ready(socket_type: bytes) -> bytes:
     return frame(b"\x05READY" + written, _COMMAND)
 
 
-class Conversation:
+class ZmtpConversation:
     """What one peer has sent so far.
 
     Attributes:
         replies: what the protocol itself has to answer; the owner sends and empties it.
         is_open: whether the handshake is over.
+        is_over: whether it ends with the last reply; here that is for the peer to say.
     """
 
-    def __init__(self, max_part_bytes: int) -> None:
-        """Begin; a part of over `max_part_bytes` is not kept, a message of over twice as much is the end."""
-        self.replies = bytearray(greeting())
+    is_over = False
+    first_of_reply = FIRST_OF_REPLY
+
+    def __init__(self, max_bytes: int) -> None:
+        """Begin; a message of over `max_bytes` is not kept."""
+        # The greeting follows the peer's first byte: one that speaks HTTP would take it for the reply.
+        self.replies = bytearray()
         self.is_open = False
-        self._max_bytes = max_part_bytes
+        self._max_bytes = max_bytes
         self._greeted = False
         self._head = bytearray()  # of the greeting or of a frame, as far as it has come
         self._flags = 0
@@ -91,9 +111,10 @@ class Conversation:
         self._part = bytearray()
         self._skipping = False
         self._parts: list[bytes] = []
+        self._count = 0  # parts of the message so far
         self._total = 0  # bytes of the message so far, its present frame included
         self._kept = 0
-        self._too_long = 0
+        self._is_refused = False  # the message is too long, and it was passed on as such
 
     @property
     def expected(self) -> int:
@@ -104,6 +125,10 @@ class Conversation:
     def held(self) -> int:
         """How many bytes of an unfinished message are kept."""
         return len(self._head) + self._kept
+
+    def reply(self, parts: list[bytes]) -> bytes:
+        """Return the bytes of a reply."""
+        return frames(parts)
 
     def receive(self, data: bytes) -> list[Message]:
         """Take the next bytes; return the messages that they complete.
@@ -136,10 +161,12 @@ class Conversation:
         return view[count:]
 
     def _take_greeting(self, view: memoryview) -> memoryview:
+        if not self._head:
+            self.replies += greeting()
         view = self._take(view, _GREETING_BYTES)
         head = self._head
         if head[0] != 0xFF or (len(head) >= _SIGNATURE_BYTES and head[9] != 0x7F):
-            raise PeerError(f"it is no ZeroMQ peer: it began with {bytes(head[:16])!r}")
+            raise _stranger(bytes(head))
         if len(head) > _SIGNATURE_BYTES and head[10] < 3:
             raise PeerError("it speaks the protocol of a ZeroMQ before version 4")
         if len(head) == _GREETING_BYTES:
@@ -160,13 +187,13 @@ class Conversation:
         size_bytes = 8 if flags & _LONG else 1
         view = self._take(view, 1 + size_bytes)
         if len(self._head) == 1 + size_bytes:
-            self._begin_frame(flags, int.from_bytes(self._head[1:], "big"))
+            self._begin_frame(flags, int.from_bytes(self._head[1:], "big"), messages)
             self._head.clear()
             if not self._left:
                 self._end_frame(messages)
         return view
 
-    def _begin_frame(self, flags: int, size: int) -> None:
+    def _begin_frame(self, flags: int, size: int, messages: list[Message]) -> None:
         self._flags, self._left, self._skipping = flags, size, False
         if flags & _COMMAND:
             if size > _MAX_COMMAND_BYTES:
@@ -174,16 +201,20 @@ class Conversation:
             return
         if not self.is_open:
             raise PeerError("a message before the handshake was over")
-        if len(self._parts) == MAX_PARTS:
+        if self._count == MAX_PARTS:
             raise PeerError(f"a message of more than {MAX_PARTS} parts")
+        self._count += 1
         self._total += size
-        if self._total > 2 * self._max_bytes:
+        if self._total > MAX_SKIPPED_BYTES:
             raise PeerError(
                 f"a message of {self._total} bytes or more; at most {self._max_bytes} are accepted"
             )
-        if self._kept + size > self._max_bytes:
-            self._skipping = True
-            self._too_long = self._too_long or size
+        if self._total > self._max_bytes and not self._is_refused:
+            self._is_refused = True
+            messages.append(Message([*self._parts, b""], self._total))
+            self._parts = []
+            self._kept = 0
+        self._skipping = self._is_refused
 
     def _end_frame(self, messages: list[Message]) -> None:
         content = bytes(self._part)
@@ -192,11 +223,14 @@ class Conversation:
             self._kept -= len(content)
             self._command(content)
             return
-        self._parts.append(content)
+        if not self._is_refused:
+            self._parts.append(content)
         if not self._flags & _MORE:
-            messages.append(Message(self._parts, self._too_long))
+            if not self._is_refused:
+                messages.append(Message(self._parts))
             self._parts = []
-            self._total = self._kept = self._too_long = 0
+            self._count = self._total = self._kept = 0
+            self._is_refused = False
 
     def _command(self, content: bytes) -> None:
         name_end = 1 + content[0] if content else 0
@@ -208,6 +242,13 @@ class Conversation:
             self.is_open = True
         elif name == b"PING":
             self.replies += frame(b"\x04PONG" + rest[2:18], _COMMAND)
+
+
+def _stranger(begin: bytes) -> PeerError:
+    why = name_stranger(begin)
+    if why is None:
+        return PeerError(f"it is no ZeroMQ peer: it began with {begin[:16]!r}")
+    return PeerError(why, http_refusal(why) if begin.startswith(HTTP_METHODS) else b"")
 
 
 def _properties(written: bytes) -> dict[bytes, bytes]:

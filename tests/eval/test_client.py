@@ -21,7 +21,9 @@ def test_no_server_is_an_error_in_time_and_a_false_ping() -> None:
     client = client_at(free_port(), timeout_ms=300)
     started = time.monotonic()
     with pytest.raises(
-        NoServerError, match=r"no server at tcp://localhost:\d+: no connection within 0\.3 seconds; start it"
+        NoServerError,
+        match=r"no server at tcp://localhost:\d+: no connection within 0\.3 seconds \(nothing listens at "
+        r"127\.0\.0\.1:\d+\); start it",
     ):
         client.get_action({})
     assert 0.2 < time.monotonic() - started < 2
@@ -131,8 +133,8 @@ def test_waiting_for_a_server_that_never_comes_says_how_to_start_one() -> None:
         client.wait_until_ready(0.3)
     assert 0.2 < time.monotonic() - started < 2
     assert str(caught.value) == (
-        f"no server at tcp://localhost:{port}: waited 0.3 seconds; "
-        "start it with ./run_inference_server.sh SUITE, or "
+        f"no server at tcp://localhost:{port}: waited 0.3 seconds "
+        f"(nothing listens at 127.0.0.1:{port}); start it with ./run_inference_server.sh SUITE, or "
         f"python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID --port {port}"
     )
 

@@ -137,7 +137,8 @@ def test_a_message_of_100_megabytes_is_refused_and_others_are_served_meanwhile()
         big.send(bytes(100_000_000), copy=False)
         assert answer(client, 3) == 6
         assert wire.unpack(big.recv()) == {
-            "error": "message of 100000000 bytes; at most 67108864 are accepted"
+            "error": "message of 100000000 bytes; at most 67108864 are accepted: send fewer samples, or "
+            "smaller frames, in each request"
         }
 
 

@@ -113,18 +113,18 @@ def test_thousands_of_empty_messages_in_one_packet_are_found_in_small_turns() ->
     server = RobotInferenceServer(DoublingPolicy(), port=0)
     with serving_this(server) as port, stranger(port) as tcp, client_at(port) as client:
         most = 0
-        receive = zmtp.Conversation.receive
+        receive = zmtp.ZmtpConversation.receive
 
-        def watched(conversation: zmtp.Conversation, data: bytes) -> list[zmtp.Message]:
+        def watched(conversation: zmtp.ZmtpConversation, data: bytes) -> list[zmtp.Message]:
             nonlocal most
             messages = receive(conversation, data)
             most = max(most, len(messages))
             return messages
 
-        zmtp.Conversation.receive = watched  # type: ignore[method-assign]
+        zmtp.ZmtpConversation.receive = watched  # type: ignore[method-assign]
         try:
             tcp.sendall(GREETING + READY + (long + b"\0\0" * 30_000) * 3)
             assert client.ping()
         finally:
-            zmtp.Conversation.receive = receive  # type: ignore[method-assign]
+            zmtp.ZmtpConversation.receive = receive  # type: ignore[method-assign]
     assert 0 < most <= 64

@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[2]
 CLIENT_FILES = [
     "gr00t/__init__.py",
     "gr00t/eval/__init__.py",
+    "gr00t/eval/address.py",
+    "gr00t/eval/foreign.py",
     "gr00t/eval/outline.py",
+    "gr00t/eval/reach.py",
     "gr00t/eval/wire.py",
     "gr00t/eval/client.py",
 ]
@@ -36,8 +39,11 @@ def test_client_imports_neither_torch_nor_transformers_nor_pydantic() -> None:
     assert [name for name in new if name.startswith("gr00t")] == [
         "gr00t",
         "gr00t.eval",
+        "gr00t.eval.address",
         "gr00t.eval.client",
+        "gr00t.eval.foreign",
         "gr00t.eval.outline",
+        "gr00t.eval.reach",
         "gr00t.eval.wire",
     ]
     assert not {"torch", "transformers", "pydantic"} & set(new)

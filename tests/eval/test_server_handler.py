@@ -150,7 +150,10 @@ def test_wrong_request_gets_an_error_that_names_the_field(
 
 def test_message_size_is_bounded() -> None:
     server = RobotInferenceServer(RecordedPolicy(), port=0, max_message_bytes=1000)
-    assert error(server, b"\x00" * 1001) == "message of 1001 bytes; at most 1000 are accepted"
+    assert error(server, b"\x00" * 1001) == (
+        "message of 1001 bytes; at most 1000 are accepted: send fewer samples, or smaller frames, in each "
+        "request"
+    )
     assert server.handle(recorded("req_ping")) == recorded("resp_ping")
     server.close()
 
@@ -201,9 +204,9 @@ def test_failure_of_the_policy_becomes_an_error_reply_and_a_traceback_where_it_i
 def test_result_that_cannot_be_packed_is_an_error_reply(
     server: RobotInferenceServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server.model, "get_action", lambda observations: {"action.x": np.float32(1)})
+    monkeypatch.setattr(server.model, "get_action", lambda observations: {"action.x": {1}})
     assert error(server, recorded("req_get_action_small")) == (
-        "TypeError: can not serialize 'numpy.float32' object"
+        "PackError: action.x: cannot be sent: can not serialize 'set' object"
     )
 
 

@@ -165,6 +165,11 @@ def test_clients_at_the_same_time_each_get_their_own_answer() -> None:
     assert wrong == []
 
 
+TOO_LONG = (
+    "message of {} bytes; at most 10000 are accepted: send fewer samples, or smaller frames, in each request"
+)
+
+
 def test_strange_peers_do_not_disturb_the_server() -> None:
     with serving(max_message_bytes=10_000) as (_, port):
         with socket.create_connection(("127.0.0.1", port)) as tcp:
@@ -179,16 +184,12 @@ def test_strange_peers_do_not_disturb_the_server() -> None:
         with raw(zmq.REQ, port) as sock:
             for payload, text in [
                 (b"\xc1", "not a msgpack message: invalid byte"),
-                (b"x" * 10_001, "message of 10001 bytes; at most 10000 are accepted"),
+                (b"x" * 10_001, TOO_LONG.format(10_001)),
+                (b"x" * 5_000_000, TOO_LONG.format(5_000_000)),  # answered while it is still coming
                 (msgpack.packb([1]), "request: expected a map with endpoint and data, got list"),
             ]:
                 sock.send(payload)
                 assert wire.unpack(sock.recv()) == {"error": text}
-        with raw(zmq.REQ, port) as sock:
-            sock.rcvtimeo = 200
-            sock.send(b"x" * 20_001)  # more than twice the bound: cut off, unread
-            with pytest.raises(zmq.Again):
-                sock.recv()
         with client_at(port) as client:
             assert client.ping() is True
 
@@ -219,15 +220,15 @@ def test_checking_a_port_does_not_open_it() -> None:
         socket.create_connection(("127.0.0.1", port))
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "::1", "256.0.0.1", "127.0.0.1\0"])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "::g", "256.0.0.1", "127.0.0.1\0"])
 def test_unknown_host_is_refused_by_name(host: str) -> None:
-    with pytest.raises(BindError, match=re.escape(f"host {host!r}: not a name or IPv4 address")):
+    with pytest.raises(BindError, match=re.escape(f"host {host!r}: not a name or address")):
         check_port_free(host, 5555)
 
 
 def test_an_empty_host_is_not_every_interface() -> None:
     """As the system would take it: `--host "$HOST"` with a variable that is not there."""
-    with pytest.raises(BindError, match="host: is empty; give a name or IPv4 address"):
+    with pytest.raises(BindError, match="host: is empty; give a name or address"):
         RobotInferenceServer(RecordedPolicy(), host="", port=0)
 
 

@@ -147,7 +147,7 @@ def turns(peers: Connections, is_enough: Callable[[], bool], seconds: float) -> 
 
 def test_there_are_never_more_connections_than_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, 4096))
-    peers = Connections("127.0.0.1", 0, 1000)
+    peers = Connections("127.0.0.1", 0, lambda: zmtp.ZmtpConversation(1000))
     assert peers.max_connections == 256 - 64
     peers.close(0)
 

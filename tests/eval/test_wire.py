@@ -6,11 +6,15 @@ The dtypes, shapes and values of `arrays.bin` are those in the description that 
 from __future__ import annotations
 
 import io
+import json
+import pickle
 import struct
 
 import msgpack
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from gr00t.eval import wire
 from tests.eval.recorded import FOLDER, MODALITY_CONFIG, recorded
@@ -89,18 +93,109 @@ def test_modality_config_arrives_as_modality_config() -> None:
     assert wire.pack(MODALITY_CONFIG) == recorded("resp_get_modality_config")
 
 
+IMAGE = Image.fromarray(np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3))
+
+
 @pytest.mark.parametrize(
-    ("value", "error", "text"),
+    ("value", "sent"),
     [
-        (np.float32(1), TypeError, "can not serialize 'numpy.float32' object"),
-        (np.int64(1), TypeError, "can not serialize 'numpy.int64' object"),
-        (np.array([None]), ValueError, "Object arrays cannot be saved when allow_pickle=False"),
+        (np.float32(0.1), float(np.float32(0.1))),
+        (np.float16(0.5), 0.5),
+        (np.int64(-7), -7),
+        (np.uint8(255), 255),
+        (np.bool_(True), True),
+        (np.str_("x"), "x"),
+        ((1, 2), [1, 2]),
+        (np.array(2.5, np.float32), np.array(2.5, np.float32)),
+        (torch.tensor([[1.5, 2.5]]), np.array([[1.5, 2.5]], np.float32)),
+        (torch.tensor([1.5], dtype=torch.bfloat16, requires_grad=True), np.array([1.5], np.float32)),
+        (torch.arange(6).reshape(2, 3).T, np.array([[0, 3], [1, 4], [2, 5]])),
+        (torch.tensor(3), np.array(3)),
+        (IMAGE, np.asarray(IMAGE)),
+        ([IMAGE, IMAGE], [np.asarray(IMAGE)] * 2),
     ],
+    ids=range(14),
 )
-def test_packer_refuses_what_nvidias_refuses_with_its_text(value: object, error: type, text: str) -> None:
-    with pytest.raises(error) as caught:
-        wire.pack({"a": value})
-    assert str(caught.value) == text
+def test_what_robots_have_at_hand_is_sent_as_the_number_or_array_that_it_is(
+    value: object, sent: object
+) -> None:
+    got = wire.unpack(wire.pack({"a": value}))["a"]
+    assert type(got) is type(sent)
+    np.testing.assert_equal(got, sent)
+    if isinstance(sent, np.ndarray):
+        np.testing.assert_array_equal(got, sent, strict=True)
+
+
+LOOP: list[object] = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.array([None]), "Object arrays cannot be saved when allow_pickle=False"),
+        (np.complex64(1), "can not serialize 'numpy.complex64' object"),
+        (np.longdouble(1), "can not serialize 'numpy.longdouble' object"),
+        (np.datetime64("2025-01-01"), "can not serialize 'numpy.datetime64' object"),
+        ({1, 2}, "can not serialize 'set' object"),
+        (object(), "can not serialize 'object' object"),
+        (2**64, "integer value out of range"),
+        ("\ud800", "'utf-8' codec can't encode character"),
+        (torch.zeros(2, 2).to_sparse(), "can't convert Sparse layout tensor to numpy"),
+        (IMAGE.convert("L"), "object of mode 'L'; send image.convert('RGB')"),
+        (IMAGE.convert("RGBA"), "object of mode 'RGBA'; send image.convert('RGB')"),
+    ],
+    ids=range(11),
+)
+def test_what_cannot_be_sent_is_named_by_its_key(value: object, text: str) -> None:
+    for message, where in [
+        ({"endpoint": "get_action", "data": {"state.x": [1], "state.y": value}}, "data: state.y"),
+        ({"data": {"video.image": [IMAGE, [value]]}}, "data: video.image[1][0]"),
+        (value, "message"),
+    ]:
+        with pytest.raises(wire.PackError) as caught:
+            wire.pack(message)
+        assert str(caught.value).startswith(f"{where}: cannot be sent: ")
+        assert text.lower() in str(caught.value).lower()
+
+
+def test_a_message_that_holds_itself_cannot_be_sent_either() -> None:
+    with pytest.raises(wire.PackError, match=r"a\[0\]\[0\].*: cannot be sent: "):
+        wire.pack({"a": LOOP})
+
+
+OLD = "Isaac-GR00T clients before September 2025"
+
+
+def saved_by_torch(legacy: bool) -> bytes:
+    buffer = io.BytesIO()
+    request = {"endpoint": "get_action", "data": {"state.x": np.zeros((1, 1))}}
+    torch.save(request, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("payload", "texts"),
+    [
+        (
+            saved_by_torch(False),
+            ("this message was written by torch.save", OLD, "gr00t/eval/service.py of a later"),
+        ),
+        (saved_by_torch(True), ("this message is a pickle", OLD)),
+        *[(pickle.dumps({"a": 1}, protocol), ("this message is a pickle", OLD)) for protocol in (2, 3, 4, 5)],
+        (json.dumps({"endpoint": "ping"}).encode(), ("this message is JSON text", "--http-server")),
+        (json.dumps({"endpoint": "ping"}, indent=2).encode(), ("this message is JSON text", "--http-server")),
+        (b'  [{"a": 1}]', ("this message is JSON text", "--http-server")),
+        (npy(np.zeros(3)), ("this message is a bare .npy file", "msgpack map with endpoint and data")),
+        (b"ERROR", ("the error reply of an Isaac-GR00T server of before September 2025",)),
+    ],
+    ids=range(11),
+)
+def test_a_message_in_another_format_is_called_by_its_name(payload: bytes, texts: tuple[str, ...]) -> None:
+    with pytest.raises(wire.WireError) as caught:
+        wire.unpack(payload)
+    for text in texts:
+        assert text in str(caught.value)
 
 
 OBJECT_HEADER = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
