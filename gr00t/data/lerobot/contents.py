@@ -56,9 +56,6 @@ def read_contents(
 ) -> Contents | None:
     """Read what a data configuration wants; None, and faults, where something is missing or wrong."""
     before = len(faults)
-    if not layout.episodes:
-        faults.append(Fault(layout.folder, "the data set has no episode"))
-        return None
     modality = layout.modality
     wanted = [key for config in modalities.values() for key in config.modality_keys]
     faults.extend(unknown_keys(layout.folder, modality, layout.features, wanted))

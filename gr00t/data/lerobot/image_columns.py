@@ -53,7 +53,7 @@ class ImageFrames(CameraFrames):
         shape: tuple[int, int, int],
         step: float,
     ) -> None:
-        super().__init__(tables, [np.arange(len(each)) * step for each in ends], shape)
+        super().__init__(tables, [np.arange(len(each), dtype=np.float64) * step for each in ends], shape)
         self._bounds = np.concatenate([[0], *ends])
         self._path = path
         self._file = path.open("rb")

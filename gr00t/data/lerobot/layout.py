@@ -63,12 +63,12 @@ class Layout:
 
     def clips(self, camera: str) -> list[Clip]:
         """What a camera, `video.image` and the like, saw of each episode."""
-        key = self.modality.cameras[camera]
-        return [episode.clips[key] for episode in self.episodes]
+        key = self.modality.cameras.get(camera)
+        return [episode.clips[key] for episode in self.episodes if key in episode.clips]
 
     def videos(self, camera: str) -> list[Path]:
-        """The files of a camera, each once; none where its images are in the rows."""
-        if is_image(self.features, self.modality.cameras[camera]):
+        """The files of a camera, each once; none where its images are in the rows, or there is no camera."""
+        if is_image(self.features, self.modality.cameras.get(camera, "")):
             return []
         return list(dict.fromkeys(clip.path for clip in self.clips(camera)))
 
@@ -92,7 +92,7 @@ def read_layout(folder: Path, faults: list[Fault]) -> Layout | None:
     if info is None or version is None:
         return None
     fps = info.get("fps")
-    if type(fps) not in (int, float) or not 0 < fps < math.inf:
+    if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < math.inf:
         got = repr(fps) if "fps" in info else "nothing"
         faults.append(Fault(folder / INFO, f"fps must be a positive number, got {got}"))
         fps = 1

@@ -172,12 +172,12 @@ def unknown_keys(
     """A fault for each key that a data configuration wants and the set does not have."""
     path = folder / MODALITY
     known: dict[str, Collection[str]] = {
-        "video": modality.cameras,
-        "annotation": modality.annotations,
         **{
             kind: [key for key in modality.columns if key.startswith(f"{kind}.")]
             for kind in ("state", "action")
         },
+        "video": modality.cameras,
+        "annotation": modality.annotations,
     }
     missing = [
         key

@@ -45,6 +45,10 @@ def open_set(
         times_of: tells when the frames of videos are shown, or raises what is wrong with them.
         faults: gets what is wrong.
     """
+    if not layout.episodes:
+        if not faults:  # else they are the reason
+            faults.append(Fault(layout.folder, "the data set has no episode"))
+        return None
     before = len(faults)
     contents = read_contents(layout, modalities, faults)
     cameras = layout.modality.cameras

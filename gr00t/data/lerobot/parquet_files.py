@@ -39,7 +39,7 @@ def read_columns(
     """Columns by name, those of them that the file has; None, and a fault, where they are damaged."""
     present = [name for name in dict.fromkeys(names) if name in file.schema_arrow.names]
     try:
-        table = file.read(columns=present)
+        table = file.read(columns=present, use_threads=False)
         return {name: table.column(name) for name in present}
     except KeyError:
         twice = next(name for name in present if file.schema_arrow.names.count(name) > 1)

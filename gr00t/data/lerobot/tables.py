@@ -60,32 +60,32 @@ def read_tables(
     wanted = [*names, _EPISODE] if layout.version == 3 else list(names)
     for path, named in _files(layout, places):
         file = open_parquet(path, layout.folder, faults)
-        there = [] if file is None else list(file.schema_arrow.names)
         columns = None if file is None else read_columns(file, path, wanted, faults)
-        if columns is None:
+        if file is None or columns is None:
             places.update({position: Place(path, _NO_ROWS) for position in named})
             continue
+        there = list(file.schema_arrow.names)
         for name in wanted:
             if name not in there:
                 lacking.setdefault(name, []).append((path, there))
         if layout.version == 2:
-            found = dict.fromkeys(named, np.arange(file.metadata.num_rows))
+            rows_of = dict.fromkeys(named, np.arange(file.metadata.num_rows))
         else:
-            found = _rows_by_episode(layout, columns.pop(_EPISODE, None), path, faults)
-            found = {position: rows for position, rows in found.items() if position not in places}
-        places.update({position: Place(path, rows) for position, rows in found.items()})
+            rows_of = _rows_by_episode(layout, columns.pop(_EPISODE, None), path, faults)
+            rows_of = {position: rows for position, rows in rows_of.items() if position not in places}
+        places.update({position: Place(path, rows) for position, rows in rows_of.items()})
         for name, column in columns.items():
             values = _values(name, column, name in texts, path, faults)
             if values is not None:
-                parts[name].update({position: values[rows] for position, rows in found.items()})
+                parts[name].update({position: values[rows] for position, rows in rows_of.items()})
     faults.extend(_lacking(name, files) for name, files in lacking.items())
     faults.extend(_wrong_lengths(layout, places))
-    for name, values in parts.items():
-        faults.extend(_differing(name, values, places))
+    for name, by_episode in parts.items():
+        faults.extend(_differing(name, by_episode, places))
     if len(faults) > before:
         return None
     order = range(len(layout.episodes))
-    ordered = {name: [values[position] for position in order] for name, values in parts.items()}
+    ordered = {name: [found[position] for position in order] for name, found in parts.items()}
     return Tables([places[position] for position in order], ordered)
 
 

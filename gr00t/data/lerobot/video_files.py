@@ -86,7 +86,8 @@ def all_frame_times(videos: Sequence[Path]) -> list[NDArray[np.float64]]:
     Raises:
         DatasetError: that cannot be told of a video; the message lists all of those.
     """
-    found, faults = [], []
+    found: list[NDArray[np.float64]] = []
+    faults: list[Fault] = []
     for path in videos:
         try:
             found.append(frame_times(path))
