@@ -1,4 +1,4 @@
-"""LoRA (arXiv 2106.09685) by `peft`: small matrices beside the attention's Linears are trained instead of them.
+"""LoRA (arXiv 2106.09685) by `peft`: small matrices beside the attention's Linears are trained.
 
     y = W x + alpha / rank * B A dropout(x),      A (rank, in), B (out, rank)
 
@@ -156,29 +156,27 @@ def merged(values: Mapping[str, Tensor], scale: float) -> Iterator[tuple[str, Te
             yield f"{layer}.{rest}" if inside else name, value
 
 
-def save_adapter(
-    values: Mapping[str, Tensor], plan: LoraPlan, folder: Path, base: str, also: Mapping[str, Tensor]
-) -> None:
+def save_adapter(values: Mapping[str, Tensor], plan: LoraPlan, folder: Path, base: str) -> None:
     """Write the matrices as peft does, under NVIDIA's names: what has read a checkpoint can take them.
 
     Args:
-        values: the matrices A and B by our names; others are ignored.
+        values: everything that was trained, by our names: the matrices, and what peft calls modules to save.
         plan: what they were trained with.
         folder: made where it does not exist.
         base: the checkpoint that they belong to, for whoever merges them.
-        also: further trained weights by our names, which peft calls modules to save.
     """
     tensors: dict[str, Tensor] = {}
     targets: list[str] = []
+    whole: set[str] = set()
     for name, value in values.items():
         if is_lora(name):
-            layer = name.removesuffix(_A).removesuffix(_B)
-            theirs = _checkpoint_name(layer)
-            kind = "lora_A" if name.endswith(_A) else "lora_B"
-            tensors[f"{_PEFT_ROOT}{theirs}.{kind}.weight"] = value.detach().cpu().contiguous()
-            targets += [theirs] if kind == "lora_A" else []
-    for name, value in also.items():
-        tensors[_PEFT_ROOT + _checkpoint_name(name)] = value.detach().cpu().contiguous()
+            layer = _checkpoint_name(name.removesuffix(_A).removesuffix(_B))
+            targets += [layer] if name.endswith(_A) else []
+            stored = f"{layer}.{'lora_A' if name.endswith(_A) else 'lora_B'}.weight"
+        else:
+            stored = _checkpoint_name(name)
+            whole.add(stored.rpartition(".")[0])
+        tensors[_PEFT_ROOT + stored] = value.detach().cpu().contiguous()
     config = _peft().LoraConfig(
         r=plan.rank,
         lora_alpha=plan.alpha,
@@ -187,7 +185,7 @@ def save_adapter(
         bias="none",
         inference_mode=True,
         base_model_name_or_path=base,
-        modules_to_save=sorted({_checkpoint_name(name).rpartition(".")[0] for name in also}) or None,
+        modules_to_save=sorted(whole) or None,
     )
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})

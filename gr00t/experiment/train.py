@@ -219,7 +219,7 @@ class Trainer:
         return identity
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights to keep, by name and one by one: averaged ones where `ema_decay` is set; LoRA merged."""
+        """The weights to keep, by name, one by one: averaged where `ema_decay` is set, LoRA merged."""
         values = self.trained()
         state = {name: values.get(name, value) for name, value in self.model.state_dict().items()}
         return merged(state, self.plan.lora.scale) if self.plan.lora is not None else iter(state.items())

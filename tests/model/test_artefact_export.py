@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -200,9 +198,7 @@ def test_a_quantized_model_is_not_saved_as_a_float_checkpoint(copy, tmp_path):
 def test_a_quantized_model_is_not_trained(copy, tmp_path):
     pytest.importorskip("av")
     pytest.importorskip("pyarrow")
-    spec = importlib.util.spec_from_file_location("train_program", REPO / "scripts" / "train.py")
-    program = sys.modules["train_program"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    arguments = program.Arguments(tmp_path / "no data are read", str(copy), tmp_path / "trained", steps=1)
+    from tests.training_runs import run
+
     with pytest.raises(ValueError, match=r"is quantized and cannot be trained; start from .*checkpoint"):
-        program.train(arguments)
+        run(tmp_path / "no data are read", copy, tmp_path / "trained", "--steps", "1")

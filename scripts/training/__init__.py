@@ -1,0 +1,1 @@
+"""Parts of scripts/train.py and scripts/gr00t_finetune.py."""

@@ -1,0 +1,215 @@
+"""From a command line to a trained checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gr00t.console import log_to_stderr
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.transform.base import ComposedModalityTransform
+from gr00t.experiment.data_config import load_data_config
+from gr00t.experiment.memory_estimate import MemoryEstimate, estimate_memory
+from gr00t.experiment.run_checkpoints import remove_remains
+from gr00t.experiment.team import ALONE, Team, joined_team
+from gr00t.experiment.train import Trainer
+from gr00t.experiment.training_plan import TrainingPlan
+from gr00t.experiment.waypoints import normalized_waypoints
+from gr00t.model.binding import bind_to_model
+from gr00t.model.checkpoint import resolve_checkpoint
+from gr00t.model.config import Gr00tConfig
+from gr00t.model.fitting import set_horizon_, with_horizon
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.structure import find_config
+from gr00t.model.tokenizer import resolve_tokenizer
+from gr00t.output_folder import writing
+from gr00t.quantization.manifest import read_manifest
+from training.arguments import Arguments
+from training.command_line import UsageError, parse
+from training.data import check_data, load_data
+from training.identity import data_identity
+from training.plans import plan_of, remarks
+from training.processes import processes_of, start
+from training.resources import compare, describe, gib, shortages, used
+from training.running import learn
+from training.saving import Checkpoints, check_output, go_on
+from training.scenes import ask
+from training.trackers import check_report, open_tracker
+
+logger = logging.getLogger("gr00t.train")
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """What must be named."""
+
+    data: tuple[Path, ...]
+    checkpoint: str
+    output: Path
+
+
+def named(arguments: Arguments) -> Named:
+    """Find what must be named.
+
+    Raises:
+        UsageError: something is not; all of it at once.
+    """
+    missing = [
+        text
+        for value, text in (
+            (arguments.data, "--data (or --dataset-path): folders of demonstrations"),
+            (arguments.checkpoint, "--checkpoint (or --base-model-path): what to start from"),
+            (arguments.output, "--output (or --output-dir): a folder for the results"),
+        )
+        if not value
+    ]
+    if missing:
+        raise UsageError("expected " + "; ".join(missing))
+    assert arguments.checkpoint is not None
+    assert arguments.output is not None
+    return Named(arguments.data, arguments.checkpoint, arguments.output)
+
+
+def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
+    """Train and, in the first process of a team, write checkpoints; return what happened.
+
+    Raises:
+        ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
+    """
+    given = named(arguments)
+    plan = plan_of(arguments, team.size)
+    team.share_of("--batch-size", plan.batch_size)
+    check_report(arguments.report_to)
+    check_output(arguments, given.output)
+    device = team.device(arguments.device)
+    tag = EmbodimentTag(arguments.embodiment_tag)
+    data_config = load_data_config(arguments.data_config)
+    modalities = data_config.modality_config()
+    transform: ComposedModalityTransform = data_config.transform()
+    begun = resolve_checkpoint(given.checkpoint)
+    artefact = read_manifest(begun)
+    if artefact is not None:
+        raise ValueError(
+            f"{begun} is quantized and cannot be trained; start from the checkpoint that it was exported "
+            f"from: {artefact.checkpoint}"
+        )
+    config = Gr00tConfig.from_folder(begun)
+    check_data(arguments, data_config, transform, config)
+    tokenizer = resolve_tokenizer(begun, arguments.tokenizer)
+    estimate = estimated(arguments, plan, config, data_config, team.size)
+    before = used(device)
+    if not team.rank:
+        say(estimate, arguments, plan, device, team.size)
+        remove_remains(given.output)
+    if team.rank:
+        team.wait()  # for the frames
+    samples = load_data(arguments, data_config, arguments.cache or given.output / "frames")
+    if not team.rank:
+        team.wait()
+    metadata = samples.metadata(tag)
+    model = GR00T_N1_5.from_pretrained(begun)
+    set_horizon_(model, len(modalities["action"].delta_indices))
+    transform.set_metadata(metadata)
+    bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
+    waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
+    questions = ask(arguments, model, transform, tokenizer, team) if plan.grounding_weight else None
+    identity = data_identity(arguments, metadata, model)
+    trainer = Trainer(model, samples, transform, plan, device, waypoints, questions, team, identity)
+    go_on(trainer, given.output)
+    if trainer.step:
+        logger.info("going on from step %d of %d", trainer.step, plan.steps)
+    logger.info("%d time steps, %d episodes", len(samples), len(samples.lengths))
+    checkpoints = Checkpoints(
+        *(given.output, begun, metadata, _DTYPES[arguments.save_precision], arguments.save_total_limit),
+        with_adapter=bool(arguments.save_adapter),
+        published=arguments.published,
+    )
+    started = time.perf_counter()
+    with open_tracker(None if team.rank else arguments.report_to, given.output, trainer.step + 1) as tracker:
+        losses = learn(trainer, arguments, checkpoints, team, device, tracker)
+    result = {
+        "checkpoint": str(given.output / arguments.published),
+        "steps": trainer.step,
+        "time_steps": len(samples),
+        "loss": round(losses[-1], 5) if losses else None,
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if not team.rank:
+        checkpoints.publish()
+        logger.info("%s", compare(estimate, device, before))
+    return result
+
+
+def estimated(
+    arguments: Arguments, plan: TrainingPlan, config: Gr00tConfig, data_config: Any, processes: int
+) -> MemoryEstimate:
+    """What the run will need."""
+    modalities = data_config.modality_config()
+    video = modalities["video"]
+    return estimate_memory(
+        with_horizon(config, len(modalities["action"].delta_indices)),
+        plan,
+        len(video.modality_keys) * len(video.delta_indices),
+        processes=processes,
+        weight_bytes=_DTYPES[arguments.save_precision].itemsize,
+    )
+
+
+def say(
+    estimate: MemoryEstimate, arguments: Arguments, plan: TrainingPlan, device: torch.device, processes: int
+) -> None:
+    """Say what the run needs, and warn of what the machine has less of."""
+    logger.info("%s", describe(estimate, device, plan.batch_size // processes))
+    assert arguments.output is not None
+    for line in shortages(estimate, device, processes, arguments.output, arguments.save_total_limit):
+        logger.warning("warning: %s", line)
+
+
+def dry_run(arguments: Arguments, processes: int) -> dict[str, Any]:
+    """Say what a run would need; neither weights nor data are read, and nothing is written."""
+    plan = plan_of(arguments, processes)
+    config, source = find_config(arguments.checkpoint)
+    logger.info("architecture: %s", source)
+    estimate = estimated(arguments, plan, config, load_data_config(arguments.data_config), processes)
+    device = Team().device(arguments.device)
+    say(estimate, dataclasses.replace(arguments, output=arguments.output or Path()), plan, device, processes)
+    logger.info("disk: %s for each checkpoint", gib(estimate.checkpoint))
+    return {"dry_run": True, **dataclasses.asdict(estimate)}
+
+
+def main(kind: type[Arguments], description: str | None) -> int:
+    """Run as a program: status 0 when the checkpoint is there."""
+    log_to_stderr()
+    try:
+        arguments = parse(kind, description, sys.argv[1:])
+        processes = processes_of(arguments)
+        if arguments.dry_run:
+            print(json.dumps(dry_run(arguments, processes)))
+            return 0
+        output = named(arguments).output
+        with writing(output, "--output"):
+            output.mkdir(parents=True, exist_ok=True)
+        start(processes, sys.argv[1:])
+        with joined_team() as team:
+            if not team.rank:
+                for remark in remarks(arguments, team.size):
+                    logger.info("%s", remark)
+            result = train(arguments, team)
+            if not team.rank:
+                print(json.dumps(result))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last save", file=sys.stderr)
+        return 130
+    return 0
