@@ -73,19 +73,20 @@ def find_instruction(
     return None
 
 
-def read_instructions(key: str, value: Any, batch: int, batched: bool) -> Any:
+def read_instructions(key: str, value: Any, batch: int, batched: bool, steps: int = 1) -> Any:
     """Return one instruction per sample, as an array (B, 1) where the reference would print one, else a list.
 
-    How the instruction arrives decides its form in the prompt; see gr00t.model.transforms.
+    How the instruction arrives decides its form in the prompt; see gr00t.model.transforms. Where `steps` time
+    steps are observed, there may be one for each of them, as data sets have it: the first one counts.
 
     Raises:
         ObservationError: no text, too much of it, or not one for each sample.
     """
     # Counted before numpy sees them, which makes all texts as long as the longest.
-    texts = list(itertools.islice(leaves(value), batch + 1))
+    texts = list(itertools.islice(leaves(value), batch * steps + 1))
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ObservationError(f"{key}: expected text, got {kind_of(value)}")
-    if len(texts) != batch:
+    if len(texts) not in (batch, batch * steps):
         many = itertools.islice(leaves(value), _MAX_COUNTED)
         got = value.size if isinstance(value, np.ndarray) else sum(1 for _ in many)
         wanted = "one instruction" if not batched else f"{batch} instructions, one per sample"
@@ -98,6 +99,8 @@ def read_instructions(key: str, value: Any, batch: int, batched: bool) -> Any:
         )
     if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
         raise ObservationError(f"{key}: an instruction has half a character (a surrogate), which is no text")
+    if len(texts) != batch:
+        return np.asarray(texts).reshape(batch, steps)[:, :1]
     array = array_of(key, value)
     if not batched:
         return array.reshape(1, 1)

@@ -77,7 +77,8 @@ def prepare_observation(
     prepared: dict[str, Any] = dict(arrays)
     if instruction is not None:
         key, value = instruction
-        prepared[key] = read_instructions(key, value, batch, batched)
+        steps = len(modalities["language"].delta_indices) if "language" in modalities else 1
+        prepared[key] = read_instructions(key, value, batch, batched, steps)
     return prepared, batched
 
 

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from gr00t.data.dataset import ModalityConfig
-from gr00t.data.schema import DatasetMetadata
+from gr00t.data.schema import DatasetMetadata, RotationType
+from gr00t.data.transform.rotation import convert_rotation
 
+# Any three angles, or an axis times an angle, are a rotation; these numbers depend on each other.
+_TOGETHER = (RotationType.QUATERNION, RotationType.ROTATION_6D, RotationType.MATRIX)
 # Corners of the grid that a frame is blended from: few, so that neighbouring pixels are alike.
 _GRID = 9
 
@@ -25,6 +29,7 @@ def synthetic_observation(
     Args:
         modalities: the keys and the number of time steps that the policy needs.
         metadata: their shapes, and the range of the states: uniform within [min, max] of the training data.
+            Numbers that make a rotation only together are those of a random one.
         instruction: the text.
         seed: at least 0.
 
@@ -41,10 +46,20 @@ def synthetic_observation(
                 observation[key] = np.stack([_smooth_image(rng, height, width) for _ in range(steps)])
             elif kind == "state":
                 known = metadata.entry(metadata.statistics, key)
-                observation[key] = rng.uniform(known.min, known.max, (steps, len(known.min)))
+                rotation = metadata.entry(metadata.modalities, key).rotation_type
+                if rotation in _TOGETHER:
+                    observation[key] = _rotations(rng, rotation, steps)
+                else:
+                    observation[key] = rng.uniform(known.min, known.max, (steps, len(known.min)))
             elif kind == "language":
                 observation[key] = [instruction]
     return observation
+
+
+def _rotations(rng: np.random.Generator, rotation: RotationType, steps: int) -> np.ndarray:
+    """Random rotations (steps, width), every one as likely as another."""
+    quaternions = torch.from_numpy(rng.normal(size=(steps, 4)))
+    return convert_rotation(quaternions, RotationType.QUATERNION, rotation).numpy()
 
 
 def _smooth_image(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

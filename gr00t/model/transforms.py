@@ -241,6 +241,8 @@ class GR00TTransform(InvertibleModalityTransform):
         if isinstance(sample, np.ndarray):
             sample = sample.tolist()
         if isinstance(sample, list | tuple):
+            if self.training:  # a data set has one for each time step observed; N1.5 takes the first
+                sample = sample[:1]
             if len(sample) != 1:
                 raise ObservationError(f"{key}: expected one instruction per sample, got {len(sample)}")
             sample = sample[0]

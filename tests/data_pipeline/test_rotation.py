@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gr00t.data.errors import MetadataError
+from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.schema import RotationType
 from gr00t.data.transform.concat import ConcatTransform
 from gr00t.data.transform.rotation import convert_rotation, rotation_width
@@ -126,6 +126,42 @@ def test_a_relative_rotation_cannot_be_normalized(recorded: Recorded) -> None:
     )
     with pytest.raises(MetadataError, match=r"state.x: a rotation converted to rotation_6d"):
         transform.set_metadata(metadata)
+
+
+@pytest.mark.parametrize(
+    ("source", "numbers", "message"),
+    [
+        ("quaternion", [0, 0, 0, 0], "a quaternion of zeros is no rotation as quaternion, at"),
+        ("quaternion", [1, 0, 0], "a rotation as quaternion has 4 numbers, got 3"),
+        ("rotation_6d", [0, 0, 0, 0, 1, 0], "two rows of zeros, or along one line is no rotation"),
+        ("rotation_6d", [1, 2, 3, -2, -4, -6], "two rows of zeros, or along one line is no rotation"),
+        ("matrix", [1, 0, 0, 0, 1, 0, 0, 0, -1], "at right angles and right-handed is no rotation as matrix"),
+        ("matrix", [1, 0, 0, 0.3, 1, 0, 0, 0, 1], "at right angles and right-handed is no rotation"),
+        ("matrix", [0] * 9, "is no rotation as matrix"),
+        ("rotation_6d", [2, 0, 0, 0.3, 0.1, 0], None),
+        ("matrix", [0.71, -0.71, 0, 0.71, 0.71, 0, 0, 0, 1], None),
+        ("quaternion", [-2, 0.1, 0, 0], None),
+        ("axis_angle", [0, 0, 0], None),
+    ],
+)
+def test_numbers_that_are_no_rotation_are_refused_with_their_key(
+    recorded: Recorded, source: str, numbers: list[float], message: str | None
+) -> None:
+    metadata = recorded.metadata()
+    metadata.modalities.state["x"].rotation_type = RotationType(source)
+    transform = StateActionTransform(
+        apply_to=["state.x"], target_rotations={"state.x": "euler_angles_rpy"}, training=False
+    )
+    transform.set_metadata(metadata)
+    good = {"quaternion": [1, 0, 0, 0], "rotation_6d": [1, 0, 0, 0, 1, 0], "axis_angle": [0, 0, 1]}
+    first = good.get(source, [1, 0, 0, 0, 1, 0, 0, 0, 1])[: len(numbers)]
+    value = torch.tensor([[first], [numbers]], dtype=torch.float32)
+    if message is None:
+        assert torch.isfinite(transform({"state.x": value})["state.x"]).all()
+        return
+    with pytest.raises(ObservationError, match=f"state.x: .*{message}") as refused:
+        transform({"state.x": value})
+    assert "got 3" in str(refused.value) or "at [1, 0]: [" in str(refused.value)
 
 
 def test_unknown_target_names_the_nearest() -> None:

@@ -54,6 +54,10 @@ class InventedSamples:
 def bound_transform(checkpoint: Path, metadata: Any) -> ComposedModalityTransform:
     transform = LiberoDataConfig().transform()
     assert isinstance(transform, ComposedModalityTransform)
+    return bind(transform, checkpoint, metadata)
+
+
+def bind(transform: ComposedModalityTransform, checkpoint: Path, metadata: Any) -> ComposedModalityTransform:
     transform.set_metadata(metadata)
     bind_to_model(
         transform, Gr00tConfig.from_folder(checkpoint), resolve_tokenizer(checkpoint, None), TAG, "brackets"
