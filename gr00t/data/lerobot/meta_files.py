@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 # A text, or a comma that nothing follows; texts are matched so that what is inside them stays as it is.
-_TEXT_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
+_TEXT_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*(?:[}\]]|\Z))')
 
 
 def absent(path: Path, folder: Path) -> Fault | None:
