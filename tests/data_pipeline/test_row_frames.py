@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ import pytest
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.lerobot.dataset import LeRobotDataset
+from gr00t.data.lerobot.faults import DatasetError
 from gr00t.data.lerobot.frame_cache import cached_frames
-from gr00t.data.lerobot.layout import DatasetError
 from gr00t.data.lerobot.row_frames import nearest_frames
 from gr00t.data.lerobot.video_files import frame_times
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
+from tests.data_pipeline.lerobot_sets import film, numbers, picture, table, video
 
 MODALITY = {
     "state": {"x": {"start": 0, "end": 1}},
@@ -34,32 +34,6 @@ CONFIG = {
 B_FRAMES = {"bf": "3", "g": "12", "b_strategy": "0", "sc_threshold": "0"}
 
 
-def picture(number: int) -> np.ndarray:
-    """A grey frame whose brightness is its number."""
-    return np.full((32, 32, 3), 10 + 8 * number, dtype=np.uint8)
-
-
-def numbers(frames: np.ndarray) -> list[int]:
-    """The numbers that frames (..., 32, 32, 3) show."""
-    levels = (frames.reshape(-1, 32 * 32 * 3).mean(axis=1) - 10) / 8
-    assert np.abs(levels - levels.round()).max() < 0.3  # measured: at most 0.13
-    return levels.round().astype(int).tolist()
-
-
-def film(path: Path, times: list[int], **options: str) -> None:
-    """Write frames 0, 1, ... shown at `times`, in milliseconds."""
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=20, options={"crf": "10", **options})
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two episodes of 8 and 6 rows; frame i shows i, and 10 + i in the second."""
@@ -69,14 +43,6 @@ def folder(tmp_path: Path) -> Path:
         numbers_ = np.arange(length, dtype=np.float32)[:, None]
         writer.add(Demonstration("lift it", numbers_, numbers_, {"image": frames}, {}))
     return tmp_path / "set"
-
-
-def video(folder: Path, episode: int = 0) -> Path:
-    return folder / f"videos/chunk-000/observation.images.image/episode_{episode:06d}.mp4"
-
-
-def table(folder: Path, episode: int = 0) -> Path:
-    return folder / f"data/chunk-000/episode_{episode:06d}.parquet"
 
 
 def stamp(folder: Path, stamps: Any, episode: int = 0) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gr00t.data.dataset import ModalityConfig
+from gr00t.data.lerobot.contents import keys_of
 from gr00t.data.lerobot.faults import Fault
-from gr00t.data.lerobot.features import TASK_INDEX
+from gr00t.data.lerobot.features import TASK_INDEX, is_image
+from gr00t.data.lerobot.image_columns import image_faults
 from gr00t.data.lerobot.layout import Layout, read_layout
 from gr00t.data.lerobot.opened import open_set
 from gr00t.data.lerobot.video_files import all_frame_times
@@ -28,7 +30,12 @@ def find_faults(folder: Path, modalities: Mapping[str, ModalityConfig] | None = 
     layout = read_layout(folder, faults)
     if layout is not None:
         wanted = _everything(layout) if modalities is None else modalities
-        open_set(layout, wanted, all_frame_times, faults)
+        opened = open_set(layout, wanted, all_frame_times, faults)
+        tables = [] if opened is None else [place.path for place in opened.contents.places]
+        for key in keys_of(wanted, "video"):
+            feature = layout.modality.cameras.get(key, "")
+            if is_image(layout.features, feature):
+                faults.extend(image_faults(layout, feature, list(dict.fromkeys(tables))))
     return faults
 
 

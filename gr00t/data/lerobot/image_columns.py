@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,16 @@ def open_images(
     tables = list(dict.fromkeys(place.path for place in places))
     name = _name(tables, feature)
     path, index = cache / f"{name}.bin", cache / f"{name}.npz"
-    if not (path.is_file() and index.is_file()):
+    stored = _stored(path, index)
+    if stored is None:
         try:
             _copy(layout, feature, tables, path, index)
         except OSError as error:
             raise error_of(Fault(cache, f"images cannot be copied: {error.strerror}")) from error
-    with np.load(index) as stored:
-        counts, ends, shape = stored["counts"], stored["ends"], tuple(stored["shape"].tolist())
+        stored = _stored(path, index)
+    if stored is None:
+        raise error_of(Fault(path, "was changed while it was written", helps="start again"))
+    counts, ends, shape = stored
     frames = ImageFrames(tables, np.split(ends, np.cumsum(counts)[:-1]), path, shape, 1 / layout.fps)
     firsts = dict(zip(tables, np.cumsum([0, *counts]).tolist(), strict=False))
     return frames, np.concatenate([firsts[place.path] + place.rows for place in places])
@@ -105,6 +109,25 @@ def image_faults(layout: Layout, feature: str, tables: Sequence[Path]) -> list[F
     for _ in _images(layout, feature, tables, faults):
         pass
     return faults
+
+
+def _stored(
+    path: Path, index: Path
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[int, int, int]] | None:
+    """Images per file, the end of each, and their shape; None where there is no copy, or a damaged one."""
+    if not (path.is_file() and index.is_file()):
+        return None
+    try:
+        with np.load(index) as stored:
+            counts, ends, shape = stored["counts"], stored["ends"], stored["shape"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("%s: damaged, made anew: %s", index, error)
+        return None
+    if counts.sum() != len(ends) or not len(ends) or path.stat().st_size != ends[-1]:
+        logger.warning("%s: does not fit %s, made anew", path, index.name)
+        return None
+    height, width, channels = shape.tolist()
+    return counts, ends, (height, width, channels)
 
 
 def _copy(layout: Layout, feature: str, tables: Sequence[Path], path: Path, index: Path) -> None:
