@@ -57,27 +57,37 @@ def check_fit(
                 f"for {promised} ({kind}_horizon); both must be the same"
             )
     with_horizon(config, len(modalities["action"].delta_indices))
-    steps_before = list(steps_of(pipeline))
-    joined = [step for step in steps_before if isinstance(step, ConcatTransform)]
-    for concat in joined[:1]:
-        for kind, order, limit in (
-            ("state", concat.state_concat_order, last.max_state_dim),
-            ("action", concat.action_concat_order, last.max_action_dim),
-        ):
-            known = {
-                key: _width(key, described[key], steps_before) for key in order or () if key in described
+    limits = {"state": last.max_state_dim, "action": last.max_action_dim}
+    for kind, widths in joined_widths(pipeline, described).items():
+        known = [width for width in widths.values() if width is not None]
+        if len(known) == len(widths) and sum(known) > limits[kind]:
+            parts = ", ".join(f"{key} {width}" for key, width in widths.items())
+            raise ValueError(
+                f"{kind}: {sum(known)} numbers per time step, the model takes at most {limits[kind]}: {parts}; "
+                "leave keys out of the data config"
+            )
+
+
+def joined_widths(
+    pipeline: ModalityTransform, described: Mapping[str, StateActionMetadata]
+) -> dict[str, dict[str, int | None]]:
+    """How many numbers each key has where state and action are joined, by kind; of the keys described.
+
+    None stands for a key whose width a user's own transform may change.
+    """
+    steps = list(steps_of(pipeline))
+    for concat in steps:
+        if isinstance(concat, ConcatTransform):
+            orders = {"state": concat.state_concat_order, "action": concat.action_concat_order}
+            return {
+                kind: {key: _width(key, described[key], steps) for key in order or () if key in described}
+                for kind, order in orders.items()
             }
-            widths = {key: width for key, width in known.items() if width is not None}
-            if len(widths) == len(known) and sum(widths.values()) > limit:
-                parts = ", ".join(f"{key} {width}" for key, width in widths.items())
-                raise ValueError(
-                    f"{kind}: {sum(widths.values())} numbers per time step, the model takes at most {limit}: "
-                    f"{parts}; leave keys out of the data config"
-                )
+    return {}
 
 
 def _width(key: str, described: StateActionMetadata, steps: Sequence[ModalityTransform]) -> int | None:
-    """How many numbers a key has where parts are joined; None where a user's own transform may change it."""
+    """See `joined_widths`."""
     width, rotation = described.shape[0], described.rotation_type
     for step in steps:
         if isinstance(step, ConcatTransform):
