@@ -51,6 +51,8 @@ class Arguments:
     """Precision of what is not quantized."""
     tokenizer: Path | None = None
     """Folder of a tokenizer that goes along, for a checkpoint that has none."""
+    base: str | None = None
+    """Checkpoint that CHECKPOINT, an adapter, was trained on, or that it, a policy of lerobot, began from."""
 
 
 def settings_of(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, str]:
@@ -109,15 +111,18 @@ def export(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
     import torch
 
     from gr00t.model.artefact import check_absent, export_artefact, read_manifest
-    from gr00t.model.checkpoint import module_aliases, resolve_checkpoint
+    from gr00t.model.checkpoint import module_aliases
     from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.model.source import open_source
     from gr00t.quantization import enable_duquant_if_configured
 
     check_absent(arguments.out)
-    source = resolve_checkpoint(arguments.checkpoint)
-    if read_manifest(source) is not None:
-        raise UsageError(f"{source} is exported already; start from the checkpoint that it was exported from")
-    model = GR00T_N1_5.from_pretrained(source, getattr(torch, arguments.dtype))
+    source = open_source(arguments.checkpoint, arguments.base)
+    if read_manifest(source.weights) is not None:
+        raise UsageError(
+            f"{source.weights} is exported already; start from the checkpoint that it was exported from"
+        )
+    model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
     report = enable_duquant_if_configured(model, settings, module_aliases(model))
     assert report is not None
     if arguments.recipe is not None and find_recipe(arguments.recipe).calibrate and not report.informed:

@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import logging
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +24,13 @@ from pydantic import (
     model_validator,
 )
 
-from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.embodiment_tags import EmbodimentTag, tag_of
 from gr00t.data.errors import MetadataError
 from gr00t.data.statistics_rules import contradictions, finite_numbers
 from gr00t.spelling import did_you_mean
 from gr00t.strict_json import parse_json
+
+logger = logging.getLogger(__name__)
 
 # Kept in float64, so that casting to the dtype of an observation is the only rounding.
 FloatArray = Annotated[
@@ -145,7 +148,8 @@ def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
     """
     if not path.is_file():
         raise MetadataError(
-            f"{path}: not found; a checkpoint needs it for the statistics of states and actions"
+            f"{path}: not found; a checkpoint needs it for the statistics of states and actions: copy the "
+            f"folder {path.parent.name} of its training beside its weights"
         )
     try:
         by_tag = parse_json(path.read_text(encoding="utf-8"), finite=False)
@@ -157,10 +161,7 @@ def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
         raise MetadataError(f"{path}: expected an object with one entry per embodiment tag")
     tag = embodiment_tag.value
     if tag not in by_tag:
-        raise MetadataError(
-            f"{path}: no metadata for embodiment tag {tag!r}; "
-            f"this checkpoint has: {', '.join(by_tag) or 'none'}"
-        )
+        tag = _other_name(path, by_tag, embodiment_tag)
     try:
         metadata = DatasetMetadata.model_validate(by_tag[tag])
     except ValidationError as error:
@@ -173,6 +174,28 @@ def load_metadata(path: Path, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
             "different weights, and one of them is wrong"
         )
     return metadata
+
+
+def _other_name(path: Path, by_tag: dict[str, Any], wanted: EmbodimentTag) -> str:
+    """The key of the one entry that is of the wanted embodiment under another name.
+
+    Raises:
+        MetadataError: there is none, or more than one.
+    """
+    same = [
+        key
+        for key, entry in by_tag.items()
+        if tag_of(key) is wanted or (isinstance(entry, dict) and entry.get("embodiment_tag") == wanted.value)
+    ]
+    if len(same) == 1:
+        logger.info("%s: the entry %r is that of embodiment tag %r", path, same[0], wanted.value)
+        return same[0]
+    use = [tag.value for key in by_tag if (tag := tag_of(key)) is not None]
+    hint = f"; use --embodiment-tag {use[0]}" if len(by_tag) == 1 and use else ""
+    raise MetadataError(
+        f"{path}: no metadata for embodiment tag {wanted.value!r}; "
+        f"this checkpoint has: {', '.join(by_tag) or 'none'}{hint}"
+    )
 
 
 def problems_of(error: ValidationError, whole: str) -> list[str]:

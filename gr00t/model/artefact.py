@@ -29,8 +29,12 @@ from gr00t.model.checkpoint import (
     write_weights,
 )
 from gr00t.model.config import Gr00tConfig
+from gr00t.model.folder_kind import ADAPTER_CONFIG
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.lerobot.processors import PIPELINES
+from gr00t.model.lerobot.rules import find_rules
 from gr00t.model.names import to_checkpoint_name
+from gr00t.model.source import METADATA, Source, find_metadata, open_source
 from gr00t.model.tokenizer import TOKENIZER_FILES
 from gr00t.quantization.artefact import (
     check_exportable,
@@ -103,7 +107,7 @@ def load_artefact(
 def export_artefact(
     model: GR00T_N1_5,
     report: DuQuantReport,
-    source: Path,
+    source: Source | Path,
     folder: Path,
     *,
     checkpoint: str | None = None,
@@ -117,7 +121,8 @@ def export_artefact(
     Args:
         model: quantized; on any device.
         report: of its quantization.
-        source: the checkpoint's folder, whose metadata and tokenizer go along.
+        source: the checkpoint, or its folder, whose metadata and tokenizer go along; of a policy of lerobot
+            its rules, too.
         folder: where the artefact is to be; it does not exist, or is empty.
         checkpoint: what the manifest calls the checkpoint; its folder if None.
         tokenizer: folder of a tokenizer, for a checkpoint that has none.
@@ -128,13 +133,14 @@ def export_artefact(
     """
     check_exportable(report)
     check_absent(folder)
+    source = source if isinstance(source, Source) else open_source(source)
     stage = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     stage.mkdir(parents=True)
     try:
-        _copy_along(source, _ALONG, stage)
-        if tokenizer is not None and not any((source / name).is_file() for name in TOKENIZER_FILES):
+        _copy_all_along(source, stage)
+        if tokenizer is not None and not any((stage / name).is_file() for name in TOKENIZER_FILES):
             _copy_along(tokenizer, TOKENIZER_FILES, stage)
-        manifest = _write(model, report, checkpoint or str(source), stage)
+        manifest = _write(model, report, checkpoint or str(source.folder), stage)
         stage.replace(folder)
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
@@ -183,6 +189,21 @@ def _write(model: GR00T_N1_5, report: DuQuantReport, checkpoint: str, stage: Pat
     manifest = read_manifest(stage)
     assert manifest is not None
     return manifest
+
+
+def _copy_all_along(source: Source, stage: Path) -> None:
+    """Copy what serves a checkpoint beside its weights: of the folder that counts first, last."""
+    for folder in reversed(source.folders):
+        _copy_along(folder, _ALONG, stage)
+    for name in (ADAPTER_CONFIG, *PIPELINES):  # they would say that this is another kind of folder
+        (stage / name).unlink(missing_ok=True)
+    found = find_rules(source.folders)
+    if found is not None:
+        found[0].write(stage)
+    elif (metadata := find_metadata(source.folders)).is_file():
+        copy = stage / METADATA
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(metadata, copy)
 
 
 def _copy_along(source: Path, patterns: Iterable[str], stage: Path) -> None:

@@ -11,10 +11,8 @@ an AMD EPYC, measured on 2026-11-30).
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,78 +22,28 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gr00t.model.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
+from gr00t.model.hub import resolve_checkpoint
 from gr00t.model.json_section import CheckpointError
-from gr00t.model.names import is_unused, to_checkpoint_name
+from gr00t.model.lora.adapter import read_adapter
+from gr00t.model.names import is_derived, is_unused, to_checkpoint_name
 from gr00t.model.weight_files import INDEX_FILE, stored_tensors, weight_leftovers
 from gr00t.model.weight_header import StoredTensor
 
-logger = logging.getLogger(__name__)
-
 __all__ = ["CheckpointError", "load_weights", "module_aliases", "resolve_checkpoint", "save_checkpoint"]
 
-_HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt"]
-# Folders of intermediate training states, each as big as the checkpoint itself.
-_HUB_FILES_UNWANTED = ["*/*.safetensors"]
 _SHARD_BYTES = 5_000_000_000
 _MAPPED_AT_A_TIME = 32
+_INDEX_DTYPES = ("I64", "U64", "I32", "U32", "I16", "U16", "BOOL")
+# How those who quantize call integers that stand for weights.
+_PACKED = ("weight", "W", "bias", "b", "qweight", "qzeros", "scales", "g_idx", "weight_packed", "codes")
 _LISTED = 8
 
 
-def resolve_checkpoint(path_or_hub_id: str | Path) -> Path:
-    """Return the local folder of a checkpoint, downloading it from the model hub where it is not a folder.
-
-    Raises:
-        CheckpointError: it is neither a folder nor a hub id, or the hub does not give it.
-    """
-    path = Path(path_or_hub_id)
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise CheckpointError(
-            f"{path} is a file; a checkpoint is a folder with {CONFIG_FILE} and safetensors files"
-        )
-    name = str(path_or_hub_id)
-    if not _HUB_ID.fullmatch(name):
-        raise CheckpointError(
-            f"{name}: no such folder (and not a model hub id of the form ORGANIZATION/NAME)"
-        )
-    return _download(name)
-
-
-def _download(hub_id: str) -> Path:
-    """Fetch a checkpoint from the model hub, or find it in the hub's local cache."""
-    import huggingface_hub
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    logger.info("Fetching %s from the model hub", hub_id)
-    try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_FILES_UNWANTED
-            )
-        )
-    except GatedRepoError:
-        problem = "the model hub asks for a login: accept its licence there and set HF_TOKEN"
-    except RepositoryNotFoundError:
-        problem = "the model hub has no such model (or it is private: set HF_TOKEN)"
-    except LocalEntryNotFoundError:
-        problem = (
-            "it is not in the local cache, and the model hub cannot be reached (no network, or offline mode)"
-        )
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        problem = f"the download from the model hub failed: {error}"
-    raise CheckpointError(f"{hub_id}: no such folder, and {problem}")
-
-
 def load_weights(
-    model: nn.Module, folder: str | Path, contents: Mapping[Path, Mapping[str, Tensor]] | None = None
+    model: nn.Module,
+    folder: str | Path,
+    contents: Mapping[Path, Mapping[str, Tensor]] | None = None,
+    adapter: Path | None = None,
 ) -> None:
     """Put the weights of a checkpoint folder into a model, in the dtypes that its parameters have.
 
@@ -104,26 +52,32 @@ def load_weights(
         folder: of the checkpoint.
         contents: tensors by name of every file that may be used, by its path; None: they are read from the
             files.
+        adapter: folder of an adapter that is merged into them.
 
     Raises:
         CheckpointError: a file is absent, truncated or corrupt, the tensors are not exactly those of the
-            model, or one holds inf or NaN, or what becomes that in the model's dtype.
+            model, the adapter changes others, or one holds inf or NaN, or what becomes that in the model's
+            dtype.
     """
     folder = Path(folder)
     wanted = _checkpoint_names(model)
     stored = {
         name: entry
         for name, entry in stored_tensors(folder).items()
-        # 64-bit integers number positions or batches, where some program saved such a buffer: no weights.
-        if name in wanted or not (is_unused(name) or entry.dtype == "I64")
+        if name in wanted or not (is_unused(name) or is_derived(name) or _is_index(name, entry))
     }
     _compare(folder, wanted, stored)
+    changes = (
+        {} if adapter is None else read_adapter(adapter, {name: wanted[name][1].shape for name in wanted})
+    )
     state: dict[str, Tensor] = {}
     broken = []
     for file in sorted({entry.file for entry in stored.values()}):
-        names = [name for name, entry in stored.items() if entry.file == file]
+        names = {name: entry.key for name, entry in stored.items() if entry.file == file}
         for name, tensor in _tensors(file, names, contents):
             ours, parameter = wanted[name]
+            if name in changes:
+                tensor = changes[name].applied_to(tensor)
             # In memory of its own: who writes over a mapped file changes a model that is served.
             state[ours] = tensor.to(parameter.dtype, copy=contents is None)
             if not _is_finite(state[ours]):
@@ -137,21 +91,22 @@ def load_weights(
 
 
 def _tensors(
-    file: Path, names: list[str], contents: Mapping[Path, Mapping[str, Tensor]] | None
+    file: Path, names: Mapping[str, str], contents: Mapping[Path, Mapping[str, Tensor]] | None
 ) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a file, of `contents` if there are any, else mapped."""
+    """The tensors of a file, of `contents` if there are any, else mapped; `names` are those in it."""
     if contents is not None:
-        for name in names:
-            if name not in contents.get(file, {}):
+        for name, key in names.items():
+            if key not in contents.get(file, {}):
                 raise CheckpointError(f"{file}: {name} is not in what was checked of this file")
-            yield name, contents[file][name]
+            yield name, contents[file][key]
         return
+    entries = list(names.items())
     try:
-        for first in range(0, len(names), _MAPPED_AT_A_TIME):
+        for first in range(0, len(entries), _MAPPED_AT_A_TIME):
             # Opened anew, since pages stay in memory, beside the copies, for as long as a file is mapped.
             with safe_open(file, framework="pt") as tensors:
-                for name in names[first : first + _MAPPED_AT_A_TIME]:
-                    yield name, tensors.get_tensor(name)
+                for name, key in entries[first : first + _MAPPED_AT_A_TIME]:
+                    yield name, tensors.get_tensor(key)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -287,6 +242,11 @@ def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[s
         raise CheckpointError(
             f"{folder}: the weights do not fit {CONFIG_FILE} and {sizes}\n  " + "\n  ".join(problems)
         )
+
+
+def _is_index(name: str, entry: StoredTensor) -> bool:
+    """Whether a tensor numbers something, positions or batches: no weight of any layer, packed or not."""
+    return entry.dtype in _INDEX_DTYPES and name.rpartition(".")[2] not in _PACKED
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.model.config_parts import ActionHeadConfig, LanguageConfig, TransformerConfig, VisionConfig
+from gr00t.model.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, recognize
 from gr00t.model.json_section import CheckpointError, Section, is_there, read_json
+from gr00t.model.lerobot.base import base_folder
 
-CONFIG_FILE = "config.json"
 EAGLE_FILE = "eagle_config.json"
 FULL_SIZE = Path(__file__).parent / "architectures" / "gr00t_n1_5"
 
@@ -42,13 +43,30 @@ class Gr00tConfig:
     source: dict[str, dict[str, Any]] = field(repr=False, compare=False)
 
     @classmethod
-    def from_folder(cls, folder: str | Path) -> Gr00tConfig:
+    def from_folder(
+        cls, folder: str | Path, base: str | Path | None = None, *, download: bool = True
+    ) -> Gr00tConfig:
         """Read `config.json` and, where there is one, `eagle_config.json` of a checkpoint folder.
 
+        Args:
+            folder: of the checkpoint.
+            base: of a policy of lerobot, whose architecture is that of what it was trained from: instead of
+                what its folder names.
+            download: what it was trained from may be fetched from the model hub.
+
         Raises:
-            CheckpointError: a file is absent or not JSON, or it asks for something not implemented.
+            CheckpointError: it is no checkpoint (`folder_kind`), a file is absent or not JSON, or it asks for
+                something not implemented.
         """
         folder = Path(folder)
+        if not folder.is_dir():
+            raise CheckpointError(f"{folder}: no such folder")
+        kind = recognize(folder)
+        if kind is FolderKind.ADAPTER:
+            raise CheckpointError(adapter_advice(folder))
+        if kind is FolderKind.LEROBOT:
+            found = base_folder(folder, base, download=download)
+            return cls.full_size() if found is None else cls.from_folder(found, download=download)
         main, eagle = folder / CONFIG_FILE, folder / EAGLE_FILE
         if not is_there(eagle):
             eagle = FULL_SIZE / EAGLE_FILE

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from gr00t.model.action_head import ActionHead
 from gr00t.model.adapter import Adapter
 from gr00t.model.backbone import Backbone
-from gr00t.model.checkpoint import load_weights, resolve_checkpoint, save_checkpoint
+from gr00t.model.checkpoint import load_weights, save_checkpoint
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.inputs import ModelInputs, draw_noise
+from gr00t.model.source import Source, open_source
 
 _DTYPES = (torch.float32, torch.bfloat16)
 
@@ -54,11 +55,18 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
 
     @classmethod
     def from_pretrained(
-        cls, path_or_hub_id: str | Path, torch_dtype: torch.dtype = torch.float32
+        cls,
+        path_or_hub_id: str | Path,
+        torch_dtype: torch.dtype = torch.float32,
+        *,
+        base: str | Path | None = None,
     ) -> GR00T_N1_5:
-        """Load a checkpoint in NVIDIA's layout, or a quantized artefact, from a folder or the model hub.
+        """Load a checkpoint, NVIDIA's or lerobot's, or a quantized artefact, from a folder or the model hub.
 
-        Weights are mapped from the files; only those stored in another dtype than `torch_dtype` are copied.
+        Args:
+            path_or_hub_id: of the checkpoint, or of an adapter.
+            torch_dtype: of the weights.
+            base: the checkpoint that an adapter was trained on, or that a policy of lerobot began from.
 
         Raises:
             CheckpointError: nothing usable is found; the message names the file and the key.
@@ -67,11 +75,16 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
         # An artefact brings layers of its own, which this module knows nothing of.
         from gr00t.model.artefact import load_artefact, read_manifest
 
-        folder = resolve_checkpoint(path_or_hub_id)
-        if read_manifest(folder) is not None:
-            return load_artefact(folder, torch_dtype)[0]
-        model = cls.on_meta(Gr00tConfig.from_folder(folder), torch_dtype)
-        load_weights(model, folder)
+        source = open_source(path_or_hub_id, base)
+        if source.adapter is None and read_manifest(source.folder) is not None:
+            return load_artefact(source.folder, torch_dtype)[0]
+        return cls.from_source(source, torch_dtype)
+
+    @classmethod
+    def from_source(cls, source: Source, torch_dtype: torch.dtype = torch.float32) -> GR00T_N1_5:
+        """Load a checkpoint whose folders are found already; see `from_pretrained`."""
+        model = cls.on_meta(source.config, torch_dtype)
+        load_weights(model, source.weights, adapter=source.adapter)
         return model
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -12,6 +12,8 @@ from gr00t.strict_json import parse_json
 T = TypeVar("T", int, float, str, bool)
 
 REQUIRED: Any = object()
+# How a file begins that Git LFS put in place of one that it has not fetched yet.
+LFS_POINTER = b"version https://git-lfs"
 
 
 class CheckpointError(ValueError):
@@ -102,16 +104,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     refuse_special(path)
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError:
         is_there(path)
-        below = sorted(found.parent.name for found in path.parent.glob(f"*/{path.name}"))
-        hint = f"; its folder {below[-1]} has one" if below else ""
-        raise CheckpointError(
-            f"{path.parent} is not a GR00T N1.5 checkpoint: it has no {path.name}{hint}"
-        ) from None
+        raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if text.startswith(LFS_POINTER):
+        raise CheckpointError(f"{path} is a pointer of Git LFS, not the file; run: git lfs pull")
+    try:
+        values = parse_json(text.decode("utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON ({error})") from None
     if not isinstance(values, dict):

@@ -53,6 +53,15 @@ UNUSED = (
     "backbone.eagle_model.vision_model.vision_model.head.",
     "backbone.eagle_model.language_model.lm_head.",
 )
+# What some programs save beside the weights: numbers that follow from the architecture, or count batches.
+_DERIVED = (
+    "position_ids",
+    "inv_freq",
+    "original_inv_freq",
+    "num_batches_tracked",
+    "cos_cached",
+    "sin_cached",
+)
 
 
 def to_checkpoint_name(name: str) -> str | None:
@@ -68,6 +77,11 @@ def from_checkpoint_name(name: str) -> str | None:
 def is_unused(checkpoint_name: str) -> bool:
     """Whether a tensor of a checkpoint is known and without effect on any action."""
     return checkpoint_name.startswith(UNUSED)
+
+
+def is_derived(checkpoint_name: str) -> bool:
+    """Whether a tensor holds what every program computes anew, and so need not be read."""
+    return checkpoint_name.rpartition(".")[2] in _DERIVED
 
 
 def _rules(rows: list[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:

@@ -22,12 +22,16 @@ from gr00t.data.schema import load_metadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.artefact import load_artefact
 from gr00t.model.binding import bind_to_model
-from gr00t.model.checkpoint import module_aliases, resolve_checkpoint
+from gr00t.model.checkpoint import module_aliases
 from gr00t.model.compiling import compile_model
-from gr00t.model.config import Gr00tConfig
+from gr00t.model.fitting import check_fit, described_keys, set_horizon_
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import draw_noise
+from gr00t.model.json_section import CheckpointError
+from gr00t.model.lerobot.observation import from_lerobot
+from gr00t.model.lerobot.serving import GrootServing, groot_serving
 from gr00t.model.prepared import PreparedObservation, collate
+from gr00t.model.source import find_metadata, open_source
 from gr00t.model.tokenizer import resolve_tokenizer
 from gr00t.model.transforms import Tokenizer
 from gr00t.quantization import DuQuantReport, enable_duquant_if_configured
@@ -56,19 +60,21 @@ class Gr00tPolicy(BasePolicy):
     Attributes:
         model: the network, in eval mode on `device`.
         metadata: shapes and statistics of the embodiment's training data.
+        embodiment_name: what the checkpoint calls the robot; lerobot has more names than there are tags.
         quantization: the report of what was quantized, or None.
     """
 
     def __init__(
         self,
         model_path: str | Path,
-        embodiment_tag: str | EmbodimentTag,
-        modality_config: dict[str, ModalityConfig],
-        modality_transform: ComposedModalityTransform,
+        embodiment_tag: str | EmbodimentTag | None = None,
+        modality_config: dict[str, ModalityConfig] | None = None,
+        modality_transform: ComposedModalityTransform | None = None,
         denoising_steps: int | None = None,
         device: int | str | torch.device | None = None,
         *,
         torch_dtype: torch.dtype | None = None,
+        base: str | Path | None = None,
         tokenizer: str | Tokenizer | None = None,
         prompt_style: str = "brackets",
         seed: int | None = None,
@@ -78,13 +84,17 @@ class Gr00tPolicy(BasePolicy):
         """Load a checkpoint; everything that can be checked without reading its weights is checked before.
 
         Args:
-            model_path: a checkpoint folder or a quantized artefact's, or its id on the model hub.
-            embodiment_tag: whose statistics and whose part of the action head are used.
-            modality_config: keys and time steps; as many actions are predicted as `action` has time steps.
-            modality_transform: the pipeline; it must contain a GR00TTransform.
+            model_path: a checkpoint folder, a quantized artefact's or an adapter's, or its id on the model
+                hub.
+            embodiment_tag: whose statistics and whose part of the action head are used; new_embodiment if
+                None. A groot policy of lerobot knows its own, and contradicts another one.
+            modality_config: keys and time steps; as many actions are predicted as `action` has time steps. A
+                groot policy of lerobot has keys of its own, which hold if it is None.
+            modality_transform: the pipeline; it must contain a GR00TTransform. Not used for a groot policy.
             denoising_steps: Euler steps per action chunk; the checkpoint's own number if None.
             device: a GPU if there is one and it is None.
             torch_dtype: bfloat16 if None.
+            base: the checkpoint that an adapter was trained on, or that a groot policy began from.
             tokenizer: a tokenizer, or where to look if the checkpoint has none: a folder or a hub id.
             prompt_style: "brackets" (the reference's inference) or "plain" (its training).
             seed: fixes the noise of the requests that name no seed themselves, by the order of their coming.
@@ -101,35 +111,47 @@ class Gr00tPolicy(BasePolicy):
                 not fit the checkpoint; the errors above are ValueErrors, too.
         """
         self.device = _device(device)
-        self.embodiment_tag = EmbodimentTag(embodiment_tag)
-        self.model_path = resolve_checkpoint(model_path)
+        source = open_source(model_path, base)
+        self.model_path = source.folder
+        self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
+        self._groot: GrootServing | None = groot_serving(source, embodiment_tag, modality_config)
+        if self._groot is not None:
+            modality_config, modality_transform = self._groot.modality_config(), self._groot.transform()
+            self.metadata = self._groot.metadata
+            self.embodiment_tag = self.metadata.embodiment_tag
+            self.embodiment_name = self._groot.rules.embodiment_tag
+        else:
+            if modality_config is None or modality_transform is None:
+                raise ValueError(f"{source.folder} needs a data config: which keys, prepared in which way")
+            self.embodiment_tag = EmbodimentTag(embodiment_tag or EmbodimentTag.NEW_EMBODIMENT)
+            self.embodiment_name = self.embodiment_tag.value
+            self.metadata = load_metadata(find_metadata(source.folders), self.embodiment_tag)
         self._modality_config = modality_config
         self._modality_transform = modality_transform
-        self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
-
-        self.metadata = load_metadata(
-            self.model_path / "experiment_cfg" / "metadata.json", self.embodiment_tag
-        )
         modality_transform.eval()
         modality_transform.set_metadata(self.metadata)
-        config = _with_horizon(
-            Gr00tConfig.from_folder(self.model_path), len(modality_config["action"].delta_indices)
-        )
+        check_fit(modality_config, modality_transform, described_keys(self.metadata), source.config)
         if tokenizer is None or isinstance(tokenizer, str):
-            tokenizer = resolve_tokenizer(self.model_path, tokenizer)
-        bind_to_model(modality_transform, config, tokenizer, self.embodiment_tag, prompt_style)
+            own = self._groot.tokenizer if self._groot is not None else None
+            tokenizer = resolve_tokenizer(source.folders, tokenizer, own)
+        bind_to_model(modality_transform, source.config, tokenizer, self.embodiment_tag, prompt_style)
         self._pad_token_id = tokenizer.pad_token_id
 
         dtype = torch_dtype or torch.bfloat16
         self.quantization: DuQuantReport | None
-        if read_manifest(self.model_path) is not None:
+        if read_manifest(source.weights) is not None:
+            if source.adapter is not None:
+                raise CheckpointError(
+                    f"{source.weights} is quantized; an adapter is merged into what it was exported from"
+                )
             self.model, self.quantization = load_artefact(self.model_path, dtype, environ)
         else:
-            self.model = GR00T_N1_5.from_pretrained(self.model_path, torch_dtype=dtype)
+            self.model = GR00T_N1_5.from_source(source, torch_dtype=dtype)
             self.quantization = enable_duquant_if_configured(
                 self.model, environ=environ, aliases=module_aliases(self.model)
             )
-        self.model.config = config
+        if self._groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
+            set_horizon_(self.model, len(modality_config["action"].delta_indices))
         self.model.to(self.device)
         if compiled:
             compile_model(self.model)
@@ -172,6 +194,8 @@ class Gr00tPolicy(BasePolicy):
         Raises:
             ObservationError: the observation does not fit; the message names the key.
         """
+        if self._groot is not None:
+            observations = from_lerobot(observations, self._groot.rules, self._groot.keys)
         prepared, batched = prepare_observation(observations, self._modality_config, self.metadata)
         inputs = self._modality_transform(prepared)
         batch = len(inputs["embodiment_id"])
@@ -264,23 +288,3 @@ def _device(device: int | str | torch.device | None) -> torch.device:
             f"device {str(resolved)!r}: torch {torch.__version__} finds no CUDA device here; use 'cpu'"
         )
     return resolved
-
-
-def _with_horizon(config: Gr00tConfig, horizon: int) -> Gr00tConfig:
-    """Return the configuration for another number of predicted actions; no weight depends on it.
-
-    Raises:
-        ValueError: the checkpoint has position embeddings for fewer actions.
-    """
-    if horizon == config.action_horizon:
-        return config
-    limit = config.action_head.max_seq_len
-    if limit is not None and horizon > limit:
-        raise ValueError(
-            f"the data config asks for {horizon} actions per chunk, the checkpoint has positions for {limit}"
-        )
-    logger.info("predicting %d actions per chunk instead of %d", horizon, config.action_horizon)
-    files = config.to_json_files()
-    files["config.json"]["action_horizon"] = horizon
-    files["config.json"]["action_head_cfg"]["action_horizon"] = horizon
-    return Gr00tConfig.from_json_files(files)

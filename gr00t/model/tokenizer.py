@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gr00t.model.json_section import LFS_POINTER
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -75,7 +78,7 @@ def load_tokenizer(folder: Path, source: str | None = None) -> PromptTokenizer |
 
     # The library reports bad files by a bare Exception, so what can be checked is checked before.
     if (folder / "tokenizer.json").is_file():
-        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
+        text = _read(folder / "tokenizer.json")
         content = _parse(text, folder / "tokenizer.json")
         if not isinstance(content, dict) or "model" not in content:
             raise TokenizerError(f"{folder / 'tokenizer.json'}: not a tokenizer file")
@@ -85,35 +88,52 @@ def load_tokenizer(folder: Path, source: str | None = None) -> PromptTokenizer |
     return None
 
 
-def resolve_tokenizer(checkpoint: Path, override: str | None = None) -> PromptTokenizer:
-    """Find the tokenizer: the checkpoint's folder, else `override` (a folder or a hub id), else the model
-    hub.
+def resolve_tokenizer(
+    checkpoint: Path | Sequence[Path], override: str | None = None, named: str | None = None
+) -> PromptTokenizer:
+    """Find the tokenizer: the checkpoint's folder, else `override`, else `named`, else the model hub.
+
+    Args:
+        checkpoint: its folder, or folders.
+        override: a folder or a hub id of the user's.
+        named: the same, as the checkpoint itself says where its tokenizer is; None: it does not.
 
     Raises:
-        TokenizerError: none of the three has one; the message names all of them and what was tried.
+        TokenizerError: none of them has one; the message names all and what was tried.
     """
-    found = load_tokenizer(checkpoint, f"the checkpoint ({checkpoint})")
-    tried = [f"the checkpoint folder {checkpoint}: {_NO_FILES}"]
+    folders = [checkpoint] if isinstance(checkpoint, Path) else checkpoint
+    tried = [f"the checkpoint folder {folder}: {_NO_FILES}" for folder in folders]
+    found = None
+    for folder in folders:
+        found = found or load_tokenizer(folder, f"the checkpoint ({folder})")
     if found is not None and override is not None:
         logger.warning("the checkpoint brings its own tokenizer; --tokenizer %s is not used", override)
     if found is None and override is not None:
-        folder = Path(override).expanduser()
-        if folder.is_dir():
-            found = load_tokenizer(folder, f"--tokenizer {override}")
-            tried.append(f"--tokenizer {override}: {_NO_FILES}")
-        elif re.fullmatch(r"[\w.-]+/[\w.-]+", override):
-            found = _from_hub(override, f"--tokenizer {override}", tried)
-        else:
-            tried.append(f"--tokenizer {override}: no such folder")
+        found = _from_place(override, f"--tokenizer {override}", tried)
         if found is None:
             tried.append(f"the model hub ({HUB_TOKENIZER}): not tried, since --tokenizer names another one")
     elif found is None:
         tried.append("--tokenizer: not given")
-        found = _from_hub(HUB_TOKENIZER, f"the model hub ({HUB_TOKENIZER})", tried)
+        if named is not None and named != HUB_TOKENIZER:
+            found = _from_place(named, f"{named}, which the checkpoint names", tried)
+        else:
+            found = _from_hub(HUB_TOKENIZER, f"the model hub ({HUB_TOKENIZER})", tried)
     if found is None:
         raise TokenizerError("no tokenizer found. Tried\n  " + "\n  ".join(tried))
     logger.info("tokenizer: %d tokens, from %s", len(found), found.source)
     return found
+
+
+def _from_place(place: str, source: str, tried: list[str]) -> PromptTokenizer | None:
+    """Return the tokenizer of a folder or a hub repository; what went wrong is appended to `tried`."""
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        tried.append(f"{source}: {_NO_FILES}")
+        return load_tokenizer(folder, source)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", place):
+        return _from_hub(place, source, tried)
+    tried.append(f"{source}: no such folder")
+    return None
 
 
 _NO_FILES = "no tokenizer.json, and not both vocab.json and merges.txt"
@@ -143,8 +163,8 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
     """Build Qwen2's tokenizer from its vocabulary, its merges and the tokens added to it."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    vocabulary = _parse((folder / "vocab.json").read_text(encoding="utf-8"), folder / "vocab.json")
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
+    vocabulary = _parse(_read(folder / "vocab.json"), folder / "vocab.json")
+    lines = _read(folder / "merges.txt").split("\n")
     merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     bad = [line for line in merges if len(line) != 2 or "".join(line) not in vocabulary]
     if not isinstance(vocabulary, dict) or bad:
@@ -170,11 +190,9 @@ def _added_tokens(folder: Path) -> dict[int, str]:
     """Return id -> text of the tokens outside the vocabulary."""
     tokens: dict[int, str] = {}
     if (path := folder / "added_tokens.json").is_file():
-        tokens |= {
-            int(token_id): text for text, token_id in _parse(path.read_text(encoding="utf-8"), path).items()
-        }
+        tokens |= {int(token_id): text for text, token_id in _parse(_read(path), path).items()}
     if (path := folder / "tokenizer_config.json").is_file():
-        decoder = _parse(path.read_text(encoding="utf-8"), path).get("added_tokens_decoder", {})
+        decoder = _parse(_read(path), path).get("added_tokens_decoder", {})
         tokens |= {int(token_id): token["content"] for token_id, token in decoder.items()}
     return tokens
 
@@ -184,3 +202,18 @@ def _parse(text: str, path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise TokenizerError(f"{path}: not a JSON file: {error}") from error
+
+
+def _read(path: Path) -> str:
+    """The text of a file, which Git LFS may not have fetched.
+
+    Raises:
+        TokenizerError: it did not, or the file is no text.
+    """
+    content = path.read_bytes()
+    if content.startswith(LFS_POINTER):
+        raise TokenizerError(f"{path} is a pointer of Git LFS, not the file; run: git lfs pull")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path}: not UTF-8: {error}") from None

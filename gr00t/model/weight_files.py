@@ -11,6 +11,7 @@ import logging
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from gr00t.model.folder_kind import other_contents
 from gr00t.model.json_section import CheckpointError, is_there, read_json
 from gr00t.model.weight_header import StoredTensor, read_header
 
@@ -19,7 +20,10 @@ INDEX_FILE = "model.safetensors.index.json"
 
 # What transformers and `checkpoint.write_weights` call the parts of a checkpoint in several files.
 _PART = re.compile(r"model-\d+-of-\d+\.safetensors")
-_ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json")
+# What lerobot's groot policies put before the names of NVIDIA's model, which they wrap.
+WRAPPED = "_groot_model."
+# lerobot's statistics, which `lerobot.rules` reads.
+_STATISTICS = ("policy_preprocessor", "policy_postprocessor")
 _LISTED = 4
 
 logger = logging.getLogger(__name__)
@@ -35,12 +39,6 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         CheckpointError: there are no weights, it cannot be told which ones are meant, the index and the files
             disagree, or a file is damaged.
     """
-    for name in _ADAPTER_FILES:
-        if (folder / name).exists():
-            raise CheckpointError(
-                f"{folder} holds a LoRA adapter ({name}), which is not applied here; merge it into the "
-                "weights and save those (peft: merge_and_unload, then save_pretrained)"
-            )
     index, whole = folder / INDEX_FILE, folder / WEIGHTS_FILE
     if is_there(index):
         weight_map = _read_index(index)
@@ -56,12 +54,29 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     else:
         parts = [path.name for path in weight_leftovers(folder, ())]
         without = f"; {_listed(parts)} without their index" if parts else ""
+        if not parts and (other := other_contents(folder)) is not None:
+            without = f"; it {other}"
         raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}{without}")
     used = {entry.file for entry in found.values()}
     others = sorted(path.name for path in folder.glob("*.safetensors") if path not in used)
+    others = [name for name in others if not name.startswith(_STATISTICS)]
     if others:
         logger.warning("%s: not read, since no weights of this checkpoint: %s", folder, _listed(others))
-    return found
+    return _unwrapped(folder, found)
+
+
+def _unwrapped(folder: Path, found: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Tensors of a policy of lerobot by the names that they have in NVIDIA's model."""
+    wrapped = [name for name in found if name.startswith(WRAPPED)]
+    if not wrapped:
+        return found
+    bare = [name for name in found if not name.startswith(WRAPPED)]
+    if bare:
+        raise CheckpointError(
+            f"{folder}: {len(wrapped)} weights are named {WRAPPED}NAME, as lerobot does, and "
+            f"{len(bare)} are not: {_listed(bare)}"
+        )
+    return {name.removeprefix(WRAPPED): entry for name, entry in found.items()}
 
 
 def weight_leftovers(folder: Path, used: set[str] | tuple[str, ...]) -> list[Path]:

@@ -172,8 +172,8 @@ def with_header_entry(file: Path, entry: object) -> None:
             f"corrupt header at {WEIGHT}: 4 bytes for shape [40, 48] of F32",
         ),
         (
-            {"dtype": "I16", "shape": [2], "data_offsets": [0, 4]},
-            f"{WEIGHT} has dtype I16; supported: F64, F32, F16, BF16",
+            {"dtype": "F4", "shape": [2], "data_offsets": [0, 4]},
+            f"{WEIGHT} has dtype F4; supported: F64, F32, F16, BF16",
         ),
     ],
 )

@@ -176,7 +176,8 @@ def test_the_folder_below_is_named(folder: Path) -> None:
     (folder / "checkpoint-500").mkdir()
     (folder / "config.json").rename(folder / "checkpoint-500" / "config.json")
     assert refusal(folder) == (
-        f"{folder} is not a GR00T N1.5 checkpoint: it has no config.json; its folder checkpoint-500 has one"
+        f"{folder} is not a GR00T N1.5 checkpoint: it has no config.json, but holds checkpoint-500 (newest "
+        f"first); give --model-path {folder / 'checkpoint-500'}"
     )
 
 
@@ -193,14 +194,16 @@ def test_other_files_are_not_read_and_named(
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "adapter_model.bin"])
 def test_an_adapter_is_not_left_out_silently(folder: Path, name: str) -> None:
-    (folder / name).touch()
-    assert refusal(folder).startswith(f"{folder} holds a LoRA adapter ({name}), which is not applied here")
+    (folder / name).write_text("{}")
+    assert refusal(folder).startswith(f"{folder} holds a LoRA adapter, changes to a checkpoint and no")
 
 
 def test_a_pointer_of_git_lfs(folder: Path) -> None:
     file = folder / "model.safetensors"
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    assert refusal(folder) == f"{file} is a pointer of Git LFS, not the weights; run: git lfs pull"
+    assert refusal(folder) == (
+        f"{folder}: model.safetensors: pointers of Git LFS, not the files; run in it: git lfs pull"
+    )
 
 
 def test_a_folder_named_like_the_weights(folder: Path) -> None:

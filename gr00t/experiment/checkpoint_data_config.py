@@ -1,0 +1,54 @@
+"""Which data configuration a checkpoint is served with where none is named, and what is known of its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.schema import DatasetMetadata, load_metadata
+from gr00t.experiment.data_config import load_data_config
+from gr00t.model.lerobot.serving import groot_serving
+from gr00t.model.source import find_metadata, open_source
+
+# What most published LIBERO checkpoints of N1.5 were trained with.
+STANDARD = "examples.Libero.custom_data_config:LiberoDataConfig"
+# What a policy of lerobot is served with: the keys that follow from its folder.
+OF_LEROBOT = "lerobot"
+
+
+def choose_data_config(
+    name: str | None, model_path: str | Path | None, base: str | Path | None = None
+) -> tuple[str, Any]:
+    """Return a data configuration and its name: the one of that name, else the one that the checkpoint has.
+
+    Args:
+        name: of `load_data_config`; None: what a policy of lerobot says itself, for others `STANDARD`.
+        model_path: folder or hub id of the checkpoint; None: not known.
+        base: see `gr00t.model.source.open_source`.
+
+    Raises:
+        DataConfigError, CheckpointError: there is no such data configuration, or no such checkpoint.
+    """
+    if name is None and model_path is not None:
+        serving = groot_serving(open_source(model_path, base))
+        if serving is not None:
+            return OF_LEROBOT, serving
+    name = STANDARD if name is None else name
+    return name, load_data_config(name)
+
+
+def read_metadata(
+    model_path: str | Path, embodiment_tag: str | None, data_config: Any, base: str | Path | None = None
+) -> DatasetMetadata:
+    """Return the shapes and ranges of a checkpoint's keys, as a policy of it has them.
+
+    Raises:
+        CheckpointError, MetadataError: there is no such checkpoint, or it does not say.
+    """
+    source = open_source(model_path, base)
+    serving = groot_serving(source, embodiment_tag, data_config.modality_config())
+    if serving is not None:
+        return serving.metadata
+    tag = EmbodimentTag(embodiment_tag or EmbodimentTag.NEW_EMBODIMENT)
+    return load_metadata(find_metadata(source.folders), tag)

@@ -1,0 +1,66 @@
+"""Checkpoints of other models, by what their config.json says: each is named, none is loaded.
+
+GR00T N1.5 has neighbours whose files look alike. What their weights would make of this architecture is at
+best an error about shapes; a name and where to go is more use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# What `type` or `model_type` of config.json says, without case and punctuation.
+_OF_NVIDIA = {
+    "gr00tn1": "GR00T N1",
+    "gr00tn16": "GR00T N1.6",
+    "gr00tn1d6": "GR00T N1.6",
+    "gr00tn17": "GR00T N1.7",
+    "gr00tn1d7": "GR00T N1.7",
+}
+_OF_LEROBOT = {
+    "act": "an ACT policy",
+    "diffusion": "a Diffusion Policy",
+    "multitaskdit": "a multi-task DiT policy",
+    "pi0": "a pi0 policy",
+    "pi0fast": "a pi0-FAST policy",
+    "pi05": "a pi0.5 policy",
+    "rewardclassifier": "a reward classifier",
+    "sac": "a SAC policy",
+    "sarm": "a SARM reward model",
+    "smolvla": "a SmolVLA policy",
+    "tdmpc": "a TD-MPC policy",
+    "vqbet": "a VQ-BeT policy",
+    "wallx": "a WALL-X policy",
+    "xvla": "an X-VLA policy",
+}
+# Other versions of GR00T, as lerobot's later releases name them in `model_version` and `base_model_path`.
+_OTHER_VERSION = re.compile(r"n1[._d]?(6|7)(?!\d)", re.IGNORECASE)
+N1_5 = "gr00t_n1_5"
+
+
+def other_family(config: Mapping[str, Any]) -> str | None:
+    """What a config.json describes, and where that runs, in words; None where it may be GR00T N1.5.
+
+    Args:
+        config: of NVIDIA's layout (`model_type`), or of a policy of lerobot (`type`).
+    """
+    kind, model_type = config.get("type"), config.get("model_type")
+    if kind == "groot":
+        said = config.get("model_version"), config.get("base_model_path")
+        version = next((found for text in said if (found := _OTHER_VERSION.search(str(text)))), None)
+        if version is None:
+            return None
+        return f"GR00T N1.{version[1]} as lerobot 0.6 and later train it; serve it with that lerobot"
+    if kind is not None:
+        what = _OF_LEROBOT.get(_plain(kind), f"a policy of type {kind!r}")
+        return f"{what} of lerobot; serve it with lerobot"
+    if model_type is None or model_type == N1_5:
+        return None
+    if (what := _OF_NVIDIA.get(_plain(model_type))) is not None:
+        return f"{what}; serve it with NVIDIA's Isaac-GR00T of that version"
+    return f"a model of type {model_type!r}"
+
+
+def _plain(name: Any) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(name).lower())

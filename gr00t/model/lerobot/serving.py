@@ -1,0 +1,110 @@
+"""A groot policy of lerobot, ready to be served: its rules, its keys and the pipeline between them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from gr00t.data.dataset import ModalityConfig
+from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.schema import DatasetMetadata
+from gr00t.data.transform.base import ComposedModalityTransform
+from gr00t.model.json_section import CheckpointError
+from gr00t.model.lerobot.keys import GrootKeys, derived_keys, fitted_keys
+from gr00t.model.lerobot.rules import GrootRules, find_rules
+from gr00t.model.lerobot.transforms import groot_pipeline
+from gr00t.model.source import Source
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GrootServing:
+    """What serves a groot folder: a data configuration, and what stands in metadata.json elsewhere.
+
+    Attributes:
+        rules: of the folder.
+        keys: under which observations come.
+        image_size: side of the square images that the model takes.
+    """
+
+    rules: GrootRules
+    keys: GrootKeys
+    image_size: int
+
+    def modality_config(self) -> dict[str, ModalityConfig]:
+        """The keys and their time steps."""
+        return self.keys.modality_config()
+
+    def transform(self) -> ComposedModalityTransform:
+        """Build the pipeline; every call returns a new one."""
+        return groot_pipeline(self.rules, self.keys, self.image_size)
+
+    @property
+    def metadata(self) -> DatasetMetadata:
+        """Shapes and ranges by the keys."""
+        return self.keys.metadata(self.rules)
+
+    @property
+    def tokenizer(self) -> str | None:
+        """Folder or hub id of the tokenizer that the folder names."""
+        return self.rules.tokenizer or None
+
+
+def groot_serving(
+    source: Source,
+    embodiment_tag: str | EmbodimentTag | None = None,
+    modalities: Mapping[str, ModalityConfig] | None = None,
+) -> GrootServing | None:
+    """Prepare what serves a groot policy; None where the folder is of another kind.
+
+    Args:
+        source: of the model.
+        embodiment_tag: None, or what the folder says.
+        modalities: of a data configuration whose keys are to be served; None: the folder's own.
+
+    Raises:
+        CheckpointError: the folder's files contradict each other, or the tag or the keys do not fit them.
+    """
+    found = find_rules(source.folders)
+    if found is None:
+        return None
+    rules, folder = found
+    tag = embodiment_tag.value if isinstance(embodiment_tag, EmbodimentTag) else embodiment_tag
+    if tag is not None and tag != rules.embodiment_tag:
+        raise CheckpointError(
+            f"{folder} was trained as {rules.embodiment_tag!r}, not {tag!r}; leave --embodiment-tag out"
+        )
+    if rules.horizon > source.config.action_horizon:
+        raise CheckpointError(
+            f"{folder}: chunk_size asks for {rules.horizon} actions, the checkpoint that it began from "
+            f"predicts {source.config.action_horizon}"
+        )
+    keys = derived_keys(rules) if modalities is None else fitted_keys(rules, modalities, folder)
+    _log(rules, keys, folder, modalities is not None)
+    return GrootServing(rules, keys, source.config.image_size)
+
+
+def _log(rules: GrootRules, keys: GrootKeys, folder: Path, given: bool) -> None:
+    logger.info(
+        "%s: a groot policy of lerobot; prepared as lerobot does: frames resized whole, states and actions "
+        "each normalized as one vector by min and max, prompt ['TEXT'], embodiment %r, number %d%s",
+        folder,
+        rules.embodiment_tag,
+        rules.embodiment,
+        " (a name that lerobot does not know)" if rules.embodiment == 0 else "",
+    )
+    pairs = ", ".join(f"{ours} ({theirs})" for ours, theirs in zip(keys.cameras, rules.cameras, strict=True))
+    logger.info(
+        "keys: %s; %s; %s; %s%s",
+        pairs,
+        ", ".join(f"{key} ({width})" for key, width in keys.state.items()),
+        keys.language,
+        ", ".join(f"{key} ({width})" for key, width in keys.action.items()),
+        "; of the data config its keys alone are used" if given else "",
+    )
+    if rules.renamed:
+        names = ", ".join(f"{robot} is {theirs}" for robot, theirs in rules.renamed)
+        logger.info("in training the robot's keys were renamed: %s", names)

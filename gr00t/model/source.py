@@ -1,0 +1,110 @@
+"""Where a model comes from: a checkpoint, or an adapter and the checkpoint that it changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gr00t.model.config import Gr00tConfig
+from gr00t.model.folder_kind import FolderKind, adapter_advice, newest_first, recognize
+from gr00t.model.hub import resolve_checkpoint
+from gr00t.model.json_section import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+METADATA = Path("experiment_cfg", "metadata.json")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Folders that a model is read from.
+
+    Attributes:
+        folder: what was named; its metadata and tokenizer count.
+        weights: the checkpoint; another folder where `folder` is an adapter's.
+        config: the architecture.
+    """
+
+    folder: Path
+    weights: Path
+    config: Gr00tConfig
+
+    @property
+    def adapter(self) -> Path | None:
+        """The adapter's folder, if there is one."""
+        return None if self.folder == self.weights else self.folder
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders, the one first whose files count."""
+        return (self.folder,) if self.adapter is None else (self.folder, self.weights)
+
+
+def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> Source:
+    """Find a model's folders and read its architecture.
+
+    Args:
+        path_or_hub_id: of the checkpoint, or of the adapter.
+        base: of the checkpoint that an adapter was trained on, or that a policy of lerobot began from.
+
+    Raises:
+        CheckpointError: something is missing or is no checkpoint, an adapter comes without `base`, or `base`
+            beside what needs none.
+    """
+    folder = resolve_checkpoint(path_or_hub_id)
+    kind = recognize(folder)
+    if kind is FolderKind.NVIDIA and base is not None:
+        raise CheckpointError(f"{folder} is a whole checkpoint and needs no base; leave --base out")
+    if kind is not FolderKind.ADAPTER:
+        return Source(folder, folder, Gr00tConfig.from_folder(folder, base))
+    if base is None:
+        raise CheckpointError(adapter_advice(folder))
+    weights = resolve_checkpoint(base)
+    if recognize(weights) is FolderKind.ADAPTER:
+        raise CheckpointError(f"--base {weights} is an adapter itself; give a whole checkpoint")
+    return Source(folder, weights, Gr00tConfig.from_folder(weights))
+
+
+def find_metadata(folders: Path | Sequence[Path]) -> Path:
+    """Return the metadata.json of a checkpoint: its own, else that of the training it is from.
+
+    N1.5 writes it into the training's folder and copies it into each `checkpoint-STEP`; a copy of such a
+    folder may have been made before, or without it.
+
+    Args:
+        folders: the checkpoint's, or an adapter's and its checkpoint's; of the first that has it.
+
+    Returns:
+        Its path, which the first folder would have it at where there is none.
+
+    Raises:
+        CheckpointError: there is none, and those around it say different things.
+    """
+    folders = [folders] if isinstance(folders, Path) else folders
+    paths = [_of_training(folder) for folder in folders]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _of_training(folder: Path) -> Path:
+    own = folder / METADATA
+    if own.is_file():
+        return own
+    resolved = folder.resolve()
+    above = resolved.parent / METADATA
+    if above.is_file():
+        logger.info("%s has no %s; that of its training is used: %s", folder, METADATA, above)
+        return above
+    if not resolved.name.startswith("checkpoint-"):
+        return own
+    beside = [path / METADATA for path in newest_first(resolved.parent) if (path / METADATA).is_file()]
+    if not beside:
+        return own
+    if len({path.read_bytes() for path in beside}) > 1:
+        raise CheckpointError(
+            f"{folder} has no {METADATA}, and the checkpoints beside it differ in theirs; copy the right "
+            f"experiment_cfg into it, of {', '.join(str(path.parents[1]) for path in beside[:4])}"
+        )
+    logger.info("%s has no %s; that of the checkpoints beside it is used: %s", folder, METADATA, beside[0])
+    return beside[0]
