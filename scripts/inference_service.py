@@ -1,7 +1,9 @@
-"""Serve GR00T N1.5 over ZeroMQ, or ask a running server for one action.
+"""Serve GR00T N1.5 over ZeroMQ or HTTP, or ask a running server for one action.
 
 python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID
 python scripts/inference_service.py --client
+
+With --http-server both speak HTTP.
 
 The GR00T_DUQUANT_* variables decide whether the served model is quantized; with GR00T_DUQUANT_DRYRUN=1 its
 layers are listed and nothing is served. What scripts/export_quantized.py wrote needs none of them.
@@ -10,9 +12,9 @@ layers are listed and nothing is served. What scripts/export_quantized.py wrote 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-import inspect
-import json
+import importlib.util
 import logging
 import os
 import sys
@@ -20,12 +22,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-import numpy as np
 import tyro
 
 from gr00t.console import log_to_stderr
 from gr00t.eval.address import check_port_free
-from gr00t.eval.client import ExternalRobotInferenceClient
+from gr00t.eval.client import ExternalRobotInferenceClient, ServerError
+from gr00t.eval.example_request import describe_locally, describe_observation, example_of
+from gr00t.eval.http_client import HTTPInferenceClient
 from gr00t.eval.identity import served_identity
 from gr00t.eval.robot import DEFAULT_MAX_BATCH, RobotInferenceServer
 
@@ -43,14 +46,17 @@ class UsageError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Serve GR00T N1.5 over ZeroMQ (--server), or ask a running server for one action (--client)."""
+    """Serve GR00T N1.5 (--server), or ask a running server for one action (--client)."""
 
     server: bool = False
     """Load the model and serve it."""
     client: bool = False
     """Send one example observation to a server; print the shapes of its answer and how long it took."""
+    http_server: bool = False
+    """Speak HTTP with JSON (POST /act, GET /health) instead of ZeroMQ."""
     model_path: str | None = None
-    """Checkpoint folder or model hub id. With --client: a folder whose metadata gives the states' widths."""
+    """Checkpoint folder or model hub id. With --client, if the server does not tell the states' widths: a
+    folder whose metadata does."""
     data_config: str = "examples.Libero.custom_data_config:LiberoDataConfig"
     """Keys and transforms: a registered name, or "module:Class" of your own."""
     embodiment_tag: str = "new_embodiment"
@@ -58,7 +64,7 @@ class Arguments:
     denoising_steps: int | None = None
     """Euler steps per action chunk; the checkpoint's own number if not given."""
     host: str = "localhost"
-    """Address to listen on, or to connect to; 0.0.0.0 listens on every interface."""
+    """Address to listen on, or to connect to; 0.0.0.0 listens on every interface, :: on IPv6's, too."""
     port: int = 5555
     """TCP port."""
     api_token: str | None = None
@@ -107,8 +113,9 @@ def serve(arguments: Arguments) -> None:
     if arguments.model_path is None:
         raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
     check_port_free(arguments.host, arguments.port)
+    make_server = server_class(arguments)
     policy = load_policy(arguments, arguments.model_path)
-    server = RobotInferenceServer(
+    server = make_server(
         policy,
         host=arguments.host,
         port=arguments.port,
@@ -122,6 +129,24 @@ def serve(arguments: Arguments) -> None:
         f"together, up to {server.max_batch} that wait" if server.is_batched else "one at a time",
     )
     server.run()
+
+
+def server_class(arguments: Arguments) -> Any:
+    """Return the server for the wanted language.
+
+    Raises:
+        UsageError: What it needs is not installed.
+    """
+    if not arguments.http_server:
+        return RobotInferenceServer
+    if importlib.util.find_spec("h11") is None:
+        raise UsageError(
+            "--http-server needs the package h11, which is not installed here; install it with "
+            f"scripts/setup_env.sh core http, or {Path(sys.executable).name} -m pip install 'h11>=0.14'"
+        )
+    from gr00t.eval.http_server import HTTPInferenceServer
+
+    return HTTPInferenceServer
 
 
 def list_layers(model_path: str | None) -> NoReturn:
@@ -189,7 +214,14 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
     data_config = load_data_config(arguments.data_config)
     # A hub id's folder is where the policy found it.
     folder = Path(getattr(policy, "model_path", str(arguments.model_path)))
+    metadata = getattr(policy, "metadata", None)
+    observation = (
+        {}
+        if metadata is None
+        else {"observation": describe_observation(policy.get_modality_config(), metadata)}
+    )
     return {
+        **observation,
         "model_path": str(arguments.model_path),
         "data_config": arguments.data_config,
         "embodiment_tag": arguments.embodiment_tag,
@@ -207,12 +239,9 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
 
 def ask(arguments: Arguments) -> None:
     """Send one example observation and print what comes back."""
-    from gr00t.experiment.data_config import load_data_config
-
-    observation = example_observation(load_data_config(arguments.data_config), arguments)
-    with ExternalRobotInferenceClient(
-        arguments.host, arguments.port, api_token=arguments.api_token
-    ) as client:
+    client = client_class(arguments)(arguments.host, arguments.port, api_token=arguments.api_token)
+    with contextlib.closing(client):
+        observation = example_of(describe_wanted(client, arguments))
         started = time.perf_counter()
         actions = client.get_action(observation, seed=arguments.seed)
         milliseconds = 1000 * (time.perf_counter() - started)
@@ -221,49 +250,23 @@ def ask(arguments: Arguments) -> None:
         print(f"{milliseconds:.1f} ms from {client.address}")
 
 
-def example_observation(data_config: Any, arguments: Arguments) -> dict[str, Any]:
-    """Return an observation with every key of the data config: grey frames, zero states, a short text.
-
-    Raises:
-        UsageError: nothing tells how wide the states are.
-    """
-    config = data_config.modality_config()
-    sizes, resolutions = key_sizes(data_config, arguments)
-    observation: dict[str, Any] = {}
-    for key in config["video"].modality_keys:
-        width, height = resolutions.get(key, (256, 256))
-        shape = (len(config["video"].delta_indices), height, width, 3)
-        observation[key] = np.full(shape, 128, dtype=np.uint8)
-    for key in config["state"].modality_keys if "state" in config else []:
-        if key not in sizes:
-            raise UsageError(
-                f"nothing tells how wide {key} is; name a checkpoint folder of this robot with --model-path"
-            )
-        observation[key] = np.zeros((len(config["state"].delta_indices), sizes[key]))
-    for key in config["language"].modality_keys if "language" in config else []:
-        observation[key] = ["pick up the object and place it in the basket"]
-    return observation
+def client_class(arguments: Arguments) -> Any:
+    """Return the client for the server's language."""
+    return HTTPInferenceClient if arguments.http_server else ExternalRobotInferenceClient
 
 
-def key_sizes(data_config: Any, arguments: Arguments) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """Return the width of each state and the resolution of each camera, as far as a file at hand tells them.
+def describe_wanted(client: Any, arguments: Arguments) -> dict[str, Any]:
+    """Return how an observation for the server has to look: what it says, else what is known here."""
+    try:
+        info = client.get_server_info()
+    except ServerError:  # NVIDIA's server does not know the question
+        info = {}
+    if "observation" in info:
+        return dict(info["observation"])
+    from gr00t.experiment.data_config import load_data_config
 
-    That is the metadata of the checkpoint folder, or the modality.json beside the data config's own file,
-    where Isaac-GR00T's examples have it.
-    """
-    from gr00t.data.embodiment_tags import EmbodimentTag
-    from gr00t.data.schema import load_metadata
-
-    if arguments.model_path is not None:
-        path = Path(arguments.model_path, "experiment_cfg", "metadata.json")
-        modalities = load_metadata(path, EmbodimentTag(arguments.embodiment_tag)).modalities
-        widths = {f"state.{name}": state.shape[0] for name, state in modalities.state.items()}
-        return widths, {f"video.{name}": video.resolution for name, video in modalities.video.items()}
-    beside = Path(inspect.getfile(type(data_config))).with_name("modality.json")
-    if not beside.is_file():
-        return {}, {}
-    states = json.loads(beside.read_text(encoding="utf-8"))["state"]
-    return {f"state.{name}": span["end"] - span["start"] for name, span in states.items()}, {}
+    data_config = load_data_config(arguments.data_config)
+    return describe_locally(data_config, arguments.model_path, arguments.embodiment_tag)
 
 
 def is_message(error: Exception) -> bool:

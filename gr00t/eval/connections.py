@@ -279,6 +279,7 @@ class Connections:
             return
         connection.last_heard = time.monotonic()
         connection.inbox.extend(connection.conversation.receive(data))
+        connection.is_finished = connection.conversation.is_over
         if connection.inbox:
             connection.holds_since = connection.last_heard
         self._say(connection)
@@ -344,10 +345,7 @@ class Connections:
         if not isinstance(done, Failure):
             return
         if isinstance(done.error, PeerError):
-            if done.error.farewell:
-                with contextlib.suppress(OSError):
-                    _part_with(connection.socket, done.error.farewell)
-            self._hang_up(connection, str(done.error))
+            self._hang_up(connection, str(done.error), done.error.farewell)
             return
         if not isinstance(done.error, OSError):
             self._surprises.log(
@@ -355,9 +353,12 @@ class Connections:
             )
         self.drop(connection)
 
-    def _hang_up(self, connection: Connection, why: str) -> None:
+    def _hang_up(self, connection: Connection, why: str, farewell: bytes = b"") -> None:
         self.hung_up += 1
         self._strangers.log(logging.WARNING, "hung up on %s: %.300s", connection.name, why)
+        if farewell:
+            with contextlib.suppress(OSError):
+                _part_with(connection.socket, farewell)
         self.drop(connection)
 
 

@@ -102,10 +102,10 @@ class BaseInferenceServer:
         self._refusals, self._surprises = Seldom(logger), Seldom(logger)
 
         address = resolve_host(host)
-        self._reach = describe_reach(address)
+        self._reach, self._is_loopback = describe_reach(address), is_loopback(address)
         self.connections = Connections(address, port, self._converse, scheme=self.scheme)
         self.address: str = self.connections.address
-        if api_token is None and not is_loopback(address):
+        if api_token is None and not self._is_loopback:
             logger.warning(
                 "%s is open to other machines and has no API token; kill is refused to them", self.address
             )

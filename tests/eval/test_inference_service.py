@@ -22,9 +22,11 @@ import tyro
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.eval.address import BindError
 from gr00t.eval.client import ExternalRobotInferenceClient, ServerError
+from gr00t.eval.example_request import ExampleError, describe_locally, example_of
 from gr00t.experiment.data_config import load_data_config
 from gr00t.quantization import DuQuantConfigError, DuQuantDryRun
 from tests.eval.recorded import DOCUMENTED, ROOT, SCRIPT, RecordedPolicy, small_observation
+from tests.eval.sockets import serving
 
 
 @pytest.fixture(autouse=True)
@@ -290,10 +292,30 @@ def test_surprise_keeps_its_traceback(
 # The client
 
 
-def test_example_observation_has_every_key_in_its_width(program: ModuleType, checkpoint: Path) -> None:
+def test_the_client_builds_its_observation_from_what_the_server_says(
+    program: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever data configuration its own flags name; a server of NVIDIA's is asked by those."""
+    described = {"video": {"video.webcam": [1, 48, 64, 3]}, "state": {"state.arm": [[0.0, 1.0]]}}
+    policy = RecordedPolicy()
+    with serving(policy, info={"observation": {**described, "instruction": "annotation.do"}}) as (_, port):
+        program.run(program.Arguments(client=True, port=port))
+    assert capsys.readouterr().out.startswith("action.x: float32 (16, 1)\n")
+    ((seen, _),) = policy.seen
+    assert {key: getattr(value, "shape", value) for key, value in seen.items()} == {
+        "video.webcam": (1, 48, 64, 3),
+        "state.arm": (1, 2),
+        "annotation.do": ["pick up the object and place it in the basket"],
+    }
+    with serving(policy) as (server, port):
+        del server._endpoints["get_server_info"]
+        program.run(program.Arguments(client=True, port=port))
+    assert list(policy.seen[-1][0])[:3] == ["video.image", "video.wrist_image", "state.x"]
+
+
+def test_example_observation_has_every_key_in_its_width(checkpoint: Path) -> None:
     for model_path in (None, str(checkpoint)):
-        arguments = program.Arguments(client=True, model_path=model_path)
-        observation = program.example_observation(LiberoDataConfig(), arguments)
+        observation = example_of(describe_locally(LiberoDataConfig(), model_path, "new_embodiment"))
         assert {key: getattr(value, "shape", value) for key, value in observation.items()} == {
             "video.image": (1, 256, 256, 3),
             "video.wrist_image": (1, 256, 256, 3),
@@ -303,8 +325,6 @@ def test_example_observation_has_every_key_in_its_width(program: ModuleType, che
         }
 
 
-def test_example_of_a_robot_whose_widths_nobody_tells_is_refused(program: ModuleType) -> None:
-    with pytest.raises(
-        program.UsageError, match=r"nothing tells how wide state\.\w+ is; name a checkpoint folder"
-    ):
-        program.example_observation(load_data_config("so100"), program.Arguments(client=True))
+def test_example_of_a_robot_whose_widths_nobody_tells_is_refused() -> None:
+    with pytest.raises(ExampleError, match=r"nothing tells how wide state\.\w+ is; name a checkpoint folder"):
+        describe_locally(load_data_config("so100"), None, "new_embodiment")

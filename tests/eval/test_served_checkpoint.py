@@ -23,6 +23,7 @@ import zmq
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.eval import wire
 from gr00t.eval.client import ExternalRobotInferenceClient, ServerError
+from gr00t.eval.example_request import describe_locally, example_of
 from tests.eval.recorded import DOCUMENTED, ROOT, SCRIPT, recorded
 
 
@@ -65,8 +66,8 @@ def client(served: tuple[int, Path]) -> Iterator[ExternalRobotInferenceClient]:
 
 
 @pytest.fixture
-def observation(program: ModuleType) -> dict[str, Any]:
-    return program.example_observation(LiberoDataConfig(), program.Arguments(client=True))
+def observation() -> dict[str, Any]:
+    return example_of(describe_locally(LiberoDataConfig(), None, "new_embodiment"))
 
 
 def test_served_policy_is_quantized_and_says_so(
