@@ -44,35 +44,36 @@ def convert_rotation(x: Tensor, source: RotationType, target: RotationType) -> T
 
 
 def no_rotation(x: Tensor, source: RotationType) -> str | None:
-    """Say why one of x (..., A) is no rotation, which no conversion would show; None if all are.
-
-    Rounded numbers are taken: conversions make unit quaternions, and right angles of rotation_6d.
-    """
+    """Say why one of x (..., A) is no rotation, which no conversion would show; None if all are."""
     width = rotation_width(source)
     if x.shape[-1] != width:
         return f"a rotation as {source.value} has {width} numbers, got {x.shape[-1]}"
-    if source is RotationType.QUATERNION:
-        wrong = x.norm(dim=-1) < _SMALLEST
-        told = "a quaternion of zeros"
-    elif source in (RotationType.MATRIX, RotationType.ROTATION_6D):
-        rows = x.unflatten(-1, (-1, 3))
-        lengths = rows.norm(dim=-1)
-        if source is RotationType.MATRIX:
-            unit = torch.eye(3, dtype=x.dtype, device=x.device)
-            wrong = ((rows @ rows.mT - unit).abs().amax(dim=(-2, -1)) > _FARTHEST) | (
-                torch.linalg.det(rows) < 0
-            )
-            told = "a matrix whose rows are not of length 1, at right angles and right-handed"
-        else:
-            across = torch.linalg.cross(rows[..., 0, :], rows[..., 1, :]).norm(dim=-1)
-            wrong = across < _SMALLEST * lengths.prod(dim=-1).clamp(min=_SMALLEST)
-            told = "two rows of zeros, or along one line"
-    else:
-        return None
+    wrong, told = wrong_rotations(x, source)
     if not wrong.any():
         return None
     where = wrong.nonzero()[0].tolist()
     return f"{told} is no rotation as {source.value}, at {where}: {x[tuple(where)].tolist()}"
+
+
+def wrong_rotations(x: Tensor, source: RotationType) -> tuple[Tensor, str]:
+    """Which of x (..., width of source) are no rotation, (...) bool, and what they are instead.
+
+    Rounded numbers are taken: conversions make unit quaternions, and right angles of rotation_6d.
+    """
+    if source is RotationType.QUATERNION:
+        return x.norm(dim=-1) < _SMALLEST, "a quaternion of zeros"
+    if source is RotationType.MATRIX:
+        rows = x.unflatten(-1, (3, 3))
+        unit = torch.eye(3, dtype=x.dtype, device=x.device)
+        skewed = (rows @ rows.mT - unit).abs().amax(dim=(-2, -1)) > _FARTHEST
+        told = "a matrix whose rows are not of length 1, at right angles and right-handed"
+        return skewed | (torch.linalg.det(rows) < 0), told
+    if source is RotationType.ROTATION_6D:
+        first, second = x[..., :3], x[..., 3:]
+        lengths = (first.norm(dim=-1) * second.norm(dim=-1)).clamp(min=_SMALLEST)
+        across = torch.linalg.cross(first, second).norm(dim=-1)
+        return across < _SMALLEST * lengths, "two rows of zeros, or along one line"
+    return torch.zeros(x.shape[:-1], dtype=torch.bool, device=x.device), ""
 
 
 def _to_matrix(x: Tensor, rotation: RotationType) -> Tensor:
