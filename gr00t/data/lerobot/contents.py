@@ -67,6 +67,9 @@ def read_contents(
         names.append(TIMESTAMP)
     tables = read_tables(layout, dict.fromkeys(names), set(annotations.values()), faults)
     if tables is None:
+        file = layout.folder / (TASKS if layout.version == 2 else TASKS_V3)
+        if annotations and file.exists():
+            read_tasks(layout.folder, layout.version, faults)  # all that is wrong is told at once
         return None
     numbers = {key: _numbers(layout, key, column, tables, faults) for key, column in columns.items()}
     tasks = _tasks(layout, annotations, tables, faults)
