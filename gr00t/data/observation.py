@@ -92,6 +92,11 @@ def _check_keys(observation: Mapping[str, Any], needed: list[str]) -> None:
                 ", ".join(str(other)[:_NAME_CHARACTERS] for other in list(observation)[:_NAMED]) or "nothing"
             )
             got += f" and {len(observation) - _NAMED} more" if len(observation) > _NAMED else ""
+            if "observation" in observation or isinstance(observation.get("video"), Mapping):
+                hint = (
+                    "; this looks like an observation of Isaac-GR00T N1.6 or later: N1.5 takes flat ones, "
+                    "with video.CAMERA and state.PART as their keys"
+                )
             raise ObservationError(f"no {key!r} in the observation, which has {got}{hint}")
 
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import h11
 
 from gr00t.eval.foreign import http_refusal, name_http_stranger
 from gr00t.eval.zmtp import MAX_SKIPPED_BYTES, Message, PeerError
 
-_HEAD_BYTES = 4096  # read at once of what is not a body; nothing may follow a head but its body
-_CHUNK_BYTES = 65_536
+# Read at once of what is not a body of a known length: a body in chunks of one byte takes 20 ms for so many.
+_SHORT_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ class HttpConversation:
     @property
     def expected(self) -> int:
         """How many bytes may be read at once."""
-        if self._peer.their_state is not h11.SEND_BODY:
-            return _HEAD_BYTES
-        return _CHUNK_BYTES if self._length is None else max(self._length - self._came, 1)
+        if self._peer.their_state is not h11.SEND_BODY or self._length is None:
+            return _SHORT_BYTES
+        return max(self._length - self._came, 1)
 
     @property
     def held(self) -> int:
@@ -118,7 +119,7 @@ class HttpConversation:
                     break
         except h11.RemoteProtocolError as error:
             raise PeerError(f"it is no HTTP client: {error}", http_refusal(str(error))) from None
-        if event is h11.PAUSED:
+        if event is h11.PAUSED and self._peer.trailing_data[0]:
             raise PeerError("it sent more before its request was answered")
         return messages
 
@@ -130,9 +131,11 @@ class HttpConversation:
             name, _, value = line.partition(b": ")
             headers.append((name, value))
         headers.append((b"Content-Length", str(len(content)).encode()))
-        if self._peer.their_state is not h11.DONE:
+        if self._peer.their_state is h11.SEND_BODY:
             headers.append((b"Connection", b"close"))
-        sent = self._peer.send(h11.Response(status_code=int(status), headers=headers)) or b""
+        reason = HTTPStatus(int(status)).phrase
+        response = h11.Response(status_code=int(status), headers=headers, reason=reason)
+        sent = self._peer.send(response) or b""
         if self._head.method != "HEAD":
             sent += self._peer.send(h11.Data(data=content)) or b""
         sent += self._peer.send(h11.EndOfMessage()) or b""

@@ -42,6 +42,7 @@ _ROUTES = {
     "/quantization_report": ("GET", "get_quantization_report"),
 }
 _JSON = "application/json"
+_MAX_OPTIONS = 10
 _TOKEN_HEADERS = "Authorization: Bearer TOKEN, or X-API-Token: TOKEN"
 
 
@@ -216,7 +217,11 @@ def _options_of(head: Head) -> dict[str, Any]:
         RequestError: an option that is not a whole number, or twice there.
     """
     options: dict[str, Any] = {}
-    for name, text in urllib.parse.parse_qsl(head.query, keep_blank_values=True, max_num_fields=10):
+    try:
+        fields = urllib.parse.parse_qsl(head.query, keep_blank_values=True, max_num_fields=_MAX_OPTIONS)
+    except ValueError:
+        raise RequestError(f"options: more than {_MAX_OPTIONS}") from None
+    for name, text in fields:
         if name in options or not (text.isascii() and text.isdecimal() and len(text) <= 20):
             raise RequestError(f"options: {name:.60}: expected one whole number, got {text!r:.60}")
         options[name] = int(text)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gr00t.data.dataset import ModalityConfig
-from gr00t.eval.outline import MAX_VALUES, WireError
+from gr00t.eval.outline import MAX_KEYS, MAX_VALUES, WireError
 from gr00t.eval.wire import PackError, build_array, simplify, what_cannot_be_sent
 
 _MARK = "__numpy__"
@@ -47,12 +47,15 @@ def count_values(text: bytes) -> Generator[None, None, None]:
     Raises:
         JsonError: it may hold more values than a message needs.
     """
-    count = 0
+    count = keys = 0
     for begin in range(0, len(text), _SLICE_BYTES):
         part = text[begin : begin + _SLICE_BYTES]
         count += part.count(b",") + part.count(b"[") + part.count(b"{")
+        keys += part.count(b":")
         if count > MAX_VALUES:
             raise JsonError(f"JSON with more than {MAX_VALUES} values; send numbers as arrays of json-numpy")
+        if keys > MAX_KEYS:
+            raise JsonError(f"JSON with more than {MAX_KEYS} keys")
         yield
 
 

@@ -110,6 +110,16 @@ def test_a_misspelt_key_is_recognised_among_the_ones_nobody_needs(recorded: Reco
         prepare(recorded, observation)
 
 
+@pytest.mark.parametrize(
+    "nest", [lambda flat: {"video": flat, "state": flat}, lambda flat: {"observation": flat, "options": None}]
+)
+def test_an_observation_of_a_later_isaac_gr00t_is_called_so(recorded: Recorded, nest: Any) -> None:
+    with pytest.raises(
+        ObservationError, match=r"observation of Isaac-GR00T N1\.6 or later: N1\.5 takes flat ones"
+    ):
+        prepare(recorded, nest(recorded.single(0)))
+
+
 @pytest.mark.parametrize("observation", [None, [1, 2], "text", {}])
 def test_not_an_observation_at_all(recorded: Recorded, observation: Any) -> None:
     with pytest.raises(

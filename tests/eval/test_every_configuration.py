@@ -14,6 +14,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from gr00t.data.transform.base import ModalityTransform
 from gr00t.eval.example_request import describe_observation, example_of
 from gr00t.eval.http_server import HTTPInferenceServer
 from gr00t.eval.robot import RobotInferenceServer
@@ -104,6 +105,44 @@ def test_the_notebooks_and_evaluation_scripts_forms_are_answered(policies: Polic
     ]:
         answer = asked(server, {**one, **change})
         assert answer["action.single_arm"].shape == ((16, 5) if batch is None else (batch, 16, 5)), change
+    server.close()
+
+
+class Widen(ModalityTransform):
+    """A user's own first step: square frames to 4:3, by black bars at both sides; a fourth channel is dropped."""
+
+    def apply(self, data: dict[str, Any]) -> dict[str, Any]:
+        for key in self.apply_to:
+            frames = data[key][..., :3]
+            bar = frames.shape[-2] // 6
+            data[key] = np.pad(frames, [(0, 0)] * (frames.ndim - 2) + [(bar, bar), (0, 0)])
+        return data
+
+
+def test_frames_that_were_resized_are_refused_unless_ones_own_first_transform_restores_them(
+    policies: Policies,
+) -> None:
+    policy = policies.load("so100", (640, 480))
+    server = RobotInferenceServer(policy, port=0)
+    square = observation_of(policy) | {"video.webcam": np.full((1, 240, 240, 3), 9, np.uint8)}
+    reply = asked(server, square)
+    assert reply["error"] == (
+        "video.webcam: expected frames of 640x480 pixels (width x height) or another resolution of that aspect "
+        "ratio, got 240x240; send what the camera gives, which is resized here, or put a transform that restores "
+        "the aspect ratio before VideoToTensor in the data config"
+    )
+    # Its first step is asked before anything looks at the pixels.
+    widen = Widen(apply_to=["video.webcam"])
+    policy.modality_transform.transforms.insert(0, widen)
+    wide = np.pad(square["video.webcam"], [(0, 0), (0, 0), (40, 40), (0, 0)])
+    seed = {"options": {"seed": 1}}
+    answer = asked(server, square, **seed)["action.single_arm"]
+    fourth = np.concatenate([square["video.webcam"]] * 2, axis=-1)[..., :4]
+    with_fourth = asked(server, square | {"video.webcam": fourth}, **seed)["action.single_arm"]
+    policy.modality_transform.transforms.remove(widen)
+    expected = asked(server, square | {"video.webcam": wide}, **seed)["action.single_arm"]
+    np.testing.assert_array_equal(answer, expected)
+    np.testing.assert_array_equal(with_fourth, expected)
     server.close()
 
 

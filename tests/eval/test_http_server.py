@@ -83,6 +83,11 @@ TEXTS = {
         "JSON with more than 1000000 values; send numbers as arrays",
     ),
     "too many inside": ({"encoded": "[" + "[]," * 600_000 + "1]"}, 422, "JSON with more than 1000000 values"),
+    "too many keys": (
+        {"observation": {f"k{n}": n for n in range(50_001)}},
+        422,
+        "JSON with more than 50000 keys",
+    ),
     "a long number": (b'{"observation": ' + b"1" * 5_000 + b"}", 422, "a number of 5000 digits"),
     "half a character": (b'{"encoded": "\\ud800"}', 422, "not JSON: "),
     "no map": ({"observation": 5}, 400, "data: expected a map of observations, got int"),
@@ -151,9 +156,10 @@ def test_what_is_wrong_with_a_body_is_told_and_the_connection_goes_on() -> None:
         ({"path": "/act?sed=7"}, 400, "options: unknown option 'sed'; did you mean seed?"),
         ({"path": "/act?seed=x"}, 400, "options: seed: expected one whole number, got 'x'"),
         ({"path": "/act?seed=1&seed=2"}, 400, "options: seed: expected one whole number, got '2'"),
+        ({"path": "/act?" + "&a=1" * 11}, 400, "options: more than 10"),
         ({"path": f"/act?seed={2**63}"}, 400, "options: seed: expected an integer from 0 to 2^63 - 1"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_wrong_with_a_head_is_told(options: dict[str, str], status: int, text: str) -> None:
     with serving_http(DoublingPolicy()) as (_, port):

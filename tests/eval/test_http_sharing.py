@@ -145,8 +145,29 @@ def test_curl_waits_for_leave_to_send_a_long_body() -> None:
     body = json.dumps(ACT).encode()
     with serving_http(DoublingPolicy()) as (_, port), stranger(port) as tcp:
         tcp.sendall(request_bytes(port, body, Expect="100-continue")[: -len(body)])
-        assert tcp.recv(1000) == b"HTTP/1.1 100 \r\n\r\n"
+        assert tcp.recv(1000).startswith(b"HTTP/1.1 100 ")
         tcp.sendall(body)
+        assert doubled(read_reply(tcp)) == 2
+
+
+def test_a_client_that_offers_http_2_is_answered_in_http_1() -> None:
+    """Java's does so with every request, and curl --http2."""
+    offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2_Settings": "AAEAAEAAAAIAAAAB"}
+    with serving_http(DoublingPolicy()) as (_, port), stranger(port) as tcp:
+        for value in (1, 2):
+            tcp.sendall(request_bytes(port, number(value), **offer))
+            assert doubled(read_reply(tcp)) == 2 * value
+
+
+def test_a_body_in_chunks_of_one_byte_is_read_in_small_turns() -> None:
+    body = json.dumps(ACT).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body + b" " * 50_000) + b"0\r\n\r\n"
+    with serving_http(DoublingPolicy()) as (_, port), stranger(port) as tcp:
+        head = request_bytes(port, b"", Transfer_Encoding="chunked", Content_Length="")
+        tcp.sendall(head + chunks)
+        started = time.monotonic()
+        assert ask(port, path="/health", method="GET").status == 200
+        assert time.monotonic() - started < 0.5
         assert doubled(read_reply(tcp)) == 2
 
 
