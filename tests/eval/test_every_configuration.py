@@ -109,7 +109,7 @@ def test_the_notebooks_and_evaluation_scripts_forms_are_answered(policies: Polic
 
 
 class Widen(ModalityTransform):
-    """A user's own first step: square frames to 4:3, by black bars at both sides; a fourth channel is dropped."""
+    """A user's own first step: square frames to 4:3, by black bars; a fourth channel is dropped."""
 
     def apply(self, data: dict[str, Any]) -> dict[str, Any]:
         for key in self.apply_to:
@@ -127,9 +127,9 @@ def test_frames_that_were_resized_are_refused_unless_ones_own_first_transform_re
     square = observation_of(policy) | {"video.webcam": np.full((1, 240, 240, 3), 9, np.uint8)}
     reply = asked(server, square)
     assert reply["error"] == (
-        "video.webcam: expected frames of 640x480 pixels (width x height) or another resolution of that aspect "
-        "ratio, got 240x240; send what the camera gives, which is resized here, or put a transform that restores "
-        "the aspect ratio before VideoToTensor in the data config"
+        "video.webcam: expected frames of 640x480 pixels (width x height) or another resolution of that "
+        "aspect ratio, got 240x240; send what the camera gives, which is resized here, or put a transform "
+        "that restores the aspect ratio before VideoToTensor in the data config"
     )
     # Its first step is asked before anything looks at the pixels.
     widen = Widen(apply_to=["video.webcam"])

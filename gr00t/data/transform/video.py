@@ -76,8 +76,8 @@ def check_frames(key: str, frames: Any, metadata: VideoMetadata | None) -> None:
         raise ObservationError(
             f"{key}: expected frames of {want_width}x{want_height} pixels (width x height) or another "
             f"resolution of that aspect ratio, got {width}x{height}; send what the camera gives, which is "
-            "resized here, or put a transform that restores the aspect ratio before VideoToTensor in the data "
-            "config"
+            "resized here, or put a transform that restores the aspect ratio before VideoToTensor in the "
+            "data config"
         )
 
 
