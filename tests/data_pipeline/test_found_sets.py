@@ -303,12 +303,26 @@ def test_links_to_nothing_and_missing_files_are_told_apart(folder: Path) -> None
             "videos/{episode_chunk:03d}.mp4",
             "which is one file for several; a path with the field",
         ),
+        ("data_path", "data/{episode_index}\x00", "cannot be read: embedded null byte"),
         ("video_path", "videos/{", "got 'videos/{': ValueError("),
     ],
 )
 def test_path_patterns(folder: Path, key: str, pattern: Any, problem: str) -> None:
     set_info(folder, **{key: pattern})
     assert problem in refusal(folder)
+
+
+def test_what_is_no_text_inside_of_files_is_no_error_of_ours(folder: Path) -> None:
+    # Found by changing bytes at random: the name of a column, and a remark in a video.
+    path = table(folder, 1)
+    path.write_bytes(path.read_bytes().replace(b"frame_index", b"frame_\xff\xfedex"))
+    assert refusal(folder).startswith(f"{path}: cannot be read as parquet: ")
+    shutil.copyfile(table(folder, 0), path)
+    set_lines(folder, "episodes.jsonl", lines(folder, "episodes.jsonl")[:1])
+    content = video(folder, 0).read_bytes()
+    assert b"VideoHandler" in content
+    video(folder, 0).write_bytes(content.replace(b"VideoHandler", b"Vid\xb0\xb0Handler"))
+    assert numbers(samples(folder)["video.image"]) == [0, 1, 2, 3, 4]
 
 
 def test_a_folder_of_sets_names_them(folder: Path) -> None:

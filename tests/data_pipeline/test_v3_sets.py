@@ -121,6 +121,19 @@ def test_rows_that_belong_to_no_listed_length_are_named(folder: Path) -> None:
     assert refusal(folder) == f"{data}: has no row of episode 7, nor has another file of the set"
 
 
+def test_rows_that_name_no_episode_are_named(folder: Path) -> None:
+    data = folder / "data/chunk-000/file-000.parquet"
+    set_column(data, "episode_index", [[0, 1]] * 12)
+    assert refusal(folder) == f"{data}: episode_index: expected one number a row, got [0, 1]"
+    set_column(data, "episode_index", None)
+    assert refusal(folder).startswith(
+        f"{data}: no column 'episode_index'; known: action, frame_index, index, "
+    )
+    pq.write_table(pq.read_table(data).slice(0, 0), data)
+    set_column(data, "episode_index", pa.array([], pa.int64()))
+    assert f"{data}: has no row of episode 0, nor has another file of the set" in refusal(folder)
+
+
 def test_an_episode_whose_clip_ends_early_repeats_its_own_last_frame(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -179,7 +179,7 @@ def _images(
                         number += 1
         except _NoImageError as error:
             faults.append(Fault(table, f"{feature}: row {number}: {error}"))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             faults.append(Fault(table, f"cannot be read as parquet: {error}", helps="download it again"))
 
 

@@ -40,6 +40,8 @@ def absent(path: Path, folder: Path) -> Fault | None:
         return Fault(path, "not found")
     except OSError as error:
         return Fault(path, f"cannot be read: {error.strerror}")
+    except ValueError as error:  # no name of a file: a pattern may say anything
+        return Fault(path, f"cannot be read: {error}")
     if start == _POINTER:
         return Fault(
             path, "is a Git LFS pointer, not the file itself", helps=f"run `git lfs pull` in {folder}"

@@ -28,7 +28,7 @@ def open_parquet(path: Path, folder: Path, faults: list[Fault]) -> pq.ParquetFil
         return None
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         faults.append(_unreadable(path, error))
         return None
 
@@ -44,7 +44,7 @@ def read_columns(
     except KeyError:
         twice = next(name for name in present if file.schema_arrow.names.count(name) > 1)
         faults.append(Fault(path, f"has two columns {twice!r}"))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         faults.append(_unreadable(path, error))
     return None
 

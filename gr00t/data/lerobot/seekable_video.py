@@ -141,7 +141,7 @@ class SeekableVideo:
 
 def _opened(path: Path) -> InputContainer:
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise DatasetError(f"{path}: cannot be read as a video: {error}") from error
     if not container.streams.video:

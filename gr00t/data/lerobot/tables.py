@@ -71,8 +71,9 @@ def read_tables(
         if layout.version == 2:
             rows_of = dict.fromkeys(named, np.arange(file.metadata.num_rows))
         else:
-            rows_of = _rows_by_episode(layout, columns.pop(_EPISODE, None), path, faults)
-            rows_of = {position: rows for position, rows in rows_of.items() if position not in places}
+            found = _rows_by_episode(layout, columns.pop(_EPISODE, None), path, faults)
+            known = dict.fromkeys(named, _NO_ROWS) if found is None else found
+            rows_of = {position: rows for position, rows in known.items() if position not in places}
         places.update({position: Place(path, rows) for position, rows in rows_of.items()})
         for name, column in columns.items():
             values = _values(name, column, name in texts, path, faults)
@@ -107,15 +108,21 @@ def _files(layout: Layout, places: Collection[int]) -> Iterator[tuple[Path, list
 
 def _rows_by_episode(
     layout: Layout, numbers: pa.ChunkedArray | None, path: Path, faults: list[Fault]
-) -> dict[int, NDArray[np.int64]]:
-    """The rows of each episode of which the file has any."""
+) -> dict[int, NDArray[np.int64]] | None:
+    """The rows of each episode of which the file has any; None where it does not say whose its rows are."""
     if numbers is None:
+        return None
+    if not len(numbers):
         return {}
     try:
-        owners = numbers_in(numbers).reshape(-1)
+        owners = numbers_in(numbers).reshape(len(numbers), -1)
     except ColumnError as error:
         faults.append(Fault(path, f"{_EPISODE}: {error}"))
-        return {}
+        return None
+    if owners.shape[1] != 1:
+        faults.append(Fault(path, f"{_EPISODE}: expected one number a row, got {owners[0].tolist()}"))
+        return None
+    owners = owners[:, 0]
     positions = {episode.index: position for position, episode in enumerate(layout.episodes)}
     order = np.argsort(owners, kind="stable")
     indices, starts = np.unique(owners[order], return_index=True)

@@ -42,7 +42,7 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     expected = frame_times(path)
     shown = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             for frame in container.decode(video=0):
                 shown.append(np.nan if frame.pts is None else float(frame.pts * frame.time_base))
                 yield frame.to_ndarray(format="rgb24")
@@ -63,9 +63,11 @@ def frame_times(path: Path) -> NDArray[np.float64]:
     """
     times = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video:
                 raise error_of(Fault(path, "has no video"))
+            if container.streams.video[0].codec_context is None:
+                raise error_of(Fault(path, "is in a format that nothing here decodes"))
             for packet in container.demux(video=0):
                 if not packet.size or packet.is_discard:
                     continue
