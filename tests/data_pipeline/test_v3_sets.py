@@ -126,9 +126,7 @@ def test_rows_that_name_no_episode_are_named(folder: Path) -> None:
     set_column(data, "episode_index", [[0, 1]] * 12)
     assert refusal(folder) == f"{data}: episode_index: expected one number a row, got [0, 1]"
     set_column(data, "episode_index", None)
-    assert refusal(folder).startswith(
-        f"{data}: no column 'episode_index'; known: action, frame_index, index, "
-    )
+    assert refusal(folder).startswith(f"{data}: no column 'episode_index'; did you mean task_index? it has ")
     pq.write_table(pq.read_table(data).slice(0, 0), data)
     set_column(data, "episode_index", pa.array([], pa.int64()))
     assert f"{data}: has no row of episode 0, nor has another file of the set" in refusal(folder)
