@@ -200,6 +200,16 @@ def test_a_camera_that_is_no_feature_is_named_once(folder: Path) -> None:
     )
 
 
+def test_names_that_repeat_their_kind_mean_the_same(folder: Path) -> None:
+    set_modality(folder, state={"state.x": {"start": 0, "end": 1}}, annotation={"annotation.task": {}})
+    modality = Layout.read(folder).modality
+    assert sorted(modality.columns) == ["action.x", "state.x"]
+    assert modality.annotations == {"annotation.task": "annotation.task"}
+    entries = {"state.x": {"start": 0, "end": 1}, "x": {"start": 0, "end": 1}}
+    set_modality(folder, state=entries)
+    assert sorted(Layout.read(folder).modality.columns) == ["action.x", "state.state.x", "state.x"]
+
+
 def test_sets_without_states_or_with_unused_entries(folder: Path) -> None:
     set_column(table(folder), "observation.state", None)
     for kinds in ({"state": {}}, {"state": None}):

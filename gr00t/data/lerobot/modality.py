@@ -152,7 +152,10 @@ def read_modality(folder: Path, features: Mapping[str, Any], faults: list[Fault]
             faults.append(Fault(path, f"expected an object, got {entries!r}", kind))
             refused.add(kind)
             continue
-        for name, given in entries.items():
+        for written_name, given in entries.items():
+            # Some files repeat the kind in a name: "annotation": {"annotation.task": ...}.
+            short = written_name.removeprefix(f"{kind}.")
+            name = written_name if short in entries else short
             entry = _parse(kind, name, given, path, faults)
             if entry is None:
                 refused.add(f"{kind}.{name}")
