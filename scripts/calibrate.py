@@ -80,10 +80,13 @@ class Arguments:
     """Write the observations that are used to this file, for --observations."""
     packdir: Path | None = None
     """Folder of the packs, instead of GR00T_DUQUANT_PACKDIR."""
-    data_config: str = "examples.Libero.custom_data_config:LiberoDataConfig"
-    """Keys and transforms: a registered name, or "module:Class" of your own."""
-    embodiment_tag: str = "new_embodiment"
-    """Whose statistics and projections are used."""
+    data_config: str | None = None
+    """Keys and transforms: a registered name, or "module:Class" of your own (default: LIBERO's; a policy of
+    lerobot has its own)."""
+    embodiment_tag: str | None = None
+    """Whose statistics and projections are used (default: new_embodiment, or a policy of lerobot's own)."""
+    base: str | None = None
+    """Checkpoint that an adapter was trained on, or that a policy of lerobot began from."""
     denoising_steps: int | None = None
     """Euler steps per action chunk, as the server will take; the checkpoint's own number if not given."""
     device: str | None = None
@@ -191,6 +194,7 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
     """
     todo = plan(arguments, environ)
     # After the checks: importing torch and transformers takes seconds.
+    from gr00t.experiment.checkpoint_data_config import served_data_config
     from gr00t.model.checkpoint import module_aliases
     from gr00t.quantization import select_targets, wrap_duquant
     from gr00t.quantization.calibration_record import write_record
@@ -233,6 +237,7 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
             )
         replayed = [(index, seen) for group, index, seen in candidates if recording.decides(group)]
 
+    data_config, _ = served_data_config(arguments.data_config, policy)
     facts = {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "requests": todo.requests,
@@ -241,8 +246,8 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
         "source": source,
         "seed": arguments.seed,
         "checkpoint": arguments.model_path,
-        "data_config": arguments.data_config,
-        "embodiment_tag": arguments.embodiment_tag,
+        "data_config": data_config,
+        "embodiment_tag": policy.embodiment_name,
         "denoising_steps": policy.denoising_steps,
         "dtype": arguments.dtype,
         "prompt_style": arguments.prompt_style,
@@ -329,10 +334,10 @@ def load_policy(arguments: Arguments) -> Gr00tPolicy:
     """Return the policy, unquantized, on its device."""
     import torch
 
-    from gr00t.experiment.data_config import load_data_config
+    from gr00t.experiment.checkpoint_data_config import choose_data_config
     from gr00t.model.policy import Gr00tPolicy
 
-    data_config = load_data_config(arguments.data_config)
+    _, data_config = choose_data_config(arguments.data_config, arguments.model_path, arguments.base)
     return Gr00tPolicy(
         arguments.model_path,
         arguments.embodiment_tag,
@@ -341,6 +346,7 @@ def load_policy(arguments: Arguments) -> Gr00tPolicy:
         arguments.denoising_steps,
         arguments.device,
         torch_dtype=getattr(torch, arguments.dtype),
+        base=arguments.base,
         tokenizer=arguments.tokenizer,
         prompt_style=arguments.prompt_style,
         environ={PREFIX + "ENABLE": "0"},

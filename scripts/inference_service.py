@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import tyro
 
 from gr00t.console import log_to_stderr
+from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.eval.address import check_port_free
 from gr00t.eval.client import ExternalRobotInferenceClient, ServerError
 from gr00t.eval.example_request import describe_locally, describe_observation, example_of
@@ -57,10 +58,13 @@ class Arguments:
     model_path: str | None = None
     """Checkpoint folder or model hub id. With --client, if the server does not tell the states' widths: a
     folder whose metadata does."""
-    data_config: str = "examples.Libero.custom_data_config:LiberoDataConfig"
-    """Keys and transforms: a registered name, or "module:Class" of your own."""
-    embodiment_tag: str = "new_embodiment"
-    """Whose statistics and projections are used."""
+    data_config: str | None = None
+    """Keys and transforms: a registered name, or "module:Class" of your own (default: LIBERO's; a policy of
+    lerobot has its own)."""
+    embodiment_tag: str | None = None
+    """Whose statistics and projections are used (default: new_embodiment, or a policy of lerobot's own)."""
+    base: str | None = None
+    """Checkpoint that an adapter was trained on, or that a policy of lerobot began from."""
     denoising_steps: int | None = None
     """Euler steps per action chunk; the checkpoint's own number if not given."""
     host: str = "localhost"
@@ -105,7 +109,7 @@ def serve(arguments: Arguments) -> None:
 
     settings = DuQuantConfig.from_environ(os.environ)
     if settings is not None and settings.dry_run:
-        list_layers(arguments.model_path)
+        list_layers(arguments.model_path, arguments.base)
     if os.environ.get(DRYRUN, "0").strip().lower() not in ("0", "false", "no", "off"):
         # GR00T_DUQUANT_ENABLE=0 beside it. Nothing to list, but a dry-run never serves.
         logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s; nothing to list", why_not_enabled(os.environ))
@@ -149,7 +153,7 @@ def server_class(arguments: Arguments) -> Any:
     return HTTPInferenceServer
 
 
-def list_layers(model_path: str | None) -> NoReturn:
+def list_layers(model_path: str | None, base: str | None = None) -> NoReturn:
     """List what would be quantized, from the architecture alone, and end the program with status 0."""
     from gr00t.quantization.manifest import read_manifest
 
@@ -162,7 +166,7 @@ def list_layers(model_path: str | None) -> NoReturn:
     from gr00t.model.structure import build_structure
     from gr00t.quantization import enable_duquant_if_configured
 
-    model, aliases = build_structure(model_path)
+    model, aliases = build_structure(model_path, base)
     enable_duquant_if_configured(model, os.environ, aliases)
     raise AssertionError("a dry-run ends the program")
 
@@ -171,10 +175,10 @@ def load_policy(arguments: Arguments, model_path: str) -> Gr00tPolicy:
     """Return the complete policy, on its device and quantized as the environment says."""
     import torch
 
-    from gr00t.experiment.data_config import load_data_config
+    from gr00t.experiment.checkpoint_data_config import choose_data_config
     from gr00t.model.policy import Gr00tPolicy
 
-    data_config = load_data_config(arguments.data_config)
+    _, data_config = choose_data_config(arguments.data_config, model_path, arguments.base)
     return Gr00tPolicy(
         model_path,
         arguments.embodiment_tag,
@@ -183,6 +187,7 @@ def load_policy(arguments: Arguments, model_path: str) -> Gr00tPolicy:
         arguments.denoising_steps,
         arguments.device,
         torch_dtype=getattr(torch, arguments.dtype),
+        base=arguments.base,
         tokenizer=arguments.tokenizer,
         prompt_style=arguments.prompt_style,
         seed=arguments.seed,
@@ -209,9 +214,9 @@ def describe(arguments: Arguments, policy: Any) -> str:
 
 def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
     """Return what the endpoint `get_server_info` says of the policy."""
-    from gr00t.experiment.data_config import load_data_config
+    from gr00t.experiment.checkpoint_data_config import served_data_config
 
-    data_config = load_data_config(arguments.data_config)
+    name, data_config = served_data_config(arguments.data_config, policy)
     # A hub id's folder is where the policy found it.
     folder = Path(getattr(policy, "model_path", str(arguments.model_path)))
     metadata = getattr(policy, "metadata", None)
@@ -223,8 +228,8 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
     return {
         **observation,
         "model_path": str(arguments.model_path),
-        "data_config": arguments.data_config,
-        "embodiment_tag": arguments.embodiment_tag,
+        "data_config": name,
+        "embodiment_tag": getattr(policy, "embodiment_name", arguments.embodiment_tag),
         "denoising_steps": policy.denoising_steps,
         "dtype": arguments.dtype,
         "compiled": arguments.compile,
@@ -232,7 +237,12 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
         "prompt_style": arguments.prompt_style,
         "seed": arguments.seed,
         "identity": served_identity(
-            Path(__file__), folder, data_config, arguments.tokenizer, str(policy.device)
+            Path(__file__),
+            folder,
+            data_config,
+            arguments.tokenizer,
+            str(policy.device),
+            getattr(policy, "read_from", ()),
         ),
     }
 
@@ -263,10 +273,12 @@ def describe_wanted(client: Any, arguments: Arguments) -> dict[str, Any]:
         info = {}
     if "observation" in info:
         return dict(info["observation"])
-    from gr00t.experiment.data_config import load_data_config
+    from gr00t.experiment.checkpoint_data_config import choose_data_config
 
-    data_config = load_data_config(arguments.data_config)
-    return describe_locally(data_config, arguments.model_path, arguments.embodiment_tag)
+    _, data_config = choose_data_config(arguments.data_config, None)
+    return describe_locally(
+        data_config, arguments.model_path, arguments.embodiment_tag or EmbodimentTag.NEW_EMBODIMENT.value
+    )
 
 
 def is_message(error: Exception) -> bool:

@@ -83,7 +83,12 @@ def config_hash(data_config: Any) -> str:
 
 
 def served_identity(
-    program: Path, model: Path, data_config: Any, tokenizer: str | None, device: str
+    program: Path,
+    model: Path,
+    data_config: Any,
+    tokenizer: str | None,
+    device: str,
+    more: Iterable[Path] = (),
 ) -> dict[str, str | None]:
     """What a policy server is, by content; plain data.
 
@@ -93,11 +98,14 @@ def served_identity(
         data_config: Its data configuration.
         tokenizer: A folder or hub id, where it is not the checkpoint's own.
         device: What computes; of several alike it does not matter which.
+        more: Folders and files outside that folder which the model was read from, too.
     """
+    found = folder_hash(model)
+    others = [folder_hash(path) if path.is_dir() else _hash_file(path) for path in more]
     own = tokenizer is None or not Path(tokenizer).is_dir()
     return {
         "sources": digest(source_files(program)),
-        "model": folder_hash(model),
+        "model": digest([found, *others]) if others else found,
         "data_config": config_hash(data_config),
         "tokenizer": tokenizer if own else folder_hash(Path(str(tokenizer)), ()),
         "device": device.partition(":")[0],

@@ -1,15 +1,13 @@
-"""Which data configuration a checkpoint is served with where none is named, and what is known of its keys."""
+"""Which data configuration a checkpoint is served with where none is named."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from gr00t.data.embodiment_tags import EmbodimentTag
-from gr00t.data.schema import DatasetMetadata, load_metadata
 from gr00t.experiment.data_config import load_data_config
 from gr00t.model.lerobot.serving import groot_serving
-from gr00t.model.source import find_metadata, open_source
+from gr00t.model.source import open_source
 
 # What most published LIBERO checkpoints of N1.5 were trained with.
 STANDARD = "examples.Libero.custom_data_config:LiberoDataConfig"
@@ -38,17 +36,12 @@ def choose_data_config(
     return name, load_data_config(name)
 
 
-def read_metadata(
-    model_path: str | Path, embodiment_tag: str | None, data_config: Any, base: str | Path | None = None
-) -> DatasetMetadata:
-    """Return the shapes and ranges of a checkpoint's keys, as a policy of it has them.
+def served_data_config(name: str | None, policy: Any) -> tuple[str, Any]:
+    """Return what `choose_data_config` returned for a policy that is there.
 
-    Raises:
-        CheckpointError, MetadataError: there is no such checkpoint, or it does not say.
+    Args:
+        name: as it was given there.
+        policy: may be somebody else's, of which nothing is known.
     """
-    source = open_source(model_path, base)
-    serving = groot_serving(source, embodiment_tag, data_config.modality_config())
-    if serving is not None:
-        return serving.metadata
-    tag = EmbodimentTag(embodiment_tag or EmbodimentTag.NEW_EMBODIMENT)
-    return load_metadata(find_metadata(source.folders), tag)
+    groot = getattr(policy, "groot", None)
+    return (OF_LEROBOT, groot) if name is None and groot is not None else choose_data_config(name, None)

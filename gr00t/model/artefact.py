@@ -137,7 +137,7 @@ def export_artefact(
     stage = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     stage.mkdir(parents=True)
     try:
-        _copy_all_along(source, stage)
+        copy_beside_weights(source, stage)
         if tokenizer is not None and not any((stage / name).is_file() for name in TOKENIZER_FILES):
             _copy_along(tokenizer, TOKENIZER_FILES, stage)
         manifest = _write(model, report, checkpoint or str(source.folder), stage)
@@ -191,8 +191,13 @@ def _write(model: GR00T_N1_5, report: DuQuantReport, checkpoint: str, stage: Pat
     return manifest
 
 
-def _copy_all_along(source: Source, stage: Path) -> None:
-    """Copy what serves a checkpoint beside its weights: of the folder that counts first, last."""
+def copy_beside_weights(source: Source, stage: Path) -> None:
+    """Copy what a checkpoint is served with beside its weights: metadata, tokenizer, licences.
+
+    Args:
+        source: of the checkpoint; of its folders the first one's files count.
+        stage: where to.
+    """
     for folder in reversed(source.folders):
         _copy_along(folder, _ALONG, stage)
     for name in (ADAPTER_CONFIG, *PIPELINES):  # they would say that this is another kind of folder

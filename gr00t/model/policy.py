@@ -60,6 +60,8 @@ class Gr00tPolicy(BasePolicy):
     Attributes:
         model: the network, in eval mode on `device`.
         metadata: shapes and statistics of the embodiment's training data.
+        model_path: folder that was named; `read_from` has whatever else was read, outside of it.
+        groot: lerobot's rules and keys, where it is a policy of lerobot; else None.
         embodiment_name: what the checkpoint calls the robot; lerobot has more names than there are tags.
         quantization: the report of what was quantized, or None.
     """
@@ -113,26 +115,31 @@ class Gr00tPolicy(BasePolicy):
         self.device = _device(device)
         source = open_source(model_path, base)
         self.model_path = source.folder
+        self.read_from = source.more
         self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
-        self._groot: GrootServing | None = groot_serving(source, embodiment_tag, modality_config)
-        if self._groot is not None:
-            modality_config, modality_transform = self._groot.modality_config(), self._groot.transform()
-            self.metadata = self._groot.metadata
+        self.groot: GrootServing | None = groot_serving(source, embodiment_tag, modality_config)
+        if self.groot is not None:
+            self.groot.say(self.model_path, modality_config is not None)
+            modality_config, modality_transform = self.groot.modality_config(), self.groot.transform()
+            self.metadata = self.groot.metadata
             self.embodiment_tag = self.metadata.embodiment_tag
-            self.embodiment_name = self._groot.rules.embodiment_tag
+            self.embodiment_name = self.groot.rules.embodiment_tag
         else:
             if modality_config is None or modality_transform is None:
                 raise ValueError(f"{source.folder} needs a data config: which keys, prepared in which way")
             self.embodiment_tag = EmbodimentTag(embodiment_tag or EmbodimentTag.NEW_EMBODIMENT)
             self.embodiment_name = self.embodiment_tag.value
-            self.metadata = load_metadata(find_metadata(source.folders), self.embodiment_tag)
+            metadata = find_metadata(source.folders)
+            self.metadata = load_metadata(metadata, self.embodiment_tag)
+            if not any(metadata.is_relative_to(folder) for folder in source.folders):
+                self.read_from = (*self.read_from, metadata)
         self._modality_config = modality_config
         self._modality_transform = modality_transform
         modality_transform.eval()
         modality_transform.set_metadata(self.metadata)
         check_fit(modality_config, modality_transform, described_keys(self.metadata), source.config)
         if tokenizer is None or isinstance(tokenizer, str):
-            own = self._groot.tokenizer if self._groot is not None else None
+            own = self.groot.tokenizer if self.groot is not None else None
             tokenizer = resolve_tokenizer(source.folders, tokenizer, own)
         bind_to_model(modality_transform, source.config, tokenizer, self.embodiment_tag, prompt_style)
         self._pad_token_id = tokenizer.pad_token_id
@@ -150,7 +157,7 @@ class Gr00tPolicy(BasePolicy):
             self.quantization = enable_duquant_if_configured(
                 self.model, environ=environ, aliases=module_aliases(self.model)
             )
-        if self._groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
+        if self.groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
             set_horizon_(self.model, len(modality_config["action"].delta_indices))
         self.model.to(self.device)
         if compiled:
@@ -194,8 +201,8 @@ class Gr00tPolicy(BasePolicy):
         Raises:
             ObservationError: the observation does not fit; the message names the key.
         """
-        if self._groot is not None:
-            observations = from_lerobot(observations, self._groot.rules, self._groot.keys)
+        if self.groot is not None:
+            observations = from_lerobot(observations, self.groot.rules, self.groot.keys)
         prepared, batched = prepare_observation(observations, self._modality_config, self.metadata)
         inputs = self._modality_transform(prepared)
         batch = len(inputs["embodiment_id"])

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gr00t.model.config import Gr00tConfig
-from gr00t.model.folder_kind import FolderKind, adapter_advice, newest_first, recognize
+from gr00t.model.config import EAGLE_FILE, Gr00tConfig
+from gr00t.model.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, newest_first, recognize
 from gr00t.model.hub import resolve_checkpoint
 from gr00t.model.json_section import CheckpointError
+from gr00t.model.lerobot.base import base_folder
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +26,13 @@ class Source:
         folder: what was named; its metadata and tokenizer count.
         weights: the checkpoint; another folder where `folder` is an adapter's.
         config: the architecture.
+        more: other folders and files that the model is read from.
     """
 
     folder: Path
     weights: Path
     config: Gr00tConfig
+    more: tuple[Path, ...] = ()
 
     @property
     def adapter(self) -> Path | None:
@@ -57,14 +60,19 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
     kind = recognize(folder)
     if kind is FolderKind.NVIDIA and base is not None:
         raise CheckpointError(f"{folder} is a whole checkpoint and needs no base; leave --base out")
-    if kind is not FolderKind.ADAPTER:
-        return Source(folder, folder, Gr00tConfig.from_folder(folder, base))
+    if kind is FolderKind.NVIDIA:
+        return Source(folder, folder, Gr00tConfig.from_folder(folder))
+    if kind is FolderKind.LEROBOT:
+        began = base_folder(folder, base)
+        files = () if began is None else (began / CONFIG_FILE, began / EAGLE_FILE)
+        more = tuple(file for file in files if file.is_file())
+        return Source(folder, folder, Gr00tConfig.from_folder(folder, base), more)
     if base is None:
         raise CheckpointError(adapter_advice(folder))
     weights = resolve_checkpoint(base)
     if recognize(weights) is FolderKind.ADAPTER:
         raise CheckpointError(f"--base {weights} is an adapter itself; give a whole checkpoint")
-    return Source(folder, weights, Gr00tConfig.from_folder(weights))
+    return Source(folder, weights, Gr00tConfig.from_folder(weights), (weights,))
 
 
 def find_metadata(folders: Path | Sequence[Path]) -> Path:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gr00t.model.json_section import read_json
+from gr00t.model.families import N1_5
+from gr00t.model.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, recognize
+from gr00t.model.json_section import CheckpointError, read_json
+from gr00t.model.lerobot.rules import read_rules
 from gr00t.model.names import from_checkpoint_name, is_unused, to_checkpoint_name
+from gr00t.model.source import find_metadata
 from gr00t.model.tokenizer import TOKENIZER_FILES
 from gr00t.model.weight_files import StoredTensor, stored_tensors
 from gr00t.quantization.manifest import FILE, FORMAT, Manifest, read_manifest
@@ -44,25 +47,38 @@ def read_contents(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     Raises:
         CheckpointError, ArtefactError: it has no usable configuration or weights, or a header is damaged.
     """
-    config = read_json(folder / "config.json")
+    kind = recognize(folder)
+    if kind is FolderKind.ADAPTER:
+        raise CheckpointError(adapter_advice(folder))
+    config = read_json(folder / CONFIG_FILE)
+    rules = read_rules(folder)
     manifest = read_manifest(folder)
     stored = stored_tensors(folder)
     packed = _of_layers(stored, manifest)
     rest = {name: entry for name, entry in stored.items() if name not in packed}
-    metadata = folder / "experiment_cfg" / "metadata.json"
+    metadata = find_metadata(folder)
     files = sorted({entry.file for entry in stored.values()})
     found: dict[str, Any] = {
         "folder": str(folder),
         "kind": "float" if manifest is None else "quantized",
-        "model_type": config.get("model_type"),
+        "model_type": config.get("model_type", N1_5),
         "weight_files": {path.name: path.stat().st_size for path in files},
         "weight_file_bytes": sum(path.stat().st_size for path in files),
         "float_bytes": sum(entry.nbytes for entry in rest.values()),
         "float_bytes_by_dtype": _summed((entry.dtype, entry.nbytes) for entry in rest.values()),
         "float_bytes_by_part": _summed((_part(name), entry.nbytes) for name, entry in rest.items()),
         "tokenizer": [name for name in TOKENIZER_FILES if (folder / name).is_file()],
-        "embodiments": sorted(json.loads(metadata.read_text())) if metadata.is_file() else [],
+        "embodiments": sorted(read_json(metadata)) if metadata.is_file() else [],
     }
+    if rules is not None:
+        found["embodiments"] = [rules.embodiment_tag]
+        found["lerobot"] = {
+            "cameras": list(rules.cameras),
+            "state": len(rules.state.low),
+            "action": len(rules.action.low),
+            "horizon": rules.horizon,
+            "embodiment": rules.embodiment,
+        }
     if manifest is not None:
         found["quantized"] = _quantized(manifest, packed)
         found["quantized"]["file_bytes"] = found["weight_files"].get(FILE, 0)
@@ -73,6 +89,12 @@ def read_contents(folder: Path, *, verify: bool = True) -> dict[str, Any]:
 def as_text(found: Mapping[str, Any]) -> str:
     """Write `read_contents` for people."""
     lines = [f"{found['folder']}: {found['kind']}, {found['model_type']}"]
+    if (groot := found.get("lerobot")) is not None:
+        lines.append(
+            f"of lerobot       {', '.join(groot['cameras'])}; {groot['state']} numbers of state, "
+            f"{groot['action']} of action, {groot['horizon']} actions in a chunk; embodiment number "
+            f"{groot['embodiment']}"
+        )
     if (layers := found.get("quantized")) is not None:
         lines += _layers_as_text(layers)
         lines.append(f"  hashes         {found['hashes']}")

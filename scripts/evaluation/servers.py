@@ -77,7 +77,6 @@ def model_flags(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
     """Flags that scripts/inference_service.py and scripts/calibrate.py share."""
     flags = ["--model-path", options.model or suite_model(suite)]
     flags += ["--data-config", options.data_config or suite_data_config(suite)]
-    flags += ["--embodiment-tag", "new_embodiment"]
     flags += ["--denoising-steps", str(recipe.denoising_steps or options.denoising_steps)]
     flags += ["--dtype", options.dtype, "--prompt-style", options.prompt_style]
     flags += ["--device", options.device] if options.device else []

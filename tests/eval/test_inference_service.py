@@ -77,6 +77,8 @@ def test_documented_flags_work_with_dashes_and_underscores(
     assert tyro.cli(program.Arguments, args=flags) == program.Arguments(
         server=True,
         model_path="PATH_OR_HUB_ID",
+        data_config="examples.Libero.custom_data_config:LiberoDataConfig",
+        embodiment_tag="new_embodiment",
         denoising_steps=8,
         host="0.0.0.0",
         api_token="secret",

@@ -19,6 +19,8 @@ from gr00t.model.source import Source
 
 logger = logging.getLogger(__name__)
 
+_NEARLY_ZERO = 0.5
+
 
 @dataclass(frozen=True)
 class GrootServing:
@@ -52,6 +54,44 @@ class GrootServing:
         """Folder or hub id of the tokenizer that the folder names."""
         return self.rules.tokenizer or None
 
+    def say(self, folder: Path, given: bool) -> None:
+        """Tell in the log which rules hold, and under which keys; `given`: they are a data config's."""
+        rules, keys = self.rules, self.keys
+        logger.info(
+            "%s: a groot policy of lerobot; prepared as lerobot does: frames resized whole, states and "
+            "actions each normalized as one vector by min and max, prompt ['TEXT'], embodiment %r, "
+            "number %d%s",
+            folder,
+            rules.embodiment_tag,
+            rules.embodiment,
+            " (a name that lerobot does not know)" if rules.embodiment == 0 else "",
+        )
+        pairs = ", ".join(f"{ours} ({own})" for ours, own in zip(keys.cameras, rules.cameras, strict=True))
+        logger.info(
+            "keys: %s; %s; %s; %s%s",
+            pairs,
+            ", ".join(f"{key} ({width})" for key, width in keys.state.items()),
+            keys.language,
+            ", ".join(f"{key} ({width})" for key, width in keys.action.items()),
+            "; of the data config its keys alone are used" if given else "",
+        )
+        if rules.renamed:
+            names = ", ".join(f"{robot} is {own}" for robot, own in rules.renamed)
+            logger.info("in training the robot's keys were renamed: %s", names)
+        self._warn_of_the_gripper()
+
+    def _warn_of_the_gripper(self) -> None:
+        start = 0
+        for key, width in self.keys.action.items():
+            low = self.rules.action.low[start : start + width]
+            if key == "action.gripper" and width == 1 and low[0] < -_NEARLY_ZERO:
+                logger.warning(
+                    "action.gripper goes down to %g in this policy's data; where 0 (closed) to 1 (open) is "
+                    "expected, as of NVIDIA's LIBERO policies, it would move the wrong way",
+                    low[0],
+                )
+            start += width
+
 
 def groot_serving(
     source: Source,
@@ -83,28 +123,4 @@ def groot_serving(
             f"predicts {source.config.action_horizon}"
         )
     keys = derived_keys(rules) if modalities is None else fitted_keys(rules, modalities, folder)
-    _log(rules, keys, folder, modalities is not None)
     return GrootServing(rules, keys, source.config.image_size)
-
-
-def _log(rules: GrootRules, keys: GrootKeys, folder: Path, given: bool) -> None:
-    logger.info(
-        "%s: a groot policy of lerobot; prepared as lerobot does: frames resized whole, states and actions "
-        "each normalized as one vector by min and max, prompt ['TEXT'], embodiment %r, number %d%s",
-        folder,
-        rules.embodiment_tag,
-        rules.embodiment,
-        " (a name that lerobot does not know)" if rules.embodiment == 0 else "",
-    )
-    pairs = ", ".join(f"{ours} ({theirs})" for ours, theirs in zip(keys.cameras, rules.cameras, strict=True))
-    logger.info(
-        "keys: %s; %s; %s; %s%s",
-        pairs,
-        ", ".join(f"{key} ({width})" for key, width in keys.state.items()),
-        keys.language,
-        ", ".join(f"{key} ({width})" for key, width in keys.action.items()),
-        "; of the data config its keys alone are used" if given else "",
-    )
-    if rules.renamed:
-        names = ", ".join(f"{robot} is {theirs}" for robot, theirs in rules.renamed)
-        logger.info("in training the robot's keys were renamed: %s", names)
