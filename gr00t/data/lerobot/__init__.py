@@ -17,7 +17,7 @@ v3: many episodes a file
     data/chunk-000/file-000.parquet
     videos/observation.images.image/chunk-000/file-000.mp4
 
-`meta/modality.json` is NVIDIA's addition; what a set offers without it, see `default_modality`. Cameras may be
-columns of PNG or JPEG images instead of videos. Everything that is wrong with a set is found at once, see
+`meta/modality.json` is NVIDIA's addition; what a set offers without it, see `default_modality`. Cameras may
+be columns of PNG or JPEG images instead of videos. Everything that is wrong with a set is found at once, see
 `check.find_faults`.
 """

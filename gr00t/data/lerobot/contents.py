@@ -71,7 +71,7 @@ def read_contents(
         if annotations and file.exists():
             read_tasks(layout.folder, layout.version, faults)  # all that is wrong is told at once
         return None
-    numbers = {key: _numbers(layout, key, column, tables, faults) for key, column in columns.items()}
+    numbers = _numbers(layout, columns, tables, faults)
     tasks = _tasks(layout, annotations, tables, faults)
     texts = {key: _texts(layout, key, name, tables, tasks, faults) for key, name in annotations.items()}
     stamps = _stamps(layout, tables, faults) if TIMESTAMP in tables.columns else []
@@ -96,25 +96,32 @@ def _stamps(layout: Layout, tables: Tables, faults: list[Fault]) -> list[NDArray
 
 
 def _numbers(
-    layout: Layout, key: str, column: Column, tables: Tables, faults: list[Fault]
-) -> NDArray[np.float32]:
-    """The numbers of a key, (N, A); rows that hold none that float32 can are faults."""
-    parts = []
-    for position, values in enumerate(tables.columns[column.original_key]):
-        flat = values.reshape(len(values), -1)
-        if column.end > flat.shape[1]:
-            what = f"{key} ends at {column.end}, {column.original_key} has {flat.shape[1]} numbers"
+    layout: Layout, columns: Mapping[str, Column], tables: Tables, faults: list[Fault]
+) -> dict[str, NDArray[np.float32]]:
+    """The numbers of each key, (N, A); rows that hold none that float32 can are faults."""
+    ends = np.cumsum([len(place.rows) for place in tables.places])
+    names = {column.original_key for column in columns.values()}
+    joined = {name: np.concatenate(tables.columns[name]).reshape(int(ends[-1]), -1) for name in names}
+    numbers = {}
+    for key, column in columns.items():
+        values = joined[column.original_key]
+        if column.end > values.shape[1]:
+            what = f"{key} ends at {column.end}, {column.original_key} has {values.shape[1]} numbers"
             faults.append(Fault(layout.folder / MODALITY, what))
-            return np.empty((0, 0), dtype=np.float32)
+            continue
         with np.errstate(over="ignore"):  # what float32 cannot hold is told below
-            part = flat[:, column.start : column.end].astype(np.float32)
-        broken = np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist()
-        if broken:
-            more = f", and in {len(broken) - 1} more" if len(broken) > 1 else ""
-            what = f"{key}: inf or nan in row {broken[0]}{more}"
-            faults.append(Fault(tables.places[position].path, what, whose(layout, position)))
-        parts.append(part)
-    return np.concatenate(parts)
+            numbers[key] = values[:, column.start : column.end].astype(np.float32)
+        broken = np.flatnonzero(~np.isfinite(numbers[key]).all(axis=1))
+        positions, firsts, counts = np.unique(
+            np.searchsorted(ends, broken, side="right"), return_index=True, return_counts=True
+        )
+        for position, first, count in zip(positions.tolist(), firsts, counts, strict=True):
+            place = tables.places[position]
+            row = int(broken[first] - ends[position]) + len(place.rows)
+            more = f", and in {count - 1} more" if count > 1 else ""
+            what = f"{key}: inf or nan in row {row}{more}"
+            faults.append(Fault(place.path, what, whose(layout, position)))
+    return numbers
 
 
 def _tasks(
