@@ -109,7 +109,7 @@ def add_lora_(model: GR00T_N1_5, plan: LoraPlan, seed: int, generator: torch.Gen
     """Put the matrices beside their layers: A random by `seed`, B zero, so that nothing changes yet.
 
     Args:
-        model: changed in place.
+        model: changed in place; in eval mode then, but for the dropout.
         plan: which and how large.
         seed: of A.
         generator: of the dropout's choices, on the model's device; the caller seeds it before every step.
@@ -128,11 +128,11 @@ def add_lora_(model: GR00T_N1_5, plan: LoraPlan, seed: int, generator: torch.Gen
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         peft.inject_adapter_in_model(config, model)
+    model.eval()
     if plan.dropout and generator is not None:
         for module in model.modules():
             if isinstance(module, peft.tuners.lora.LoraLayer):
                 module.lora_dropout[_NAME] = SeededDropout(plan.dropout, generator)
-    model.eval()
 
 
 def merged(values: Mapping[str, Tensor], scale: float) -> Iterator[tuple[str, Tensor]]:

@@ -7,8 +7,9 @@ weights, gradients, AdamW's two moments, and the average if there is one.
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gr00t.experiment.flow_matching import Flow, masked_flow_loss
-from gr00t.experiment.lora import add_lora_, merged
+from gr00t.experiment.lora import LoraPlan, add_lora_, merged
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -84,44 +85,70 @@ def estimate_memory(
     Raises:
         LoraError: the plan has LoRA, and peft is not installed.
     """
-    model = GR00T_N1_5.on_meta(config)
-    if plan.lora is not None:
-        add_lora_(model, plan.lora, seed=0)
-    trained = choose_parameters(model, plan.parts, plan.lora)
-    shapes = model.state_dict()
-    scale = plan.lora.scale if plan.lora is not None else 0.0
-    saved = sum(value.numel() for _, value in merged(shapes, scale))
-    numbers = sum(value.numel() for value in trained.values())
-    weights = _FLOAT * sum(value.numel() for value in shapes.values())
-    gradients, optimizer = _FLOAT * numbers, 2 * _FLOAT * numbers
-    average = _FLOAT * numbers if plan.ema_decay else 0
     batch = plan.batch_size // processes
-    with _fake(model):
-        one, whole = (_trace(model, plan, size, images, text_tokens) for size in (1, batch))
-    exchanged = gradients if processes > 1 else 0
-    # Gradients of earlier batches are there while a later one is learned from.
-    peak = whole.with_gradients if plan.accumulation == 1 else whole.without_gradients + gradients
+    traced = plan.parts, plan.lora, plan.precision, plan.draws, min(2, plan.accumulation), images, text_tokens
+    whole = _trace(config, batch, *traced)
+    rest = whole.activations - _trace(config, 1, *traced).activations if batch > 1 else whole.activations
+    gradients, optimizer = _FLOAT * whole.trained, 2 * _FLOAT * whole.trained
+    average = _FLOAT * whole.trained if plan.ema_decay else 0
+    exchanged = gradients * (2 if processes > 1 else 1)
     return MemoryEstimate(
-        parameters=saved,
-        trained=numbers,
-        weights=weights,
-        gradients=gradients + exchanged,
+        parameters=whole.saved,
+        trained=whole.trained,
+        weights=whole.weights,
+        gradients=exchanged,
         optimizer=optimizer,
         average=average,
-        activations=whole.without_gradients,
-        per_sample=(whole.without_gradients - one.without_gradients) // max(1, batch - 1)
-        if batch > 1
-        else one.without_gradients,
-        peak=weights + optimizer + average + max(peak, gradients + exchanged),
-        loading=weights,
-        checkpoint=weight_bytes * saved + gradients + optimizer + average,
+        activations=whole.activations,
+        per_sample=rest // max(1, batch - 1),
+        peak=whole.weights + optimizer + average + max(whole.peak, exchanged),
+        loading=whole.weights,
+        checkpoint=weight_bytes * whole.saved + gradients + optimizer + average,
     )
 
 
 @dataclass(frozen=True)
-class _Peaks:
-    without_gradients: int
-    with_gradients: int
+class _Traced:
+    """What a step is seen to do: numbers that are saved and trained; bytes of the others, besides weights."""
+
+    saved: int
+    trained: int
+    weights: int
+    activations: int
+    peak: int
+
+
+@functools.lru_cache(maxsize=32)
+def _trace(
+    config: Gr00tConfig,
+    batch: int,
+    parts: tuple[str, ...],
+    lora: LoraPlan | None,
+    precision: str,
+    draws: int,
+    times: int,
+    images: int,
+    text_tokens: int,
+) -> _Traced:
+    """Trace forward and backward, `times` times, as gradients of several batches are added up."""
+    model = GR00T_N1_5.on_meta(config)
+    if lora is not None:
+        add_lora_(model, lora, seed=0, generator=torch.Generator())
+    trained = choose_parameters(model, parts, lora)
+    shapes = model.state_dict()
+    allocated = _Allocated()
+    with _fake(model), _gradients_told(model, allocated), allocated:
+        for _ in range(times):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                loss = _loss(model, batch, draws, images, text_tokens)
+            loss.backward()
+    return _Traced(
+        saved=sum(value.numel() for _, value in merged(shapes, lora.scale if lora is not None else 0.0)),
+        trained=sum(value.numel() for value in trained.values()),
+        weights=_FLOAT * sum(value.numel() for value in shapes.values()),
+        activations=allocated.most_without_gradients,
+        peak=allocated.most,
+    )
 
 
 @contextmanager
@@ -137,45 +164,40 @@ def _fake(model: GR00T_N1_5) -> Iterator[None]:
         yield
 
 
-def _trace(model: GR00T_N1_5, plan: TrainingPlan, batch: int, images: int, text_tokens: int) -> _Peaks:
+def _loss(model: GR00T_N1_5, batch: int, draws: int, images: int, text_tokens: int) -> Tensor:
     config = model.config
-    horizon, width = config.action_horizon, config.action_dim
-    size, channels = config.image_size, config.vision.num_channels
+    horizon, width, size = config.action_horizon, config.action_dim, config.image_size
     tokens = images * config.tokens_per_image + text_tokens
-    allocated = _Allocated()
-    with allocated:
-        request = ModelInputs(
-            torch.empty(batch * images, channels, size, size),
-            torch.zeros(batch, tokens, dtype=torch.int64),
-            torch.ones(batch, tokens, dtype=torch.bool),
-            torch.empty(batch, 1, config.max_state_dim),
-            torch.zeros(batch, dtype=torch.int64),
-        )
-        actions, mask = torch.empty(batch, horizon, width), torch.ones(batch, horizon, width)
-        flow = Flow(torch.empty(plan.draws, batch, horizon, width), torch.empty(plan.draws, batch))
-        with torch.autocast("cpu", torch.bfloat16, enabled=plan.precision == "bfloat16"):
-            loss = masked_flow_loss(model, request, actions, mask, flow, mask.numel())
-        gradients = _count_gradients(model, allocated)
-        loss.backward()
-    for hook in gradients:
-        hook()
-    for value in model.parameters():
-        value.grad = None
-    return _Peaks(allocated.most_without_gradients, allocated.most)
+    request = ModelInputs(
+        torch.empty(batch * images, config.vision.num_channels, size, size),
+        torch.zeros(batch, tokens, dtype=torch.int64),
+        torch.ones(batch, tokens, dtype=torch.bool),
+        torch.empty(batch, 1, config.max_state_dim),
+        torch.zeros(batch, dtype=torch.int64),
+    )
+    actions, mask = torch.empty(batch, horizon, width), torch.ones(batch, horizon, width)
+    flow = Flow(torch.empty(draws, batch, horizon, width), torch.empty(draws, batch))
+    return masked_flow_loss(model, request, actions, mask, flow, mask.numel())
 
 
-def _count_gradients(model: GR00T_N1_5, allocated: _Allocated) -> list[Callable[[], None]]:
-    """Tell `allocated` of every gradient that is there; return what ends that."""
+@contextmanager
+def _gradients_told(model: GR00T_N1_5, allocated: _Allocated) -> Iterator[None]:
+    """Tell `allocated` of every parameter whose gradient is there."""
     handles = []
     for value in model.parameters():
         if value.requires_grad:
-            size = _FLOAT * value.numel()
+            told: set[int] = set()
 
-            def there(_: Tensor, size: int = size) -> None:
-                allocated.gradients += size
+            def there(_: Tensor, size: int = _FLOAT * value.numel(), told: set[int] = told) -> None:
+                allocated.gradients += 0 if told else size
+                told.add(size)
 
-            handles.append(value.register_post_accumulate_grad_hook(there).remove)
-    return handles
+            handles.append(value.register_post_accumulate_grad_hook(there))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Allocated(TorchDispatchMode):

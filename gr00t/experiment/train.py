@@ -25,7 +25,7 @@ from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.flow_matching import check_actions, draw_flow, masked_flow_loss
 from gr00t.experiment.future_tokens import future_tokens
 from gr00t.experiment.grounding import Questions
-from gr00t.experiment.lora import SeededDropout, add_lora_, merged
+from gr00t.experiment.lora import add_lora_, merged
 from gr00t.experiment.team import ALONE, Team
 from gr00t.experiment.training_plan import TrainingPlan, choose_parameters
 from gr00t.experiment.training_state import STATE_FILE, read_state, write_state
@@ -107,9 +107,6 @@ class Trainer:
         self._dropped = torch.Generator(device)
         if plan.lora is not None:
             add_lora_(model, plan.lora, _seed(plan.seed, 0, "lora"), self._dropped)
-            for module in model.modules():
-                if isinstance(module, SeededDropout):
-                    module.train()
         self._parameters = choose_parameters(model, plan.parts, plan.lora)
         self._waypoints = waypoints
         self._waypoint_head: WaypointHead | None = None

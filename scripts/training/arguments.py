@@ -134,27 +134,6 @@ class Arguments:
     dry_run: Switch = False
     """Say how much memory and disk the run needs, and end; no weights and no data are read."""
 
-    def __post_init__(self) -> None:
-        """Refuse numbers that make no sense on their own.
-
-        Raises:
-            ValueError: the message names the flag.
-        """
-        for name in ("batch_size", "gradient_accumulation_steps", "save_every", "log_every", "scene_batch"):
-            self._at_least(name, 1)
-        for name in ("steps", "stop_after", "num_gpus"):
-            if getattr(self, name) is not None:
-                self._at_least(name, 1)
-        for name in ("save_total_limit", "lora_rank", "dataloader_num_workers", "dataloader_prefetch_factor"):
-            if getattr(self, name) is not None:
-                self._at_least(name, 0)
-
-    def _at_least(self, name: str, least: int) -> None:
-        value = getattr(self, name)
-        if value < least:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag}: expected at least {least}, got {value}")
-
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning(Arguments):

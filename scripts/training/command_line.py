@@ -19,6 +19,15 @@ from training.arguments import Arguments, Switch
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 
 
+# The smallest numbers that mean something; None, where a flag may be left out, means something else.
+_LEAST = {
+    **dict.fromkeys(("steps", "stop_after", "batch_size", "gradient_accumulation_steps", "num_gpus"), 1),
+    **dict.fromkeys(("save_every", "log_every", "scene_batch"), 1),
+    **dict.fromkeys(("save_total_limit", "lora_rank"), 0),
+    **dict.fromkeys(("dataloader_num_workers", "dataloader_prefetch_factor"), 0),
+}
+
+
 class UsageError(ValueError):
     """Flags that contradict each other."""
 
@@ -29,7 +38,13 @@ def parse(kind: type[ArgumentsT], description: str | None, words: Sequence[str])
     Raises:
         ValueError: what is said does not make sense.
     """
-    return tyro.cli(kind, description=description, args=canonical(kind, words))
+    arguments = tyro.cli(kind, description=description, args=canonical(kind, words))
+    for field, least in _LEAST.items():
+        value = getattr(arguments, field)
+        if value is not None and value < least:
+            flags = [f"--{name}" for name, (first, *_) in _names(kind).items() if first == _flag(field)]
+            raise UsageError(f"{' or '.join(flags)}: expected at least {least}, got {value}")
+    return arguments
 
 
 def canonical(kind: type[Arguments], words: Sequence[str]) -> list[str]:
@@ -81,7 +96,7 @@ def _names(kind: type[Arguments]) -> dict[str, tuple[str, bool, bool]]:
     names = {}
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
-        first = field.name.replace("_", "-")
+        first = _flag(field.name)
         aliases = [
             alias.removeprefix("--")
             for mark in getattr(hint, "__metadata__", ())
@@ -91,6 +106,10 @@ def _names(kind: type[Arguments]) -> dict[str, tuple[str, bool, bool]]:
         for name in (first, *aliases):
             names[name] = first, repeats, hint == Switch
     return names
+
+
+def _flag(field: str) -> str:
+    return field.replace("_", "-")
 
 
 def _same(first: list[str], second: list[str]) -> bool:

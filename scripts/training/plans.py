@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gr00t.experiment.lora import LoraPlan
 from gr00t.experiment.training_plan import TrainingPlan
-from training.arguments import Arguments
+from training.arguments import Arguments, FineTuning
 from training.command_line import UsageError
 
 _DEFAULT_PARTS = ("projector", "diffusion")
@@ -30,6 +30,17 @@ def plan_of(arguments: Arguments, processes: int) -> TrainingPlan:
         raise UsageError("--steps (or --max-steps): expected the number of optimizer steps")
     if arguments.stop_after is not None and arguments.stop_after > arguments.steps:
         raise UsageError(f"--stop-after {arguments.stop_after}: expected at most --steps {arguments.steps}")
+    try:
+        return _plan_of(arguments, processes)
+    except UsageError:
+        raise
+    except ValueError as error:
+        # The plan names its fields, people know flags.
+        field, _, rest = str(error).partition(":")
+        raise UsageError(f"{_flag(field)}:{rest}") from error
+
+
+def _plan_of(arguments: Arguments, processes: int) -> TrainingPlan:
     lora = _lora_of(arguments)
     own = {"parts", "batch_size", "accumulation", "lora"}
     names = {field.name for field in dataclasses.fields(TrainingPlan)} - own
@@ -87,6 +98,8 @@ def remarks(arguments: Arguments, processes: int) -> Iterator[str]:
             f"--report-to {arguments.report_to}: not built in; expected tensorboard or none. TensorBoard's "
             "event files can be sent on: wandb sync --sync-tensorboard OUTPUT/runs"
         )
+    if arguments.report_to is None and isinstance(arguments, FineTuning):
+        yield "--report-to is not given: Isaac-GR00T would report to wandb; here figures go to training.jsonl"
     for name, why in (
         ("video_backend", "PyAV decodes here, whatever the codec"),
         ("dataloader_num_workers", "one thread reads the next batch while a step is learned from"),

@@ -105,9 +105,9 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
     config = Gr00tConfig.from_folder(begun)
     check_data(arguments, data_config, transform, config)
     tokenizer = resolve_tokenizer(begun, arguments.tokenizer)
-    estimate = estimated(arguments, plan, config, data_config, team.size)
     before = used(device)
     if not team.rank:
+        estimate = estimated(arguments, plan, config, data_config, team.size)
         say(estimate, arguments, plan, device, team.size)
         remove_remains(given.output)
     if team.rank:

@@ -23,13 +23,17 @@ def gib(count: float) -> str:
 
 def describe(estimate: MemoryEstimate, device: torch.device, batch: int) -> str:
     """The need for memory in one line."""
-    average = f" + average {gib(estimate.average)}" if estimate.average else ""
+    besides = " beside the program and its batches" if device.type == "cpu" else ""
+    parts = [f"weights {gib(estimate.weights)}", f"AdamW {gib(estimate.optimizer)}"]
+    if estimate.average:
+        parts.append(f"average {gib(estimate.average)}")
+    parts.append(
+        f"at most {gib(_of_a_step(estimate))} at once of gradients {gib(estimate.gradients)} and activations "
+        f"{gib(estimate.activations)} ({batch} samples, {gib(estimate.per_sample)} for each more)"
+    )
     return (
-        f"memory: about {gib(estimate.peak)} on {device.type}: weights {gib(estimate.weights)} + AdamW "
-        f"{gib(estimate.optimizer)}{average} + at most {gib(_of_a_step(estimate))} at once of gradients "
-        f"{gib(estimate.gradients)} and activations {gib(estimate.activations)} ({batch} samples, "
-        f"{gib(estimate.per_sample)} for each more); {estimate.trained / 1e6:.1f} of "
-        f"{estimate.parameters / 1e6:.1f} million parameters are trained"
+        f"memory: about {gib(estimate.peak)} on {device.type}{besides}: {' + '.join(parts)}; "
+        f"{estimate.trained / 1e6:.1f} of {estimate.parameters / 1e6:.1f} million parameters are trained"
     )
 
 
@@ -45,8 +49,9 @@ def shortages(
     needed = estimate.peak * (processes if device.type == "cpu" else 1)
     if free is not None and needed > free:
         yield (
-            f"{gib(needed)} are needed on {device}, {gib(free)} are free: the run may not fit. Less need a "
-            "smaller --batch-size (and --gradient-accumulation-steps), --no-tune-diffusion-model, --lora-rank"
+            f"{gib(needed)} are needed on {device}, {gib(free)} are free: the run may not fit; less is "
+            "needed with a smaller --batch-size (and --gradient-accumulation-steps), "
+            "--no-tune-diffusion-model or --lora-rank"
         )
     main = _free(torch.device("cpu"))
     if device.type != "cpu" and main is not None and estimate.loading * processes > main:
