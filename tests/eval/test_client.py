@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 import zmq
 
@@ -172,3 +173,19 @@ def test_server_that_leaves_without_an_answer_is_noticed_at_once() -> None:
             with pytest.raises(NoServerError, match="went away before it answered get_action"):
                 client.get_action({})
         assert time.monotonic() - started < 10
+
+
+def test_a_message_that_the_server_would_not_take_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gr00t.eval.client.MAX_MESSAGE_BYTES", 1_000)
+    long = {"video.image": np.zeros(5_000, np.uint8)}
+    policy = RecordedPolicy()
+    with serving(policy, max_message_bytes=4_000) as (_, port), client_at(port) as client:
+        with pytest.raises(
+            ServerError, match=r"message of \d+ bytes; at most 4000 are accepted: .*it was not sent"
+        ):
+            client.get_action(long)
+        assert client.get_action({"video.image": np.zeros(2_000, np.uint8)})["action.x"].shape == (16, 1)
+    with serving(policy) as (server, port), client_at(port) as client:
+        del server._endpoints["get_server_info"]  # as NVIDIA's, which has no bound
+        assert client.get_action(long)["action.x"].shape == (16, 1)
+    assert len(policy.seen) == 2
