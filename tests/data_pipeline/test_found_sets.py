@@ -248,6 +248,7 @@ def test_videos_that_cannot_be_read_are_all_listed(folder: Path) -> None:
         f"{folder}: 2 faults\n  {table(folder, 0)}: timestamp: row 2 is at 0.1 s, the nearest"
     )
     assert f"{table(folder, 2)}: timestamp: row 2 is at 0.1 s" in message
+    assert message.count("or leave the episode out: take its line from meta/episodes.jsonl") == 2
 
 
 def test_a_long_list_is_cut_short(folder: Path) -> None:

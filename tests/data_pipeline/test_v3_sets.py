@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -78,7 +79,12 @@ def test_without_modality_json_there_are_whole_vectors_and_all_cameras(folder: P
     read = samples(folder, config)
     assert read["state.state"][:, 0, 0].tolist() == list(range(16))
     assert numbers(read["video.image"]) == list(range(16))
+    features = json.loads((folder / "meta" / "info.json").read_text())["features"]
+    features["action"]["names"] = ["reach"]
+    features["observation.state"]["names"] = {"motors": ["reach"]}  # as older recordings have it
+    set_info(folder, features=features)
     message = refusal(folder)
+    assert message.endswith("; observation.state is 1 wide: reach; action is 1 wide: reach")
     assert message.startswith(
         f"{folder / 'meta/modality.json'}: not found, and without it there is no 'state.x'"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Of a list in a warning.
 _MOST_NAMED = 5
+_LEAVE_OUT = "or leave the episode out: take its line from meta/episodes.jsonl"
 
 
 def missing_videos(layout: Layout, camera: str) -> list[Fault]:
@@ -72,7 +74,10 @@ def rows_of_camera(
             first, shown = _shown(clip, times[clip.path], step)
             chosen = nearest_frames(stamps, shown, step, table, clip.path, whose(layout, position))
         except DatasetError as error:
-            faults.extend(error.faults)
+            # Of a v3 set no episode can be left out by hand.
+            faults.extend(
+                replace(fault, helps=_LEAVE_OUT if layout.version == 2 else "") for fault in error.faults
+            )
             continue
         found.append(firsts[clip.path] + first + chosen)
         if stamps[-1] > shown[-1] + step / 2:

@@ -52,9 +52,7 @@ def file_needed(
         if kind in _WHOLE:
             width, named = width_of(features, _WHOLE[kind]), names_of(features, _WHOLE[kind])
             example.setdefault(kind, {})[name] = {"start": 0, "end": width}
-            numbers.append(
-                f"{_WHOLE[kind]} has {width} numbers" + (f" ({', '.join(named)})" if named else "")
-            )
+            numbers.append(f"{_WHOLE[kind]} is {width} wide" + (f": {', '.join(named)}" if named else ""))
         elif kind in ("video", "annotation"):
             cameras = camera_features(features)
             original = TASK_INDEX if kind == "annotation" else [*cameras, IMAGES + name][0]
