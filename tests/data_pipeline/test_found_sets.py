@@ -151,7 +151,10 @@ def test_episodes_with_gaps_in_their_order(folder: Path, caplog: pytest.LogCaptu
             '{"episode_index": 1, "length": 3}\n{"episode_index": 2',
             "line 2: not JSON: Expecting ',' delimiter at",
         ),
-        ('{"episode_index": 1, "length": NaN}', "line 1: not JSON: NaN is no number of JSON"),
+        (
+            '{"episode_index": 1, "length": NaN}',
+            "line 1: length: expected a whole number of at least 0, got nan",
+        ),
         ("{'episode_index': 1}", "line 1: not JSON: Expecting property name enclosed in double quotes"),
         ("\x00" * 8, "line 1: not JSON: Expecting value at character 1"),
     ],
@@ -183,6 +186,13 @@ def test_what_editors_do_to_json_changes_nothing(folder: Path, edit: Any) -> Non
     modality = folder / "meta" / "modality.json"
     modality.write_bytes(edit(modality.read_text()))
     assert samples(folder)["annotation.task"][:, 0].tolist() == [text] * 12
+
+
+def test_not_a_number_where_no_number_is_needed(folder: Path) -> None:
+    listed = [{**line, "score": float("nan")} for line in lines(folder, "episodes.jsonl")]
+    set_lines(folder, "episodes.jsonl", listed)
+    assert "NaN" in (folder / "meta" / "episodes.jsonl").read_text()
+    assert len(opened(folder)) == 12
 
 
 def test_text_in_another_encoding_is_named(folder: Path) -> None:
@@ -329,6 +339,13 @@ def test_what_is_no_text_inside_of_files_is_no_error_of_ours(folder: Path) -> No
 def test_a_folder_of_sets_names_them(folder: Path) -> None:
     (fault,) = find_faults(folder.parent)
     assert fault.helps == "the folder holds data sets: set"
+    (fault,) = find_faults(Path("somebody/set"))
+    assert str(fault) == (
+        "somebody/set: no such folder; download a set of the hub first: hf download --repo-type dataset "
+        "somebody/set --local-dir FOLDER"
+    )
+    (fault,) = find_faults(folder / "meta" / "info.json")
+    assert fault.what == "is not a folder"
 
 
 def test_rows_of_another_count_or_damaged_files(folder: Path) -> None:

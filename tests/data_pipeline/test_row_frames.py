@@ -219,7 +219,7 @@ def test_what_the_descriptions_say_is_read_strictly(folder: Path) -> None:
         path.write_text(json.dumps({**MODALITY, "state": {"x": entry}}))
         assert f"{path}: {problem}" in refusal(folder)
     path.write_text(json.dumps(MODALITY).replace('"start": 0', '"start": NaN', 1))
-    assert refusal(folder) == f"{path}: not a JSON file: NaN is no number of JSON"
+    assert refusal(folder) == f"{path}: state.x: start: a finite number, got nan"
     path.write_text(json.dumps(MODALITY).replace('"start": 0', '"start": 0, "start": 1', 1))
     assert refusal(folder) == f"{path}: not a JSON file: an object has two entries 'start'"
     path.write_text(json.dumps(MODALITY))

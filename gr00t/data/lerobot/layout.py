@@ -76,7 +76,13 @@ class Layout:
 def read_layout(folder: Path, faults: list[Fault]) -> Layout | None:
     """Read the descriptions in `meta/`; None, and faults, where nothing can be read by them."""
     if not folder.is_dir():
-        faults.append(Fault(folder, "no such folder"))
+        what = "is not a folder" if folder.exists() else "no such folder"
+        # NAME/SET is how the hub names a set.
+        command = f"hf download --repo-type dataset {folder} --local-dir FOLDER"
+        of_hub = len(folder.parts) == 2 and not folder.is_absolute() and not folder.exists()
+        faults.append(
+            Fault(folder, what, helps=f"download a set of the hub first: {command}" if of_hub else "")
+        )
         return None
     if (folder / "meta_data").is_dir() and not (folder / INFO).is_file():
         faults.append(Fault(folder, "a data set in LeRobot's v1 layout (meta_data/)", helps=_CONVERTER))

@@ -1,7 +1,8 @@
 """The files of `meta/` as people and programs leave them: read where what they say is plain, else named.
 
 Files get edited by hand and by Windows programs. A byte order mark, CRLF, blank lines and a comma too many
-change nothing of what a file says; anything else that is not JSON is a fault with its line.
+change nothing of what a file says; anything else that is not JSON is a fault with its line. Python's
+writers put NaN for a number that is none: that passes here, and is refused where a number is needed.
 """
 
 from __future__ import annotations
@@ -119,13 +120,13 @@ def _text(path: Path, folder: Path, faults: list[Fault]) -> str | None:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return parse_json(text)
+        return parse_json(text, finite=False)
     except json.JSONDecodeError as error:
         mended = _TEXT_OR_LAST_COMMA.sub(lambda match: match[1] or "", text)
         if mended == text:
             raise
         try:
-            content = parse_json(mended)
+            content = parse_json(mended, finite=False)
         except ValueError:
             raise error from None
     logger.warning("%s: a comma after the last entry, which JSON does not have, is passed over", where)
