@@ -96,10 +96,13 @@ def other_contents(folder: Path) -> str | None:
         found = sorted(folder.glob(pattern))
         if found:
             return f"{what} ({_listed([str(path.relative_to(folder)) for path in found])})"
-    unfinished = sorted(path.name for path in folder.glob("**/*.incomplete"))
-    if unfinished:
-        return f"is half a download: {_listed(unfinished)}; download it again"
-    return None
+    return unfinished(folder)
+
+
+def unfinished(folder: Path) -> str | None:
+    """What a download that was broken off has left in a folder; None: nothing."""
+    files = sorted(path.name for path in folder.glob("**/*.incomplete"))
+    return f"is half a download: {_listed(files)}; download it again" if files else None
 
 
 def newest_first(folder: Path) -> list[Path]:

@@ -31,8 +31,9 @@ def resolve_checkpoint(path_or_hub_id: str | Path) -> Path:
         return path
     if path.exists():
         inside = f"; give {path.parent}" if (path.parent / CONFIG_FILE).exists() else ""
+        what = "a model in GGUF, for llama.cpp" if path.suffix == ".gguf" else "a file"
         raise CheckpointError(
-            f"{path} is a file; a checkpoint is a folder with {CONFIG_FILE} and safetensors files{inside}"
+            f"{path} is {what}; a checkpoint is a folder with {CONFIG_FILE} and safetensors files{inside}"
         )
     name = str(path_or_hub_id)
     if not HUB_ID.fullmatch(name):
@@ -90,8 +91,12 @@ def _download(hub_id: str) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         problem = f"the download from the model hub failed: {error}"
     else:
-        # Without a connection the hub's library may return what was downloaded by half.
-        if not (missing := _missing_files(folder)) or not _is_cache(folder):
+        # Without a connection the hub may return what was downloaded by half. What else is not there
+        # may not be on the hub either: `folder_kind` and `weight_files` say what such a folder is.
+        missing = _missing_files(folder)
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            missing = [name for name in missing if name.startswith("model-")]
+        if not missing or folder.parent.name != "snapshots":
             return folder
         problem = _half_a_download(folder, missing)
     raise CheckpointError(f"{hub_id}: no such folder, and {problem}")
@@ -118,10 +123,6 @@ def _in_cache(hub_id: str) -> Path | None:
         return folder if folder.is_dir() else None
     snapshots = sorted(repository.glob("snapshots/*"))
     return snapshots[0] if len(snapshots) == 1 else None
-
-
-def _is_cache(folder: Path) -> bool:
-    return folder.parent.name == "snapshots"
 
 
 def _missing_files(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ import logging
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from gr00t.model.folder_kind import other_contents
+from gr00t.model.folder_kind import other_contents, unfinished
 from gr00t.model.json_section import CheckpointError, is_there, read_json
 from gr00t.model.weight_header import StoredTensor, read_header
 
@@ -112,7 +112,10 @@ def _by_index(index: Path, weight_map: dict[str, str]) -> dict[str, StoredTensor
     for shard in sorted(set(weight_map.values())):
         expected = [name for name, file in weight_map.items() if file == shard]
         if not is_there(folder / shard) or not (folder / shard).is_file():
-            raise CheckpointError(f"{index} names {shard} (for {expected[0]}), which is not in {folder}")
+            more = f", which {why}" if (why := unfinished(folder)) is not None else ""
+            raise CheckpointError(
+                f"{index} names {shard} (for {expected[0]}), which is not in {folder}{more}"
+            )
         entries = read_header(folder / shard)
         absent = [name for name in expected if name not in entries]
         if absent:

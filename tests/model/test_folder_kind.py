@@ -12,6 +12,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
+from gr00t.model.checkpoint import save_checkpoint
 from gr00t.model.folder_kind import EXPORTED_FILE, FolderKind, newest_first, recognize
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.hub import resolve_checkpoint
@@ -166,6 +167,23 @@ def test_a_tokenizer_that_git_lfs_has_not_fetched(tmp_path: Path) -> None:
 def test_a_file_of_a_checkpoint(folder: Path) -> None:
     file = folder / "model.safetensors"
     assert refusal(file).endswith(f"safetensors files; give {folder}")
+    file = folder / "model.Q8_0.gguf"
+    file.touch()
+    assert refusal(file).startswith(
+        f"{file} is a model in GGUF, for llama.cpp; a checkpoint is a folder with"
+    )
+
+
+def test_a_shard_whose_download_was_broken_off(folder: Path, model: GR00T_N1_5) -> None:
+    save_checkpoint(model, model.config, folder, shard_bytes=1_000_000)
+    (folder / "model-00002-of-00005.safetensors").unlink()
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    (folder / ".cache" / "huggingface" / "f00.incomplete").touch()
+    with pytest.raises(CheckpointError) as error:
+        GR00T_N1_5.from_pretrained(folder)
+    assert str(error.value).endswith(
+        f"which is not in {folder}, which is half a download: f00.incomplete; download it again"
+    )
 
 
 def test_half_a_download_offline_is_told_by_its_missing_files(
@@ -201,6 +219,8 @@ def test_half_a_download_offline_is_told_by_its_missing_files(
         resolve_checkpoint("somebody/policy")
     assert str(error.value) == told
     (snapshot / "model.safetensors.index.json").unlink()
+    assert resolve_checkpoint("somebody/policy") == snapshot  # the hub may have no more
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
         CheckpointError, match=r"but without model\.safetensors \(or model\.safetensors\.index"
     ):
