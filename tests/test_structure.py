@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "model": {"data", "spelling", "strict_json"},
     "experiment": {"data", "model", "spelling"},
     "eval": {"data", "output_folder", "private_folder", "spelling", "strict_json"},
+    "utils": {"data", "eval"},
 }
 # Single modules that may import more than their part: the two places where the model meets quantization.
 MAY_ALSO_IMPORT = {

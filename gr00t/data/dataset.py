@@ -1,13 +1,34 @@
-"""Which time steps and keys of a modality a policy uses.
+"""Which time steps and keys of a modality a policy uses; and, by Isaac-GR00T N1.5's names, data sets.
 
-Kept free of torch, and runs on Python 3.8: the simulator's client decodes this class from the wire.
+Kept free of torch, and runs on Python 3.8: the simulator's client decodes `ModalityConfig` from the wire. The
+classes of data sets are imported when they are asked for.
 """
 
 from __future__ import annotations
 
-from typing import List
+import importlib
+from typing import Any, List
 
 from pydantic import BaseModel, Field
+
+LE_ROBOT_MODALITY_FILENAME = "meta/modality.json"
+LE_ROBOT_EPISODE_FILENAME = "meta/episodes.jsonl"
+LE_ROBOT_TASKS_FILENAME = "meta/tasks.jsonl"
+LE_ROBOT_INFO_FILENAME = "meta/info.json"
+LE_ROBOT_STATS_FILENAME = "meta/stats.json"
+LE_ROBOT_DATA_FILENAME = "data/*/*.parquet"
+
+_LATER = {
+    "LeRobotSingleDataset": "gr00t.data.lerobot.single_dataset",
+    "LeRobotMixtureDataset": "gr00t.data.lerobot.mixture_dataset",
+}
+_USE_INSTEAD = {
+    "CachedLeRobotSingleDataset": "LeRobotSingleDataset, or gr00t.data.lerobot.dataset.LeRobotDataset, "
+    "which caches frames on disk",
+    "MixtureSpecElement": "LeRobotMixtureDataset, which takes pairs of a data set and its weight",
+    "calculate_dataset_statistics": "LeRobotSingleDataset(...).metadata.statistics",
+    "safe_hash": "hashlib",
+}
 
 
 class ModalityConfig(BaseModel):
@@ -15,3 +36,27 @@ class ModalityConfig(BaseModel):
 
     delta_indices: List[int] = Field(..., description="time steps relative to the current one")
     modality_keys: List[str] = Field(..., description='keys, for example "state.x"')
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class of data sets.
+
+    Raises:
+        ImportError: N1.5 has the name here, and this project does not; or what reads data sets is missing.
+        AttributeError: there is no such name.
+    """
+    if name in _LATER:
+        try:
+            return getattr(importlib.import_module(_LATER[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("gr00t"):
+                raise
+            raise ImportError(
+                f"{name} needs {error.name!r}, which is not installed; ./scripts/setup_env.sh core installs "
+                "all that data sets need"
+            ) from error
+    if name in _USE_INSTEAD:
+        raise ImportError(
+            f"{__name__}: this project has no {name} of Isaac-GR00T N1.5; use {_USE_INSTEAD[name]}"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

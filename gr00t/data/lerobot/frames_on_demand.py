@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import threading
 from collections import OrderedDict
@@ -44,6 +46,7 @@ class DecodedFrames(CameraFrames):
     """
 
     def __init__(self, videos: Sequence[Path], times: Sequence[NDArray[np.float64]]) -> None:
+        _free_decoders_before_forks()
         super().__init__(videos, times, first_shape(videos[0]))
         self._states = [_state(path) for path in videos]
         self._lists: dict[int, FrameList] = {}
@@ -101,6 +104,14 @@ class DecodedFrames(CameraFrames):
         for unwanted in replaced:
             if unwanted is not None:
                 unwanted.close()
+
+
+@functools.cache
+def _free_decoders_before_forks() -> None:
+    """A decoder that nobody refers to any more is freed with the next garbage collection, and then waits for
+    its threads to end: in a forked process, which has none of them, for ever.
+    """
+    os.register_at_fork(before=gc.collect)
 
 
 def first_shape(video: Path) -> tuple[int, int, int]:
