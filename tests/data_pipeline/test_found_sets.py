@@ -12,10 +12,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gr00t.data.lerobot.check import find_faults
+from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.faults import DatasetError
+from gr00t.data.lerobot.video_files import write_video
 from tests.data_pipeline.lerobot_sets import (
     CONFIG,
     film,
@@ -259,6 +262,24 @@ def test_videos_that_cannot_be_read_are_all_listed(folder: Path) -> None:
     )
     assert f"{table(folder, 2)}: timestamp: row 2 is at 0.1 s" in message
     assert message.count("or leave the episode out: take its line from meta/episodes.jsonl") == 2
+
+
+def test_videos_of_which_frames_are_damaged_are_all_listed(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    for index, length in ((0, 5), (2, 4)):
+        write_video(video(folder, index), noise[:length], 20)
+        content = video(folder, index).read_bytes()
+        start = content.index(b"mdat")
+        middle = start + int.from_bytes(content[start - 4 : start], "big") * 2 // 5
+        video(folder, index).write_bytes(content[:middle] + bytes(300) + content[middle + 300 :])
+    assert find_faults(folder) == []  # which decodes nothing
+    message = refusal(folder)
+    damage = "1 frames are damaged, the first of them frame 1; download it again"
+    assert message.startswith(f"{video(folder).parent}: 2 faults\n  {video(folder, 0)}: {damage}")
+    assert message.endswith(f"\n  {video(folder, 2)}: {damage}")
+    assert not list((folder.parent / "cache").glob("*.npy"))
+    with pytest.raises(DatasetError, match=damage):  # some frames are decoded to measure what that takes
+        LeRobotDataset(folder, CONFIG, folder.parent / "cache", frames="decode")
 
 
 def test_a_long_list_is_cut_short(folder: Path) -> None:

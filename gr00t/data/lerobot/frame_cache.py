@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gr00t.data.lerobot.cache_files import written_as_a_whole
 from gr00t.data.lerobot.camera_frames import CameraFrames
-from gr00t.data.lerobot.layout import DatasetError
+from gr00t.data.lerobot.faults import DatasetError, Fault, error_of, raise_faults
 from gr00t.data.lerobot.video_files import all_frame_times, read_video
 
 logger = logging.getLogger(__name__)
@@ -145,23 +145,28 @@ def store_frames(
     """Decode all videos into a file of the folder.
 
     Raises:
-        DatasetError: a video is damaged, or of another size than those before.
+        DatasetError: videos are damaged, or of another size than those before; the message lists all.
         OSError: the folder cannot be written, or the disk is full.
     """
     count = sum(len(shown) for shown in times)
     target = cache / f"{name}.npy"
     shape: tuple[int, ...] | None = None
+    faults: list[Fault] = []
     with written_as_a_whole(target) as file:
         for path in videos:
-            for frame in read_video(path):
-                if shape is None:
-                    shape = frame.shape
-                    described = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-                    np.lib.format.write_array_header_1_0(file, described)
-                if frame.shape != shape:
-                    raise DatasetError(f"{path}: frames of {frame.shape}, those before are {shape}")
-                file.write(np.ascontiguousarray(frame))
+            try:
+                for frame in read_video(path):
+                    if shape is None:
+                        shape = frame.shape
+                        described = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+                        np.lib.format.write_array_header_1_0(file, described)
+                    if frame.shape != shape:
+                        raise error_of(Fault(path, f"frames of {frame.shape}, those before are {shape}"))
+                    file.write(np.ascontiguousarray(frame))
+            except DatasetError as error:  # the others are still decoded, so that all damage is told at once
+                faults.extend(error.faults)
             on_video()
+        raise_faults(videos[0].parent, faults)
     return StoredFrames(videos, times, target)
 
 

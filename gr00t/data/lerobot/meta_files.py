@@ -76,7 +76,7 @@ def read_lines(path: Path, folder: Path, faults: list[Fault]) -> list[tuple[int,
     lines = []
     # Only a line feed ends a line: within a text JSON allows the other characters that Python splits at.
     for number, text in enumerate((_text(path, folder, faults) or "").split("\n"), start=1):
-        stripped = text.strip().removesuffix(",")
+        stripped = text.strip()
         if not stripped:
             continue
         try:

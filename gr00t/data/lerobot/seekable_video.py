@@ -114,6 +114,8 @@ class SeekableVideo:
         self._last = None
         for frame in self._decoded:
             if frame.pts == wanted:
+                if frame.is_corrupt:  # or wrongly entered
+                    return None
                 self._last = wanted
                 return frame.to_ndarray(format="rgb24")
         return None

@@ -37,20 +37,27 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames of a video in the order in which they are shown, each (H, W, 3) uint8.
 
     Raises:
-        DatasetError: the file cannot be read as a video, or shows other frames than `frame_times` lists.
+        DatasetError: the file cannot be read as a video, shows other frames than `frame_times` lists, or
+            has frames that a decoder could only guess.
     """
     expected = frame_times(path)
     shown = []
+    guessed = []
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             for frame in container.decode(video=0):
                 shown.append(np.nan if frame.pts is None else float(frame.pts * frame.time_base))
+                if frame.is_corrupt:
+                    guessed.append(len(shown) - 1)
                 yield frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, OSError) as error:
         raise error_of(Fault(path, f"cannot be read as a video: {error}")) from error
     if len(shown) != len(expected) or not np.array_equal(np.asarray(shown) - shown[0], expected):
         what = f"{len(shown)} frames can be decoded of {len(expected)}, or they come out of order"
         raise error_of(Fault(path, what, allowed="the file is damaged"))
+    if guessed:
+        what = f"{len(guessed)} frames are damaged, the first of them frame {guessed[0]}"
+        raise error_of(Fault(path, what, helps="download it again"))
 
 
 def frame_times(path: Path) -> NDArray[np.float64]:
