@@ -63,8 +63,8 @@ def check_fit(
         if len(known) == len(widths) and sum(known) > limits[kind]:
             parts = ", ".join(f"{key} {width}" for key, width in widths.items())
             raise ValueError(
-                f"{kind}: {sum(known)} numbers per time step, the model takes at most {limits[kind]}: {parts}; "
-                "leave keys out of the data config"
+                f"{kind}: {sum(known)} numbers per time step, the model takes at most {limits[kind]}: "
+                f"{parts}; leave keys out of the data config"
             )
 
 
