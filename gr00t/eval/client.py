@@ -86,7 +86,9 @@ class BaseInferenceClient:
         self.timeout_ms = timeout_ms
         self.api_token = api_token
         self.address = f"tcp://{name_address(strip_brackets(host), port)}"
-        self.context = zmq.Context()
+        # The process' own: the end of one that nobody closed would wait for its sockets, for ever where both
+        # are collected at once, as after an error that holds the client.
+        self.context = zmq.Context.instance()
         self.socket: zmq.Socket[bytes] | None = None
         self._connected = False
         self._init_socket()
@@ -160,7 +162,6 @@ class BaseInferenceClient:
     def close(self) -> None:
         """Close the connection; the client cannot be used any more."""
         self._drop_socket()
-        self.context.term()
 
     def __enter__(self) -> BaseInferenceClient:
         """Return the client; leaving the block closes it."""

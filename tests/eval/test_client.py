@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -14,6 +16,7 @@ import zmq
 
 from gr00t.eval.client import BaseInferenceClient, NoReplyError, NoServerError, ServerError
 from gr00t.eval.robot import RobotInferenceServer
+from tests.conftest import REPO
 from tests.eval.recorded import TOKEN, RecordedPolicy
 from tests.eval.sockets import client_at, free_port, serving
 
@@ -189,3 +192,24 @@ def test_a_message_that_the_server_would_not_take_is_not_sent(monkeypatch: pytes
         del server._endpoints["get_server_info"]  # as NVIDIA's, which has no bound
         assert client.get_action(long)["action.x"].shape == (16, 1)
     assert len(policy.seen) == 2
+
+
+def test_clients_that_nobody_closed_do_not_hold_up_a_program() -> None:
+    """After an error that refers to the client, both are collected at once, the context before its socket."""
+    program = """
+import gc
+from gr00t.eval.client import BaseInferenceClient, NoServerError
+for _ in range(20):
+    client = BaseInferenceClient(port=1, timeout_ms=10)
+    try:
+        client.call_endpoint("get_action", {})
+    except NoServerError as error:
+        client.last_error = error
+    del client
+    gc.collect()
+print("went on")
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=60, check=True, cwd=REPO
+    )
+    assert ended.stdout == b"went on\n"
