@@ -55,11 +55,19 @@ def test_the_embodiment_chooses_the_weights_as_in_lerobot(
     tmp_path: Path, base: Path, tag: str, number: int
 ) -> None:
     folder = write(tmp_path, base, config={"embodiment_tag": tag})
+    _edit("policy_preprocessor.json", lambda c: c["steps"][2]["config"].pop("embodiment_mapping"))(folder)
     assert rules_of(folder).embodiment == number
     serving = groot_serving(open_source(folder))
     assert serving is not None
     [last] = serving.transform().transforms[-1:]
     assert [*last.embodiment_tag_mapping.values()] == [number]
+
+
+def test_the_folders_own_numbers_of_embodiments_count(tmp_path: Path, base: Path) -> None:
+    numbers = {"new_embodiment": 31, "mine": 7}
+    pack = {"embodiment_mapping": numbers}
+    folder = write(tmp_path, base, config={"embodiment_tag": "mine"}, pack=pack)
+    assert rules_of(folder).embodiment == 7
 
 
 def test_the_cameras_are_sorted_and_one_may_have_no_name(tmp_path: Path, base: Path) -> None:
