@@ -287,6 +287,7 @@ def test_a_long_list_is_cut_short(folder: Path) -> None:
     message = refusal(folder)
     assert message.startswith(f"{folder}: 60 faults\n")
     assert message.endswith("\n  ... and 40 more")
+    assert message.count("\n") == 21
     assert len(find_faults(folder)) == 60
 
 

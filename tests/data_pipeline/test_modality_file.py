@@ -163,6 +163,15 @@ def test_entries_that_say_nothing_are_named(folder: Path, kinds: dict[str, Any],
     assert "\n" not in message  # nor is the key said to be missing
 
 
+def test_parts_behind_the_end_of_a_vector_are_all_named(folder: Path) -> None:
+    set_modality(folder, state={"x": {"start": 0, "end": 5}}, action={"x": {"start": 1, "end": 2}})
+    path = folder / "meta/modality.json"
+    assert refusal(folder).splitlines()[1:] == [
+        f"  {path}: state.x ends at 5, observation.state has 1 numbers",
+        f"  {path}: action.x ends at 2, action has 1 numbers",
+    ]
+
+
 def test_a_misspelt_part_of_an_entry_is_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     set_modality(folder, state={"x": {"start": 0, "end": 1, "rotation_typ": "quaternion"}})
     with caplog.at_level(logging.WARNING):
