@@ -121,6 +121,16 @@ TEXTS = {
         400,
         "array: __numpy__ is not base64",
     ),
+    "not quite base64": (
+        {"observation": {"a": {"__numpy__": "A!A==", "dtype": "|u1", "shape": [1]}}},
+        400,
+        "array: __numpy__ is not base64",
+    ),
+    "too many escaped": (
+        b'{"encoded": "[' + b"1\\u002c" * 1_000_001 + b'1]"}',
+        422,
+        "JSON with more than 1000000 values",
+    ),
     "numbers for text": (
         {"observation": {"a": {"__numpy__": [1], "dtype": "|u1", "shape": [1]}}},
         400,

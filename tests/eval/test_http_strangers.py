@@ -69,8 +69,10 @@ def test_a_token_is_compared_before_anything_of_the_body_is_kept(
 
 
 @pytest.mark.parametrize("length", [1_001, 50_000_000])
-@pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_long_is_refused_and_none_of_it_kept(length: int, chunked: bool) -> None:
+@pytest.mark.parametrize(("chunked", "announced"), [(False, False), (False, True), (True, False)])
+def test_a_body_that_is_too_long_is_refused_and_none_of_it_kept(
+    length: int, chunked: bool, announced: bool
+) -> None:
     text = "at most 1000 are accepted: send fewer samples, or smaller frames, in each request"
     with serving_http(DoublingPolicy(), max_message_bytes=1_000) as (server, port), stranger(port) as tcp:
         if chunked:
@@ -78,6 +80,10 @@ def test_a_body_that_is_too_long_is_refused_and_none_of_it_kept(length: int, chu
             sent = request_bytes(port, b"", Transfer_Encoding="chunked", Content_Length="") + body
         else:
             sent = request_bytes(port, bytes(length))
+        if announced:
+            tcp.sendall(sent[:-length])
+            assert read_reply(tcp).status == 413
+            return
         tcp.sendall(sent)  # to the end, as a client does before it reads
         reply = read_reply(tcp)
         assert reply.status == 413
