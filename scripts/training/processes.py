@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -36,11 +37,21 @@ def processes_of(arguments: Arguments) -> int:
     return asked
 
 
-def start(processes: int, words: Sequence[str]) -> None:
-    """Become the launcher of `processes` copies of this program, unless they are there already."""
-    if processes == 1 or distributed.is_torchelastic_launched():
-        return
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *launcher, os.path.abspath(sys.argv[0]), *words])
+def is_one_of_several() -> bool:
+    """Whether torchrun, or `start`, has started this process."""
+    return distributed.is_torchelastic_launched()
+
+
+def start(processes: int, words: Sequence[str]) -> int:
+    """Run this program in `processes` processes, a team; return the status of the first that failed."""
+    from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # Which process failed first is in the status, and why in what it said.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    options = ["--standalone", "--nproc-per-node", str(processes)]
+    try:
+        run.run(run.parse_args([*options, os.path.abspath(sys.argv[0]), *words]))
+    except ChildFailedError as error:
+        return error.get_first_failure()[1].exitcode or 1
+    return 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from gr00t.model.config import Gr00tConfig
 from gr00t.model.fitting import set_horizon_, with_horizon
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.structure import find_config
-from gr00t.model.tokenizer import resolve_tokenizer
+from gr00t.model.tokenizer import PromptTokenizer, resolve_tokenizer
 from gr00t.output_folder import writing
 from gr00t.quantization.manifest import read_manifest
 from training.arguments import Arguments
@@ -36,7 +38,7 @@ from training.command_line import UsageError, parse
 from training.data import check_data, load_data
 from training.identity import data_identity
 from training.plans import plan_of, remarks
-from training.processes import processes_of, start
+from training.processes import is_one_of_several, processes_of, start
 from training.resources import compare, describe, gib, shortages, used
 from training.running import learn
 from training.saving import Checkpoints, check_output, go_on
@@ -79,21 +81,36 @@ def named(arguments: Arguments) -> Named:
     return Named(arguments.data, arguments.checkpoint, arguments.output)
 
 
-def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
-    """Train and, in the first process of a team, write checkpoints; return what happened.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """What can be known, and checked, before data are decoded and weights read.
+
+    `begun` is the folder of the checkpoint that the run starts from.
+    """
+
+    named: Named
+    plan: TrainingPlan
+    tag: EmbodimentTag
+    data_config: Any
+    transform: ComposedModalityTransform
+    begun: Path
+    config: Gr00tConfig
+    tokenizer: PromptTokenizer
+
+
+def prepare(arguments: Arguments, processes: int) -> Prepared:
+    """Check everything that takes no time.
 
     Raises:
-        ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
+        ValueError: data, checkpoint and configuration that do not fit together, or flags that make no sense.
     """
     given = named(arguments)
-    plan = plan_of(arguments, team.size)
-    team.share_of("--batch-size", plan.batch_size)
+    plan = plan_of(arguments, processes)
+    Team(0, processes).share_of("--batch-size", plan.batch_size)
     check_report(arguments.report_to)
     check_output(arguments, given.output)
-    device = team.device(arguments.device)
     tag = EmbodimentTag(arguments.embodiment_tag)
     data_config = load_data_config(arguments.data_config)
-    modalities = data_config.modality_config()
     transform: ComposedModalityTransform = data_config.transform()
     begun = resolve_checkpoint(given.checkpoint)
     artefact = read_manifest(begun)
@@ -105,39 +122,52 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
     config = Gr00tConfig.from_folder(begun)
     check_data(arguments, data_config, transform, config)
     tokenizer = resolve_tokenizer(begun, arguments.tokenizer)
+    return Prepared(given, plan, tag, data_config, transform, begun, config, tokenizer)
+
+
+def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
+    """Train and, in the first process of a team, write checkpoints; return what happened.
+
+    Raises:
+        ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
+    """
+    device = team.device(arguments.device)
+    prepared = prepare(arguments, team.size)
+    plan, data_config, transform = prepared.plan, prepared.data_config, prepared.transform
+    output, begun, tokenizer = prepared.named.output, prepared.begun, prepared.tokenizer
     before = used(device)
     if not team.rank:
-        estimate = estimated(arguments, plan, config, data_config, team.size)
+        estimate = estimated(arguments, plan, prepared.config, data_config, team.size)
         say(estimate, arguments, plan, device, team.size)
-        remove_remains(given.output)
+        remove_remains(output)
     if team.rank:
         team.wait()  # for the frames
-    samples = load_data(arguments, data_config, arguments.cache or given.output / "frames")
+    samples = load_data(arguments, data_config, arguments.cache or output / "frames")
     if not team.rank:
         team.wait()
-    metadata = samples.metadata(tag)
+    metadata = samples.metadata(prepared.tag)
     model = GR00T_N1_5.from_pretrained(begun)
-    set_horizon_(model, len(modalities["action"].delta_indices))
+    set_horizon_(model, len(data_config.modality_config()["action"].delta_indices))
     transform.set_metadata(metadata)
-    bind_to_model(transform, model.config, tokenizer, tag, arguments.prompt_style)
+    bind_to_model(transform, model.config, tokenizer, prepared.tag, arguments.prompt_style)
     waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
     questions = ask(arguments, model, transform, tokenizer, team) if plan.grounding_weight else None
     identity = data_identity(arguments, metadata, model)
     trainer = Trainer(model, samples, transform, plan, device, waypoints, questions, team, identity)
-    go_on(trainer, given.output)
+    go_on(trainer, output)
     if trainer.step:
         logger.info("going on from step %d of %d", trainer.step, plan.steps)
     logger.info("%d time steps, %d episodes", len(samples), len(samples.lengths))
     checkpoints = Checkpoints(
-        *(given.output, begun, metadata, _DTYPES[arguments.save_precision], arguments.save_total_limit),
+        *(output, begun, metadata, _DTYPES[arguments.save_precision], arguments.save_total_limit),
         with_adapter=bool(arguments.save_adapter),
         published=arguments.published,
     )
     started = time.perf_counter()
-    with open_tracker(None if team.rank else arguments.report_to, given.output, trainer.step + 1) as tracker:
+    with open_tracker(None if team.rank else arguments.report_to, output, trainer.step + 1) as tracker:
         losses = learn(trainer, arguments, checkpoints, team, device, tracker)
     result = {
-        "checkpoint": str(given.output / arguments.published),
+        "checkpoint": str(output / arguments.published),
         "steps": trainer.step,
         "time_steps": len(samples),
         "loss": round(losses[-1], 5) if losses else None,
@@ -195,21 +225,34 @@ def main(kind: type[Arguments], description: str | None) -> int:
         if arguments.dry_run:
             print(json.dumps(dry_run(arguments, processes)))
             return 0
-        output = named(arguments).output
-        with writing(output, "--output"):
-            output.mkdir(parents=True, exist_ok=True)
-        start(processes, sys.argv[1:])
-        with joined_team() as team:
-            if not team.rank:
-                for remark in remarks(arguments, team.size):
-                    logger.info("%s", remark)
-            result = train(arguments, team)
-            if not team.rank:
-                print(json.dumps(result))
+        with made(named(arguments).output):
+            if processes > 1 and not is_one_of_several():
+                prepare(arguments, processes)  # what is wrong is said once, not by each
+                return start(processes, sys.argv[1:])
+            with joined_team() as team:
+                if not team.rank:
+                    for remark in remarks(arguments, team.size):
+                        logger.info("%s", remark)
+                result = train(arguments, team)
+                if not team.rank:
+                    print(json.dumps(result))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last save", file=sys.stderr)
+        more = ", with --resume," if kind().resume is False else ""
+        print(f"interrupted; the same command{more} goes on from the last save", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def made(output: Path) -> Iterator[None]:
+    """Make the folder of a run; it is removed again if nothing was put into it."""
+    with writing(output, "--output"):
+        output.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not any(output.iterdir()):
+            output.rmdir()

@@ -107,7 +107,7 @@ def check_output(arguments: Arguments, output: Path) -> None:
     if arguments.resume is False and steps:
         raise UsageError(
             f"{output} holds a run up to step {max(steps)}, whose checkpoints this one would replace; go on "
-            "with --resume, or name another folder: --output FOLDER"
+            "with --resume, or name another folder with --output-dir"
         )
 
 
