@@ -226,6 +226,8 @@ def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[s
     left_over = [f"{name} ({stored[name].file.name})" for name in stored if name not in wanted]
     if left_over:
         problems.append(f"left over, in no module of this architecture: {_listed(left_over)}")
+        if any(".lora_" in name for name in left_over):
+            problems.append("a LoRA that is not merged is among them; merge it with peft (merge_and_unload)")
     wrong_shape, wrong_kind = [], []
     for name in (name for name in stored if name in wanted):
         entry, tensor = stored[name], wanted[name][1]

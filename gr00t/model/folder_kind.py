@@ -25,6 +25,14 @@ _PICKLED = "holds pickled files and no safetensors; give a folder that save_pret
 # What stands in place of weights that can be served, and what to do about it; the first that is there counts.
 _OTHER_CONTENTS = (
     ("*.gguf", "is a model in GGUF, for llama.cpp; give the checkpoint that it was converted from"),
+    *(
+        (pattern, "is a checkpoint of JAX (Orbax), as openpi writes them, and no GR00T N1.5")
+        for pattern in ("_CHECKPOINT_METADATA", "params/_METADATA")
+    ),
+    *(
+        (pattern, "holds a compiled graph and no weights; give the checkpoint that it was made from")
+        for pattern in ("*.onnx", "*.engine", "*.trt")
+    ),
     (
         "global_step*",
         "has the state of a DeepSpeed training and no weights; write them with its zero_to_fp32.py, option "

@@ -22,6 +22,8 @@ class Options:
     Default: the server at --host and --port."""
     model: str | None = None
     """Checkpoint folder or model hub id of the recipes (default: the published fine-tune of the suite)."""
+    base: str | None = None
+    """Checkpoint that --model, an adapter, was trained on, or that it, a policy of lerobot, began from."""
     tasks: str = "all"
     """Tasks of the suite: all, 3, 0,3 or 0-4."""
     trials: int = 5

@@ -76,6 +76,7 @@ def server_environ(environ: Mapping[str, str], recipe: Recipe, packdir: Path | N
 def model_flags(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
     """Flags that scripts/inference_service.py and scripts/calibrate.py share."""
     flags = ["--model-path", options.model or suite_model(suite)]
+    flags += ["--base", options.base] if options.base else []
     flags += ["--data-config", options.data_config or suite_data_config(suite)]
     flags += ["--denoising-steps", str(recipe.denoising_steps or options.denoising_steps)]
     flags += ["--dtype", options.dtype, "--prompt-style", options.prompt_style]
@@ -88,6 +89,7 @@ def conditions(options: Options, suite: Suite) -> dict[str, object]:
     """What all recipes of a run share and a continued run must agree in, as plain data."""
     return {
         "model": options.model or suite_model(suite),
+        **({"base": options.base} if options.base else {}),
         "data_config": options.data_config or suite_data_config(suite),
         "denoising_steps": options.denoising_steps,
         "dtype": options.dtype,

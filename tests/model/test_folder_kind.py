@@ -88,6 +88,14 @@ def test_the_kinds_that_can_be_opened(tmp_path: Path, tiny_a: Path) -> None:
         (["pytorch_model-00001-of-00002.bin"], "has its weights in pickled files"),
         (["optimizer.pt", "scheduler.pt"], "is the state of a training, without weights"),
         (["optimizer_state.safetensors", "rng_state.safetensors"], "is the state of a training"),
+        (
+            ["_CHECKPOINT_METADATA"],
+            "is a checkpoint of JAX (Orbax), as openpi writes them, and no GR00T N1.5",
+        ),
+        (
+            ["backbone.onnx"],
+            "holds a compiled graph and no weights; give the checkpoint that it was made from",
+        ),
         (["policy.pt"], "holds pickled files and no safetensors"),
         (["epoch=3.ckpt"], "holds pickled files and no safetensors"),
     ],
@@ -256,6 +264,15 @@ def test_weights_that_nothing_reads_still_stop_a_checkpoint(
 ) -> None:
     rewrite(folder, lambda tensors: tensors.update({name: torch.ones(4).to(dtype)}))
     with pytest.raises(CheckpointError, match=rf"left over, in no module of this architecture: {name} \("):
+        GR00T_N1_5.from_pretrained(folder)
+
+
+def test_a_lora_that_was_saved_with_its_base_is_named(folder: Path) -> None:
+    name = "action_head.model.transformer_blocks.0.attn1.to_q"
+    rewrite(folder, lambda tensors: tensors.update({f"{name}.lora_A.default.weight": torch.ones(4, 48)}))
+    with pytest.raises(
+        CheckpointError, match=r"\n  a LoRA that is not merged is among them; merge it with peft"
+    ):
         GR00T_N1_5.from_pretrained(folder)
 
 
