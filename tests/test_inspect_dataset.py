@@ -302,9 +302,7 @@ def test_zeros_in_place_of_a_rotation_are_a_fault_where_it_is_converted(run: Run
     (tmp_path / "set/meta/modality.json").write_text(json.dumps(modality))
     status, out, _ = run(tmp_path / "set", "--data-config", "single_panda_gripper")
     assert status == 1
-    assert (
-        "state.base_rotation: target rotation 'rotation_6d', but the metadata names no rotation_type" in out
-    )
+    assert "state.base_rotation: target rotation 'rotation_6d', but it has no rotation_type" in out
 
 
 def test_more_numbers_than_the_model_takes_are_a_fault_of_the_configuration(

@@ -36,7 +36,7 @@ def check_fit(
     described: Mapping[str, StateActionMetadata],
     config: Gr00tConfig,
 ) -> None:
-    """Compare the time steps and the widths of a data configuration with what a model takes.
+    """Compare time steps, widths, rotations and normalization of a data configuration with keys and model.
 
     Args:
         modalities: keys and time steps of the data configuration.
@@ -57,6 +57,9 @@ def check_fit(
                 f"for {promised} ({kind}_horizon); both must be the same"
             )
     with_horizon(config, len(modalities["action"].delta_indices))
+    for step in steps_of(pipeline):
+        if isinstance(step, StateActionTransform):
+            step.check_keys(described)
     limits = {"state": last.max_state_dim, "action": last.max_action_dim}
     for kind, widths in joined_widths(pipeline, described).items():
         known = [width for width in widths.values() if width is not None]

@@ -118,6 +118,7 @@ def test_a_rotation_target_widens_the_state_and_is_undone(recorded: Recorded) ->
 def test_a_relative_rotation_cannot_be_normalized(recorded: Recorded) -> None:
     metadata = recorded.metadata()
     metadata.modalities.state["x"].rotation_type = RotationType.QUATERNION
+    metadata.modalities.state["x"].shape = (4,)
     metadata.modalities.state["x"].absolute = False
     transform = StateActionTransform(
         apply_to=["state.x"],
@@ -149,6 +150,7 @@ def test_numbers_that_are_no_rotation_are_refused_with_their_key(
 ) -> None:
     metadata = recorded.metadata()
     metadata.modalities.state["x"].rotation_type = RotationType(source)
+    metadata.modalities.state["x"].shape = (rotation_width(RotationType(source)),)
     transform = StateActionTransform(
         apply_to=["state.x"], target_rotations={"state.x": "euler_angles_rpy"}, training=False
     )

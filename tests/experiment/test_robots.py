@@ -211,3 +211,41 @@ def test_states_and_actions_that_are_too_wide_are_refused_by_key_and_width(check
     config.state_sin_cos = True
     with pytest.raises(ValueError, match=r"state: 66 numbers .*: state.left_arm 14, state.left_leg 30"):
         check_fit(config.modality_config(), config.transform(), described_keys(metadata), model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"rotation_type": None},
+            "state.eef_rotation: target rotation 'rotation_6d', but it has no rotation_type",
+        ),
+        (
+            {"rotation_type": RotationType.QUATERNION},
+            r"rotation as quaternion has 4 numbers, its shape is \(3,\)",
+        ),
+        (
+            {"mode": "mean_std"},
+            "can only be normalized by 'min_max' and only if absolute, got mode 'mean_std'",
+        ),
+        ({"mode": "min_max", "absolute": False}, "only if absolute, got mode 'min_max', absolute=False"),
+        (
+            {"other": {"continuous": False}},
+            "state.eef_position: not continuous, so its normalization mode is 'bi",
+        ),
+    ],
+)
+def test_rotations_and_modes_that_do_not_suit_a_key_are_refused_before_anything_is_read(
+    checkpoint: Path, changes: dict[str, Any], message: str
+) -> None:
+    config = load_data_config("oxe_droid")
+    modalities, transform = config.modality_config(), config.transform()
+    described = described_keys(RobotSamples(modalities, 1).metadata)
+    for key, values in (("eef_rotation", changes), ("eef_position", changes.get("other", {}))):
+        for name, value in values.items():
+            if name in ("rotation_type", "absolute", "continuous"):
+                setattr(described[f"state.{key}"], name, value)
+    if "mode" in changes:
+        transform.transforms[6].normalization_modes["state.eef_rotation"] = changes["mode"]
+    with pytest.raises(ValueError, match=message):
+        check_fit(modalities, transform, described, GR00T_N1_5.from_pretrained(checkpoint).config)

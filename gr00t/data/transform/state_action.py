@@ -6,6 +6,7 @@ the value and the dtype is kept, so a float64 observation is normalized in float
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.schema import DatasetMetadata, RotationType, StateActionMetadata
 from gr00t.data.transform.base import InvertibleModalityTransform, ModalityTransform
-from gr00t.data.transform.rotation import convert_rotation, no_rotation, rotation_family
+from gr00t.data.transform.rotation import convert_rotation, no_rotation, rotation_family, rotation_width
 from gr00t.data.transform.state_noise import StateActionDropout, StateActionPerturbation
 from gr00t.spelling import did_you_mean
 
@@ -189,38 +190,60 @@ class StateActionTransform(InvertibleModalityTransform):
             MetadataError: the metadata lacks a key, or a mode does not suit what it says about the key.
         """
         super().set_metadata(dataset_metadata)
-        for key in {*self.apply_to, *self.target_rotations}:
+        for key in {*self.apply_to, *self.target_rotations, *self.normalization_modes}:
             self.modality_metadata[key] = dataset_metadata.entry(dataset_metadata.modalities, key)
-        self._rotations.clear()
-        for key, target in self.target_rotations.items():
-            source = self.modality_metadata[key].rotation_type
-            if source is None:
-                raise MetadataError(
-                    f"{key}: target rotation {target!r}, but the metadata names no rotation_type"
-                )
-            if source is not RotationType(target):
-                self._rotations[key] = (source, RotationType(target))
+        self.check_keys(self.modality_metadata)
+        self._rotations = {
+            key: (source, RotationType(target))
+            for key, target in self.target_rotations.items()
+            if (source := self.modality_metadata[key].rotation_type) and source is not RotationType(target)
+        }
         for key in self.normalization_modes:
             values = dataset_metadata.entry(dataset_metadata.statistics, key)
             self.normalization_statistics[key] = values.model_dump()
         self._normalizers = {key: self._normalizer(key) for key in self.normalization_modes}
 
-    def _normalizer(self, key: str) -> Normalizer:
-        mode, metadata = self.normalization_modes[key], self.modality_metadata[key]
-        if key not in self._rotations:
+    def check_keys(self, described: Mapping[str, StateActionMetadata]) -> None:
+        """Compare modes and targets with what the keys are, as far as they are described.
+
+        Raises:
+            MetadataError: a key cannot be normalized, or converted, in the way that is asked for.
+        """
+        for key in {**self.target_rotations, **self.normalization_modes}:
+            if key in described:
+                self._check_key(key, described[key])
+
+    def _check_key(self, key: str, metadata: StateActionMetadata) -> None:
+        source, target = metadata.rotation_type, self.target_rotations.get(key)
+        if target is not None and source is None:
+            raise MetadataError(f"{key}: target rotation {target!r}, but it has no rotation_type")
+        converted = source is not None and target is not None and source is not RotationType(target)
+        if converted and metadata.shape != (rotation_width(source),):
+            raise MetadataError(
+                f"{key}: a rotation as {source.value} has {rotation_width(source)} numbers, "
+                f"its shape is {metadata.shape}"
+            )
+        mode = self.normalization_modes.get(key)
+        if mode is None:
+            return
+        if not converted:
             if not metadata.continuous and mode != "binary":
                 raise MetadataError(
                     f"{key}: not continuous, so its normalization mode is 'binary', not {mode!r}"
                 )
-            return Normalizer(mode, self.normalization_statistics[key])
-        family = rotation_family(self._rotations[key][1])
+            return
+        family = rotation_family(RotationType(target))
         if not metadata.absolute or mode != "min_max" or family not in self._BOUNDS:
             raise MetadataError(
                 f"{key}: a rotation converted to {family} can only be normalized by 'min_max' and only if "
                 f"absolute, got mode {mode!r}, absolute={metadata.absolute}"
             )
-        bound, width = self._BOUNDS[family]
-        return Normalizer(mode, {"min": [-bound] * width, "max": [bound] * width})
+
+    def _normalizer(self, key: str) -> Normalizer:
+        if key not in self._rotations:
+            return Normalizer(self.normalization_modes[key], self.normalization_statistics[key])
+        bound, width = self._BOUNDS[rotation_family(self._rotations[key][1])]
+        return Normalizer("min_max", {"min": [-bound] * width, "max": [bound] * width})
 
     def apply(self, data: dict[str, Any]) -> dict[str, Any]:
         """Rotate and normalize the tensors (..., A) under `apply_to`; absent keys are skipped.
