@@ -6,7 +6,9 @@ No socket here: `handle` takes the bytes of a message and returns those of the r
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -20,6 +22,7 @@ from gr00t.eval.address import resolve_host
 from gr00t.eval.endpoints import RequestError
 from gr00t.eval.robot import RobotInferenceServer
 from tests.eval.recorded import TOKEN, RecordedPolicy, recorded, small_observation
+from tests.eval.test_wire import saved_by_torch
 
 
 @pytest.fixture
@@ -314,3 +317,33 @@ def test_fuzz_well_formed_messages_of_wrong_content(
     server: RobotInferenceServer, request_body: dict[str, Any]
 ) -> None:
     assert_replies(server, msgpack.packb(request_body))
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_a_client_of_the_old_wire_is_told_by_name_and_so_is_the_log(
+    token: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = RobotInferenceServer(RecordedPolicy(), port=0, api_token=token)
+    made = pickle.dumps({"endpoint": "get_action", "data": Touch(tmp_path / "ran")})
+    for payload, name in [
+        (saved_by_torch(legacy=False), "was written by torch.save"),
+        (saved_by_torch(legacy=True), "is a pickle"),
+        (made, "is a pickle"),
+    ]:
+        text = error(server, payload)
+        assert text.startswith(f"this message {name}, which was the format of Isaac-GR00T clients before")
+        assert f"request refused: {text}" in caplog.messages
+    assert not (tmp_path / "ran").exists()
+    pickle.loads(made)
+    assert (tmp_path / "ran").exists()  # else this would prove nothing
+    server.close()
