@@ -74,7 +74,7 @@ def test_images_are_copied_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.undo()
     for suffix in ("bin", "npz"):  # a damaged copy is none
         (kept,) = (folder.parent / "cache").glob(f"images-*.{suffix}")
-        kept.write_bytes(kept.read_bytes()[:-1])
+        kept.write_bytes(kept.read_bytes()[:-60])
         assert np.array_equal(samples(folder)["video.image"], first)
 
 
