@@ -50,7 +50,9 @@ def find_instruction(
     Raises:
         ObservationError: several keys could be it, or a text stands under a name that nobody knows.
     """
-    found = [key for key in configured if key in observation] or list(filter(is_instruction_key, observation))
+    found = [key for key in configured if key in observation]
+    if not found:
+        found = [key for key in observation if is_instruction_key(key) and key not in others]
     if not found:
         found = [key for key in _OTHER_NAMES if _is_text(observation.get(key))]
         for key in found:

@@ -135,6 +135,9 @@ class HTTPInferenceServer(RobotInferenceServer):
         kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if method == "POST" and kind != _JSON:
             return Refusal(415, f"Content-Type: expected {_JSON}, got {kind[:60] or 'none'}")
+        packed = head.headers.get("content-encoding", "identity")
+        if packed != "identity":
+            return Refusal(415, f"Content-Encoding: {packed[:60]} is not read; send the text as it is")
         return None
 
     def _why_foreign(self, head: Head) -> str | None:

@@ -48,7 +48,7 @@ BUSY = "busy: "
 STOPPING = "stopping: "
 
 _LAST = sys.maxunicode  # numpy makes texts of what lies beyond, too, and Python's are broken by it
-_MAX_PATH = 60  # how deep a value that cannot be sent is looked for
+_MAX_PATH = 8  # how deep a value that cannot be sent is looked for
 _NPY_MAGIC = b"\x93NUMPY"
 _PLAIN = r"[<>|=]?[biufcSU]\d{1,9}"
 _DESCR = re.compile(rf"""['"]descr['"]\s*:\s*['"]({_PLAIN})['"]""")

@@ -129,6 +129,15 @@ def test_the_configured_key_wins_over_others(recorded: Recorded) -> None:
     assert prompts(recorded, observation) == ["['yes']"]
 
 
+def test_a_camera_or_state_is_no_instruction_whatever_its_name() -> None:
+    taken = instruction.find_instruction(
+        {"video.annotation": 1, "state.annotation": 2, "annotation.x": ["yes"]},
+        [],
+        ["video.annotation", "state.annotation"],
+    )
+    assert taken == ("annotation.x", ["yes"])
+
+
 def test_several_that_could_be_it_are_refused(recorded: Recorded) -> None:
     observation = {**recorded.observation(0), "annotation.a": ["pick"], "annotation.b": ["place"]}
     with pytest.raises(ObservationError) as caught:
