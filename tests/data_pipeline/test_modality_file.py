@@ -219,6 +219,14 @@ def test_names_that_repeat_their_kind_mean_the_same(folder: Path) -> None:
     assert sorted(Layout.read(folder).modality.columns) == ["action.x", "state.state.x", "state.x"]
 
 
+def test_an_annotation_that_no_column_has_matters_to_those_who_want_it(folder: Path) -> None:
+    # Some of NVIDIA's files name one.
+    set_modality(folder, annotation={**MODALITY["annotation"], "human.validity": {}})
+    assert find_faults(folder) == []
+    message = refusal(folder, {**CONFIG, "language": steps("annotation.human.validity")})
+    assert message.startswith(f"{table(folder)}: no column 'annotation.human.validity'; known: action, ")
+
+
 def test_sets_without_states_or_with_unused_entries(folder: Path) -> None:
     set_column(table(folder), "observation.state", None)
     for kinds in ({"state": {}}, {"state": None}):
