@@ -59,8 +59,6 @@ class Gr00tConfig:
                 something not implemented.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise CheckpointError(f"{folder}: no such folder")
         kind = recognize(folder)
         if kind is FolderKind.ADAPTER:
             raise CheckpointError(adapter_advice(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from pathlib import Path
+from typing import NoReturn
 
 from gr00t.model.families import other_family
 from gr00t.model.json_section import LFS_POINTER, CheckpointError, is_there, read_json, refuse_special
@@ -72,6 +73,10 @@ def recognize(folder: Path) -> FolderKind:
     Raises:
         CheckpointError: nothing that can be opened; what it is, and what to give instead.
     """
+    if not folder.is_dir():
+        if folder.exists():
+            refuse_file(folder)
+        raise CheckpointError(f"{folder}: no such folder")
     _refuse_pointers(folder)
     refuse_special(folder / CONFIG_FILE)
     if (folder / EXPORTED_FILE).exists():
@@ -84,6 +89,15 @@ def recognize(folder: Path) -> FolderKind:
     if (other := other_family(config)) is not None:
         raise CheckpointError(f"{folder} is {other}; here, GR00T N1.5 alone is served")
     return FolderKind.LEROBOT if config.get("type") == "groot" else FolderKind.NVIDIA
+
+
+def refuse_file(path: Path) -> NoReturn:
+    """Raise a CheckpointError for a file that is given as a checkpoint."""
+    what = "a model in GGUF, for llama.cpp" if path.suffix == ".gguf" else "a file"
+    inside = f"; give {path.parent}" if (path.parent / CONFIG_FILE).exists() else ""
+    raise CheckpointError(
+        f"{path} is {what}; a checkpoint is a folder with {CONFIG_FILE} and safetensors files{inside}"
+    )
 
 
 def adapter_advice(folder: Path) -> str:

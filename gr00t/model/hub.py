@@ -7,7 +7,7 @@ import logging
 import re
 from pathlib import Path
 
-from gr00t.model.folder_kind import CONFIG_FILE
+from gr00t.model.folder_kind import CONFIG_FILE, refuse_file
 from gr00t.model.json_section import CheckpointError
 from gr00t.model.weight_files import INDEX_FILE, WEIGHTS_FILE
 
@@ -30,11 +30,7 @@ def resolve_checkpoint(path_or_hub_id: str | Path) -> Path:
     if path.is_dir():
         return path
     if path.exists():
-        inside = f"; give {path.parent}" if (path.parent / CONFIG_FILE).exists() else ""
-        what = "a model in GGUF, for llama.cpp" if path.suffix == ".gguf" else "a file"
-        raise CheckpointError(
-            f"{path} is {what}; a checkpoint is a folder with {CONFIG_FILE} and safetensors files{inside}"
-        )
+        refuse_file(path)
     name = str(path_or_hub_id)
     if not HUB_ID.fullmatch(name):
         raise CheckpointError(
