@@ -101,11 +101,16 @@ def _of_training(folder: Path) -> Path:
         return own
     resolved = folder.resolve()
     above = resolved.parent / METADATA
+    if not resolved.name.startswith("checkpoint-"):  # only a training names its folders so
+        if above.is_file():
+            what = (
+                "%s has no %s; if it is of the same training, copy the one of the folder above: cp -r %s %s"
+            )
+            logger.warning(what, folder, METADATA, above.parent, folder)
+        return own
     if above.is_file():
         logger.info("%s has no %s; that of its training is used: %s", folder, METADATA, above)
         return above
-    if not resolved.name.startswith("checkpoint-"):
-        return own
     beside = [path / METADATA for path in newest_first(resolved.parent) if (path / METADATA).is_file()]
     if not beside:
         return own

@@ -52,7 +52,9 @@ def test_a_checkpoint_without_metadata_takes_that_of_its_training(
     assert find_metadata(folder) == own
 
 
-def test_else_that_of_the_checkpoints_beside_it_if_they_agree(tmp_path: Path) -> None:
+def test_else_that_of_the_checkpoints_beside_it_if_they_agree(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = checkpoint(tmp_path / "run", 500)
     for step in (1000, 2000):
         put(checkpoint(tmp_path / "run", step))
@@ -66,6 +68,10 @@ def test_else_that_of_the_checkpoints_beside_it_if_they_agree(tmp_path: Path) ->
     other = tmp_path / "run" / "mine"
     other.mkdir()
     assert find_metadata(other) == other / METADATA
+    put(tmp_path / "run")
+    with caplog.at_level(logging.WARNING):
+        assert find_metadata(other) == other / METADATA
+    assert f"copy the one of the folder above: cp -r {tmp_path}/run/experiment_cfg {other}" in caplog.text
 
 
 def test_a_policy_of_a_checkpoint_of_a_training(tmp_path: Path) -> None:
