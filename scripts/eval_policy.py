@@ -183,12 +183,16 @@ def plot_path(arguments: Arguments) -> str | None:
     return arguments.save_plot_path or (_PLOT if wanted else None)
 
 
-def check_installed(arguments: Arguments) -> None:
-    """Look for what is needed at the end before minutes are spent.
+def check_first(arguments: Arguments) -> None:
+    """Find before minutes are spent what would be found at the end.
 
     Raises:
-        UsageError: a package is missing, or the drawing cannot be written there.
+        UsageError: flags that make no sense, a package is missing, or nothing can be drawn there.
     """
+    if arguments.trajs < 1 or arguments.steps < 1:
+        raise UsageError("--trajs and --steps: expected at least 1")
+    if arguments.seed is not None and arguments.seed < 0:
+        raise UsageError(f"--seed: expected at least 0, got {arguments.seed}")
     path = plot_path(arguments)
     needed = [*_NEEDED, "matplotlib"] if path is not None else _NEEDED
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -227,8 +231,6 @@ def chosen_episodes(arguments: Arguments, dataset: LeRobotSingleDataset) -> dict
     """
     lengths = dict(zip(dataset.trajectory_ids.tolist(), dataset.trajectory_lengths.tolist(), strict=True))
     numbers = [number for number in lengths if number >= arguments.start_traj][: arguments.trajs]
-    if arguments.trajs < 1 or arguments.steps < 1:
-        raise UsageError("--trajs and --steps: expected at least 1")
     if len(numbers) < arguments.trajs:
         raise UsageError(
             f"--start-traj {arguments.start_traj} --trajs {arguments.trajs}: {arguments.dataset_path} has "
@@ -239,7 +241,7 @@ def chosen_episodes(arguments: Arguments, dataset: LeRobotSingleDataset) -> dict
 
 def evaluate(arguments: Arguments) -> dict[str, Any]:
     """Follow every episode; print a table, draw, and return the result."""
-    check_installed(arguments)
+    check_first(arguments)
     from gr00t.data.lerobot.single_dataset import LeRobotSingleDataset
 
     with opened_policy(arguments) as policy:

@@ -9,12 +9,15 @@ The mean squared error over all steps and numbers of an episode is what Isaac-GR
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 Act = Callable[[dict[str, Any], int], Mapping[str, Any]]
 
@@ -48,7 +51,8 @@ class Followed:
         widths: numbers of each action key, in the order of the columns; keys without `action.`.
         recorded: (T, A).
         predicted: (T, A).
-        states: (T, A), of the same keys; None where they were not asked for, or have other widths.
+        states: (T, A), of the same keys; None where they were not asked for, or there are none of these keys
+            and widths.
     """
 
     episode: int
@@ -108,13 +112,13 @@ def follow(
         raise OpenLoopError(
             f"expected at least one key, one step and a horizon of one; got {keys}, {steps}, {horizon}"
         )
-    recorded, predicted, states = [], [], []
+    recorded, predicted = [], []
+    states: list[list[Any]] = []
     widths: dict[str, int] = {}
     for step in range(steps):
         asked = step % horizon == 0
         sample = recordings.get_step_data(episode, step) if asked or with_states else {}
-        if with_states:
-            states.append(_row({key: sample.get(f"state.{key}") for key in keys}, 0, "the recorded states"))
+        states.append([sample.get(f"state.{key}") for key in keys])
         if asked:
             seen = {key: value for key, value in sample.items() if not key.startswith("action.")}
             actions = act(seen, step)
@@ -133,14 +137,13 @@ def follow(
                 predicted.append(given)
     if not np.isfinite(predicted).all():
         raise OpenLoopError(f"episode {episode}: the policy answers with inf or nan")
-    same = with_states and all(len(row) == len(recorded[0]) for row in states)
     return Followed(
         episode,
         horizon,
         widths,
         np.asarray(recorded, dtype=np.float64),
         np.asarray(predicted, dtype=np.float64),
-        np.asarray(states, dtype=np.float64) if same else None,
+        _states(states, widths) if with_states else None,
     )
 
 
@@ -149,6 +152,20 @@ def mean_error(errors: Sequence[Error]) -> Error:
     return Error(
         float(np.mean([error.mse for error in errors])), float(np.mean([error.mae for error in errors]))
     )
+
+
+def _states(values: Sequence[Sequence[Any]], widths: Mapping[str, int]) -> NDArray[np.float64] | None:
+    """What was sensed at each step, (T, A), if that is of the same keys and widths as the actions."""
+    other = [
+        key
+        for (key, width), value in zip(widths.items(), values[0], strict=True)
+        if value is None or np.size(value[0]) != width
+    ]
+    if other:
+        logger.warning("there is no state of the name and width of %s: states are left out", ", ".join(other))
+        return None
+    rows = [np.concatenate([np.atleast_1d(value[0]) for value in step]) for step in values]
+    return np.asarray(rows, dtype=np.float64)
 
 
 def _error(differences: NDArray[np.float64]) -> Error:
