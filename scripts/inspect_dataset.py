@@ -50,6 +50,7 @@ def main() -> int:
     from data_inspection.findings import find
     from data_inspection.telling import as_text
 
+    from gr00t.data.errors import TransformError
     from gr00t.experiment.data_config import DataConfigError
 
     try:
@@ -58,7 +59,7 @@ def main() -> int:
         if arguments.output is not None:
             with writing(arguments.output, "--output"):
                 files = draw(found, arguments.output)
-    except (DataConfigError, OutputError) as error:
+    except (DataConfigError, TransformError, OutputError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if arguments.json:

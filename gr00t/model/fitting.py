@@ -48,6 +48,8 @@ def check_fit(
         ValueError: they do not fit; the message names the keys with their widths, and the limit.
     """
     last = last_step(pipeline)
+    if "action" not in modalities:
+        raise ValueError("the data config's modality_config() has no 'action': what is to be predicted?")
     for kind, promised in (("action", last.action_horizon), ("state", last.state_horizon)):
         steps = len(modalities[kind].delta_indices) if kind in modalities else promised
         # Who only infers may leave the number of actions to the delta_indices, as in the reference.

@@ -17,7 +17,6 @@ from PIL import Image
 from data_inspection.reading import Readable
 from gr00t.data.lerobot.faults import Fault, error_of
 from gr00t.data.lerobot.features import is_image
-from gr00t.data.lerobot.frames_on_demand import DecodedFrames
 
 
 def describe_cameras(readable: Readable, faults: list[Fault]) -> dict[str, dict[str, Any]]:
@@ -43,8 +42,7 @@ def frame_of(readable: Readable, key: str, row: int) -> NDArray[np.uint8]:
         DatasetError: the frame cannot be decoded.
     """
     if key in readable.frame_of_row:
-        videos = readable.layout.videos(key)
-        return DecodedFrames(videos, readable.times(videos)).at(readable.frame_of_row[key][row][None])[0]
+        return readable.frames(key).at(readable.frame_of_row[key][row][None])[0]
     number, within = readable.episode_of(row)
     place = readable.places[number]
     return _image_in(readable, readable.layout.modality.cameras[key], place.path, int(place.rows[within]))

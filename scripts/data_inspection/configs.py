@@ -10,6 +10,7 @@ import torch
 from data_inspection.reading import Readable
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.lerobot.contents import keys_of
 from gr00t.data.lerobot.dataset import statistical_values
 from gr00t.data.lerobot.faults import Fault
 from gr00t.data.lerobot.layout import Layout
@@ -34,7 +35,7 @@ def examine_config(
 ) -> tuple[list[Fault], dict[str, Any] | None]:
     """What keeps a data configuration from being used with a data set, and what is read with it.
 
-    Of a configuration with keys that the set does not have the second is None.
+    Of a configuration that cannot be used the second is None.
 
     Raises:
         ValueError: there is no such configuration.
@@ -52,7 +53,7 @@ def examine_config(
         for step in steps_of(transform):
             converted = getattr(step, "target_rotations", {})
             faults += [fault for key in converted if (fault := _no_rotation(readable, key)) is not None]
-    return faults, _reads(modalities, transform, layout)
+    return faults, None if problem else _reads(modalities, transform, layout)
 
 
 def _no_rotation(readable: Readable, key: str) -> Fault | None:
@@ -131,8 +132,8 @@ def _metadata(
     cameras: Mapping[str, Any],
 ) -> DatasetMetadata | None:
     """What a checkpoint would carry; None where not all of it can be read."""
-    keys = [*modalities["state"].modality_keys, *modalities["action"].modality_keys]
-    videos = modalities["video"].modality_keys
+    keys = [*keys_of(modalities, "state"), *keys_of(modalities, "action")]
+    videos = keys_of(modalities, "video")
     if readable is None or not set(keys) <= readable.numbers.keys() or not set(videos) <= cameras.keys():
         return None
     tables: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
@@ -163,20 +164,20 @@ def _reads(
     limits = {"state": last.max_state_dim, "action": last.max_action_dim}
     reads: dict[str, Any] = {
         "images": {
-            "keys": modalities["video"].modality_keys,
-            "time_steps": modalities["video"].delta_indices,
+            "keys": keys_of(modalities, "video"),
+            "time_steps": modalities["video"].delta_indices if "video" in modalities else [],
         },
-        "instruction": modalities["language"].modality_keys if "language" in modalities else [],
+        "instruction": keys_of(modalities, "language"),
         "horizon": len(modalities["action"].delta_indices),
         "horizon_seconds": len(modalities["action"].delta_indices) / layout.fps,
     }
     for kind in ("state", "action"):
         reads[kind] = {
-            "time_steps": len(modalities[kind].delta_indices),
+            "time_steps": len(modalities[kind].delta_indices) if kind in modalities else 0,
             "limit": limits[kind],
             "keys": {
                 key: {"width": widths.get(kind, {}).get(key), "as": _form(key, transform)}
-                for key in modalities[kind].modality_keys
+                for key in keys_of(modalities, kind)
             },
         }
     return reads

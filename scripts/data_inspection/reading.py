@@ -13,6 +13,7 @@ from gr00t.data.dataset import ModalityConfig
 from gr00t.data.lerobot.check import all_keys, examine
 from gr00t.data.lerobot.contents import Texts, keys_of
 from gr00t.data.lerobot.faults import Fault
+from gr00t.data.lerobot.frames_on_demand import DecodedFrames
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.opened import OpenedSet, open_set
 from gr00t.data.lerobot.tables import Place
@@ -57,6 +58,18 @@ class Readable:
     stamps: list[NDArray[np.float64]] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     frame_of_row: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    _frames: dict[str, DecodedFrames] = field(default_factory=dict)
+
+    def frames(self, camera: str) -> DecodedFrames:
+        """The frames of a camera with videos.
+
+        Raises:
+            DatasetError: the first one cannot be decoded.
+        """
+        if camera not in self._frames:
+            videos = self.layout.videos(camera)
+            self._frames[camera] = DecodedFrames(videos, self.times(videos))
+        return self._frames[camera]
 
     def add(self, opened: OpenedSet) -> None:
         """Take over what was opened."""

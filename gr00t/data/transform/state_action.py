@@ -217,23 +217,21 @@ class StateActionTransform(InvertibleModalityTransform):
         source, target = metadata.rotation_type, self.target_rotations.get(key)
         if target is not None and source is None:
             raise MetadataError(f"{key}: target rotation {target!r}, but it has no rotation_type")
-        converted = source is not None and target is not None and source is not RotationType(target)
-        if converted and metadata.shape != (rotation_width(source),):
-            raise MetadataError(
-                f"{key}: a rotation as {source.value} has {rotation_width(source)} numbers, "
-                f"its shape is {metadata.shape}"
-            )
         mode = self.normalization_modes.get(key)
-        if mode is None:
-            return
-        if not converted:
-            if not metadata.continuous and mode != "binary":
+        if source is None or target is None or source is RotationType(target):
+            if mode not in (None, "binary") and not metadata.continuous:
                 raise MetadataError(
                     f"{key}: not continuous, so its normalization mode is 'binary', not {mode!r}"
                 )
             return
+        if metadata.shape != (rotation_width(source),):
+            raise MetadataError(
+                f"{key}: a rotation as {source.value} has {rotation_width(source)} numbers, "
+                f"its shape is {metadata.shape}"
+            )
         family = rotation_family(RotationType(target))
-        if not metadata.absolute or mode != "min_max" or family not in self._BOUNDS:
+        usable = metadata.absolute and mode == "min_max" and family in self._BOUNDS
+        if mode is not None and not usable:
             raise MetadataError(
                 f"{key}: a rotation converted to {family} can only be normalized by 'min_max' and only if "
                 f"absolute, got mode {mode!r}, absolute={metadata.absolute}"
