@@ -108,6 +108,12 @@ def test_columns_of_annotations(folder: Path, values: list[Any], expected: Any) 
         assert samples(folder)["annotation.task"][:, 0].tolist() == expected
 
 
+def test_texts_and_numbers_are_not_mixed(folder: Path) -> None:
+    set_column(table(folder, 1), "task_index", ["pull", "push", "pull"])
+    problem = "annotation.task: task_index: expected task numbers as in the episodes before"
+    assert refusal(folder) == f"{table(folder, 1)}: {problem}"
+
+
 def test_instructions_follow_their_rows_and_time_steps(folder: Path) -> None:
     set_column(table(folder, 1), "task_index", [0, 2, 1])
     config = {"language": CONFIG["language"].model_copy(update={"delta_indices": [-1, 0, 1]})}
