@@ -55,8 +55,9 @@ class DecodedFrames(CameraFrames):
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         if self._decoders.process != os.getpid():
             self._decoders = _Decoders()
+        numbers, repeated = np.unique(numbers, return_inverse=True)
         owners = np.searchsorted(self._ends, numbers, side="right")
-        frames = np.empty((len(numbers), *self.shape), dtype=np.uint8)
+        frames: NDArray[np.uint8] = np.empty((len(numbers), *self.shape), dtype=np.uint8)
 
         def read(video: int) -> None:
             places = np.flatnonzero(owners == video)
@@ -65,7 +66,7 @@ class DecodedFrames(CameraFrames):
                 frames[place] = frame
 
         list(self._decoders.pool.map(read, np.unique(owners).tolist()))
-        return frames
+        return frames[repeated]
 
     def _from(self, video: int, numbers: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """Frames of one video, numbered within it."""
