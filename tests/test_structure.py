@@ -37,7 +37,7 @@ MAY_ALSO_IMPORT = {
 }
 NEEDS_NO_TORCH = {
     *("gr00t/eval/wire.py", "gr00t/eval/outline.py", "gr00t/eval/client.py"),
-    *("gr00t/eval/address.py", "gr00t/eval/foreign.py", "gr00t/eval/reach.py"),
+    *("gr00t/eval/address.py", "gr00t/eval/foreign.py", "gr00t/eval/places.py", "gr00t/eval/reach.py"),
     *("gr00t/data/dataset.py", "gr00t/spelling.py"),
 }
 # Where a variable's name may be written out: its declaration. Elsewhere it comes from there.

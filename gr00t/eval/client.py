@@ -88,7 +88,7 @@ class BaseInferenceClient:
         self.address = f"tcp://{name_address(strip_brackets(host), port)}"
         # The process' own: the end of one that nobody closed would wait for its sockets, for ever where both
         # are collected at once, as after an error that holds the client.
-        self.context = zmq.Context.instance()
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self.socket: zmq.Socket[bytes] | None = None
         self._connected = False
         self._init_socket()

@@ -18,6 +18,7 @@ import numpy as np
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.eval.outline import MAX_KEYS, MAX_VALUES, WireError
+from gr00t.eval.places import Faults
 from gr00t.eval.wire import PackError, build_array, simplify, what_cannot_be_sent
 
 _MARK = "__numpy__"
@@ -66,12 +67,15 @@ def loads(text: bytes) -> Any:
         JsonError: it is no JSON.
         WireError: an array that is not a plain one.
     """
+    faults = Faults()
     try:
-        return json.loads(text, object_hook=_decode, parse_int=_parse_int)
-    except WireError:
+        message = json.loads(text, object_hook=faults.kept(_decode), parse_int=_parse_int)
+    except JsonError:
         raise
     except (ValueError, RecursionError) as error:
         raise JsonError(f"not JSON: {error}") from None
+    faults.check(message)
+    return message
 
 
 def _encode(value: Any) -> Any:

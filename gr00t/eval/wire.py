@@ -26,6 +26,7 @@ import numpy as np
 
 from gr00t.eval.foreign import name_message
 from gr00t.eval.outline import MAX_VALUES, WireError, outline
+from gr00t.eval.places import Faults, write_place
 
 __all__ = [
     "BUSY",
@@ -99,12 +100,13 @@ def decode(part: bytes | memoryview) -> Any:
     Raises:
         WireError: A text that is not UTF-8, a map key that is no text, or an array that is no plain .npy.
     """
+    faults = Faults()
     try:
-        return msgpack.unpackb(part, object_hook=_decode, list_hook=_as_it_is)
-    except WireError:
-        raise
+        message = msgpack.unpackb(part, object_hook=faults.kept(_decode), list_hook=_as_it_is)
     except ValueError as error:
         raise WireError(f"not a msgpack message: {str(error) or 'invalid byte'}") from None
+    faults.check(message)
+    return message
 
 
 class MsgSerializer:
@@ -151,9 +153,9 @@ def _encode(value: Any) -> Any:
 
 def what_cannot_be_sent(message: Any, error: Exception) -> str:
     """Return where in a message the value stands that made packing fail, and what is wrong with it."""
-    path: list[str] = []
+    names: list[Any] = []
     inner = [message]
-    while inner and len(path) < _MAX_PATH:
+    while inner and len(names) < _MAX_PATH:
         value = inner.pop()
         parts = value.items() if isinstance(value, dict) else enumerate(value if _is_list(value) else ())
         for name, part in parts:
@@ -161,7 +163,7 @@ def what_cannot_be_sent(message: Any, error: Exception) -> str:
                 msgpack.packb(part, default=_encode)
             except (TypeError, ValueError, OverflowError, RecursionError) as fault:
                 error = fault
-                path.append(f"[{name}]" if _is_list(value) else f"{name}")
+                names.append(name if _is_list(value) else str(name))
                 inner.append(part)
                 value = part
                 break
@@ -169,8 +171,7 @@ def what_cannot_be_sent(message: Any, error: Exception) -> str:
     mode = getattr(value, "mode", None)
     if isinstance(mode, str):
         what += f" of mode {mode!r}; send image.convert('RGB')"
-    where = ": ".join(path).replace(": [", "[")
-    return f"{where or 'message'}: cannot be sent: {what}"
+    return f"{write_place(names) or 'message'}: cannot be sent: {what}"
 
 
 def _is_list(value: Any) -> bool:

@@ -94,37 +94,37 @@ TEXTS = {
     "object array": (
         {"observation": {"a": {"__numpy__": "gAROLg==", "dtype": "|O", "shape": [1]}}},
         400,
-        "array: '|O' is none of the plain types",
+        "observation: a: array: '|O' is none of the plain types",
     ),
     "record": (
         {"observation": {"a": {"__numpy__": "", "dtype": [["a", "<f4"]], "shape": [0]}}},
         400,
-        "array: dtype must be text, got list",
+        "observation: a: array: dtype must be text, got list",
     ),
     "a terabyte": (
         {"observation": {"a": {"__numpy__": "", "dtype": "<f8", "shape": [10**6, 10**6]}}},
         400,
-        "array: <f8 of shape (1000000, 1000000) takes 8000000000000 bytes, got 0",
+        "observation: a: array: <f8 of shape (1000000, 1000000) takes 8000000000000 bytes, got 0",
     ),
     "negative": (
         {"observation": {"a": {"__numpy__": "", "dtype": "<f8", "shape": [-1]}}},
         400,
-        "array: shape must be a list of sizes, got [-1]",
+        "observation: a: array: shape must be a list of sizes, got [-1]",
     ),
     "no shape": (
         {"observation": {"a": {"__numpy__": "", "dtype": "<f8"}}},
         400,
-        "array: shape must be a list of sizes, got None",
+        "observation: a: array: shape must be a list of sizes, got None",
     ),
     "no base64": (
         {"observation": {"a": {"__numpy__": "a b!", "dtype": "|u1", "shape": [1]}}},
         400,
-        "array: __numpy__ is not base64",
+        "observation: a: array: __numpy__ is not base64",
     ),
     "not quite base64": (
         {"observation": {"a": {"__numpy__": "A!A==", "dtype": "|u1", "shape": [1]}}},
         400,
-        "array: __numpy__ is not base64",
+        "observation: a: array: __numpy__ is not base64",
     ),
     "too many escaped": (
         b'{"encoded": "[' + b"1\\u002c" * 1_000_001 + b'1]"}',
@@ -134,7 +134,7 @@ TEXTS = {
     "numbers for text": (
         {"observation": {"a": {"__numpy__": [1], "dtype": "|u1", "shape": [1]}}},
         400,
-        "array: __numpy__ must be base64 text, got list",
+        "observation: a: array: __numpy__ must be base64 text, got list",
     ),
 }
 

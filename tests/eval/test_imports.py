@@ -20,6 +20,7 @@ CLIENT_FILES = [
     "gr00t/eval/address.py",
     "gr00t/eval/foreign.py",
     "gr00t/eval/outline.py",
+    "gr00t/eval/places.py",
     "gr00t/eval/reach.py",
     "gr00t/eval/wire.py",
     "gr00t/eval/client.py",
@@ -43,6 +44,7 @@ def test_client_imports_neither_torch_nor_transformers_nor_pydantic() -> None:
         "gr00t.eval.client",
         "gr00t.eval.foreign",
         "gr00t.eval.outline",
+        "gr00t.eval.places",
         "gr00t.eval.reach",
         "gr00t.eval.wire",
     ]

@@ -73,7 +73,7 @@ def test_a_truncated_file_says_after_how_many_observations(tmp_path, kept):
         ),
         (
             wire.pack({"x": {"__ndarray_class__": True, "as_npy": b"no"}}),
-            "after 0 whole observations: array: as_npy does not begin like a .npy file",
+            "after 0 whole observations: x: array: as_npy does not begin like a .npy file",
         ),
     ],
 )

@@ -9,6 +9,7 @@ import io
 import json
 import pickle
 import struct
+from collections.abc import Callable
 
 import msgpack
 import numpy as np
@@ -269,4 +270,24 @@ BAD_MESSAGES = [
 def test_bad_message_is_refused_with_a_text_that_says_what(payload: bytes, text: str) -> None:
     with pytest.raises(wire.WireError) as caught:
         wire.unpack(payload)
-    assert str(caught.value).startswith(text)
+    # What is wrong with a value is said behind the key under which it stands.
+    where = {"a": "state.x: ", "M": "a: "}.get(text[:1], "") if text.startswith(("array", "Modality")) else ""
+    assert str(caught.value).startswith(where + text)
+
+
+@pytest.mark.parametrize(
+    ("nest", "where"),
+    [
+        (lambda bad: bad, ""),
+        (lambda bad: {"data": {"state.x": 1, "video.y": bad}}, "data: video.y: "),
+        (lambda bad: {"data": {"video.y": [1, [bad]], "z": [0] * 10}}, "data: video.y[1][0]: "),
+        (lambda bad: {"k" * 5_000: bad}, "k" * 60 + ": "),
+        (lambda bad: [[0] * 200_000, bad], "[1]: "),
+        (lambda bad: [bad, [0] * 200_000], ""),  # too far to look
+    ],
+    ids=range(6),
+)
+def test_an_array_that_is_none_is_named_by_its_key(nest: Callable[[object], object], where: str) -> None:
+    with pytest.raises(wire.WireError) as caught:
+        wire.unpack(msgpack.packb(nest({"__ndarray_class__": True, "as_npy": 7})))
+    assert str(caught.value) == f"{where}array: as_npy must be the bytes of a .npy file, got int"
