@@ -11,13 +11,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.command_line import UsageError, canonical
-from training.plans import plan_of, remarks
-from training.processes import processes_of
 
 from gr00t.experiment.lora import LoraPlan
 from gr00t.model.random_checkpoint import write_random_checkpoint
-from tests.training_runs import LIBERO, Arguments, FineTuning, fine_tune, parse, run, write_set
+from tests.training_runs import (
+    LIBERO,
+    Arguments,
+    FineTuning,
+    UsageError,
+    canonical,
+    fine_tune,
+    main,
+    parse,
+    plan_of,
+    processes_of,
+    remarks,
+    run,
+    write_set,
+)
 
 # Isaac-GR00T N1.5's flags with their defaults, as its users type them, and ours of the same meaning.
 NVIDIA = {
@@ -305,7 +316,6 @@ def test_without_the_package_one_line_says_what_to_install(
 def test_what_is_missing_is_said_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.program import main
 
     monkeypatch.setattr(sys, "argv", ["gr00t_finetune.py", "--output-dir", str(tmp_path / "out")])
     assert main(FineTuning, None) == 1

@@ -18,7 +18,7 @@ from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.random_checkpoint import small_config, write_random_checkpoint
 from tests.experiment.samples import InventedSamples, bound_transform
-from tests.training_runs import FineTuning, parse, run, write_set
+from tests.training_runs import FineTuning, dry_run, parse, resources, run, write_set
 
 GIB = 2**30
 CPU = torch.device("cpu")
@@ -115,8 +115,6 @@ def test_a_checkpoint_on_disk_is_as_large_as_was_said(start: Path, tmp_path: Pat
 
 
 def test_a_dry_run_reads_neither_weights_nor_data(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from training.program import dry_run
-
     for name, content in small_config().to_json_files().items():
         (tmp_path / name).write_text(json.dumps(content))
     words = [
@@ -137,8 +135,6 @@ def test_a_dry_run_reads_neither_weights_nor_data(tmp_path: Path, caplog: pytest
 
 
 def test_a_machine_with_less_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import resources
-
     sizes = (9, 4, 8, 0, 8, 1, 26, 9, 16)
     need = MemoryEstimate(1, 1, *(GIB * size for size in sizes))
     disk = type("Usage", (), {"free": 50 * GIB})

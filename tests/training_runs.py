@@ -17,7 +17,10 @@ from training.arguments import Arguments, FineTuning
 from training.command_line import parse
 from training.program import train
 
-__all__ = ["REPO", "Arguments", "FineTuning", "fine_tune", "parse", "run", "shown_actions", "write_set"]
+__all__ = [
+    *("REPO", "Arguments", "FineTuning", "UsageError", "canonical", "dry_run", "fine_tune", "main", "parse"),
+    *("plan_of", "processes_of", "remarks", "resources", "run", "shown_actions", "write_set"),
+]
 
 REPO = Path(__file__).resolve().parents[1]
 LIBERO = "examples.Libero.custom_data_config:LiberoDataConfig"
