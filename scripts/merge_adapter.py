@@ -2,7 +2,7 @@
 
 python scripts/merge_adapter.py ADAPTER OUT --base CHECKPOINT
 
-OUT has NVIDIA's layout, with the metadata and the tokenizer of the adapter's folder, else the checkpoint's.
+OUT has NVIDIA's layout, with the metadata of the adapter's folder or training, and the tokenizer of either.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,9 @@ def groot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def adapter(groot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapter")
+    folder = tmp_path_factory.mktemp("training") / "checkpoint-5"
+    shutil.copytree(groot.parent / "base" / "experiment_cfg", folder.parent / "experiment_cfg")
+    folder.mkdir()
     generator = torch.Generator().manual_seed(0)
     matrices = {
         "lora_A": torch.randn(4, 128, generator=generator) / 10,

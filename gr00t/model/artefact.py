@@ -32,7 +32,7 @@ from gr00t.model.config import Gr00tConfig
 from gr00t.model.folder_kind import ADAPTER_CONFIG
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.lerobot.processors import PIPELINES
-from gr00t.model.lerobot.rules import find_rules
+from gr00t.model.lerobot.rules import RULES_FILE, read_rules
 from gr00t.model.names import to_checkpoint_name
 from gr00t.model.source import METADATA, Source, find_metadata, open_source
 from gr00t.model.tokenizer import TOKENIZER_FILES
@@ -198,17 +198,19 @@ def copy_beside_weights(source: Source, stage: Path) -> None:
         source: of the checkpoint; of its folders the first one's files count.
         stage: where to.
     """
+    rules, metadata = read_rules(source.folder), find_metadata(source.folder)
     for folder in reversed(source.folders):
         _copy_along(folder, _ALONG, stage)
-    for name in (ADAPTER_CONFIG, *PIPELINES):  # they would say that this is another kind of folder
+    # What says how the weights are served is of what was named alone: an adapter's is not its checkpoint's.
+    shutil.rmtree(stage / METADATA.parent, ignore_errors=True)
+    for name in (ADAPTER_CONFIG, RULES_FILE, *PIPELINES):
         (stage / name).unlink(missing_ok=True)
-    found = find_rules(source.folders)
-    if found is not None:
-        found[0].write(stage)
-    elif (metadata := find_metadata(source.folders)).is_file():
-        copy = stage / METADATA
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copyfile(metadata, copy)
+    if rules is not None:
+        rules.write(stage)
+    elif metadata.is_file():
+        _copy_along(metadata.parents[1], ("experiment_cfg/*",), stage)
+    else:
+        logger.warning("%s has no %s, which a policy needs: none goes along", source.folder, METADATA)
 
 
 def _copy_along(source: Path, patterns: Iterable[str], stage: Path) -> None:

@@ -129,7 +129,7 @@ class Gr00tPolicy(BasePolicy):
                 raise ValueError(f"{source.folder} needs a data config: which keys, prepared in which way")
             self.embodiment_tag = EmbodimentTag(embodiment_tag or EmbodimentTag.NEW_EMBODIMENT)
             self.embodiment_name = self.embodiment_tag.value
-            metadata = find_metadata(source.folders)
+            metadata = find_metadata(source.folder)
             self.metadata = load_metadata(metadata, self.embodiment_tag)
             if not any(metadata.is_relative_to(folder) for folder in source.folders):
                 self.read_from = (*self.read_from, metadata)

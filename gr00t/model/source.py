@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gr00t.model.config import EAGLE_FILE, Gr00tConfig
-from gr00t.model.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, newest_first, recognize
+from gr00t.model.folder_kind import (
+    ADAPTER_CONFIG,
+    CONFIG_FILE,
+    FolderKind,
+    adapter_advice,
+    newest_first,
+    recognize,
+)
 from gr00t.model.hub import resolve_checkpoint
 from gr00t.model.json_section import CheckpointError
 from gr00t.model.lerobot.base import base_folder
@@ -23,7 +29,7 @@ class Source:
     """Folders that a model is read from.
 
     Attributes:
-        folder: what was named; its metadata and tokenizer count.
+        folder: what was named; its metadata, or lerobot's rules in it, count.
         weights: the checkpoint; another folder where `folder` is an adapter's.
         config: the architecture.
         more: other folders and files that the model is read from.
@@ -41,7 +47,7 @@ class Source:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """All folders, the one first whose files count."""
+        """All folders, the one first whose tokenizer counts."""
         return (self.folder,) if self.adapter is None else (self.folder, self.weights)
 
 
@@ -75,33 +81,26 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
     return Source(folder, weights, Gr00tConfig.from_folder(weights), (weights,))
 
 
-def find_metadata(folders: Path | Sequence[Path]) -> Path:
-    """Return the metadata.json of a checkpoint: its own, else that of the training it is from.
+def find_metadata(folder: Path) -> Path:
+    """Return the metadata.json of a checkpoint or an adapter: its own, else that of the training it is from.
 
     N1.5 writes it into the training's folder and copies it into each `checkpoint-STEP`; a copy of such a
-    folder may have been made before, or without it.
-
-    Args:
-        folders: the checkpoint's, or an adapter's and its checkpoint's; of the first that has it.
+    folder may have been made before, or without it. An adapter never has that of the checkpoint which it
+    changes: its training had statistics of its own.
 
     Returns:
-        Its path, which the first folder would have it at where there is none.
+        Its path, which the folder would have it at where there is none.
 
     Raises:
         CheckpointError: there is none, and those around it say different things.
     """
-    folders = [folders] if isinstance(folders, Path) else folders
-    paths = [_of_training(folder) for folder in folders]
-    return next((path for path in paths if path.is_file()), paths[0])
-
-
-def _of_training(folder: Path) -> Path:
     own = folder / METADATA
     if own.is_file():
         return own
     resolved = folder.resolve()
     above = resolved.parent / METADATA
-    if not resolved.name.startswith("checkpoint-"):  # only a training names its folders so
+    # Only a training names its folders so, and only an adapter lies in the checkpoint that it became.
+    if not (resolved.name.startswith("checkpoint-") or (folder / ADAPTER_CONFIG).is_file()):
         if above.is_file():
             what = (
                 "%s has no %s; if it is of the same training, copy the one of the folder above: cp -r %s %s"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.data.embodiment_tags import EmbodimentTag, tag_of
@@ -72,6 +73,25 @@ def test_else_that_of_the_checkpoints_beside_it_if_they_agree(
     with caplog.at_level(logging.WARNING):
         assert find_metadata(other) == other / METADATA
     assert f"copy the one of the folder above: cp -r {tmp_path}/run/experiment_cfg {other}" in caplog.text
+
+
+def test_an_adapter_has_the_metadata_of_its_training_and_never_its_bases(tmp_path: Path) -> None:
+    base = write_random_checkpoint(tmp_path / "base", torch_dtype=torch.float32)
+    name = "base_model.model.action_head.model.proj_out_2"
+    adapter = checkpoint(tmp_path / "run", 7) / "adapter"
+    adapter.mkdir()
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, 128), f"{name}.lora_B.weight": torch.ones(128, 2)}
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    (adapter / "adapter_config.json").write_text(json.dumps({"r": 2}))
+    data = LiberoDataConfig()
+    options = {"base": base, "device": "cpu", "environ": {}}
+    with pytest.raises(
+        MetadataError, match=r"adapter/experiment_cfg/metadata\.json: not found; .*: copy the fold"
+    ):
+        Gr00tPolicy(adapter, None, data.modality_config(), data.transform(), **options)
+    above = put(adapter.parent)
+    policy = Gr00tPolicy(adapter, None, data.modality_config(), data.transform(), **options)
+    assert policy.read_from == (base, above)
 
 
 def test_a_policy_of_a_checkpoint_of_a_training(tmp_path: Path) -> None:

@@ -86,15 +86,6 @@ def read_rules(folder: Path) -> GrootRules | None:
     return _read_groot(folder, config) if config.get("type") == "groot" else None
 
 
-def find_rules(folders: tuple[Path, ...]) -> tuple[GrootRules, Path] | None:
-    """Return lerobot's rules and the folder they are of, the first that has any; None: NVIDIA's hold."""
-    for folder in folders:
-        rules = read_rules(folder)
-        if rules is not None:
-            return rules, folder
-    return None
-
-
 def _read_groot(folder: Path, values: dict[str, Any]) -> GrootRules:
     config = Section(str(folder / CONFIG_FILE), values)
     pack = find_step(folder, PREPROCESSOR, PACK_STEP)

@@ -13,7 +13,7 @@ from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.json_section import CheckpointError
 from gr00t.model.lerobot.keys import GrootKeys, derived_keys, fitted_keys
-from gr00t.model.lerobot.rules import GrootRules, find_rules
+from gr00t.model.lerobot.rules import GrootRules, read_rules
 from gr00t.model.lerobot.transforms import groot_pipeline
 from gr00t.model.source import Source
 
@@ -108,10 +108,10 @@ def groot_serving(
     Raises:
         CheckpointError: the folder's files contradict each other, or the tag or the keys do not fit them.
     """
-    found = find_rules(source.folders)
-    if found is None:
+    folder = source.folder
+    rules = read_rules(folder)
+    if rules is None:
         return None
-    rules, folder = found
     tag = embodiment_tag.value if isinstance(embodiment_tag, EmbodimentTag) else embodiment_tag
     if tag is not None and tag != rules.embodiment_tag:
         raise CheckpointError(
