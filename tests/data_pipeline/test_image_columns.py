@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot import image_columns
 from gr00t.data.lerobot.check import find_faults
+from gr00t.data.lerobot.faults import DatasetError
 from tests.data_pipeline.lerobot_sets import CAMERA, as_v3, opened, refusal, samples, set_info, table, written
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (7, 6, 8, 3), dtype=np.uint8)
@@ -25,6 +27,13 @@ def encoded(frame: np.ndarray, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(frame).save(file, kind)
     return file.getvalue()
+
+
+def claiming(side: int) -> bytes:
+    """A small PNG whose header says that it is `side` x `side`."""
+    content = encoded(FRAMES[0])
+    header = b"IHDR" + side.to_bytes(4, "big") * 2 + content[24:29]
+    return content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
 
 
 def set_images(folder: Path, rows: list[Any], episode: int) -> None:
@@ -93,7 +102,14 @@ def test_files_that_rows_name_jpeg_and_grey_ones(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"bytes": b"no image", "path": ""}, "row 2: is not an image: cannot identify image file"),
+        (
+            {"bytes": b"no image", "path": ""},
+            "row 2: is not a PNG, JPEG or WebP image: cannot identify image file",
+        ),
+        (
+            {"bytes": claiming(65536), "path": ""},
+            "row 2: is not a PNG, JPEG or WebP image: Image size (4294967296 pixels) exceeds limit",
+        ),
         ({"bytes": None, "path": "gone.png"}, "row 2: the image is not in the row, and "),
         ({"bytes": None, "path": None}, "row 2: expected an image, got {'bytes': None, 'path': None}"),
         ({"bytes": encoded(FRAMES[0, :4]), "path": ""}, "row 2: is 8x4, those before are 8x6"),
@@ -109,6 +125,19 @@ def test_rows_without_an_image_are_named(folder: Path, row: dict[str, Any], prob
     assert not list((folder.parent / "cache").glob("images-*"))
     (fault,) = find_faults(folder)
     assert problem in str(fault)
+
+
+def test_damage_within_an_image_is_named(folder: Path) -> None:
+    damaged = bytearray(encoded(FRAMES[5]))
+    place = damaged.index(b"IDAT")
+    damaged[place + 8 : place + 20] = bytes(12)
+    set_images(
+        folder, [*rows_of(FRAMES[3:5]), {"bytes": bytes(damaged), "path": ""}, *rows_of(FRAMES[6:])], 1
+    )
+    dataset = opened(folder)
+    assert np.array_equal(dataset.batch([0])["video.image"][:, 0], FRAMES[:1])
+    with pytest.raises(DatasetError, match="image 5 cannot be decoded"):
+        dataset.batch([5])
 
 
 def test_a_full_disk_is_told_before_anything_is_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

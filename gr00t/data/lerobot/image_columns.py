@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from gr00t.data.lerobot.cache_files import written_as_a_whole
 from gr00t.data.lerobot.camera_frames import CameraFrames
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 _BATCH = 64  # rows read at a time
 # What a camera sees; others, 16-bit depth for one, would lose their meaning when they become colours.
 _PICTURES = ("RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr")
+_FORMATS = ("PNG", "JPEG", "WEBP")
+# What Pillow raises for images that are damaged, SyntaxError for a PNG of wrong checksums.
+_DAMAGED = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class ImageFrames(CameraFrames):
@@ -66,7 +69,7 @@ class ImageFrames(CameraFrames):
             content = os.pread(self._file.fileno(), behind - first, first)
             try:
                 frame[...] = _decoded(content)
-            except (OSError, ValueError) as error:
+            except _DAMAGED as error:
                 raise error_of(Fault(self._path, f"image {number} cannot be decoded: {error}")) from error
         return frames
 
@@ -203,16 +206,17 @@ def _content(row: Any, folder: Path) -> bytes:
 def _size(content: bytes) -> tuple[int, int]:
     """Height and width, by the header."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.mode not in _PICTURES:
-                raise _NoImageError(f"an image of mode {image.mode}, which is no colour picture")
-            return image.height, image.width
-    except (UnidentifiedImageError, OSError) as error:
-        raise _NoImageError(f"is not an image: {error}") from error
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            mode, size = image.mode, (image.height, image.width)
+    except _DAMAGED as error:
+        raise _NoImageError(f"is not a PNG, JPEG or WebP image: {error}") from error
+    if mode not in _PICTURES:
+        raise _NoImageError(f"an image of mode {mode}, which is no colour picture")
+    return size
 
 
 def _decoded(content: bytes) -> NDArray[np.uint8]:
-    with Image.open(io.BytesIO(content)) as image:
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
         return np.asarray(image.convert("RGB"))
 
 
