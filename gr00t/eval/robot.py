@@ -167,13 +167,20 @@ def _checked(observations: Any, max_batch: int) -> dict[str, Any]:
     if not isinstance(observations, dict):
         raise RequestError(f"data: expected a map of observations, got {type(observations).__name__}")
     for key, value in observations.items():
-        dimensions = _BATCHED_DIMENSIONS.get(str(key).partition(".")[0])
+        dimensions = _batched_dimensions(str(key))
         if dimensions is not None and _dimensions(value, dimensions) >= dimensions and len(value) > max_batch:
             raise RequestError(
                 f"{key:.100}: a batch of {len(value)} samples; this server computes at most {max_batch} at "
                 "once (--max-batch): send fewer in each request"
             )
     return observations
+
+
+def _batched_dimensions(key: str) -> int | None:
+    """How many dimensions a batch has under a key; None: it holds no array. lerobot's keys have no time."""
+    if key.startswith("observation."):
+        return 4 if key.startswith("observation.image") else 2
+    return _BATCHED_DIMENSIONS.get(key.partition(".")[0])
 
 
 def _dimensions(value: Any, enough: int) -> int:

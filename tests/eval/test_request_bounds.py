@@ -47,6 +47,11 @@ def test_a_token_is_compared_before_anything_is_decoded(monkeypatch: pytest.Monk
         ({"data": {"video.y": np.zeros((17, 1, 2, 2, 3), np.uint8)}}, "video.y: a batch of 17 samples"),
         ({"data": {"video.y": [[[[[0]]]]] * 17}}, "video.y: a batch of 17 samples"),
         ({"data": {"state.x": [[[0.0]]] * 17}}, "state.x: a batch of 17 samples"),
+        ({"data": {"observation.state": np.zeros((17, 6))}}, "observation.state: a batch of 17 samples"),
+        (
+            {"data": {"observation.images.top": np.zeros((17, 2, 2, 3), np.uint8)}},
+            "observation.images.top: a batch of 17 samples",
+        ),
     ],
 )
 def test_what_is_too_much_is_told_in_few_words(message: dict[str, Any], text: str) -> None:

@@ -19,7 +19,7 @@ from gr00t.spelling import did_you_mean
 
 _PREFIX = "observation."
 _TASK = "task"
-_LARGEST_BATCH = 4096
+_LARGEST_BATCH = 256
 
 
 def from_lerobot(observation: Mapping[str, Any], rules: GrootRules, keys: GrootKeys) -> Mapping[str, Any]:
