@@ -17,7 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.data.errors import MetadataError
-from gr00t.data.schema import DatasetMetadata, DatasetStatisticalValues, DatasetStatistics
+from gr00t.data.schema import (
+    DatasetMetadata,
+    DatasetModalities,
+    DatasetStatisticalValues,
+    DatasetStatistics,
+)
 
 
 class Percentiles(Enum):
@@ -47,7 +52,7 @@ def merge_metadata(
     if len(tags) > 1:
         raise MetadataError(f"data sets of different embodiments: {', '.join(sorted(tags))}")
     for number, metadata in enumerate(metadatas[1:], start=1):
-        if found := modality_differences(first, metadata):
+        if found := modality_differences(first.modalities, metadata.modalities):
             raise MetadataError(f"data sets 0 and {number} differ: {'; '.join(found)}")
     weights = np.asarray(shares, dtype=np.float64) / np.sum(shares)
     merged = {
@@ -60,9 +65,9 @@ def merge_metadata(
     return first.model_copy(update={"statistics": DatasetStatistics(**merged)}, deep=True)
 
 
-def modality_differences(one: DatasetMetadata, other: DatasetMetadata) -> list[str]:
+def modality_differences(one: DatasetModalities, other: DatasetModalities) -> list[str]:
     """What two sets describe differently: keys, widths, resolutions, frames per second and the like."""
-    ours, theirs = one.modalities.model_dump(mode="json"), other.modalities.model_dump(mode="json")
+    ours, theirs = one.model_dump(mode="json"), other.model_dump(mode="json")
     return [
         f"{kind}.{name}: {problem}"
         for kind in ours

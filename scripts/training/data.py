@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.layout import Layout
-from gr00t.data.lerobot.mixture import DatasetMixture
+from gr00t.data.lerobot.mixture import DatasetMixture, check_sets_fit
 from gr00t.data.transform.base import ModalityTransform
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.fitting import check_fit
@@ -36,10 +36,11 @@ def check_data(
     for folder in arguments.data:
         if folders.count(folder.resolve()) > 1:
             raise UsageError(f"--data: {folder} is named twice; --data-weights says what is seen more often")
-    for folder in arguments.data:
-        columns = Layout.read(folder).modality.columns
-        described = {key: column.described() for key, column in columns.items()}
+    layouts = [Layout.read(folder) for folder in arguments.data]
+    for layout in layouts:
+        described = {key: column.described() for key, column in layout.modality.columns.items()}
         check_fit(data_config.modality_config(), transform, described, config)
+    check_sets_fit(layouts, data_config.modality_config())
 
 
 def load_data(arguments: Arguments, data_config: Any, cache: Path) -> Samples:

@@ -13,7 +13,7 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.errors import MetadataError
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.layout import DatasetError
-from gr00t.data.lerobot.mixture import DatasetMixture
+from gr00t.data.lerobot.mixture import DatasetMixture, check_sets_fit
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.data.merged_metadata import Percentiles, merge_metadata
 
@@ -154,6 +154,10 @@ def test_sets_that_do_not_fit_together_are_refused_with_every_difference(tmp_pat
     slow = read(write(tmp_path / "slow", [3], side=32, fps=10), WITH_VIDEO)
     with pytest.raises(DatasetError) as error:
         DatasetMixture([one, small, slow])
+    with pytest.raises(DatasetError) as early:
+        check_sets_fit([each.layout for each in (one, small, slow)], WITH_VIDEO)
+    assert str(early.value) == str(error.value)
+    check_sets_fit([each.layout for each in (one, slow)], CONFIG)  # cameras are not asked for
     assert str(error.value).splitlines()[1:] == [
         f"{tmp_path}/one and {tmp_path}/small:",
         "  video.image: resolution [32, 32] and [16, 16]",

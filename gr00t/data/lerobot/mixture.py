@@ -7,17 +7,22 @@ of weight 1; unless the sets are not balanced: then it is the share of the set a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.dataset import LeRobotDataset
-from gr00t.data.lerobot.layout import DatasetError
+from gr00t.data.lerobot.faults import DatasetError
+from gr00t.data.lerobot.frames_on_demand import first_shape
+from gr00t.data.lerobot.layout import Layout
+from gr00t.data.lerobot.meta_files import absent
 from gr00t.data.merged_metadata import Percentiles, merge_metadata, modality_differences
-from gr00t.data.schema import DatasetMetadata
+from gr00t.data.schema import DatasetMetadata, DatasetModalities, VideoMetadata
 
 
 class DatasetMixture:
@@ -63,7 +68,8 @@ class DatasetMixture:
         self.datasets = tuple(datasets)
         # Any embodiment: what is compared and averaged does not depend on it.
         self._metadatas = [dataset.metadata(EmbodimentTag.NEW_EMBODIMENT) for dataset in datasets]
-        self._check_that_they_fit()
+        folders = [dataset.layout.folder for dataset in datasets]
+        _check(folders, [metadata.modalities for metadata in self._metadatas])
         steps = np.asarray([len(dataset) for dataset in datasets])
         self._ends = np.cumsum(steps)
         self.lengths: NDArray[np.int64] = np.concatenate([dataset.lengths for dataset in datasets])
@@ -126,15 +132,42 @@ class DatasetMixture:
         steps: NDArray[np.int64] = starts[episodes] + generator.integers(0, dataset.lengths[episodes])
         return steps
 
-    def _check_that_they_fit(self) -> None:
-        first = self.datasets[0].layout.folder
-        problems = []
-        for dataset, metadata in zip(self.datasets[1:], self._metadatas[1:], strict=True):
-            found = modality_differences(self._metadatas[0], metadata)
-            if found:
-                problems.append("\n  ".join([f"{first} and {dataset.layout.folder}:", *found]))
-        if problems:
-            raise DatasetError(
-                "data sets that are trained on together must agree in keys, widths, resolutions and frames "
-                "per second:\n" + "\n".join(problems)
-            )
+
+def check_sets_fit(layouts: Sequence[Layout], modalities: Mapping[str, ModalityConfig]) -> None:
+    """Find out whether sets can be trained on together, before more than a frame of each is decoded.
+
+    Raises:
+        DatasetError: they differ; the message lists in what. Files that are missing are left to
+            `LeRobotDataset`, and the sizes of images that are in the rows to `DatasetMixture`.
+    """
+    if len(layouts) > 1:
+        _check([layout.folder for layout in layouts], [_described(layout, modalities) for layout in layouts])
+
+
+def _described(layout: Layout, modalities: Mapping[str, ModalityConfig]) -> DatasetModalities:
+    wanted = {key for config in modalities.values() for key in config.modality_keys}
+    kinds: dict[str, dict[str, Any]] = {"video": {}, "state": {}, "action": {}}
+    for key, column in layout.modality.columns.items():
+        kind, _, name = key.partition(".")
+        if key in wanted:
+            kinds[kind][name] = column.described()
+    for key in layout.modality.cameras:
+        files = layout.videos(key) if key in wanted else []
+        if files and absent(files[0], layout.folder) is None:
+            height, width, channels = first_shape(files[0])
+            described = VideoMetadata(resolution=(width, height), channels=channels, fps=layout.fps)
+            kinds["video"][key.removeprefix("video.")] = described
+    return DatasetModalities(**kinds)
+
+
+def _check(folders: Sequence[Path], described: Sequence[DatasetModalities]) -> None:
+    problems = []
+    for folder, other in zip(folders[1:], described[1:], strict=True):
+        found = modality_differences(described[0], other)
+        if found:
+            problems.append("\n  ".join([f"{folders[0]} and {folder}:", *found]))
+    if problems:
+        raise DatasetError(
+            "data sets that are trained on together must agree in keys, widths, resolutions and frames "
+            "per second:\n" + "\n".join(problems)
+        )
