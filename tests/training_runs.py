@@ -13,13 +13,30 @@ from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+from training import resources
 from training.arguments import Arguments, FineTuning
-from training.command_line import parse
-from training.program import train
+from training.command_line import UsageError, canonical, parse
+from training.plans import plan_of, remarks
+from training.processes import processes_of
+from training.program import dry_run, main, train
 
 __all__ = [
-    *("REPO", "Arguments", "FineTuning", "UsageError", "canonical", "dry_run", "fine_tune", "main", "parse"),
-    *("plan_of", "processes_of", "remarks", "resources", "run", "shown_actions", "write_set"),
+    "REPO",
+    "Arguments",
+    "FineTuning",
+    "UsageError",
+    "canonical",
+    "dry_run",
+    "fine_tune",
+    "main",
+    "parse",
+    "plan_of",
+    "processes_of",
+    "remarks",
+    "resources",
+    "run",
+    "shown_actions",
+    "write_set",
 ]
 
 REPO = Path(__file__).resolve().parents[1]
