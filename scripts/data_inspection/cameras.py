@@ -61,7 +61,7 @@ def _describe_videos(readable: Readable, key: str, faults: list[Fault]) -> dict[
         size = next(iter(kinds), kind)[:2]
         if kind[:2] != size:
             what = f"frames of {kind[0]}x{kind[1]}, those of the camera's first video are {size[0]}x{size[1]}"
-            faults.append(Fault(path, what))
+            faults.append(Fault(path, what, key))
         kinds[kind] += 1
     (width, height, codec, pixels), _ = kinds.most_common(1)[0]
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ import torch
 from data_inspection.reading import Readable
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
+from gr00t.data.lerobot.check import find_faults
 from gr00t.data.lerobot.contents import keys_of
 from gr00t.data.lerobot.dataset import statistical_values
 from gr00t.data.lerobot.faults import Fault
@@ -54,6 +55,20 @@ def examine_config(
             converted = getattr(step, "target_rotations", {})
             faults += [fault for key in converted if (fault := _no_rotation(readable, key)) is not None]
     return faults, None if problem else _reads(modalities, transform, layout)
+
+
+def faults_met(name: str, layout: Layout, faults: Sequence[Fault]) -> list[Fault]:
+    """Those of a set's faults that are met when it is read with a data configuration.
+
+    Raises:
+        ValueError: there is no such configuration.
+    """
+    modalities = load_data_config(name).modality_config()
+    if not faults:
+        return []
+    met = find_faults(layout.folder, modalities)
+    # What `find_faults` does not look for names its camera.
+    return [*met, *(fault for fault in faults if fault.place in keys_of(modalities, "video"))]
 
 
 def _no_rotation(readable: Readable, key: str) -> Fault | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_inspection.cameras import describe_cameras
-from data_inspection.configs import examine_config, fitting_configs, own_config
+from data_inspection.configs import examine_config, faults_met, fitting_configs, own_config
 from data_inspection.reading import Readable, read
 from data_inspection.statistics import Dimension, dimensions_of
 from gr00t.data.lerobot.contents import Texts
@@ -18,6 +18,7 @@ from gr00t.data.lerobot.episodes import INFO
 from gr00t.data.lerobot.faults import Fault
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.meta_files import read_object
+from gr00t.experiment.data_config import load_data_config
 
 # LeRobot's own columns, which no key needs to read.
 _OF_EVERY_ROW = {"timestamp", "frame_index", "episode_index", "index", "task_index", "next.done"}
@@ -61,6 +62,9 @@ def find(folder: Path, data_config: str | None) -> Findings:
     Raises:
         ValueError: there is no such data configuration.
     """
+    if data_config is not None:
+        load_data_config(data_config)  # before minutes are spent on reading
+    unread: list[str] = []
     with _Warnings() as warnings:
         faults, layout, readable = read(folder)
         found = Findings({"folder": str(folder), "data_config": data_config}, faults, layout, readable)
@@ -74,14 +78,15 @@ def find(folder: Path, data_config: str | None) -> Findings:
             for key, values in readable.numbers.items():
                 found.dimensions[key] = dimensions_of(layout, key, values)
         if data_config is not None:
-            wrong, reads = examine_config(data_config, layout, readable, cameras)
-            faults.extend(wrong)
-            found.told["reads"] = reads
+            needed = faults_met(data_config, layout, faults)
+            unread = [f"not read with {data_config}: {fault}" for fault in faults if fault not in needed]
+            wrong, found.told["reads"] = examine_config(data_config, layout, readable, cameras)
+            found.faults = [*dict.fromkeys([*needed, *wrong])]
         fits, nearest = fitting_configs(layout, readable, cameras)
         found.told["configs"] = {"fit": fits, "nearest": nearest}
         if not fits and data_config is None:
             found.told["configs"]["own"] = own_config(layout)
-    found.remarks = [*dict.fromkeys(warnings.said)]
+    found.remarks = [*dict.fromkeys(warnings.said), *unread]
     return found
 
 

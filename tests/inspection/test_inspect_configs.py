@@ -16,6 +16,7 @@ from tests.data_pipeline.lerobot_sets import (
     MODALITY,
     set_modality,
     table,
+    video,
 )
 
 Run = Callable[..., tuple[int, str, str]]
@@ -46,6 +47,22 @@ def test_what_a_data_configuration_reads_and_which_fit(run: Run, folder: Path) -
     assert status == 1
     assert "2 faults" in out.splitlines()
     assert f"{folder / 'meta/modality.json'}: no 'video.front'; known: video.webcam" in out
+
+
+def test_faults_of_what_a_configuration_does_not_read_do_not_count_with_it(run: Run, folder: Path) -> None:
+    arm = {"single_arm": {"start": 0, "end": 1}, "gripper": {"start": 0, "end": 1}}
+    cameras = {"webcam": {"original_key": "observation.images.image"}, "gone": {}}
+    tasks = {"human.task_description": {"original_key": "task_index"}}
+    set_modality(folder, state=arm, action=arm, video=cameras, annotation=tasks)
+    status, out, _ = run(folder)
+    assert status == 1
+    assert "video.gone: there is no camera 'gone'" in out
+    status, out, _ = run(folder, "--data-config", "so100")
+    assert (status, out.splitlines()[-1]) == (0, "No faults: it can be trained on.")
+    assert f"  not read with so100: {folder / 'meta/modality.json'}: video.gone: there is no camera" in out
+    video(folder, 1).unlink()
+    status, out, _ = run(folder, "--data-config", "so100")
+    assert (status, "1 fault" in out.splitlines()) == (1, True)
 
 
 def test_a_set_without_a_fitting_configuration_gets_one_that_fits(

@@ -179,7 +179,9 @@ def test_videos_of_another_size_and_damaged_frames_are_faults(run: Run, folder: 
     status, out, _ = run(folder, "--json", "--output", tmp_path / "look")
     faults = json.loads(out)["faults"]
     assert status == 1
-    assert faults[0].endswith("000001.mp4: frames of 64x48, those of the camera's first video are 32x32")
+    assert faults[0].endswith(
+        "000001.mp4: video.image: frames of 64x48, those of the camera's first video are 32x32"
+    )
     assert "episode_000002.mp4: " in "\n".join(faults[1:])
     assert (tmp_path / "look/contact_sheet.png").is_file()
 
