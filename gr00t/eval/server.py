@@ -107,7 +107,8 @@ class BaseInferenceServer:
         self.address: str = self.connections.address
         if api_token is None and not self._is_loopback:
             logger.warning(
-                "%s is open to other machines and has no API token; kill is refused to them", self.address
+                "%s is open to other machines and has no API token (--api-token): whoever reaches it may ask",
+                self.address,
             )
 
     def register_endpoint(

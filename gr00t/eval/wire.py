@@ -127,6 +127,10 @@ def simplify(value: Any) -> Any:
     """Return the number or array that a value of numpy, torch or PIL stands for; others as they are."""
     if isinstance(value, (np.bool_, np.integer, np.floating)) and not isinstance(value, np.longdouble):
         return value.item()
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise TypeError("an array with masked entries; send array.filled(...)")
+        return value.data
     # Where nobody has imported torch or PIL there is nothing of theirs to send.
     torch, images = sys.modules.get("torch"), sys.modules.get("PIL.Image")
     if torch is not None and isinstance(value, torch.Tensor):

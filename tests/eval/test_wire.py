@@ -112,10 +112,11 @@ IMAGE = Image.fromarray(np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3))
         (torch.tensor([1.5], dtype=torch.bfloat16, requires_grad=True), np.array([1.5], np.float32)),
         (torch.arange(6).reshape(2, 3).T, np.array([[0, 3], [1, 4], [2, 5]])),
         (torch.tensor(3), np.array(3)),
+        (np.ma.array([1.0, 2.0]), np.array([1.0, 2.0])),
         (IMAGE, np.asarray(IMAGE)),
         ([IMAGE, IMAGE], [np.asarray(IMAGE)] * 2),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_what_robots_have_at_hand_is_sent_as_the_number_or_array_that_it_is(
     value: object, sent: object
@@ -143,10 +144,11 @@ LOOP.append(LOOP)
         (2**64, "integer value out of range"),
         ("\ud800", "'utf-8' codec can't encode character"),
         (torch.zeros(2, 2).to_sparse(), "can't convert Sparse layout tensor to numpy"),
+        (np.ma.array([1.0, 2.0], mask=[False, True]), "an array with masked entries; send array.filled(...)"),
         (IMAGE.convert("L"), "object of mode 'L'; send image.convert('RGB')"),
         (IMAGE.convert("RGBA"), "object of mode 'RGBA'; send image.convert('RGB')"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_cannot_be_sent_is_named_by_its_key(value: object, text: str) -> None:
     for message, where in [
