@@ -288,6 +288,15 @@ def test_videos_of_which_frames_are_damaged_are_all_listed(folder: Path) -> None
         LeRobotDataset(folder, CONFIG, folder.parent / "cache", frames="decode")
 
 
+def test_a_format_that_nothing_decodes_is_named(folder: Path) -> None:
+    content = video(folder, 1).read_bytes()
+    assert content.count(b"avc1") == 2  # of the file and of the stream
+    video(folder, 1).write_bytes(content.replace(b"avc1", b"zzzz"))
+    expected = f"{video(folder, 1)}: is in a format that nothing here decodes"
+    assert refusal(folder) == expected
+    assert [str(fault) for fault in find_faults(folder)] == [expected]
+
+
 def test_a_long_list_is_cut_short(folder: Path) -> None:
     set_lines(folder, "episodes.jsonl", [{"episode_index": n, "length": 1} for n in range(100, 130)])
     message = refusal(folder)
