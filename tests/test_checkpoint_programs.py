@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Iterator
@@ -70,12 +71,22 @@ def adapter(groot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_groot_folder_needs_no_flags_to_be_served(programs: dict[str, ModuleType], groot: Path) -> None:
+def test_a_groot_folder_needs_no_flags_to_be_served(
+    programs: dict[str, ModuleType], groot: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     program = programs["inference_service"]
     arguments = program.Arguments(
         server=True, model_path=str(groot), device="cpu", dtype="float32", denoising_steps=1
     )
     policy = program.load_policy(arguments, str(groot))
+    assert (
+        f"{groot}: a groot policy of lerobot; prepared as lerobot does: frames resized whole" in caplog.text
+    )
+    assert "keys: video.front (observation.images.front), video.wrist (observation.images.wrist); state" in (
+        caplog.text
+    )
+    assert "of the data config" not in caplog.text
     info = program.server_info(arguments, policy)
     assert (info["data_config"], info["embodiment_tag"]) == ("lerobot", "so100")
     assert info["observation"]["video"] == {"video.front": [1, 48, 64, 3], "video.wrist": [1, 60, 80, 3]}

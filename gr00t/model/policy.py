@@ -119,7 +119,7 @@ class Gr00tPolicy(BasePolicy):
         self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
         self.groot: GrootServing | None = groot_serving(source, embodiment_tag, modality_config)
         if self.groot is not None:
-            self.groot.say(self.model_path, modality_config is not None)
+            self.groot.say(self.model_path)
             modality_config, modality_transform = self.groot.modality_config(), self.groot.transform()
             self.metadata = self.groot.metadata
             self.embodiment_tag = self.metadata.embodiment_tag

@@ -37,9 +37,13 @@ def from_lerobot(observation: Mapping[str, Any], rules: GrootRules, keys: GrootK
     ours = [key for key in named if key.startswith(("video.", "state."))]
     if ours:
         raise ObservationError(f"keys of two kinds: {ours[0]!r} beside lerobot's {_PREFIX}...; send one kind")
-    for key in (*rules.cameras, STATE):
+    needed = (*rules.cameras, STATE)
+    for key in needed:
         if key not in named:
-            raise ObservationError(f"no {key!r} in the observation; {did_you_mean(key, named)}")
+            # Only a key that nobody needs can be a misspelling of a missing one.
+            others = [other for other in named if other not in needed]
+            hint = f"; {did_you_mean(key, others)}" if others else ""
+            raise ObservationError(f"no {key!r} in the observation, which has {', '.join(named)}{hint}")
     state = _numbers(STATE, named[STATE])
     if state.ndim not in (1, 2):
         raise ObservationError(f"{STATE}: expected shape (A,) or (B, A), got {state.shape}")

@@ -54,8 +54,8 @@ class GrootServing:
         """Folder or hub id of the tokenizer that the folder names."""
         return self.rules.tokenizer or None
 
-    def say(self, folder: Path, given: bool) -> None:
-        """Tell in the log which rules hold, and under which keys; `given`: they are a data config's."""
+    def say(self, folder: Path) -> None:
+        """Tell in the log which rules hold, and under which keys."""
         rules, keys = self.rules, self.keys
         logger.info(
             "%s: a groot policy of lerobot; prepared as lerobot does: frames resized whole, states and "
@@ -73,7 +73,7 @@ class GrootServing:
             ", ".join(f"{key} ({width})" for key, width in keys.state.items()),
             keys.language,
             ", ".join(f"{key} ({width})" for key, width in keys.action.items()),
-            "; of the data config its keys alone are used" if given else "",
+            "" if keys == derived_keys(rules) else "; of the data config its keys alone are used",
         )
         if rules.renamed:
             names = ", ".join(f"{robot} is {own}" for robot, own in rules.renamed)
