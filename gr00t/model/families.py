@@ -35,7 +35,8 @@ _OF_LEROBOT = {
     "xvla": "an X-VLA policy",
 }
 # Other versions of GR00T, as lerobot's later releases name them in `model_version` and `base_model_path`.
-_OTHER_VERSION = re.compile(r"n1[._d]?(6|7)(?!\d)", re.IGNORECASE)
+_OTHER_VERSION = re.compile(r"n?1[._d]?(6|7)", re.IGNORECASE)
+_OTHER_BASE = re.compile(r"gr00t[-_]?n1[._d]?(6|7)(?!\d)", re.IGNORECASE)
 N1_5 = "gr00t_n1_5"
 
 
@@ -47,8 +48,8 @@ def other_family(config: Mapping[str, Any]) -> str | None:
     """
     kind, model_type = config.get("type"), config.get("model_type")
     if kind == "groot":
-        said = config.get("model_version"), config.get("base_model_path")
-        version = next((found for text in said if (found := _OTHER_VERSION.search(str(text)))), None)
+        version = _OTHER_VERSION.fullmatch(str(config.get("model_version")))
+        version = version or _OTHER_BASE.search(str(config.get("base_model_path")))
         if version is None:
             return None
         return f"GR00T N1.{version[1]} as lerobot 0.6 and later train it; serve it with that lerobot"

@@ -71,7 +71,9 @@ def test_another_family_is_named(tmp_path: Path, values: dict[str, str], what: s
 
 def test_the_kinds_that_can_be_opened(tmp_path: Path, tiny_a: Path) -> None:
     assert recognize(tiny_a) is FolderKind.NVIDIA
-    assert recognize(config(tmp_path / "groot", type="groot")) is FolderKind.LEROBOT
+    for began in ("nvidia/GR00T-N1.5-3B", "/somewhere/run17/base", "outputs/train1.7/gr00t"):
+        folder = config(tmp_path / "groot", type="groot", base_model_path=began)
+        assert recognize(folder) is FolderKind.LEROBOT
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_model.bin").touch()
     assert recognize(tmp_path / "adapter") is FolderKind.ADAPTER
