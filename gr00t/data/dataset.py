@@ -11,6 +11,8 @@ from typing import Any, List
 
 from pydantic import BaseModel, Field
 
+from gr00t.data.reference_names import missing_names
+
 LE_ROBOT_MODALITY_FILENAME = "meta/modality.json"
 LE_ROBOT_EPISODE_FILENAME = "meta/episodes.jsonl"
 LE_ROBOT_TASKS_FILENAME = "meta/tasks.jsonl"
@@ -22,13 +24,16 @@ _LATER = {
     "LeRobotSingleDataset": "gr00t.data.lerobot.single_dataset",
     "LeRobotMixtureDataset": "gr00t.data.lerobot.mixture_dataset",
 }
-_USE_INSTEAD = {
-    "CachedLeRobotSingleDataset": "LeRobotSingleDataset, or gr00t.data.lerobot.dataset.LeRobotDataset, "
-    "which caches frames on disk",
-    "MixtureSpecElement": "LeRobotMixtureDataset, which takes pairs of a data set and its weight",
-    "calculate_dataset_statistics": "LeRobotSingleDataset(...).metadata.statistics",
-    "safe_hash": "hashlib",
-}
+_missing = missing_names(
+    __name__,
+    {
+        "CachedLeRobotSingleDataset": "LeRobotSingleDataset, or gr00t.data.lerobot.dataset.LeRobotDataset, "
+        "which caches frames on disk",
+        "MixtureSpecElement": "LeRobotMixtureDataset, which takes pairs of a data set and its weight",
+        "calculate_dataset_statistics": "LeRobotSingleDataset(...).metadata.statistics",
+        "safe_hash": "hashlib",
+    },
+)
 
 
 class ModalityConfig(BaseModel):
@@ -55,8 +60,4 @@ def __getattr__(name: str) -> Any:
                 f"{name} needs {error.name!r}, which is not installed; ./scripts/setup_env.sh core installs "
                 "all that data sets need"
             ) from error
-    if name in _USE_INSTEAD:
-        raise ImportError(
-            f"{__name__}: this project has no {name} of Isaac-GR00T N1.5; use {_USE_INSTEAD[name]}"
-        )
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _missing(name)

@@ -6,6 +6,7 @@ mixture were those of N1.5 with decord.
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import subprocess
@@ -261,12 +262,20 @@ def test_importing_the_configuration_imports_no_torch_and_no_pyarrow() -> None:
     assert found.stdout == "set() False\n"
 
 
-@pytest.mark.parametrize("name", ["CachedLeRobotSingleDataset", "MixtureSpecElement", "safe_hash"])
-def test_names_of_n1_5_that_are_not_here_say_what_to_use(name: str) -> None:
-    import gr00t.data.dataset
-
-    with pytest.raises(ImportError, match=f"this project has no {name} of Isaac-GR00T N1.5; use "):
-        getattr(gr00t.data.dataset, name)
+@pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [
+        ("gr00t.data.dataset", "CachedLeRobotSingleDataset", "LeRobotSingleDataset"),
+        ("gr00t.data.dataset", "MixtureSpecElement", "LeRobotMixtureDataset"),
+        ("gr00t.utils.peft", "get_lora_model", "scripts/gr00t_finetune.py --lora-rank"),
+        ("gr00t.experiment.runner", "TrainRunner", "scripts/gr00t_finetune.py"),
+    ],
+)
+def test_names_of_n1_5_that_are_not_here_say_what_to_use(module: str, name: str, instead: str) -> None:
+    found = importlib.import_module(module)
+    with pytest.raises(ImportError, match=f"{module}: this project has no {name} .* N1.5; use {instead}"):
+        getattr(found, name)
+    assert not hasattr(found, "Something")
 
 
 def test_descriptions_of_samples(capsys: pytest.CaptureFixture[str]) -> None:
