@@ -19,6 +19,7 @@ import logging
 import os
 import sys
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -29,7 +30,7 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.eval.address import check_port_free
 from gr00t.eval.client import ExternalRobotInferenceClient, ServerError
 from gr00t.eval.example_request import describe_locally, describe_observation, example_of
-from gr00t.eval.http_client import HTTPInferenceClient
+from gr00t.eval.http_client import HTTPInferenceClient, StatusError
 from gr00t.eval.identity import served_identity
 from gr00t.eval.robot import DEFAULT_MAX_BATCH, RobotInferenceServer
 
@@ -269,8 +270,10 @@ def describe_wanted(client: Any, arguments: Arguments) -> dict[str, Any]:
     """Return how an observation for the server has to look: what it says, else what is known here."""
     try:
         info = client.get_server_info()
-    except ServerError:  # NVIDIA's server does not know the question
-        info = {}
+    except ServerError as error:
+        if isinstance(error, StatusError) and error.status != HTTPStatus.NOT_FOUND:
+            raise
+        info = {}  # NVIDIA's server does not know the question
     if "observation" in info:
         return dict(info["observation"])
     from gr00t.experiment.checkpoint_data_config import choose_data_config

@@ -6,6 +6,7 @@ gr00t.eval.client: as text an image is a third longer, and has to be read.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
@@ -19,6 +20,15 @@ from gr00t.eval.reach import choose_address
 _MAX_REPLY_BYTES = 64 * 1024 * 1024
 _PAUSE_S = 0.1  # before asking a busy server again
 _OK, _BUSY = 200, 503
+
+
+class StatusError(ServerError):
+    """An error reply, with its number in HTTP."""
+
+    def __init__(self, status: int, reply: str) -> None:
+        """Take the number and the server's own text."""
+        super().__init__(f"{reply} (HTTP {status})")
+        self.status = status
 
 
 class HTTPInferenceClient:
@@ -51,7 +61,7 @@ class HTTPInferenceClient:
         Raises:
             NoServerError: Nothing that speaks HTTP is there, or it left before it answered.
             NoReplyError: No answer within the timeout, or the server was busy for all of it.
-            ServerError: The server's own error reply.
+            StatusError: The server's own error reply.
             gr00t.eval.wire.PackError: A value that cannot be sent.
         """
         path = "/act" if seed is None else f"/act?seed={seed}"
@@ -91,7 +101,7 @@ class HTTPInferenceClient:
             detail = _detail(reply)
             if status == _BUSY:
                 raise NoReplyError(f"{self.address} did not take {path}: {detail}")
-            raise ServerError(f"{detail} (HTTP {status})")
+            raise StatusError(status, detail)
 
     def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
         """Send one request and return the status and content of its reply."""
@@ -105,7 +115,10 @@ class HTTPInferenceClient:
         left = max(deadline - time.monotonic(), 0.001)
         connection = http.client.HTTPConnection(address, self.port, timeout=left)
         try:
-            connection.request(method, path, body, {**headers, "Host": name_address(self.host, self.port)})
+            headers["Host"] = name_address(self.host, self.port)
+            # Whoever hangs up in the middle of a request may have said why.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, path, body, headers)
             response = connection.getresponse()
             return response.status, response.read(_MAX_REPLY_BYTES)
         except TimeoutError:

@@ -14,10 +14,11 @@ from types import ModuleType
 
 import pytest
 
+from gr00t.eval.client import ServerError
 from gr00t.eval.http_client import HTTPInferenceClient
 from gr00t.eval.http_server import HTTPInferenceServer
 from tests.eval.recorded import ROOT, SCRIPT
-from tests.eval.sockets import free_port
+from tests.eval.sockets import free_port, serving
 from tests.eval.test_inference_service import StubPolicy, run_program
 
 run = HTTPInferenceServer.run
@@ -46,6 +47,14 @@ def test_http_is_served_and_asked_by_the_same_program(
     servers[0].running = False
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_the_zeromq_port_asked_over_http_says_what_to_do(program: ModuleType) -> None:
+    with (
+        serving() as (_, port),
+        pytest.raises(ServerError, match="this is the ZeroMQ server; for HTTP start it with --http-server"),
+    ):
+        program.run(program.Arguments(client=True, http_server=True, port=port))
 
 
 @pytest.mark.slow

@@ -188,7 +188,7 @@ def test_http_at_the_zeromq_port_is_told_what_to_do(caplog: pytest.LogCaptureFix
         )
         assert any("for HTTP start it with --http-server" in line for line in caplog.messages)
         with pytest.raises(ServerError, match=r"for HTTP start it with --http-server\s+\(HTTP 400\)"):
-            HTTPInferenceClient(port=port).get_action({})
+            HTTPInferenceClient(port=port).get_server_info()
     with (
         serving_http(DoublingPolicy()) as (_, port),
         client_at(port, timeout_ms=300) as client,
