@@ -112,6 +112,11 @@ def test_descriptions_that_say_no_place_are_named(folder: Path, column, values, 
     assert problem in refusal(folder)
 
 
+def test_a_set_whose_list_of_episodes_is_not_there_is_named(folder: Path) -> None:
+    episodes(folder).unlink()
+    assert refusal(folder) == f"{folder / 'meta/episodes'}: has no parquet file; the v3 layout needs one"
+
+
 def test_parts_of_videos_that_are_not_there_are_named(folder: Path) -> None:
     set_column(episodes(folder), f"videos/{CAMERA}/from_timestamp", [0.0, 3.0, 0.0])
     set_column(episodes(folder), f"videos/{CAMERA}/to_timestamp", [0.25, 3.35, 0.2])
