@@ -74,8 +74,8 @@ def statistics_plot(
         figure.text(
             0.012,
             1 - 0.4 / height,
-            "histogram from min to max; shaded: q01 to q99; line: mean. "
-            "Orange: few rows lie far from all others. Red: always the same.",
+            "histogram from min to max, bars by the square root of their rows; shaded: q01 to q99; line: "
+            "mean. Orange: few rows lie far from all others. Red: always the same.",
             fontsize=7.5,
             color="#555555",
             va="center",
