@@ -17,7 +17,7 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.schema import DatasetMetadata
 from gr00t.model.json_section import CheckpointError, Section, is_there, read_json
 from gr00t.model.lerobot.processors import Bounds
-from gr00t.model.lerobot.rules import IMAGE, IMAGES, GrootRules
+from gr00t.model.lerobot.rules import IMAGES, GrootRules
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ def _starts(widths: list[int]) -> list[int]:
 
 def _camera_name(key: str) -> str:
     """`front` of `observation.images.front`, `image` of `observation.image`."""
-    return "image" if key == IMAGE else key.removeprefix(IMAGES).lstrip("._") or "images"
+    return key.removeprefix(f"{IMAGES}.").removeprefix("observation.")
 
 
 def _name(key: str) -> str:

@@ -85,9 +85,9 @@ def prompt(text: str) -> str:
 
 
 def test_an_observation_becomes_what_lerobot_makes_of_it(policy: Gr00tPolicy, groot: Path) -> None:
-    from PIL import Image
     from tokenizers import Tokenizer
 
+    Image = pytest.importorskip("PIL.Image")  # noqa: N806 (Pillow's name for its module)
     sent = observation()
     inputs = policy.prepare(sent, seeds=1).inputs
     state = inputs["state"].numpy()

@@ -76,6 +76,9 @@ def test_the_cameras_are_sorted_and_one_may_have_no_name(tmp_path: Path, base: P
     one = {"observation.image": {"type": "VISUAL", "shape": [3, 96, 96]}, **_state(8)}
     folder = write_groot_folder(tmp_path / "one", base, weights=False, config={"input_features": one})
     assert derived_keys(rules_of(folder)).cameras == ("video.image",)
+    alike = {f"observation.images{name}": one["observation.image"] for name in (".top", "_top")} | _state(8)
+    folder = write_groot_folder(tmp_path / "two", base, weights=False, config={"input_features": alike})
+    assert derived_keys(rules_of(folder)).cameras == ("video.top", "video.images_top")
 
 
 def _state(width: int) -> dict[str, Any]:
