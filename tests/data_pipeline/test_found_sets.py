@@ -112,6 +112,9 @@ def test_texts_and_numbers_are_not_mixed(folder: Path) -> None:
     set_column(table(folder, 1), "task_index", ["pull", "push", "pull"])
     problem = "annotation.task: task_index: expected task numbers as in the episodes before"
     assert refusal(folder) == f"{table(folder, 1)}: {problem}"
+    # A column that is a state, too, holds numbers whatever else it is.
+    set_modality(folder, state={"x": {"start": 0, "end": 1, "original_key": "task_index"}})
+    assert refusal(folder) == f"{table(folder, 1)}: task_index: expected numbers, got 'pull' in row 0"
 
 
 def test_instructions_follow_their_rows_and_time_steps(folder: Path) -> None:

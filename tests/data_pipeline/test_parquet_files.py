@@ -66,6 +66,7 @@ def test_a_column_without_rows_has_no_numbers() -> None:
         (pa.array([[[1], [2]], [[3], [4, 5]]]), "row 1 has 2 numbers, those before have 1"),
         (pa.array(["a", "b"]), "expected numbers, got 'a' in row 0"),
         (pa.array([{"a": 1}, {"a": 2}]), "expected numbers, got {'a': 1} in row 0"),
+        (pa.array(["a" * 99999]), "expected numbers, got 'aaaaaaaaaaaa...aaaaaaaaaaaaa' in row 0"),
         (pa.array([b"\x00", b"\x01"]), "expected numbers, got b'\\x00' in row 0"),
     ],
 )

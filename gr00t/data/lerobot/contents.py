@@ -62,10 +62,11 @@ def read_contents(
     columns = {key: modality.columns[key] for key in wanted if key in modality.columns}
     annotations = {key: modality.annotations[key] for key in wanted if key in modality.annotations}
     cameras = [modality.cameras[key] for key in keys_of(modalities, "video") if key in modality.cameras]
-    names = [*(column.original_key for column in columns.values()), *annotations.values()]
+    numbered = [column.original_key for column in columns.values()]
     if any(not is_image(layout.features, camera) for camera in cameras):
-        names.append(TIMESTAMP)
-    tables = read_tables(layout, dict.fromkeys(names), set(annotations.values()), faults)
+        numbered.append(TIMESTAMP)
+    names = dict.fromkeys([*numbered, *annotations.values()])
+    tables = read_tables(layout, names, set(annotations.values()) - set(numbered), faults)
     if tables is None:
         file = layout.folder / (TASKS if layout.version == 2 else TASKS_V3)
         if annotations and file.exists():

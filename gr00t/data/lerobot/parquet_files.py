@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def numbers_in(column: pa.ChunkedArray) -> NDArray[Any]:
     if pa.types.is_decimal(kind):
         array = array.cast(pa.float64())
     elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
-        got = f"{column.slice(0, 1).to_pylist()[0]!r} in row 0" if len(column) else str(column.type)
+        # Shortened: a row may be an image.
+        first = column.slice(0, 1).to_pylist()
+        got = f"{reprlib.repr(first[0])} in row 0" if first else str(column.type)
         raise ColumnError(f"expected numbers, got {got}")
     return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
 
