@@ -57,7 +57,7 @@ def __getattr__(name: str) -> Any:
             if (error.name or "").startswith("gr00t"):
                 raise
             raise ImportError(
-                f"{name} needs {error.name!r}, which is not installed; ./scripts/setup_env.sh core installs "
-                "all that data sets need"
+                f"{name} needs {error.name!r}, which is not installed; ./scripts/setup_env.sh core train "
+                "installs all that data sets need"
             ) from error
     return _missing(name)

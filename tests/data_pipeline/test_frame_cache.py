@@ -256,12 +256,15 @@ def test_a_process_killed_while_decoding_leaves_nothing_that_counts_and_the_next
     assert ended.returncode == -signal.SIGKILL
     (left,) = cache.glob("*.npy.partial")
     assert not list(cache.glob("*.npy"))
-    os.utime(left, (time.time() - 3600,) * 2)
+    foreign = cache / "somebody.npy.partial"
+    foreign.write_text("another program's")
+    for path in (left, foreign):
+        os.utime(path, (time.time() - 3600,) * 2)
     with caplog.at_level(logging.INFO):
         frames = opened(videos, cache, "cache")
     assert np.array_equal(frames.at(np.arange(21)), all_frames(videos))
     assert "that a killed process left half written" in caplog.text
-    assert not left.exists()
+    assert (left.exists(), foreign.exists()) == (False, True)
 
 
 def test_two_that_decode_at_once_do_not_hurt_each_other(videos: list[Path], tmp_path: Path) -> None:
@@ -287,7 +290,7 @@ def test_two_that_decode_at_once_do_not_hurt_each_other(videos: list[Path], tmp_
 
 
 def test_a_changed_video_gives_a_new_cache_and_the_old_one_is_named(
-    videos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    videos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
     other = film(tmp_path / "other.mp4", 3, {})
@@ -297,6 +300,12 @@ def test_a_changed_video_gives_a_new_cache_and_the_old_one_is_named(
     assert "gone or changed" not in caplog.text
     old = {path.name for path in cache.glob("*.npy")}
     film(videos[0], 9, {"g": "4"}, 500)
+    with monkeypatch.context() as context:
+        leave(context, 0)
+        with pytest.raises(DatasetError, match="no room"):
+            opened(videos, cache, "cache")
+    assert "gone or changed" in caplog.text  # said where it matters most
+    caplog.clear()
     frames = opened(videos, cache, "cache")
     assert np.array_equal(frames.at(np.arange(21)), all_frames(videos))
     named = re.findall(r"frames-\w+\.npy", caplog.text)

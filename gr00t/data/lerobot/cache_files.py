@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import tempfile
 import time
 import zipfile
@@ -16,6 +17,8 @@ from typing import IO
 import numpy as np
 
 _PARTIAL = ".partial"
+# Only what `written_as_a_whole` made: a folder may hold other people's files.
+_OURS = re.compile(r"tmp\w{8}\.(npy|npz|bin)\.partial")
 # What a disk says that has no more room: of the disk, of the user's quota, of the process's file size.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A file this young may belong to a process that has not locked it yet.
@@ -49,6 +52,8 @@ def remove_abandoned(cache: Path) -> int:
     """Remove what killed processes left half written; return its bytes."""
     freed = 0
     for path in cache.glob(f"*{_PARTIAL}"):
+        if not _OURS.fullmatch(path.name):
+            continue
         try:
             with path.open("rb") as file:
                 state = os.fstat(file.fileno())

@@ -56,14 +56,11 @@ def open_cameras(
     for key, files in videos.items():
         if stored := stored_frames(files, times[key], cache, names[key]):
             opened[key] = stored
-    missing = [key for key in videos if key not in opened]
-    if (
-        missing
-        and frames != "decode"
-        and _has_room({key: videos[key] for key in missing}, times, cache, frames)
-    ):
+    absent = {key: videos[key] for key in videos if key not in opened}
+    if absent and frames != "decode":
         _name_outdated(cache, list(names.values()))
-        for key in missing:
+    if absent and frames != "decode" and _has_room(absent, times, cache, frames):
+        for key in absent:
             stored = _stored(videos[key], times[key], cache, names[key], frames, on_video)
             if stored is None:
                 break
