@@ -188,13 +188,14 @@ class BaseInferenceClient:
         # ZeroMQ connects, and connects again, in silence. The monitor tells "nobody there" and "gone" from
         # "no answer yet" without waiting for the whole timeout.
         self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
-        self.socket.setsockopt(zmq.IPV6, 1)
         try:
-            address = name_address(choose_address(self.host, self.port), self.port)
+            address = choose_address(self.host, self.port)
         except UnknownHostError:
             # The name may be known later. Meanwhile this socket goes nowhere, and `_wait_connected` says why.
             return
-        self.socket.connect(f"tcp://{address}")
+        if ":" in address:
+            self.socket.setsockopt(zmq.IPV6, 1)
+        self.socket.connect(f"tcp://{name_address(address, self.port)}")
         self._has_address = True
 
     def _drop_socket(self) -> None:
