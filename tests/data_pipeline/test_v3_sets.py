@@ -156,6 +156,14 @@ def test_an_episode_whose_clip_ends_early_repeats_its_own_last_frame(
     )
 
 
+@pytest.mark.parametrize("drift", [-0.02, 0.02])
+def test_times_that_were_added_up_may_be_a_little_off(folder: Path, drift: float) -> None:
+    # By less than half a frame, 0.025 s.
+    set_column(episodes(folder), f"videos/{CAMERA}/from_timestamp", [0.0, 0.25 + drift, 0.0])
+    set_column(episodes(folder), f"videos/{CAMERA}/to_timestamp", [0.25 + drift, 0.6 + drift, 0.2])
+    assert numbers(samples(folder)["video.image"]) == list(range(16))
+
+
 def test_tasks_with_a_named_index_and_without_one(folder: Path) -> None:
     tasks = folder / "meta" / "tasks.parquet"
     pq.write_table(pa.table({"task": ["a", "b", "c"], "task_index": [2, 1, 0]}), tasks)
