@@ -35,6 +35,7 @@ from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.data.transform.state_action import StateActionToTensor, StateActionTransform
 from gr00t.utils.misc import any_describe
 from gr00t.utils.video import get_all_frames, get_frames_by_indices, get_frames_by_timestamps
+from tests.data_pipeline import lerobot_sets, test_image_columns
 
 TEXT = "annotation.task"
 CONFIG = {
@@ -98,6 +99,27 @@ def test_a_sample_is_what_the_files_hold(dataset: LeRobotSingleDataset, folder: 
     )
 
 
+@pytest.mark.parametrize("kind", ["v2", "v3", "images"])
+def test_every_sample_is_that_of_the_reader_for_training(tmp_path: Path, kind: str) -> None:
+    path = lerobot_sets.written(tmp_path / "v2", 5, 3, 4)
+    if kind == "images":
+        for episode, length in enumerate((5, 3, 4)):
+            rows = test_image_columns.rows_of(test_image_columns.FRAMES[:length])
+            test_image_columns.set_images(path, rows, episode)
+        feature = {"dtype": "image", "shape": [6, 8, 3], "names": ["height", "width", "channel"]}
+        lerobot_sets.set_info(path, features={lerobot_sets.CAMERA: feature})
+    elif kind == "v3":
+        path = lerobot_sets.as_v3(path, tmp_path / "v3")
+    expected = lerobot_sets.samples(path)
+    dataset = LeRobotSingleDataset(path, lerobot_sets.CONFIG, "gr1")
+    for index in range(12):
+        for key, value in dataset[index].items():
+            assert np.array_equal(np.asarray(value, expected[key].dtype), expected[key][index]), (index, key)
+    assert len(dataset.get_trajectory_data(2)) == 4
+    size = (8, 6) if kind == "images" else (32, 32)
+    assert dataset.metadata.modalities.video["image"].resolution == size
+
+
 def test_numbers_come_as_they_are_stored_not_rounded_to_float32(tmp_path: Path) -> None:
     folder = write(tmp_path / "double", [3])
     path = folder / "data/chunk-000/episode_000000.parquet"
@@ -108,7 +130,9 @@ def test_numbers_come_as_they_are_stored_not_rounded_to_float32(tmp_path: Path) 
     assert dataset.get_step_data(0, 1)["state.x"].tolist() == [[0.1, 0.2]]
 
 
-def test_what_programs_ask_of_it(dataset: LeRobotSingleDataset, folder: Path) -> None:
+def test_what_programs_ask_of_it(
+    dataset: LeRobotSingleDataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert (len(dataset), str(dataset), dataset.tag) == (30, "first (30 steps)", "new_embodiment")
     assert (dataset.dataset_path, dataset.dataset_name) == (folder, "first")
     assert dataset.trajectory_ids.tolist() == [0, 1]
@@ -121,6 +145,10 @@ def test_what_programs_ask_of_it(dataset: LeRobotSingleDataset, folder: Path) ->
     assert dataset.curr_traj_data is None
     assert dataset[25]["state.x"].tolist() == dataset.get_step_data(1, 5)["state.x"].tolist()
     assert len(dataset.curr_traj_data) == 10
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "pandas", None)
+        with pytest.raises(ImportError, match="get_trajectory_data gives a pandas.DataFrame; pandas is not"):
+            dataset.get_trajectory_data(1)
     video = dataset.get_data_by_modality(1, "video", "video.image", 5)
     assert np.array_equal(video, dataset.get_video(1, "video.image", 5))
     assert (folder / LE_ROBOT_MODALITY_FILENAME).is_file()

@@ -204,8 +204,14 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
 
         Raises:
             ValueError: there is no such episode.
+            ImportError: pandas is not installed.
         """
-        import pandas as pd  # only here: nothing else needs it
+        try:
+            import pandas as pd  # only here: nothing else needs it
+        except ImportError as error:
+            raise ImportError(
+                "get_trajectory_data gives a pandas.DataFrame; pandas is not installed: pip install pandas"
+            ) from error
 
         episode = self._layout.episodes[self.get_trajectory_index(trajectory_id)]
         table = pd.read_parquet(episode.data_file)
