@@ -78,7 +78,10 @@ def test_a_set_with_rotations_is_learned_from_as_it_lies_on_disk(
     columns = samples.layout.modality.columns
     model = GR00T_N1_5.from_pretrained(checkpoint)
     check_fit(modalities, transform, {key: one.described() for key, one in columns.items()}, model.config)
-    bind(transform, checkpoint, samples.metadata(EmbodimentTag.NEW_EMBODIMENT))
+    metadata = samples.metadata(EmbodimentTag.NEW_EMBODIMENT)
+    changes = {key for key, entry in metadata.modalities.action.items() if not entry.absolute}
+    assert changes == ({"eef_position_delta", "eef_rotation_delta"} if name == "oxe_droid" else set())
+    bind(transform, checkpoint, metadata)
     plan = TrainingPlan(steps=1, batch_size=2, precision="float32", parts=("projector",))
     figures = next(Trainer(model, samples, transform, plan, torch.device("cpu")).run())
     assert 0.1 < figures["loss"] < 100
