@@ -147,7 +147,7 @@ def test_what_programs_ask_of_it(
     assert len(dataset.curr_traj_data) == 10
     with monkeypatch.context() as context:
         context.setitem(sys.modules, "pandas", None)
-        with pytest.raises(ImportError, match="get_trajectory_data gives a pandas.DataFrame; pandas is not"):
+        with pytest.raises(ImportError, match=r"gives a pandas\.DataFrame; pandas is not installed"):
             dataset.get_trajectory_data(1)
     video = dataset.get_data_by_modality(1, "video", "video.image", 5)
     assert np.array_equal(video, dataset.get_video(1, "video.image", 5))
