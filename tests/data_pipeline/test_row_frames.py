@@ -16,7 +16,7 @@ import pytest
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.faults import DatasetError
-from gr00t.data.lerobot.frame_cache import cached_frames
+from gr00t.data.lerobot.frame_source import open_cameras
 from gr00t.data.lerobot.row_frames import nearest_frames
 from gr00t.data.lerobot.video_files import frame_times
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
@@ -188,7 +188,8 @@ def test_frames_decoded_before_times_were_kept_serve_still(folder: Path) -> None
     (kept,) = cache.glob("frames-*.times.npz")
     kept.unlink()
     decoded: list[int] = []
-    cached_frames([video(folder), video(folder, 1)], cache, on_video=lambda: decoded.append(1))
+    videos = {"video.image": [video(folder), video(folder, 1)]}
+    open_cameras(videos, cache, on_video=lambda: decoded.append(1))
     assert (decoded, kept.is_file()) == ([], True)
 
 

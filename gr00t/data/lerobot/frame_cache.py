@@ -76,25 +76,6 @@ class StoredFrames(CameraFrames):
         return frames
 
 
-def cached_frames(
-    videos: Sequence[Path], cache: Path, *, on_video: Callable[[], None] = lambda: None
-) -> CameraFrames:
-    """Return the frames of all videos, after decoding them if that was not done before.
-
-    Args:
-        videos: files of one camera, in order.
-        cache: folder for the decoded frames; they take H W 3 bytes a frame.
-        on_video: told after each video that had to be decoded.
-
-    Raises:
-        DatasetError: a video is missing, damaged, or of another size than those before.
-        OSError: the folder cannot be written, or the disk is full.
-    """
-    name = cache_name(videos)
-    times = stored_times(videos, cache, name)
-    return stored_frames(videos, times, cache, name) or store_frames(videos, times, cache, name, on_video)
-
-
 def cache_name(videos: Sequence[Path]) -> str:
     """A name that changes with the files: their paths, sizes and times."""
     digest = hashlib.sha256()
