@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.data_pipeline.recorded import SETS, Recorded
@@ -11,3 +13,11 @@ from tests.data_pipeline.recorded import SETS, Recorded
 def recorded(request: pytest.FixtureRequest) -> Recorded:
     """Every recorded set in turn."""
     return Recorded.load(request.param)
+
+
+@pytest.fixture(scope="session")
+def three_episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of episodes of 5, 3 and 4 rows, to be copied."""
+    from tests.data_pipeline.lerobot_sets import written  # which needs what training needs
+
+    return written(tmp_path_factory.mktemp("sets") / "set", 5, 3, 4)
