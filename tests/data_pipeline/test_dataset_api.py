@@ -152,6 +152,14 @@ def test_what_programs_ask_of_it(
     video = dataset.get_data_by_modality(1, "video", "video.image", 5)
     assert np.array_equal(video, dataset.get_video(1, "video.image", 5))
     assert (folder / LE_ROBOT_MODALITY_FILENAME).is_file()
+    assert dataset.lerobot_info_meta["fps"] == 20
+    video = folder / "videos/chunk-000/observation.images.image/episode_000001.mp4"
+    assert dataset.get_video_path(1, "image") == dataset.get_video_path(1, "video.image") == video
+    with pytest.raises(DatasetError, match=r"no videos of 'video.imag'; did you mean video.image"):
+        dataset.get_video_path(1, "imag")
+    with pytest.raises(AttributeError, match=r"has no tasks of Isaac-GR00T N1.5; use get_language"):
+        _ = dataset.tasks
+    assert not hasattr(dataset, "anything")
 
 
 def test_metadata_is_of_every_key_and_by_stats_json_where_that_is_complete(tmp_path: Path) -> None:

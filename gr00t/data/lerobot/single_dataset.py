@@ -19,14 +19,26 @@ from torch.utils.data import Dataset
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.episode_samples import EpisodeSamples
+from gr00t.data.lerobot.episodes import INFO
 from gr00t.data.lerobot.faults import DatasetError, Fault, raise_faults
 from gr00t.data.lerobot.layout import Layout
+from gr00t.data.lerobot.meta_files import read_object
 from gr00t.data.lerobot.modality import unknown_keys
 from gr00t.data.lerobot.set_metadata import metadata_of_set
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.spelling import did_you_mean
 
+_PATHS = "get_video_path and get_trajectory_data"
+_USE_INSTEAD = {
+    "lerobot_modality_meta": "metadata.modalities, or json.load of meta/modality.json",
+    "tasks": "get_language, or meta/tasks.jsonl",
+    "data_path_pattern": _PATHS,
+    "video_path_pattern": _PATHS,
+    "chunk_size": _PATHS,
+    "get_episode_chunk": _PATHS,
+    "retrieve_data_and_pad": "get_state_or_action, which pads",
+}
 VIDEO_BACKENDS = ("decord", "torchcodec", "torchvision_av", "opencv", "pyav")
 
 
@@ -127,6 +139,19 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
         """The latest of them, at least 0."""
         return max([0, *(int(steps.max()) for steps in self.delta_indices.values())])
 
+    def __getattr__(self, name: str) -> Any:
+        """Called for what there is not.
+
+        Raises:
+            AttributeError: for every name; the message says what serves instead of those that N1.5 has.
+        """
+        if name in _USE_INSTEAD:
+            raise AttributeError(
+                f"LeRobotSingleDataset: this project has no {name} of Isaac-GR00T N1.5; "
+                f"use {_USE_INSTEAD[name]}"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __len__(self) -> int:
         """Number of time steps."""
         return int(self.trajectory_lengths.sum())
@@ -223,6 +248,27 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
     def curr_traj_data(self) -> Any:
         """The same of the episode that was asked for last; None before."""
         return None if self.curr_traj_id is None else self.get_trajectory_data(self.curr_traj_id)
+
+    @cached_property
+    def lerobot_info_meta(self) -> dict[str, Any]:
+        """The content of meta/info.json."""
+        faults: list[Fault] = []
+        content = read_object(self.dataset_path / INFO, self.dataset_path, faults)
+        raise_faults(self.dataset_path, faults)
+        return content or {}
+
+    def get_video_path(self, trajectory_id: int, key: str) -> Path:
+        """The video of a camera, named with or without `video.`; in LeRobot's v3 layout other episodes, too.
+
+        Raises:
+            ValueError: there is no such episode.
+            DatasetError: there is no such camera, or it has no videos.
+        """
+        camera = f"video.{key.removeprefix('video.')}"
+        known = [name for name in self._layout.modality.cameras if self._layout.videos(name)]
+        if camera not in known:
+            raise DatasetError(f"{self.dataset_path}: no videos of {camera!r}; {did_you_mean(camera, known)}")
+        return self._layout.clips(camera)[self.get_trajectory_index(trajectory_id)].path
 
     def set_transforms_metadata(self, metadata: DatasetMetadata) -> None:
         """Tell the transforms shapes and statistics."""
