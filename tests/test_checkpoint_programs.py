@@ -20,6 +20,7 @@ from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.names import from_checkpoint_name
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.quantization.artefact import DuQuantDryRun
+from gr00t.quantization.seals import ArtefactError
 from tests.model.lerobot.groot_folder import write_groot_folder
 from tests.model.small_artefact import act
 
@@ -91,7 +92,7 @@ def test_a_groot_folder_needs_no_flags_to_be_served(
     assert (info["data_config"], info["embodiment_tag"]) == ("lerobot", "so100")
     assert info["observation"]["video"] == {"video.front": [1, 48, 64, 3], "video.wrist": [1, 60, 80, 3]}
     observation = synthetic_observation(policy.modality_config, policy.metadata, "go", 1)
-    assert policy.get_action(observation, seeds=1)["action.action"].shape == (16, 7)
+    assert policy.prepare(observation, seeds=1).inputs["embodiment_id"].tolist() == [2]
     before = info["identity"]["model"]
     config = groot.parent / "base" / "config.json"  # the architecture is read from it
     config.write_text(config.read_text() + " ")
@@ -115,11 +116,17 @@ def test_a_groot_folder_is_listed_inspected_and_exported(
     exported = program.export(program.Arguments(str(groot), tmp_path / "out"), SETTINGS)
     assert exported["kind"] == "quantized"
     assert exported["lerobot"] == found["lerobot"]
+    moved = Path(shutil.move(tmp_path / "out", tmp_path / "elsewhere"))
+    assert not [*moved.glob("policy_*")]
     alike = [
         act(Gr00tPolicy(folder, denoising_steps=1, device="cpu", environ=environ))
-        for folder, environ in ((groot, SETTINGS), (tmp_path / "out", {}))
+        for folder, environ in ((groot, SETTINGS), (moved, {}))
     ]
     assert (alike[0] == alike[1]).all()
+    rules = moved / "lerobot_groot.json"
+    rules.write_text(rules.read_text().replace('"horizon": 16', '"horizon": 15'))
+    with pytest.raises(ArtefactError, match=r"lerobot_groot\.json: changed since it was exported"):
+        Gr00tPolicy(moved, device="cpu", environ={})
 
 
 def test_a_groot_folder_is_calibrated(programs: dict[str, ModuleType], groot: Path) -> None:

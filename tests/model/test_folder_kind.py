@@ -241,9 +241,15 @@ def test_half_a_download_offline_is_told_by_its_missing_files(
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.int64, torch.int32, torch.int16, torch.bool, torch.uint8, torch.float32]
+    ("name", "dtype"),
+    [
+        ("vision.embeddings.position_ids", torch.int16),
+        ("vision.embeddings.position_ids", torch.uint8),
+        ("vision.norm.num_batches_tracked", torch.int64),
+        ("layers.0.rotary_emb.inv_freq", torch.float32),
+        ("layers.0.token_types", torch.int32),
+    ],
 )
-@pytest.mark.parametrize("name", ["vision.embeddings.position_ids", "layers.0.rotary_emb.inv_freq"])
 def test_buffers_that_every_program_computes_anew_do_not_stop_a_checkpoint(
     folder: Path, model: GR00T_N1_5, name: str, dtype: torch.dtype
 ) -> None:

@@ -18,13 +18,8 @@ from safetensors.torch import load_file, save_file
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.data.errors import ObservationError
 from gr00t.data.synthetic import synthetic_observation
-from gr00t.model.artefact import export_artefact
-from gr00t.model.checkpoint import module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
-from gr00t.model.source import open_source
-from gr00t.quantization import enable_duquant_if_configured
-from gr00t.quantization.seals import ArtefactError
 from tests.model.lerobot.groot_folder import ACTION_DIM, STATE_DIM, statistics, write_groot_folder
 
 STATISTICS = {name: value.numpy() for name, value in statistics().items()}
@@ -138,10 +133,12 @@ def test_lerobots_own_keys_are_understood(policy: Gr00tPolicy) -> None:
     expected = policy.get_action(ours, seeds=2)["action.action"]
     assert np.array_equal(policy.get_action(theirs, seeds=2)["action.action"], expected)
     batch = {key: np.stack([value] * 2) for key, value in theirs.items() if key != "task"}
+    alone = policy.prepare(theirs, seeds=2).inputs
     for task in (theirs["task"], [theirs["task"]] * 2):
-        both = policy.get_action({**batch, "task": task}, seeds=2)["action.action"]
-        assert both.shape == (2, 16, ACTION_DIM)
-        assert np.abs(both - expected).max() < 1e-4
+        both = policy.prepare({**batch, "task": task}, seeds=2)
+        assert both.samples == 2
+        for key in ("state", "eagle_input_ids", "eagle_pixel_values"):
+            assert torch.equal(both.inputs[key], torch.cat([alone[key]] * 2))
 
 
 @pytest.mark.parametrize(
@@ -193,30 +190,7 @@ def test_a_robot_with_the_keys_of_libero_drives_it(policy: Gr00tPolicy, groot: P
     joined = np.concatenate([*actions.values()], axis=-1)
     assert np.array_equal(joined, policy.get_action(sent, seeds=4)["action.action"])
     random = synthetic_observation(libero.modality_config, libero.metadata, "open it", 1)
-    assert libero.get_action(random, seeds=1)["action.gripper"].shape == (16, 1)
-
-
-@pytest.mark.parametrize("reader", ["quantized", "exported"])
-def test_quantized_and_exported_it_answers_alike(groot: Path, tmp_path: Path, reader: str) -> None:
-    environ = {"GR00T_DUQUANT_WBITS_DEFAULT": "4", "GR00T_DUQUANT_CALIB_STEPS": "0"}
-    quantized = serve(groot, environ=environ, torch_dtype=torch.bfloat16)
-    assert quantized.quantization is not None
-    if reader == "quantized":
-        assert quantized.quantization.to_dict()["layers_quantized"] > 0
-        return
-    source = open_source(groot)
-    model = GR00T_N1_5.from_source(source, torch.bfloat16)
-    report = enable_duquant_if_configured(model, environ, module_aliases(model))
-    export_artefact(model, report, source, tmp_path / "out")
-    moved = Path(shutil.move(tmp_path / "out", tmp_path / "elsewhere"))
-    assert not [*moved.glob("policy_*")]
-    exported = serve(moved, torch_dtype=torch.bfloat16)
-    expected = quantized.get_action(observation(), seeds=7)["action.action"]
-    assert np.array_equal(exported.get_action(observation(), seeds=7)["action.action"], expected)
-    rules = moved / "lerobot_groot.json"
-    rules.write_text(rules.read_text().replace('"horizon": 16', '"horizon": 15'))
-    with pytest.raises(ArtefactError, match=r"lerobot_groot\.json: changed since it was exported"):
-        serve(moved, torch_dtype=torch.bfloat16)
+    assert libero.prepare(random, seeds=1).inputs["state"].shape == (1, 1, 64)
 
 
 def test_a_chunk_of_fewer_actions_is_the_beginning_of_the_models(
