@@ -147,7 +147,7 @@ def test_what_programs_ask_of_it(
     assert len(dataset.curr_traj_data) == 10
     with monkeypatch.context() as context:
         context.setitem(sys.modules, "pandas", None)
-        with pytest.raises(ImportError, match=r"gives a pandas\.DataFrame; pandas is not installed"):
+        with pytest.raises(ImportError, match=r"is a pandas\.DataFrame; pandas is not installed"):
             dataset.get_trajectory_data(1)
     video = dataset.get_data_by_modality(1, "video", "video.image", 5)
     assert np.array_equal(video, dataset.get_video(1, "video.image", 5))
@@ -157,9 +157,33 @@ def test_what_programs_ask_of_it(
     assert dataset.get_video_path(1, "image") == dataset.get_video_path(1, "video.image") == video
     with pytest.raises(DatasetError, match=r"no videos of 'video.imag'; did you mean video.image"):
         dataset.get_video_path(1, "imag")
-    with pytest.raises(AttributeError, match=r"has no tasks of Isaac-GR00T N1.5; use get_language"):
-        _ = dataset.tasks
+    with pytest.raises(AttributeError, match=r"has no chunk_size of Isaac-GR00T N1.5; use get_video_path"):
+        _ = dataset.chunk_size
     assert not hasattr(dataset, "anything")
+
+
+class Praising(LeRobotSingleDataset):
+    """Replaces a method and keeps tables, as subclasses of N1.5's class do."""
+
+    def get_language(self, trajectory_id: int, key: str, base_index: int) -> list[str]:
+        if self.curr_traj_data is None or self.curr_traj_id != trajectory_id:
+            self.curr_traj_data = self.get_trajectory_data(trajectory_id)
+            self.curr_traj_id = trajectory_id
+        column = self.lerobot_modality_meta.annotation[key.removeprefix("annotation.")].original_key
+        number = self.curr_traj_data[column][base_index].item()
+        return [f"well done: {self.tasks.loc[[number]]['task'].tolist()[0]}"]
+
+
+def test_a_subclass_may_replace_what_n1_5_lets_it(folder: Path) -> None:
+    dataset = Praising(folder, CONFIG, "gr1")
+    assert dataset[0][TEXT] == ["well done: task 0"]
+    assert dataset[25][TEXT] == ["well done: task 1"]
+    assert dataset.get_language(0, TEXT, 3) == ["well done: task 0"]
+    assert (dataset.curr_traj_id, len(dataset.curr_traj_data)) == (0, 20)
+    dataset.curr_traj_data = dataset.curr_traj_data.assign(task_index=1)
+    assert dataset.get_step_data(0, 3)[TEXT] == ["well done: task 1"]
+    assert dataset.lerobot_modality_meta.state["hand"].start == 2
+    assert dataset.lerobot_modality_meta.video["image"].original_key == "observation.images.image"
 
 
 def test_metadata_is_of_every_key_and_by_stats_json_where_that_is_complete(tmp_path: Path) -> None:

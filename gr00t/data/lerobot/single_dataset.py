@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,14 +26,13 @@ from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.meta_files import read_object
 from gr00t.data.lerobot.modality import unknown_keys
 from gr00t.data.lerobot.set_metadata import metadata_of_set
+from gr00t.data.lerobot.tasks import read_tasks
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.spelling import did_you_mean
 
 _PATHS = "get_video_path and get_trajectory_data"
 _USE_INSTEAD = {
-    "lerobot_modality_meta": "metadata.modalities, or json.load of meta/modality.json",
-    "tasks": "get_language, or meta/tasks.jsonl",
     "data_path_pattern": _PATHS,
     "video_path_pattern": _PATHS,
     "chunk_size": _PATHS,
@@ -85,6 +85,7 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
             self.set_transforms_metadata(self.metadata)
         self.epoch = 0
         self.curr_traj_id: int | None = None
+        self._table: Any = None
 
     @property
     def dataset_path(self) -> Path:
@@ -175,7 +176,8 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
             ValueError: there is no such episode.
             DatasetError: it cannot be read.
         """
-        self.curr_traj_id = trajectory_id
+        if trajectory_id != self.curr_traj_id:
+            self.curr_traj_id, self._table = trajectory_id, None
         return {
             key: self.get_data_by_modality(trajectory_id, kind, key, base_index)
             for kind, keys in self.modality_keys.items()
@@ -183,31 +185,38 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
         }
 
     def get_data_by_modality(self, trajectory_id: int, modality: str, key: str, base_index: int) -> Any:
-        """One key of a sample, see `get_step_data`.
+        """One key of a sample, by the method of its modality, which a subclass may have replaced.
 
         Raises:
             ValueError: there is no such episode, modality or key.
         """
-        known = self.modality_keys
-        if modality not in known:
-            raise ValueError(f"Invalid modality: {modality}; {did_you_mean(modality, known)}")
-        if key not in known[modality]:
-            raise ValueError(f"{modality}: no key {key!r}; {did_you_mean(key, known[modality])}")
-        return self._samples.get(self.get_trajectory_index(trajectory_id), modality, key, int(base_index))
+        if modality == "video":
+            return self.get_video(trajectory_id, key, base_index)
+        if modality in ("state", "action"):
+            return self.get_state_or_action(trajectory_id, modality, key, base_index)
+        if modality == "language":
+            return self.get_language(trajectory_id, key, base_index)
+        raise ValueError(f"Invalid modality: {modality}; {did_you_mean(modality, self.modality_keys)}")
 
     def get_video(self, trajectory_id: int, key: str, base_index: int) -> NDArray[np.uint8]:
         """Frames (T, H, W, 3)."""
-        return self.get_data_by_modality(trajectory_id, "video", key, base_index)
+        return self._get(trajectory_id, "video", key, base_index)
 
     def get_state_or_action(
         self, trajectory_id: int, modality: str, key: str, base_index: int
     ) -> NDArray[np.float64]:
         """Numbers (T, A)."""
-        return self.get_data_by_modality(trajectory_id, modality, key, base_index)
+        return self._get(trajectory_id, modality, key, base_index)
 
     def get_language(self, trajectory_id: int, key: str, base_index: int) -> list[str]:
         """Texts, T of them."""
-        return self.get_data_by_modality(trajectory_id, "language", key, base_index)
+        return self._get(trajectory_id, "language", key, base_index)
+
+    def _get(self, trajectory_id: int, modality: str, key: str, base_index: int) -> Any:
+        known = self.modality_keys.get(modality, [])
+        if key not in known:
+            raise ValueError(f"{modality}: no key {key!r}; {did_you_mean(key, known)}")
+        return self._samples.get(self.get_trajectory_index(trajectory_id), modality, key, int(base_index))
 
     def get_trajectory_index(self, trajectory_id: int) -> int:
         """The place of an episode in `trajectory_ids`.
@@ -231,23 +240,45 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
             ValueError: there is no such episode.
             ImportError: pandas is not installed.
         """
-        try:
-            import pandas as pd  # only here: nothing else needs it
-        except ImportError as error:
-            raise ImportError(
-                "get_trajectory_data gives a pandas.DataFrame; pandas is not installed: pip install pandas"
-            ) from error
-
         episode = self._layout.episodes[self.get_trajectory_index(trajectory_id)]
-        table = pd.read_parquet(episode.data_file)
+        table = _pandas().read_parquet(episode.data_file)
         if self._layout.version == 3:
             table = table[table["episode_index"] == episode.index].reset_index(drop=True)
         return table
 
     @property
     def curr_traj_data(self) -> Any:
-        """The same of the episode that was asked for last; None before."""
-        return None if self.curr_traj_id is None else self.get_trajectory_data(self.curr_traj_id)
+        """The same of the episode that was asked for last, read when it is looked at; None before.
+
+        Subclasses may set it, and `curr_traj_id` with it.
+        """
+        if self._table is None and self.curr_traj_id is not None:
+            self._table = self.get_trajectory_data(self.curr_traj_id)
+        return self._table
+
+    @curr_traj_data.setter
+    def curr_traj_data(self, value: Any) -> None:
+        self._table = value
+
+    @cached_property
+    def lerobot_modality_meta(self) -> SimpleNamespace:
+        """meta/modality.json: `state`, `action`, `video` and `annotation`, each with entries by name."""
+        modality = self._layout.modality
+        entries: dict[str, dict[str, Any]] = {kind: {} for kind in ("state", "action", "video", "annotation")}
+        named = {**modality.cameras, **modality.annotations}
+        for key, entry in {**modality.columns, **named}.items():
+            kind, _, name = key.partition(".")
+            entries[kind][name] = SimpleNamespace(original_key=entry) if isinstance(entry, str) else entry
+        return SimpleNamespace(**entries)
+
+    @cached_property
+    def tasks(self) -> Any:
+        """The instructions by number, as a pandas.DataFrame with the column `task`."""
+        faults: list[Fault] = []
+        texts = read_tasks(self.dataset_path, self._layout.version, faults)
+        raise_faults(self.dataset_path, faults)
+        index = _pandas().Index(list(texts), name="task_index")
+        return _pandas().DataFrame({"task": list(texts.values())}, index=index)
 
     @cached_property
     def lerobot_info_meta(self) -> dict[str, Any]:
@@ -288,3 +319,14 @@ def _checked_layout(folder: Path, modalities: Mapping[str, ModalityConfig]) -> L
     faults: list[Fault] = list(unknown_keys(folder, layout.modality, layout.features, wanted))
     raise_faults(folder, faults)
     return layout
+
+
+def _pandas() -> ModuleType:
+    """Imported only where a table is asked for: nothing else needs it."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "a table of a data set is a pandas.DataFrame; pandas is not installed: pip install pandas"
+        ) from error
+    return pandas
