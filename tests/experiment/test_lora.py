@@ -94,9 +94,9 @@ def test_merged_weights_are_those_of_peft_and_act_as_the_adapter_does(
     beside = trained.model.get_action(request, seeds=[1, 2])["action_pred"]
     plain.load_state_dict(ours)
     after = plain.get_action(request, seeds=[1, 2])["action_pred"]
-    # Measured: LoRA moves actions by 0.65; merged they differ from unmerged by 2e-6.
-    assert float((after - before).abs().max()) > 0.05
-    assert float((after - beside).abs().max()) < 2e-5
+    # Measured on an AMD EPYC, of actions up to 4.7: LoRA moves them by 2.3; merged and unmerged are 8e-7 apart.
+    assert float((after - before).abs().max()) > 0.5
+    assert float((after - beside).abs().max()) < 1e-5
     layers = [module for module in trained.model.modules() if isinstance(module, peft.tuners.lora.LoraLayer)]
     names = [name for name, module in trained.model.named_modules() if module in layers]
     for name, layer in zip(names, layers, strict=True):
