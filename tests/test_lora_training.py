@@ -1,4 +1,4 @@
-"""A LoRA run from the command line to what serves. Oracles: the start, and the adapter merged by its reader."""
+"""LoRA from the command line to what serves. Oracles: the start, and the adapter merged by its reader."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_the_merged_checkpoint_acts_as_its_adapter_on_the_base(tmp_path: Path, m
     merged = actions(tmp_path / "run")
     beside = actions(tmp_path / "run" / "checkpoint-2" / "adapter", base=start)
     assert all(np.array_equal(merged[key], beside[key]) for key in merged)
-    # With the same statistics, nearly as it was at the start: measured 0.2 to 1.2 away from the trained one.
+    # With the same statistics, nearly as it was at the start: measured 1.0 and 1.9 away from the trained one.
     before = actions(tmp_path / "whole")
-    assert max(float(np.abs(merged[key] - before[key]).max()) for key in merged) > 0.1
+    assert max(float(np.abs(merged[key] - before[key]).max()) for key in merged) > 0.3
