@@ -17,7 +17,7 @@ from gr00t.data.dataset import ModalityConfig
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.faults import DatasetError
 from gr00t.data.lerobot.frame_source import open_cameras
-from gr00t.data.lerobot.row_frames import nearest_frames
+from gr00t.data.lerobot.row_frames import RULE_OF_BACKEND, FrameRule, frames_of_rows
 from gr00t.data.lerobot.video_files import frame_times
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from tests.data_pipeline.lerobot_sets import film, numbers, picture, table, video
@@ -53,8 +53,8 @@ def stamp(folder: Path, stamps: Any, episode: int = 0) -> None:
     pq.write_table(content, table(folder, episode))
 
 
-def seen(folder: Path) -> list[int]:
-    dataset = LeRobotDataset(folder, CONFIG, folder.parent / "cache")
+def seen(folder: Path, rule: FrameRule = "nearest") -> list[int]:
+    dataset = LeRobotDataset(folder, CONFIG, folder.parent / "cache", rule=rule)
     return numbers(dataset.batch(list(range(len(dataset))))["video.image"])
 
 
@@ -74,8 +74,37 @@ def test_stamps_of_the_writer_choose_frame_i_at_every_rate(fps: float) -> None:
     stamps = (rows.astype(np.float32) / np.float32(fps)).astype(np.float64)
     # What an mp4 can say: multiples of 1/12800 s and the like.
     times = np.round(rows / fps * 12800) / 12800
-    chosen = nearest_frames(stamps, times, 1 / fps, Path("t"), Path("v"))
+    chosen = frames_of_rows(stamps, times, 1 / fps, Path("t"), Path("v"))
     assert chosen.tolist() == rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("stamps", "nearest", "last"),
+    [
+        # As in NVIDIA's demonstrations, 20 frames a second: a little less than 1/20, 2/20, ...
+        ([0.04999995, 0.0999999, 0.14999986, 0.19999981], [1, 2, 3, 4], [0, 1, 2, 3]),
+        # float32 of 0/20, 1/20, 7/20, 8/20: the third is less than the fraction, the others are not.
+        ([0.0, 0.05000000074505806, 0.3499999940395355, 0.4000000059604645], [0, 1, 7, 8], [0, 1, 6, 8]),
+        ([0.0, 0.05, 0.1, 0.15], [0, 1, 2, 3], [0, 1, 2, 3]),
+        ([0.01, 0.049, 0.12, 0.149], [0, 1, 2, 3], [0, 0, 2, 2]),
+    ],
+)
+def test_a_stamp_means_a_frame_as_with_decord_or_as_with_torchcodec(
+    stamps: list[float], nearest: list[int], last: list[int]
+) -> None:
+    """Oracle: what torchcodec 0.13 played at such stamps, and the nearest by hand."""
+    times = np.arange(9) / 20
+    for rule, expected in (("nearest", nearest), ("last", last)):
+        chosen = frames_of_rows(np.asarray(stamps), times, 1 / 20, Path("t"), Path("v"), rule=rule)
+        assert chosen.tolist() == expected
+    assert {RULE_OF_BACKEND[name] for name in ("torchcodec", "torchvision_av")} == {"last"}
+    assert {RULE_OF_BACKEND[name] for name in ("decord", "opencv")} == {"nearest"}
+
+
+def test_a_set_is_read_by_the_rule_that_is_asked_for(folder: Path) -> None:
+    stamp(folder, [row * 0.05 + 0.049 for row in range(8)])
+    assert seen(folder) == [1, 2, 3, 4, 5, 6, 7, 7, *range(10, 16)]
+    assert seen(folder, "last") == [*range(8), *range(10, 16)]
 
 
 def test_stamps_that_start_a_step_later_see_the_next_frame(

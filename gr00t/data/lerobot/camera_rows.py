@@ -18,7 +18,7 @@ from gr00t.data.lerobot.features import camera_features
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.meta_files import absent
 from gr00t.data.lerobot.modality import MODALITY
-from gr00t.data.lerobot.row_frames import nearest_frames, usual_interval
+from gr00t.data.lerobot.row_frames import FrameRule, frames_of_rows, usual_interval
 from gr00t.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def rows_of_camera(
     camera: str,
     contents: Contents,
     times: Mapping[Path, NDArray[np.float64]],
+    rule: FrameRule,
     faults: list[Fault],
 ) -> NDArray[np.int64]:
     """The frame that each row sees, (N,), counted over the files of `times` in their order.
@@ -60,6 +61,7 @@ def rows_of_camera(
         camera: `video.image` and the like.
         contents: the rows.
         times: per file, when its frames are shown, in seconds since the first one.
+        rule: which frame belongs to a time stamp.
         faults: gets rows that see no frame.
     """
     firsts = dict(zip(times, np.cumsum([0, *map(len, times.values())]).tolist(), strict=False))
@@ -72,7 +74,7 @@ def rows_of_camera(
         name = clip.path.name if layout.version == 2 else whose(layout, position)
         try:
             first, shown = _shown(clip, times[clip.path], step)
-            chosen = nearest_frames(stamps, shown, step, table, clip.path, whose(layout, position))
+            chosen = frames_of_rows(stamps, shown, step, table, clip.path, whose(layout, position), rule)
         except DatasetError as error:
             # Of a v3 set no episode can be left out by hand.
             faults.extend(

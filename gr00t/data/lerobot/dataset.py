@@ -20,6 +20,7 @@ from gr00t.data.lerobot.frame_source import FrameSource, open_cameras
 from gr00t.data.lerobot.image_columns import open_images
 from gr00t.data.lerobot.layout import Layout, read_layout
 from gr00t.data.lerobot.opened import OpenedSet, open_set
+from gr00t.data.lerobot.row_frames import FrameRule
 from gr00t.data.schema import (
     DatasetMetadata,
     DatasetModalities,
@@ -39,6 +40,7 @@ class LeRobotDataset:
         modalities: keys and time steps of video, state, action and language.
         cache: folder for decoded frames, see `frame_cache`.
         frames: where frames come from, see `frame_source`.
+        rule: which frame belongs to a time stamp, see `row_frames`.
         on_video: told after each video that had to be decoded.
 
     Attributes:
@@ -55,9 +57,10 @@ class LeRobotDataset:
         cache: Path,
         *,
         frames: FrameSource = "auto",
+        rule: FrameRule = "nearest",
         on_video: Callable[[], None] = lambda: None,
     ) -> None:
-        self.layout, opened = _read(folder, modalities, cache)
+        self.layout, opened = _read(folder, modalities, cache, rule)
         contents = opened.contents
         self._modalities = modalities
         lengths = [episode.length for episode in self.layout.episodes]
@@ -86,7 +89,7 @@ class LeRobotDataset:
 
         Returns:
             `video.*` (B, T, H, W, 3) uint8, `state.*` (B, S, A) and `action.*` (B, H, A) float32, and
-            instructions as an array (B, T) of strings. A row sees the frame of its time stamp (`row_frames`).
+            instructions as an array (B, T) of strings. A row sees the frame of its time stamp.
             Before its first step an episode repeats that, after its last one too, but for states and actions
             that are changes: those are zero.
         """
@@ -157,7 +160,9 @@ def statistical_values(values: NDArray[np.float32]) -> DatasetStatisticalValues:
     )
 
 
-def _read(folder: Path, modalities: Mapping[str, ModalityConfig], cache: Path) -> tuple[Layout, OpenedSet]:
+def _read(
+    folder: Path, modalities: Mapping[str, ModalityConfig], cache: Path, rule: FrameRule
+) -> tuple[Layout, OpenedSet]:
     """Everything but the frames.
 
     Raises:
@@ -169,7 +174,7 @@ def _read(folder: Path, modalities: Mapping[str, ModalityConfig], cache: Path) -
 
     faults: list[Fault] = []
     layout = read_layout(folder, faults)
-    opened = None if layout is None else open_set(layout, modalities, times_of, faults)
+    opened = None if layout is None else open_set(layout, modalities, times_of, faults, rule)
     raise_faults(folder, faults)
     assert layout is not None, "what keeps a set from being read is a fault"
     assert opened is not None, "what keeps a set from being read is a fault"

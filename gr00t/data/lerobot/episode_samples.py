@@ -25,6 +25,7 @@ from gr00t.data.lerobot.frames_on_demand import DecodedFrames
 from gr00t.data.lerobot.image_columns import open_images
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.opened import open_set
+from gr00t.data.lerobot.row_frames import FrameRule
 from gr00t.data.lerobot.tables import read_tables
 from gr00t.data.lerobot.video_files import all_frame_times
 
@@ -54,10 +55,14 @@ class EpisodeSamples:
     Args:
         layout: of the data set.
         modalities: keys and time steps of video, state, action and language.
+        rule: which frame belongs to a time stamp, see `row_frames`.
     """
 
-    def __init__(self, layout: Layout, modalities: Mapping[str, ModalityConfig]) -> None:
+    def __init__(
+        self, layout: Layout, modalities: Mapping[str, ModalityConfig], rule: FrameRule = "nearest"
+    ) -> None:
         self._layout = layout
+        self._rule = rule
         self._modalities = modalities
         self._opened: OrderedDict[int, _Episode] = OrderedDict()
 
@@ -112,7 +117,7 @@ class EpisodeSamples:
             return times.setdefault(tuple(files), all_frame_times(files))
 
         faults: list[Fault] = []
-        opened = open_set(alone, self._modalities, times_of, faults)
+        opened = open_set(alone, self._modalities, times_of, faults, self._rule)
         columns = {} if opened is None else opened.contents.columns
         names = dict.fromkeys(column.original_key for column in columns.values())
         tables = None if opened is None else read_tables(alone, names, set(), faults)

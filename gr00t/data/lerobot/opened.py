@@ -15,6 +15,7 @@ from gr00t.data.lerobot.contents import Contents, keys_of, read_contents
 from gr00t.data.lerobot.faults import DatasetError, Fault
 from gr00t.data.lerobot.features import is_image
 from gr00t.data.lerobot.layout import Layout
+from gr00t.data.lerobot.row_frames import FrameRule
 
 TimesOf = Callable[[Sequence[Path]], Sequence[NDArray[np.float64]]]
 
@@ -35,7 +36,11 @@ class OpenedSet:
 
 
 def open_set(
-    layout: Layout, modalities: Mapping[str, ModalityConfig], times_of: TimesOf, faults: list[Fault]
+    layout: Layout,
+    modalities: Mapping[str, ModalityConfig],
+    times_of: TimesOf,
+    faults: list[Fault],
+    rule: FrameRule = "nearest",
 ) -> OpenedSet | None:
     """Read and check what a data configuration wants; None, and faults, where something is wrong.
 
@@ -44,6 +49,7 @@ def open_set(
         modalities: keys and time steps.
         times_of: tells when the frames of videos are shown, or raises what is wrong with them.
         faults: gets what is wrong.
+        rule: which frame belongs to a time stamp.
     """
     if not layout.episodes:
         if not faults:  # else they are the reason
@@ -66,7 +72,7 @@ def open_set(
             faults.extend(error.faults)
             continue
         if contents is not None:
-            frame_of_row[key] = rows_of_camera(layout, key, contents, times, faults)
+            frame_of_row[key] = rows_of_camera(layout, key, contents, times, rule, faults)
     if contents is None or len(faults) > before:
         return None
     return OpenedSet(contents, videos, frame_of_row)

@@ -1,9 +1,11 @@
 """Which frame of its video a row of a data set sees.
 
-A row has a `timestamp`, in seconds since its video began, and sees the frame that was shown nearest to it, as
-in Isaac-GR00T N1.5 with its default decoder: before or after; of two equally near, the earlier. Where row i
-carries i / fps, that is frame i. It is not where stamps start later, frames were dropped, or the video runs
-at another rate than the rows.
+A row has a `timestamp`, in seconds since its video began. In Isaac-GR00T N1.5 the decoder decides which frame
+that is: with decord the one shown nearest to it, before or after, and of two equally near the earlier; with
+torchcodec the last one that is not later. Where row i carries i / fps, the nearest one is frame i. It is not
+where stamps start later, frames were dropped, or the video runs at another rate than the rows. The last one
+is frame i - 1 wherever float32, in which LeRobot writes stamps, rounds i / fps down: in a third to half of
+all rows.
 
 Behind the last frame, and before the first, up to one step is filled with that frame, as there: NVIDIA's own
 demonstrations are stamped at the end of each step. A stamp farther from every frame than a step belongs to
@@ -14,7 +16,7 @@ would show some frame.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +24,19 @@ from numpy.typing import NDArray
 from gr00t.data.lerobot.faults import Fault, error_of
 
 TIMESTAMP = "timestamp"
+FrameRule = Literal["nearest", "last"]
+# What each of N1.5's decoders does.
+RULE_OF_BACKEND: dict[str, FrameRule] = {
+    "decord": "nearest",
+    "opencv": "nearest",
+    "torchcodec": "last",
+    "torchvision_av": "last",
+}
 # Stamps are float32 and frames are shown at multiples of the container's clock: differences below this mean
 # nothing (LeRobot allows as much).
 _NOTHING = 1e-4
+# Of two float64 that mean the same time; float32 stamps differ by more.
+_ROUNDING = 1e-11
 
 
 def check_stamps(stamps: NDArray[Any], table: Path, whose: str = "") -> NDArray[np.float64]:
@@ -52,13 +64,14 @@ def check_stamps(stamps: NDArray[Any], table: Path, whose: str = "") -> NDArray[
     return seconds
 
 
-def nearest_frames(
+def frames_of_rows(
     stamps: NDArray[np.float64],
     times: NDArray[np.float64],
     step: float,
     table: Path,
     video: Path,
     whose: str = "",
+    rule: FrameRule = "nearest",
 ) -> NDArray[np.int64]:
     """Return the number of the frame that each row sees, (T,).
 
@@ -69,21 +82,26 @@ def nearest_frames(
         table: the rows' file, for messages.
         video: the frames' file, for messages.
         whose: of which episode in them, for messages; empty where the file is the episode.
+        rule: the nearest frame, or the last one that is not later.
 
     Raises:
         DatasetError: a row is farther from every frame than a step, of rows or of frames.
     """
-    later = np.searchsorted(times, stamps).clip(0, len(times) - 1)
-    earlier = (later - 1).clip(0)
-    to_later, to_earlier = np.abs(times[later] - stamps), np.abs(times[earlier] - stamps)
-    chosen = np.where(to_later < to_earlier - _NOTHING, later, earlier)
+    if rule == "last":
+        chosen = (np.searchsorted(times, stamps + _ROUNDING, side="right") - 1).clip(0)
+    else:
+        later = np.searchsorted(times, stamps).clip(0, len(times) - 1)
+        earlier = (later - 1).clip(0)
+        to_later, to_earlier = np.abs(times[later] - stamps), np.abs(times[earlier] - stamps)
+        chosen = np.where(to_later < to_earlier - _NOTHING, later, earlier)
     reach = max(step, usual_interval(times))
     far = np.abs(times[chosen] - stamps) > reach + 10 * _NOTHING
     place = f"{whose}, row" if whose else "row"
+    which = "the nearest frame" if rule == "nearest" else "the last frame until then"
     for row in np.flatnonzero(far)[:1].tolist():
         more = f", and so are {int(far.sum()) - 1} more rows" if far.sum() > 1 else ""
         what = (
-            f"{TIMESTAMP}: {place} {row} is at {stamps[row]:g} s, the nearest frame of {video} at "
+            f"{TIMESTAMP}: {place} {row} is at {stamps[row]:g} s, {which} of {video} at "
             f"{times[chosen[row]]:g} s{more}"
         )
         raise error_of(Fault(table, what, allowed=f"at most {reach:g} s apart are expected"))

@@ -1,8 +1,7 @@
 """`LeRobotSingleDataset` of Isaac-GR00T N1.5 over this project's reader, for programs written for that class.
 
-Values, dtypes and shapes of a sample are N1.5's. Frames are the nearest to a row's time stamp, as N1.5 takes
-them with decord, whichever decoder is asked for: with torchcodec and torchvision_av it takes the last one not
-later, so that rounding of a stamp may choose the frame before.
+Values, dtypes and shapes of a sample are N1.5's, and so is which frame belongs to a row's time stamp: that
+depends on the decoder that is asked for (`row_frames`), though PyAV decodes whatever its name.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from gr00t.data.lerobot.faults import DatasetError, Fault, raise_faults
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.meta_files import read_object
 from gr00t.data.lerobot.modality import unknown_keys
+from gr00t.data.lerobot.row_frames import RULE_OF_BACKEND
 from gr00t.data.lerobot.set_metadata import metadata_of_set
 from gr00t.data.lerobot.tasks import read_tasks
 from gr00t.data.schema import DatasetMetadata
@@ -39,7 +39,6 @@ _USE_INSTEAD = {
     "get_episode_chunk": _PATHS,
     "retrieve_data_and_pad": "get_state_or_action, which pads",
 }
-VIDEO_BACKENDS = ("decord", "torchcodec", "torchvision_av", "opencv", "pyav")
 
 
 class LeRobotSingleDataset(Dataset[dict[str, Any]]):
@@ -49,7 +48,7 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
         dataset_path: folder of the data set.
         modality_configs: keys and time steps of video, state, action and language.
         embodiment_tag: of the robot that it is from.
-        video_backend: one of N1.5's names; PyAV decodes, whatever the name.
+        video_backend: one of N1.5's names, which decides which frame belongs to a time stamp.
         video_backend_kwargs: not used.
         transforms: applied to a sample by `dataset[i]`; they are told the metadata.
 
@@ -70,8 +69,8 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
     ) -> None:
         if not Path(dataset_path).exists():
             raise FileNotFoundError(f"Dataset path {dataset_path} does not exist")
-        if video_backend not in VIDEO_BACKENDS:
-            hint = did_you_mean(video_backend, VIDEO_BACKENDS)
+        if video_backend not in RULE_OF_BACKEND:
+            hint = did_you_mean(video_backend, RULE_OF_BACKEND)
             raise ValueError(f"video_backend: unknown {video_backend!r}; {hint}")
         self._embodiment_tag = EmbodimentTag(embodiment_tag)
         self.tag = self._embodiment_tag.value
@@ -79,7 +78,7 @@ class LeRobotSingleDataset(Dataset[dict[str, Any]]):
         self.video_backend = video_backend
         self.video_backend_kwargs = video_backend_kwargs or {}
         self._layout = _checked_layout(Path(dataset_path), self.modality_configs)
-        self._samples = EpisodeSamples(self._layout, self.modality_configs)
+        self._samples = EpisodeSamples(self._layout, self.modality_configs, RULE_OF_BACKEND[video_backend])
         self.transforms = ComposedModalityTransform(transforms=[]) if transforms is None else transforms
         if transforms is not None:
             self.set_transforms_metadata(self.metadata)
