@@ -337,3 +337,34 @@ def test_the_need_for_memory_is_said_at_every_start(
         run(data, start, tmp_path, "--steps", "1")
     assert "memory: about " in caplog.text
     assert "memory: at most " in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 9 bytes"
+        ),
+    ],
+)
+def test_a_shortage_of_memory_is_one_error_with_what_helps(
+    error: RuntimeError,
+    data: Path,
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    from gr00t.experiment.train import Trainer
+
+    monkeypatch.setattr(Trainer, "_learn", fail)
+    words = ["--data", data, "--checkpoint", start, "--output", tmp_path / "out", "--steps", "1"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, words), "--batch-size", "2", "--device", "cpu"])
+    assert main(Arguments, None) == 1
+    said = capsys.readouterr().err
+    assert f"error: out of memory: {error}" in said
+    assert "less is needed with a smaller --batch-size" in said

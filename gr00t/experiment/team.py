@@ -6,6 +6,7 @@ network, whose operations are too short to be divided among threads. All end wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,9 +43,9 @@ class Team:
         """Where this process computes: `asked`, or a GPU if there is one; several have a GPU each.
 
         Raises:
-            ValueError: more processes than GPUs, or one GPU named for all of them.
+            ValueError: no such device, more processes than GPUs, or one GPU named for all of them.
         """
-        device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = _device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.size == 1 or device.type != "cuda":
             return device
         if device.index is not None:
@@ -73,6 +74,16 @@ class Team:
         """Until all have come this far."""
         if self.size > 1:
             distributed.barrier()
+
+
+def _device(asked: str) -> torch.device:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", asked):
+        raise ValueError(f"--device {asked}: expected cpu, cuda or cuda:N")
+    device = torch.device(asked)
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= found:
+        raise ValueError(f"--device {asked}: torch {torch.__version__} finds {found} GPUs here")
+    return device
 
 
 ALONE = Team()

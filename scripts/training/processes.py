@@ -45,6 +45,7 @@ def is_one_of_several() -> bool:
 def start(processes: int, words: Sequence[str]) -> int:
     """Run this program in `processes` processes, a team; return the status of the first that failed."""
     from torch.distributed import run
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     # Which process failed first is in the status, and why in what it said.
@@ -54,4 +55,6 @@ def start(processes: int, words: Sequence[str]) -> int:
         run.run(run.parse_args([*options, os.path.abspath(sys.argv[0]), *words]))
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode or 1
+    except SignalException as error:
+        return 128 + int(error.sigval)
     return 0

@@ -39,7 +39,7 @@ from training.data import check_data, load_data
 from training.identity import data_identity
 from training.plans import plan_of, remarks
 from training.processes import is_one_of_several, processes_of, start
-from training.resources import compare, describe, gib, shortages, used
+from training.resources import LESS_MEMORY, compare, describe, gib, is_shortage, shortages, used
 from training.running import learn
 from training.saving import Checkpoints, check_output, go_on
 from training.scenes import ask
@@ -238,6 +238,11 @@ def main(kind: type[Arguments], description: str | None) -> int:
                     print(json.dumps(result))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_shortage(error):
+            raise
+        print(f"error: out of memory: {str(error).splitlines()[0]}\n{LESS_MEMORY}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         more = ", with --resume," if kind().resume is False else ""

@@ -11,7 +11,14 @@ import torch
 
 from gr00t.experiment.memory_estimate import MemoryEstimate
 
+LESS_MEMORY = (
+    "less is needed with a smaller --batch-size (and --gradient-accumulation-steps), "
+    "--no-tune-diffusion-model or --lora-rank"
+)
+
 _GIB = 2**30
+# What PyTorch says where the main memory does not suffice; a GPU's shortage has a class of its own.
+_SHORTAGES = ("can't allocate memory", "not enough memory")
 # The most that a container may have, by control groups of version 2 and 1.
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -49,9 +56,7 @@ def shortages(
     needed = estimate.peak * (processes if device.type == "cpu" else 1)
     if free is not None and needed > free:
         yield (
-            f"{gib(needed)} are needed on {device}, {gib(free)} are free: the run may not fit; less is "
-            "needed with a smaller --batch-size (and --gradient-accumulation-steps), "
-            "--no-tune-diffusion-model or --lora-rank"
+            f"{gib(needed)} are needed on {device}, {gib(free)} are free: the run may not fit; {LESS_MEMORY}"
         )
     main = _free(torch.device("cpu"))
     if device.type != "cpu" and main is not None and estimate.loading * processes > main:
@@ -67,6 +72,12 @@ def shortages(
             f"checkpoints need {gib(estimate.checkpoint * together)} of disk ({together} of "
             f"{gib(estimate.checkpoint)}), {existing} has {gib(room)}; --save-total-limit keeps fewer"
         )
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice."""
+    kinds = MemoryError, torch.OutOfMemoryError
+    return isinstance(error, kinds) or any(text in str(error) for text in _SHORTAGES)
 
 
 def used(device: torch.device) -> int:

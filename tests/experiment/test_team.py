@@ -67,6 +67,22 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         Team(0, 3).device(None)
 
 
+@pytest.mark.parametrize("asked", ["cdua", "mps", "cuda:0:1"])
+def test_devices_that_do_not_exist_are_named(asked: str) -> None:
+    with pytest.raises(ValueError, match=f"--device {asked}: expected cpu, cuda or cuda:N"):
+        Team().device(asked)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"--device cuda:2: torch .* finds 2 GPUs here"):
+        Team().device("cuda:2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"--device cuda: torch .* finds 0 GPUs here"):
+        Team().device("cuda")
+
+
 def test_a_batch_is_dealt_out_whole(tmp_path: Path) -> None:
     checkpoint = write_random_checkpoint(tmp_path, torch_dtype=torch.float32)
     samples = InventedSamples(checkpoint, 50)
