@@ -197,8 +197,8 @@ class Trainer:
         with torch.no_grad():
             for name, value in self._parameters.items():
                 value.copy_(state["parameters"][name])
-            for name, value in self._average.items():
-                value.copy_(state["average"][name])
+            for name, kept in self._average.items():
+                kept.copy_(state["average"][name])
         self._optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         return True

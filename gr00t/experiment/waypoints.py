@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gr00t.data.lerobot.dataset import LeRobotDataset
+from gr00t.data.lerobot.mixture import DatasetMixture
 
 POSITION = ("state.x", "state.y", "state.z")
 GRIPPER = "action.gripper"
 
 
-def normalized_waypoints(samples: LeRobotDataset) -> NDArray[np.float32]:
+def normalized_waypoints(samples: LeRobotDataset | DatasetMixture) -> NDArray[np.float32]:
     """The way from the hand to its waypoint at every time step of a data set, (N, 3), standardized.
 
     A place alone hardly changes within an episode and follows from the instruction but for some centimetres;
