@@ -29,7 +29,12 @@ def actions(folder: Path, **base: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "more", [(), ("--tune-projector", "--lora-full-model")], ids=["as there", "and more"]
+    "more",
+    [
+        pytest.param((), marks=pytest.mark.slow),
+        ("--tune-projector", "--lora-full-model"),
+    ],
+    ids=["as there", "and more"],
 )
 def test_the_merged_checkpoint_acts_as_its_adapter_on_the_base(tmp_path: Path, more: tuple[str, ...]) -> None:
     start = write_random_checkpoint(tmp_path / "start", torch_dtype=torch.float32)

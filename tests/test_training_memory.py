@@ -88,6 +88,7 @@ def test_the_full_size_is_estimated_from_its_architecture_in_seconds() -> None:
     assert without.peak < 24e9 < found.peak
 
 
+@pytest.mark.slow
 def test_each_further_sample_costs_as_much_as_the_one_before(start: Path) -> None:
     config = Gr00tConfig.from_folder(start)
     one, some, many = (estimate_memory(config, TrainingPlan(1, batch_size=size), 2) for size in (1, 16, 32))
