@@ -181,7 +181,6 @@ def test_what_makes_no_sense_is_one_line(words: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--video-backend decord", "--video-backend decord: without effect; PyAV decodes here"),
         ("--dataloader-num-workers 12", "--dataloader-num-workers 12: without effect; one thread reads"),
         ("--dataloader_prefetch_factor 4", "--dataloader-prefetch-factor 4: without effect; one thread"),
         ("--no-balance-dataset-weights", "--balance-dataset-weights: without effect; there is one data set"),

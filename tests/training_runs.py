@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from training import resources
 from training.arguments import Arguments, FineTuning
 from training.command_line import UsageError, canonical, parse
+from training.data import load_data
+from training.identity import data_identity
 from training.plans import plan_of, remarks
 from training.processes import processes_of
 from training.program import dry_run, main, train
@@ -26,8 +28,10 @@ __all__ = [
     "FineTuning",
     "UsageError",
     "canonical",
+    "data_identity",
     "dry_run",
     "fine_tune",
+    "load_data",
     "main",
     "parse",
     "plan_of",

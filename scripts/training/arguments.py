@@ -11,7 +11,7 @@ from tyro.conf import arg
 from gr00t.data.lerobot.frame_source import FrameSource
 
 Reports = Literal["none", "tensorboard", "wandb", "azure_ml"]
-VideoBackend = Literal["torchcodec", "decord", "torchvision_av", "opencv", "pyav"]
+VideoBackend = Literal["decord", "opencv", "torchcodec", "torchvision_av"]
 # A flag that has a --no- form and need not be given: `command_line` writes out which of both it was.
 Switch = Annotated[bool | None, arg(metavar="{True,False}")]
 
@@ -125,8 +125,9 @@ class Arguments:
     """Folder for decoded frames (default: frames/ in the output)."""
     frames: FrameSource = "auto"
     """cache: decoded once, to the folder; decode: when needed; auto: the cache if there is room for it."""
-    video_backend: VideoBackend | None = None
-    """Without effect: PyAV decodes here, whatever the codec."""
+    video_backend: VideoBackend = "decord"
+    """Which frame a row sees, as with this decoder in Isaac-GR00T: with decord and opencv the nearest to its
+    time stamp, with torchcodec and torchvision_av the last one that is not later. PyAV decodes."""
     dataloader_num_workers: int | None = None
     """Without effect: one thread reads the next batch while a step is learned from."""
     dataloader_prefetch_factor: int | None = None
@@ -148,6 +149,7 @@ class FineTuning(Arguments):
     data_config: str = "fourier_gr1_arms_only"
     batch_size: int = 32
     """Samples at once of each process."""
+    video_backend: VideoBackend = "torchcodec"
     resume: Switch = False
     """True: go on from the newest checkpoint-N; False: begin, in a folder without one."""
     num_gpus: int | None = 1

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.mixture import DatasetMixture, check_sets_fit
+from gr00t.data.lerobot.row_frames import RULE_OF_BACKEND
 from gr00t.data.transform.base import ModalityTransform
 from gr00t.model.config import Gr00tConfig
 from gr00t.model.fitting import check_fit
@@ -63,6 +64,7 @@ def load_data(arguments: Arguments, data_config: Any, cache: Path) -> Samples:
             LeRobotDataset(
                 *(folder, modalities, cache),
                 frames=arguments.frames,
+                rule=RULE_OF_BACKEND[arguments.video_backend],
                 on_video=lambda: bar.update() and None,
             )
             for folder in arguments.data

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from gr00t.data.lerobot.row_frames import RULE_OF_BACKEND
 from gr00t.data.schema import DatasetMetadata
 from training.arguments import Arguments
 
@@ -26,6 +27,7 @@ def data_identity(arguments: Arguments, metadata: DatasetMetadata, model: nn.Mod
     identity: dict[str, Any] = {
         "data": _short(hashlib.sha256(described.encode())),
         "data_config": arguments.data_config,
+        "frames": RULE_OF_BACKEND[arguments.video_backend],
         "start": _weights_of(model),
     }
     if len(arguments.data) > 1:

@@ -101,7 +101,6 @@ def remarks(arguments: Arguments, processes: int) -> Iterator[str]:
     if arguments.report_to is None and isinstance(arguments, FineTuning):
         yield "--report-to is not given: Isaac-GR00T would report to wandb; here figures go to training.jsonl"
     for name, why in (
-        ("video_backend", "PyAV decodes here, whatever the codec"),
         ("dataloader_num_workers", "one thread reads the next batch while a step is learned from"),
         ("dataloader_prefetch_factor", "one thread reads the next batch while a step is learned from"),
     ):
