@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from data_inspection.reading import Readable
-from gr00t.data.lerobot.faults import Fault, error_of
+from gr00t.data.lerobot.faults import DatasetError, Fault, error_of
 from gr00t.data.lerobot.features import is_image
+from gr00t.data.lerobot.image_columns import DAMAGED, decoded
+from gr00t.data.lerobot.video_files import open_video
 
 
 def describe_cameras(readable: Readable, faults: list[Fault]) -> dict[str, dict[str, Any]]:
@@ -53,7 +52,7 @@ def _describe_videos(readable: Readable, key: str, faults: list[Fault]) -> dict[
     kinds: Counter[tuple[int, int, str, str]] = Counter()
     rates: Counter[float] = Counter()
     for path in videos:
-        with av.open(str(path)) as container:
+        with open_video(path) as container:
             stream = container.streams.video[0]
             context = stream.codec_context
             kind = (context.width, context.height, context.name, context.pix_fmt or "")
@@ -64,6 +63,10 @@ def _describe_videos(readable: Readable, key: str, faults: list[Fault]) -> dict[
             faults.append(Fault(path, what, key))
         kinds[kind] += 1
     (width, height, codec, pixels), _ = kinds.most_common(1)[0]
+    try:
+        height, width, _ = readable.frames(key).shape  # turned as they are to be seen
+    except DatasetError as error:
+        faults.extend(error.faults)
     return {
         "width": width,
         "height": height,
@@ -98,11 +101,10 @@ def _describe_images(readable: Readable, key: str) -> dict[str, Any]:
 
 def _image_in(readable: Readable, feature: str, path: Path, row: int) -> NDArray[np.uint8]:
     try:
-        value = pq.read_table(path, columns=[feature]).column(0)[row].as_py()
+        value = pq.read_table(path.absolute(), columns=[feature]).column(0)[row].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(content, bytes):
             content = (readable.layout.folder / str(value["path"])).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        return decoded(content)
+    except (pa.ArrowException, KeyError, TypeError, *DAMAGED) as error:
         raise error_of(Fault(path, f"{feature}: image of row {row} cannot be decoded: {error}")) from error

@@ -12,9 +12,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
 
 from gr00t.data.lerobot.check import find_faults
+from gr00t.data.lerobot.dataset import LeRobotDataset
 from tests.data_pipeline.lerobot_sets import (
     CONFIG,
     film,
@@ -238,3 +241,29 @@ def test_depth_maps_and_sound_are_left_alone(folder: Path) -> None:
     assert find_faults(folder) == []
     message = refusal(folder, {"video": steps("video.depth")})
     assert "there are state.state, action.action, video.image, annotation.human" in message
+
+
+def test_videos_are_turned_as_they_are_to_be_seen(folder: Path) -> None:
+    # Oracle: the pixels as they were filmed, and FFmpeg's word for a quarter turn clockwise.
+    upper = np.zeros((32, 32, 3), dtype=np.uint8)
+    upper[:16] = 255
+    with av.open(str(video(folder)), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=20, options={"crf": "10"})
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        stream.set_display_rotation(-90)
+        for frame in [av.VideoFrame.from_ndarray(np.ascontiguousarray(np.rot90(upper)), format="rgb24")] * 4:
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    cached = samples(folder)["video.image"][:4, 0]
+    decoded = LeRobotDataset(folder, CONFIG, folder.parent / "none", frames="decode").batch(range(4))
+    for seen in (cached, decoded["video.image"][:, 0]):
+        assert (seen[:, :15].min() > 200, seen[:, 17:].max() < 50) == (True, True)
+
+
+def test_a_relative_folder_whose_name_looks_like_a_protocol(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    folder.rename("file:set")
+    assert numbers(samples(Path("file:set"))["video.image"][:, 0]) == list(range(12))

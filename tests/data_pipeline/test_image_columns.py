@@ -127,6 +127,19 @@ def test_rows_without_an_image_are_named(folder: Path, row: dict[str, Any], prob
     assert problem in str(fault)
 
 
+def test_pictures_stand_as_their_exif_says(folder: Path) -> None:
+    # 6: the camera was held a quarter to the left. Oracle: LeRobot's datasets turn them by Pillow's rule.
+    def lying(frame: np.ndarray) -> dict[str, Any]:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(np.rot90(frame))).save(file, "PNG", exif=exif)
+        return {"bytes": file.getvalue(), "path": None}
+
+    set_images(folder, [lying(FRAMES[0]), *rows_of(FRAMES[1:3])], 0)
+    np.testing.assert_array_equal(samples(folder)["video.image"][:3, 0], FRAMES[:3])
+
+
 def test_damage_within_an_image_is_named(folder: Path) -> None:
     damaged = bytearray(encoded(FRAMES[5]))
     place = damaged.index(b"IDAT")

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from gr00t.data.lerobot.cache_files import written_as_a_whole
 from gr00t.data.lerobot.camera_frames import CameraFrames
@@ -34,8 +34,10 @@ _BATCH = 64  # rows read at a time
 # What a camera sees; others, 16-bit depth for one, would lose their meaning when they become colours.
 _PICTURES = ("RGB", "RGBA", "L", "LA", "P", "CMYK", "YCbCr")
 _FORMATS = ("PNG", "JPEG", "WEBP")
+# Of how a picture is to be turned, those that make it stand on its side.
+_ON_ITS_SIDE = (5, 6, 7, 8)
 # What Pillow raises for images that are damaged, SyntaxError for a PNG of wrong checksums.
-_DAMAGED = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+DAMAGED = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class ImageFrames(CameraFrames):
@@ -68,8 +70,8 @@ class ImageFrames(CameraFrames):
             first, behind = self._bounds[number : number + 2].tolist()
             content = os.pread(self._file.fileno(), behind - first, first)
             try:
-                frame[...] = _decoded(content)
-            except _DAMAGED as error:
+                frame[...] = decoded(content)
+            except DAMAGED as error:
                 raise error_of(Fault(self._path, f"image {number} cannot be decoded: {error}")) from error
         return frames
 
@@ -165,7 +167,7 @@ def _images(
     for table in tables:
         number = 0
         try:
-            with pq.ParquetFile(table) as file:
+            with pq.ParquetFile(table.absolute()) as file:
                 if feature not in file.schema_arrow.names:
                     there = ", ".join(file.schema_arrow.names)
                     raise _NoImageError(f"no column {feature!r}; it has {there}")
@@ -208,16 +210,24 @@ def _size(content: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             mode, size = image.mode, (image.height, image.width)
-    except _DAMAGED as error:
+            # Of a PNG without it, all pixels would be decoded in search of it.
+            if "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE:
+                size = size[::-1]
+    except DAMAGED as error:
         raise _NoImageError(f"is not a PNG, JPEG or WebP image: {error}") from error
     if mode not in _PICTURES:
         raise _NoImageError(f"an image of mode {mode}, which is no colour picture")
     return size
 
 
-def _decoded(content: bytes) -> NDArray[np.uint8]:
+def decoded(content: bytes) -> NDArray[np.uint8]:
+    """An image (H, W, 3), turned as its EXIF says, as LeRobot's own reader does.
+
+    Raises:
+        OSError, ValueError, SyntaxError, DecompressionBombError: what Pillow raises of damaged ones.
+    """
     with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def _name(tables: Sequence[Path], feature: str) -> str:

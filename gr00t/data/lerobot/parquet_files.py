@@ -28,7 +28,7 @@ def open_parquet(path: Path, folder: Path, faults: list[Fault]) -> pq.ParquetFil
         faults.append(fault)
         return None
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path.absolute())  # a relative one that begins with `NAME:` is a URI for it
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         faults.append(_unreadable(path, error))
         return None

@@ -20,7 +20,7 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from gr00t.data.lerobot.layout import DatasetError
-from gr00t.data.lerobot.video_files import read_video
+from gr00t.data.lerobot.video_files import open_video, read_video, upright
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class SeekableVideo:
                 if frame.is_corrupt:  # or wrongly entered
                     return None
                 self._last = wanted
-                return frame.to_ndarray(format="rgb24")
+                return upright(frame)
         return None
 
     def _frames_from(self, key_shown: int) -> Iterator[av.VideoFrame]:
@@ -143,7 +143,7 @@ class SeekableVideo:
 
 def _opened(path: Path) -> InputContainer:
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = open_video(path)
     except (av.FFmpegError, OSError) as error:
         raise DatasetError(f"{path}: cannot be read as a video: {error}") from error
     if not container.streams.video:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 
 from gr00t.data.lerobot.faults import DatasetError, Fault, error_of, raise_faults
@@ -33,6 +34,22 @@ def write_video(path: Path, frames: NDArray[np.uint8], fps: int) -> None:
         container.mux(stream.encode(None))
 
 
+def open_video(path: Path) -> InputContainer:
+    """Open a video; by its absolute path, since FFmpeg takes `NAME:` at the beginning for a protocol."""
+    return av.open(str(path.absolute()), metadata_errors="replace")
+
+
+def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """The pixels of a frame, (H, W, 3), turned as it is to be seen.
+
+    Phones store what they film in one way however they are held, and say beside it how to turn it. decord and
+    OpenCV turn it, torchcodec from 0.11 on.
+    """
+    stored = frame.to_ndarray(format="rgb24")
+    turned: NDArray[np.uint8] = np.ascontiguousarray(np.rot90(stored, round(frame.rotation / 90)))
+    return turned
+
+
 def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     """Yield the frames of a video in the order in which they are shown, each (H, W, 3) uint8.
 
@@ -44,12 +61,12 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     shown = []
     guessed = []
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_video(path) as container:
             for frame in container.decode(video=0):
                 shown.append(np.nan if frame.pts is None else float(frame.pts * frame.time_base))
                 if frame.is_corrupt:
                     guessed.append(len(shown) - 1)
-                yield frame.to_ndarray(format="rgb24")
+                yield upright(frame)
     except (av.FFmpegError, OSError) as error:
         raise error_of(Fault(path, f"cannot be read as a video: {error}")) from error
     if len(shown) != len(expected) or not np.array_equal(np.asarray(shown) - shown[0], expected):
@@ -70,7 +87,7 @@ def frame_times(path: Path) -> NDArray[np.float64]:
     """
     times = []
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_video(path) as container:
             if not container.streams.video:
                 raise error_of(Fault(path, "has no video"))
             if container.streams.video[0].codec_context is None:
