@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-_FIGURES = pytest.StashKey[list[str]]()
+_FIGURE = "figure"
 
 
 @pytest.fixture
@@ -23,15 +23,19 @@ def blows(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """`figure(text)`: print `text` at the end of the run, after the name of the test."""
-    figures = request.config.stash.setdefault(_FIGURES, [])
-    return lambda text: figures.append(f"{request.node.name}: {text}")
+    return lambda text: request.node.user_properties.append((_FIGURE, f"{request.node.name}: {text}"))
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
-) -> None:
-    """Print the figures of all attacks."""
-    if figures := config.stash.get(_FIGURES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures of all attacks, which come with the reports: tests may run in other processes."""
+    reports = [
+        report
+        for several in terminalreporter.stats.values()
+        for report in several
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+    ]
+    figures = [text for report in reports for name, text in report.user_properties if name == _FIGURE]
+    if figures:
         terminalreporter.section("attacks")
         for line in figures:
             terminalreporter.write_line(line)
