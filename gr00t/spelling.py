@@ -18,4 +18,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {by_letters[close[0]]}?"
     more = f", ... {len(names)} in all" if len(names) > 24 else ""
-    return f"known: {', '.join(names[:24])}{more}"
+    return f"known: {', '.join(names[:24]) or 'none'}{more}"

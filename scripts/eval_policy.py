@@ -27,7 +27,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from gr00t.console import log_to_stderr
+from gr00t.console import at_home, log_to_stderr
 from gr00t.data.dataset import ModalityConfig
 from gr00t.eval.client import ExternalRobotInferenceClient, NoReplyError, NoServerError, ServerError
 from gr00t.eval.open_loop import Error, Followed, follow, mean_error
@@ -331,7 +331,7 @@ def cells(error: Error) -> str:
 def main() -> int:
     """Run as a program: 0 when all episodes were followed, 2 for wrong flags, 1 for everything else."""
     log_to_stderr()
-    arguments = tyro.cli(Arguments, description=__doc__)
+    arguments = tyro.cli(Arguments, description=__doc__, args=at_home(sys.argv[1:]))
     try:
         print(json.dumps(evaluate(arguments)))
     except UsageError as error:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import tyro
 
+from gr00t.console import at_home
 from gr00t.output_folder import OutputError, writing
 
 _NEEDED = {"av": "av", "pyarrow": "pyarrow", "PIL": "pillow", "matplotlib": "matplotlib"}
@@ -41,7 +42,7 @@ class Arguments:
 
 def main() -> int:
     """Run as a program: status 0 where nothing is wrong."""
-    arguments = tyro.cli(Arguments, description=__doc__)
+    arguments = tyro.cli(Arguments, description=__doc__, args=at_home(sys.argv[1:]))
     missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
         print(f"error: {', '.join(missing)} not installed; run: scripts/setup_env.sh train", file=sys.stderr)

@@ -197,7 +197,7 @@ def test_other_data_or_another_start_do_not_go_on(
 ) -> None:
     other = write_set(tmp_path / "other", range(5, 7))  # as many steps
     with pytest.raises(
-        ValueError, match=r"is of another run: data [0-9a-f]{12} -> [0-9a-f]{12}; name another"
+        ValueError, match=r"is of another run: data \w{12} -> \w{12}, rows \w{12} -> \w{12}; name another"
     ):
         fine_tune(other, start, copy, *STEPS, "--resume")
     weights = write_random_checkpoint(tmp_path / "weights", seed=1, torch_dtype=torch.float32)
@@ -207,13 +207,29 @@ def test_other_data_or_another_start_do_not_go_on(
         fine_tune(data, weights, copy, *STEPS, "--resume")
 
 
+def test_other_instructions_frames_or_transforms_do_not_go_on(
+    data: Path, start: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(data, tmp_path / "set")
+    fine_tune(other, start, copy, *STEPS, "--resume")  # a set may be moved
+    tasks = other / "meta" / "tasks.jsonl"
+    tasks.write_text(tasks.read_text().replace("lift", "drop"))
+    with pytest.raises(ValueError, match=r"is of another run: rows \w+ -> \w+; name another"):
+        fine_tune(other, start, copy, *STEPS, "--resume")
+    with pytest.raises(ValueError, match=r"is of another run: prompt_style brackets -> plain; name another"):
+        fine_tune(data, start, copy, *STEPS, "--resume", "--prompt-style", "plain")
+    monkeypatch.setattr(LiberoDataConfig, "image_crop", 0.5)
+    with pytest.raises(ValueError, match=r"is of another run: pipeline \w+ -> \w+; name another"):
+        fine_tune(data, start, copy, *STEPS, "--resume")
+
+
 def test_a_run_begun_by_an_earlier_version_goes_on(data: Path, start: Path, tmp_path: Path) -> None:
     """Its state lay in the folder itself, without what is new in a plan, and with averages always."""
     run(data, start, tmp_path / "whole", "--steps", "2")
     old = tmp_path / "old"
     run(data, start, old, "--steps", "2", "--stop-after", "1")
     state = read_state(old / "checkpoint-1" / "training_state.pt", torch.device("cpu"))
-    for name in ("accumulation", "lora", "data", "data_config", "start"):
+    for name in ("accumulation", "lora", "data", "data_config", "start", "rows", "pipeline", "prompt_style"):
         del state["run"][name]
     state["average"] = state["parameters"]
     shutil.rmtree(old / "checkpoint-1")

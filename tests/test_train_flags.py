@@ -144,6 +144,13 @@ def test_one_thing_said_in_two_ways_is_refused(words: str, said: str) -> None:
         arguments(*words.split())
 
 
+def test_the_home_folder_is_meant_behind_an_equals_sign_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/hers")
+    said = arguments("--data=~/set", "--output-dir", "~/run", "--base-model-path=~", "--instruction=a~/b")
+    assert (said.data, said.output) == ((Path("/hers/set"),), Path("/hers/run"))
+    assert (said.checkpoint, said.instruction) == ("/hers", "a~/b")
+
+
 def test_one_thing_said_twice_alike_is_taken() -> None:
     assert (
         arguments(
@@ -268,6 +275,9 @@ def test_several_sets_are_weighted_and_their_weights_belong_to_the_run(
         run(data, start, tmp_path / "out", "--data", str(other), "--data-weights", "1", "3", "--steps", "1")
     with pytest.raises(ValueError, match="--data-weights: 1 weights, 2 data sets; expected one for each"):
         run(data, start, tmp_path / "new", "--data", str(other), "--data-weights", "1", "--steps", "1")
+    with pytest.raises(ValueError, match="--data-weights: weight nan: expected a number above 0"):
+        run(data, start, tmp_path / "new", "--data", str(other), "--data-weights", "1", "nan", "--steps", "1")
+    assert not any((tmp_path / "new").iterdir())  # nothing was decoded
     with pytest.raises(ValueError, match=f"--data: {data} is named twice"):
         run(data, start, tmp_path / "new", "--data", str(data), "--steps", "1")
 

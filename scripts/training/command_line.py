@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import tyro
 
+from gr00t.console import at_home
 from training.arguments import Arguments, Switch
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
@@ -38,7 +39,7 @@ def parse(kind: type[ArgumentsT], description: str | None, words: Sequence[str])
     Raises:
         ValueError: what is said does not make sense.
     """
-    arguments = tyro.cli(kind, description=description, args=canonical(kind, words))
+    arguments = tyro.cli(kind, description=description, args=canonical(kind, at_home(words)))
     for field, least in _LEAST.items():
         value = getattr(arguments, field)
         if value is not None and value < least:

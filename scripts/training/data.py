@@ -8,8 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 from gr00t.data.lerobot.dataset import LeRobotDataset
-from gr00t.data.lerobot.layout import Layout
-from gr00t.data.lerobot.mixture import DatasetMixture, check_sets_fit
+from gr00t.data.lerobot.layout import DatasetError, Layout
+from gr00t.data.lerobot.mixture import DatasetMixture, check_sets_fit, check_weights
 from gr00t.data.lerobot.row_frames import RULE_OF_BACKEND
 from gr00t.data.transform.base import ModalityTransform
 from gr00t.model.config import Gr00tConfig
@@ -28,11 +28,11 @@ def check_data(
     Raises:
         ValueError: they do not; or there are not as many weights as data sets.
     """
-    weights = arguments.data_weights
-    if weights and len(weights) != len(arguments.data):
-        raise UsageError(
-            f"--data-weights: {len(weights)} weights, {len(arguments.data)} data sets; expected one for each"
-        )
+    if arguments.data_weights:
+        try:
+            check_weights(arguments.data_weights, len(arguments.data))
+        except DatasetError as error:
+            raise UsageError(f"--data-weights: {error}") from error
     folders = [folder.resolve() for folder in arguments.data]
     for folder in arguments.data:
         if folders.count(folder.resolve()) > 1:

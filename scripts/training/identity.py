@@ -1,4 +1,4 @@
-"""What a run that goes on must agree in besides its plan: data and start, known by a few of their numbers."""
+"""What a run that goes on must agree in besides its plan: data, and what becomes of them, and start."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from torch import nn
 
 from gr00t.data.lerobot.row_frames import RULE_OF_BACKEND
 from gr00t.data.schema import DatasetMetadata
+from gr00t.eval.identity import config_hash
 from training.arguments import Arguments
+from training.data import Samples
 
 _LOOKED_AT = 64
+_DIGITS = 12
 
 
 def data_identity(arguments: Arguments, metadata: DatasetMetadata, model: nn.Module) -> dict[str, Any]:
@@ -39,6 +42,21 @@ def data_identity(arguments: Arguments, metadata: DatasetMetadata, model: nn.Mod
     return identity
 
 
+def pipeline_identity(arguments: Arguments, samples: Samples, data_config: Any) -> dict[str, Any]:
+    """Describe what becomes of the data on their way to the network, as JSON.
+
+    Args:
+        arguments: of the run.
+        samples: of all data sets.
+        data_config: by its content, since a name stays when a number in it changes.
+    """
+    return {
+        "rows": samples.digest()[:_DIGITS],
+        "pipeline": config_hash(data_config)[:_DIGITS],
+        "prompt_style": arguments.prompt_style,
+    }
+
+
 def _weights_of(model: nn.Module) -> str:
     """Of every tensor some numbers, from all over it: enough to tell one checkpoint from another."""
     digest = hashlib.sha256()
@@ -51,4 +69,4 @@ def _weights_of(model: nn.Module) -> str:
 
 def _short(digest: Any) -> str:
     text: str = digest.hexdigest()
-    return text[:12]
+    return text[:_DIGITS]

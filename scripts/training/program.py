@@ -36,7 +36,7 @@ from gr00t.quantization.manifest import read_manifest
 from training.arguments import Arguments
 from training.command_line import UsageError, parse
 from training.data import check_data, load_data
-from training.identity import data_identity
+from training.identity import data_identity, pipeline_identity
 from training.plans import plan_of, remarks
 from training.processes import is_one_of_several, processes_of, start
 from training.resources import LESS_MEMORY, compare, describe, gib, is_shortage, shortages, used
@@ -153,6 +153,7 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
     waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
     questions = ask(arguments, model, transform, tokenizer, team) if plan.grounding_weight else None
     identity = data_identity(arguments, metadata, model)
+    identity |= pipeline_identity(arguments, samples, data_config)
     trainer = Trainer(model, samples, transform, plan, device, waypoints, questions, team, identity)
     go_on(trainer, output)
     if trainer.step:

@@ -170,7 +170,7 @@ def test_sets_that_do_not_fit_together_are_refused_with_every_difference(tmp_pat
 @pytest.mark.parametrize(
     ("weights", "problem"),
     [
-        ([1.0], "2 data sets and 1 weights: expected one for each"),
+        ([1.0], "1 weights, 2 data sets; expected one for each"),
         ([1.0, 0.0], "weight 0.0: expected a number above 0; leave out a set that is not wanted"),
         ([1.0, -1.0], "weight -1.0: expected"),
         ([float("nan"), 1.0], "weight nan: expected"),

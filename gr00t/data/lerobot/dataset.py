@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,21 @@ class LeRobotDataset:
         if key not in self._numbers:
             raise DatasetError(f"no {key!r} in the data configuration: {did_you_mean(key, self._numbers)}")
         return self._numbers[key]
+
+    def digest(self) -> str:
+        """SHA-256 of the samples: of episodes, numbers and instructions, and of which frames rows see.
+
+        Of the frames themselves it holds the sizes of their files alone: to read them all takes long.
+        """
+        found = hashlib.sha256(self.lengths.tobytes())
+        for key, numbers in sorted(self._numbers.items()):
+            found.update(key.encode() + numbers.tobytes())
+        for key, texts in sorted(self._texts.items()):
+            found.update(json.dumps([key, texts.texts.tolist()]).encode() + texts.numbers.tobytes())
+        for key, frames in sorted(self._frames.items()):
+            sizes = [path.stat().st_size for path in frames.videos]
+            found.update(json.dumps([key, sizes]).encode() + self._frame_of_row[key].tobytes())
+        return found.hexdigest()
 
     def metadata(self, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
         """Shapes and statistics, as a checkpoint carries them in experiment_cfg/metadata.json."""

@@ -6,6 +6,7 @@ of weight 1; unless the sets are not balanced: then it is the share of the set a
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -58,13 +59,7 @@ class DatasetMixture:
         if not datasets:
             raise DatasetError("expected at least one data set")
         given = [1.0] * len(datasets) if weights is None else list(weights)
-        if len(given) != len(datasets):
-            raise DatasetError(f"{len(datasets)} data sets and {len(given)} weights: expected one for each")
-        for weight in given:
-            if not (math.isfinite(weight) and weight > 0):
-                raise DatasetError(
-                    f"weight {weight!r}: expected a number above 0; leave out a set that is not wanted"
-                )
+        check_weights(given, len(datasets))
         self.datasets = tuple(datasets)
         # Any embodiment: what is compared and averaged does not depend on it.
         self._metadatas = [dataset.metadata(EmbodimentTag.NEW_EMBODIMENT) for dataset in datasets]
@@ -73,7 +68,7 @@ class DatasetMixture:
         steps = np.asarray([len(dataset) for dataset in datasets])
         self._ends = np.cumsum(steps)
         self.lengths: NDArray[np.int64] = np.concatenate([dataset.lengths for dataset in datasets])
-        shares = np.asarray(given, dtype=np.float64) * (steps if balance_datasets else 1)
+        shares = np.asarray(given) / max(given) * (steps if balance_datasets else 1)
         self.shares: NDArray[np.float64] = shares / shares.sum()
         self._balance_trajectories = balance_trajectories
         self._percentiles = percentiles
@@ -113,6 +108,10 @@ class DatasetMixture:
         """
         return np.concatenate([dataset.values(key) for dataset in self.datasets])
 
+    def digest(self) -> str:
+        """SHA-256 of the samples of all sets in their order, see `LeRobotDataset.digest`."""
+        return hashlib.sha256("".join(dataset.digest() for dataset in self.datasets).encode()).hexdigest()
+
     def metadata(self, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
         """Shapes, and the statistics of the sets merged by share, see `merged_metadata`."""
         if len(self.datasets) == 1:
@@ -131,6 +130,21 @@ class DatasetMixture:
         starts = np.cumsum(dataset.lengths) - dataset.lengths
         steps: NDArray[np.int64] = starts[episodes] + generator.integers(0, dataset.lengths[episodes])
         return steps
+
+
+def check_weights(weights: Sequence[float], datasets: int) -> None:
+    """Find out whether each of some data sets has a weight that means something.
+
+    Raises:
+        DatasetError: they are not as many positive numbers.
+    """
+    if len(weights) != datasets:
+        raise DatasetError(f"{len(weights)} weights, {datasets} data sets; expected one for each")
+    for weight in weights:
+        if not (math.isfinite(weight) and weight > 0):
+            raise DatasetError(
+                f"weight {weight!r}: expected a number above 0; leave out a set that is not wanted"
+            )
 
 
 def check_sets_fit(layouts: Sequence[Layout], modalities: Mapping[str, ModalityConfig]) -> None:
