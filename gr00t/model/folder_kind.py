@@ -81,7 +81,14 @@ def recognize(folder: Path) -> FolderKind:
     refuse_special(folder / CONFIG_FILE)
     if (folder / EXPORTED_FILE).exists():
         return FolderKind.NVIDIA
-    if any((folder / name).exists() for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS)):
+    adapter = [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if (folder / name).exists()]
+    whole = sorted(path.name for path in folder.glob("model*.safetensors"))
+    if adapter and whole:
+        raise CheckpointError(
+            f"{folder} holds a LoRA adapter ({_listed(adapter)}) and a whole checkpoint ({_listed(whole)}); "
+            "some programs read the first, some the second: move one into a folder of its own"
+        )
+    if adapter:
         return FolderKind.ADAPTER
     if not is_there(folder / CONFIG_FILE):
         raise CheckpointError(_without_config(folder))

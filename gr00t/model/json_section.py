@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gr00t.spelling import did_you_mean
 from gr00t.strict_json import parse_json
 
 T = TypeVar("T", int, float, str, bool)
@@ -14,6 +16,7 @@ T = TypeVar("T", int, float, str, bool)
 REQUIRED: Any = object()
 # How a file begins that Git LFS put in place of one that it has not fetched yet.
 LFS_POINTER = b"version https://git-lfs"
+_SHOWN_PATH = 300  # characters of one that is too long
 
 
 class CheckpointError(ValueError):
@@ -69,6 +72,12 @@ class Section:
             raise self.error(key, f"= {_shown(value)}{absent} is not supported; supported: {known}")
         return value
 
+    def only(self, allowed: Collection[str]) -> None:
+        """Check that nothing else stands here than what is known."""
+        for key in self.values:
+            if key not in allowed:
+                raise self.error(key, f"is not known here; {did_you_mean(key, allowed)}")
+
     def agrees(self, key: str, expected: int, because: str) -> None:
         """Check that `key`, where present, does not contradict a value given elsewhere."""
         if self.values.get(key, expected) != expected:
@@ -79,11 +88,17 @@ def is_there(path: Path) -> bool:
     """Whether a checkpoint has a file.
 
     Raises:
-        CheckpointError: it has a link to a file that is not there, as half a download leaves.
+        CheckpointError: it has a link to a file that is not there, as half a download leaves, or its name
+            cannot be one.
     """
-    if path.is_symlink() and not path.exists():
-        raise CheckpointError(f"{path} is a link to a file that is not there; download the checkpoint again")
-    return path.exists()
+    try:
+        if path.is_symlink() and not path.exists():
+            raise CheckpointError(
+                f"{path} is a link to a file that is not there; download the checkpoint again"
+            )
+        return path.exists()
+    except OSError as error:
+        raise CheckpointError(f"{str(path)[:_SHOWN_PATH]}: cannot be read ({error.strerror})") from None
 
 
 def refuse_special(path: Path) -> None:

@@ -69,16 +69,23 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
     if kind is FolderKind.NVIDIA:
         return Source(folder, folder, Gr00tConfig.from_folder(folder))
     if kind is FolderKind.LEROBOT:
-        began = base_folder(folder, base)
-        files = () if began is None else (began / CONFIG_FILE, began / EAGLE_FILE)
-        more = tuple(file for file in files if file.is_file())
-        return Source(folder, folder, Gr00tConfig.from_folder(folder, base), more)
+        config = Gr00tConfig.from_folder(folder, base)
+        return Source(folder, folder, config, _architecture(folder, base))
     if base is None:
         raise CheckpointError(adapter_advice(folder))
     weights = resolve_checkpoint(base)
-    if recognize(weights) is FolderKind.ADAPTER:
+    kind = recognize(weights)
+    if kind is FolderKind.ADAPTER:
         raise CheckpointError(f"--base {weights} is an adapter itself; give a whole checkpoint")
-    return Source(folder, weights, Gr00tConfig.from_folder(weights), (weights,))
+    files = _architecture(weights, None) if kind is FolderKind.LEROBOT else ()
+    return Source(folder, weights, Gr00tConfig.from_folder(weights), (weights, *files))
+
+
+def _architecture(folder: Path, base: str | Path | None) -> tuple[Path, ...]:
+    """The files outside of a groot policy's folder that say what its architecture is."""
+    began = base_folder(folder, base)
+    files = () if began is None else (began / CONFIG_FILE, began / EAGLE_FILE)
+    return tuple(file for file in files if file.is_file())
 
 
 def find_metadata(folder: Path) -> Path:

@@ -31,7 +31,12 @@ def from_lerobot(observation: Mapping[str, Any], rules: GrootRules, keys: GrootK
     if not isinstance(observation, Mapping):
         return observation
     renamed = dict(rules.renamed)
-    named = {renamed.get(key, key): value for key, value in observation.items() if isinstance(key, str)}
+    named: dict[str, Any] = {}
+    for key, value in observation.items():
+        if isinstance(key, str) and (own := renamed.get(key, key)) in named:
+            raise ObservationError(f"{own!r} came twice, once as {key!r}: the robot's keys are renamed to it")
+        if isinstance(key, str):
+            named[own] = value
     if not any(key.startswith(_PREFIX) for key in named):
         return observation
     ours = [key for key in named if key.startswith(("video.", "state."))]

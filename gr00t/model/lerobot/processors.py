@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gr00t.data.statistics_rules import LARGEST
-from gr00t.model.json_section import CheckpointError, is_there, read_json
+from gr00t.model.json_section import CheckpointError, Section, is_there, read_json
 from gr00t.model.weight_header import read_header
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 PIPELINES = (PREPROCESSOR, POSTPROCESSOR)
 PACK_STEP, UNPACK_STEP = "groot_pack_inputs_v3", "groot_action_unpack_unnormalize_v1"
-_RENAME_STEP = "rename_observations_processor"
+_RENAME_STEP, _DEVICE_STEP = "rename_observations_processor", "device_processor"
+# In lerobot's order. A step twice, or before another, would do something else to an observation.
 _KNOWN = {
     PREPROCESSOR: (
         _RENAME_STEP,
@@ -27,9 +26,9 @@ _KNOWN = {
         PACK_STEP,
         "groot_eagle_encode_v3",
         "groot_eagle_collate_v3",
-        "device_processor",
+        _DEVICE_STEP,
     ),
-    POSTPROCESSOR: (UNPACK_STEP, "device_processor"),
+    POSTPROCESSOR: (UNPACK_STEP, _DEVICE_STEP),
 }
 
 
@@ -73,6 +72,11 @@ class Step:
     state_file: str | None
     renamed: tuple[tuple[str, str], ...]
 
+    @property
+    def settings(self) -> Section:
+        """Its settings, for errors that name them."""
+        return Section(self.file, self.config, f"{self.name}.")
+
 
 def find_step(folder: Path, file: str, name: str) -> Step:
     """Return one step of a pipeline all of whose steps are known.
@@ -98,12 +102,21 @@ def find_step(folder: Path, file: str, name: str) -> Step:
         )
     if names.count(name) != 1:
         raise CheckpointError(f"{path}: expected one step {name!r}, got {', '.join(names) or 'none'}")
+    if names != (order := [step for step in _KNOWN[file] if step in names]):
+        raise CheckpointError(
+            f"{path}: expected the steps once each, as {', '.join(order)}; got {', '.join(names)}"
+        )
+    for step, its in zip(steps, names, strict=True):
+        if its == _DEVICE_STEP and isinstance(config := step.get("config"), dict):
+            Section(str(path), config, f"{its}.").one_of("float_dtype", (None, "float32"), None)
     renamed = [_renamed(path, step) for step, its in zip(steps, names, strict=True) if its == _RENAME_STEP]
     step = steps[names.index(name)]
     config, state_file = step.get("config", {}), step.get("state_file")
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: {name}.config must be an object, got {config!r}")
-    if state_file is not None and (not isinstance(state_file, str) or Path(state_file).name != state_file):
+    if state_file is not None and not (
+        isinstance(state_file, str) and state_file and Path(state_file).name == state_file
+    ):
         raise CheckpointError(f"{path}: {name}.state_file must be a file beside it, got {state_file!r}")
     return Step(str(path), name, config, state_file, tuple(pair for pairs in renamed for pair in pairs))
 
@@ -123,18 +136,24 @@ def read_bounds(folder: Path, step: Step, key: str) -> Bounds:
     if not is_there(path):
         raise CheckpointError(f"{step.file} names {step.state_file}, which is not in {folder}: copy it there")
     entries = read_header(path)
-    missing = [f"{key}.{name}" for name in ("min", "max") if f"{key}.{name}" not in entries]
+    wanted = [f"{key}.{name}" for name in ("min", "max")]
+    missing = [name for name in wanted if name not in entries]
     if missing:
         raise CheckpointError(f"{path} has no {' and no '.join(missing)}, only {', '.join(sorted(entries))}")
+    for name in wanted:
+        if entries[name].dtype in ("BOOL", "C64"):
+            raise CheckpointError(f"{path}: {name}: expected numbers, got dtype {entries[name].dtype}")
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
     try:
         tensors = load_file(path)
         # float32: what lerobot computes in, whatever the file has.
-        low, high = (tensors[f"{key}.{name}"].astype(np.float32).ravel().tolist() for name in ("min", "max"))
+        low, high = (tensors[f"{key}.{name}"].float().flatten().tolist() for name in ("min", "max"))
+        if not low:
+            raise ValueError("expected numbers, got none")
         return Bounds(tuple(low), tuple(high))
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path}: {key}: {error}") from None
 
 

@@ -31,6 +31,12 @@ RULES_FORMAT = "lerobot groot rules 1"
 STATE = "observation.state"
 ACTION = "action"
 IMAGES, IMAGE = "observation.images", "observation.image"
+# What lerobot 0.4.0 to 0.5.1 write of the two steps; anything else may change what the model sees.
+_PACK_SETTINGS = (
+    *("state_horizon", "action_horizon", "max_state_dim", "max_action_dim", "language_key"),
+    *("formalize_language", "embodiment_tag", "embodiment_mapping", "normalize_min_max"),
+)
+_UNPACK_SETTINGS = ("env_action_dim", "normalize_min_max")
 # lerobot's model predicts so many actions, whatever chunk_size says beyond.
 _HORIZON = 16
 DEFAULT_INSTRUCTION = "Perform the task."
@@ -97,13 +103,19 @@ def _read_groot(folder: Path, values: dict[str, Any]) -> GrootRules:
     for key, dim, most in ((STATE, state_dim, max_state_dim), (ACTION, action_dim, max_action_dim)):
         if dim > most:
             raise config.error(key, f"has {dim} numbers, the model takes {most}")
-    settings = Section(pack.file, pack.config, f"{PACK_STEP}.")
+    settings, answer = pack.settings, unpack.settings
+    settings.only(_PACK_SETTINGS)
+    answer.only(_UNPACK_SETTINGS)
+    for section in (settings, answer):
+        section.one_of("normalize_min_max", (True,), True)
+    if answer.integer("env_action_dim", 0, at_least=0) != 0:  # 0: as many as config.json says
+        answer.agrees("env_action_dim", action_dim, f"{CONFIG_FILE}: output_features.{ACTION}.shape")
     settings.agrees("max_state_dim", max_state_dim, f"{CONFIG_FILE}: max_state_dim")
     settings.agrees("max_action_dim", max_action_dim, f"{CONFIG_FILE}: max_action_dim")
     settings.one_of("language_key", ("task",), "task")
     settings.one_of("state_horizon", (1,), 1)
     # What was trained with is in the pipeline; config.json could be edited, and lerobot would not notice.
-    tag = pack.config.get("embodiment_tag", values.get("embodiment_tag", "new_embodiment"))
+    tag = pack.config.get("embodiment_tag", "new_embodiment")
     if not isinstance(tag, str):
         raise settings.error("embodiment_tag", f"must be text, got {tag!r}")
     if values.get("embodiment_tag", tag) != tag:

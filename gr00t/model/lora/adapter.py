@@ -83,6 +83,7 @@ def read_adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     """
     settings = read_settings(folder)
     tensors = _read_tensors(folder)
+    _refuse_other_tensors(folder, tensors)
     if magnitudes := [name for name in tensors if "lora_magnitude_vector" in name]:
         raise CheckpointError(f"{folder}: {magnitudes[0]}: DoRA; merge it with peft (merge_and_unload)")
     parts: dict[str, dict[str, Tensor]] = {}
@@ -91,19 +92,43 @@ def read_adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
         module = name.removeprefix(_PREFIX)
         if (found := _PART.fullmatch(module)) is not None:
             kind = found[2] + (".bias" if found[3] == "bias" else "")
-            parts.setdefault(found[1], {})[kind] = tensor
+            its = parts.setdefault(found[1], {})
+            if kind in its:
+                raise CheckpointError(f"{folder}: {found[1]} has its lora_{kind} twice; which one is meant?")
+            its[kind] = tensor
         else:
-            changes[_own_name(_WHOLE.sub("", module))] = Change(whole=tensor)
+            _add(folder, changes, _own_name(_WHOLE.sub("", module)), Change(whole=tensor))
     for module, its in parts.items():
         for name, change in _of_module(folder, module, its, settings).items():
-            if name in changes:
-                raise CheckpointError(f"{folder}: {name} is changed twice, as a whole and by LoRA")
-            changes[name] = change
+            _add(folder, changes, name, change)
     changes = {name: change for name, change in changes.items() if not is_unused(name)}
     _compare(folder, changes, shapes)
+    _refuse_half(settings, changes, shapes)
     if not changes:
         raise CheckpointError(f"{folder}: the adapter changes nothing")
     return changes
+
+
+def _add(folder: Path, changes: dict[str, Change], name: str, change: Change) -> None:
+    if (other := changes.get(name)) is not None:
+        ways = ("by LoRA" if its.whole is None else "as a whole" for its in (other, change))
+        raise CheckpointError(f"{folder}: {name} is changed twice, {' and '.join(ways)}")
+    changes[name] = change
+
+
+def _refuse_half(
+    settings: LoraSettings, changes: Mapping[str, Change], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse an adapter whose settings name modules of the model of which its file has none."""
+    modules, changed = ({name.rpartition(".")[0] for name in names} for names in (shapes, changes))
+    for target in settings.targets:
+        ending = _own_name(target)
+        meant = {name for name in modules if name == ending or name.endswith(f".{ending}")}
+        if meant and not meant & changed:
+            raise CheckpointError(
+                f"{settings.file} says that {target} was trained, of which the adapter's file has nothing; "
+                "the adapter is incomplete"
+            )
 
 
 def _of_module(
@@ -175,6 +200,21 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{pickled}: not only tensors, or damaged ({why}); save it as {safe.name}"
         ) from None
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    ):
         raise CheckpointError(f"{pickled}: expected tensors by name, got {type(found).__name__}")
-    return found
+    return {name: value.detach() for name, value in found.items()}
+
+
+def _refuse_other_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse what is not simply numbers of its own: a pickle may hold a tensor without any memory."""
+    for name, tensor in tensors.items():
+        plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+        if not plain or not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{folder}: {name}: expected plain floating-point numbers, got {tensor.dtype}"
+                + ("" if plain else f", {tensor.layout} on {tensor.device}")
+            )
+        if not torch.isfinite(tensor.float()).all():
+            raise CheckpointError(f"{folder}: {name} holds inf or NaN")

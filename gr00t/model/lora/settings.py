@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,24 @@ _WITHOUT_EFFECT = {
     *("revision", "runtime_config", "target_modules", "task_type"),
 }
 _READ = {"peft_type", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"}
+# Settings by which a module may be named and yet not be changed.
+_EXCEPTIONS = ("exclude_modules", "layers_to_transform", "layers_pattern")
+# Patterns that may take longer than anybody waits: a repeated group, or many repetitions.
+_SLOW, _REPEAT, _MOST_REPEATS = re.compile(r"\)[*+{]"), re.compile(r"[*+{]"), 4
 # Ways to begin that leave the base as it was; the others take what they begin with out of it.
 _PLAIN_BEGINNINGS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Rank and alpha, of all changes and of those whose module's name ends in a pattern."""
+    """Rank and alpha, of all changes and of those whose module's name ends in a pattern.
+
+    `targets` are names, or endings of names, of modules that were changed; none where the file does not list
+    them one by one.
+    """
 
     file: str
+    targets: tuple[str, ...]
     rank: int
     alpha: float
     ranks: dict[str, int]
@@ -93,6 +103,7 @@ def read_settings(folder: Path) -> LoraSettings:
             raise section.error(f"rank_pattern.{pattern}", f"must be an integer >= 1, got {rank!r}")
     return LoraSettings(
         file=str(path),
+        targets=_targets(section),
         rank=section.integer("r", 8),
         alpha=section.positive("lora_alpha", 8.0),
         ranks={pattern: int(rank) for pattern, rank in ranks.items()},
@@ -111,6 +122,24 @@ def _table(section: Section, key: str) -> dict[str, float]:
     if not isinstance(values, dict):
         raise section.error(key, f"must be an object, got {values!r}")
     for pattern, value in values.items():
-        if type(value) not in (int, float) or value <= 0:
-            raise section.error(f"{key}.{pattern}", f"must be a positive number, got {value!r}")
+        if type(value) not in (int, float) or not 0 < value <= sys.float_info.max:
+            raise section.error(f"{key}.{pattern}", f"must be a positive number, got {value!r:.100}")
+        if _SLOW.search(pattern) or len(_REPEAT.findall(pattern)) > _MOST_REPEATS:
+            raise section.error(
+                f"{key}.{pattern:.100}", "repeats too much to be tried on every name; write the names out"
+            )
     return values
+
+
+def _targets(section: Section) -> tuple[str, ...]:
+    if any(section.values.get(key) for key in _EXCEPTIONS):
+        return ()
+    found: list[str] = []
+    for key in ("target_modules", "modules_to_save"):
+        names = section.values.get(key) or []
+        # A text is a pattern that peft compared with every name.
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            found += names
+        elif not isinstance(names, str):
+            raise section.error(key, f"must be a list of names, got {names!r:.100}")
+    return tuple(found)

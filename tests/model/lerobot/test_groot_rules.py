@@ -12,13 +12,11 @@ import torch
 from safetensors.torch import save_file
 
 from gr00t.data.dataset import ModalityConfig
-from gr00t.model.config import Gr00tConfig
 from gr00t.model.json_section import CheckpointError
 from gr00t.model.lerobot.keys import derived_keys, fitted_keys
 from gr00t.model.lerobot.rules import GrootRules, read_rules
 from gr00t.model.lerobot.serving import groot_serving
 from gr00t.model.source import open_source
-from gr00t.model.structure import find_config
 from tests.model.lerobot.groot_folder import statistics, write_groot_folder
 
 
@@ -137,6 +135,14 @@ def _stats(**changes: Any) -> Any:
     return apply
 
 
+def _bounds_as(dtype: torch.dtype, width: int = 7) -> Any:
+    def apply(folder: Path) -> None:
+        [file] = folder.glob("policy_postprocessor*.safetensors")
+        save_file({f"action.{end}": torch.ones(width, dtype=dtype) for end in ("min", "max")}, file)
+
+    return apply
+
+
 PACK = "policy_preprocessor_step_2_groot_pack_inputs_v3.safetensors"
 
 
@@ -174,6 +180,61 @@ PACK = "policy_preprocessor_step_2_groot_pack_inputs_v3.safetensors"
         (
             _edit("policy_preprocessor.json", lambda c: c["steps"][2]["config"].update(language_key="text")),
             'groot_pack_inputs_v3.language_key = "text" is not supported',
+        ),
+        (
+            _edit(
+                "policy_preprocessor.json", lambda c: c["steps"][2]["config"].update(normalize_min_max=False)
+            ),
+            "groot_pack_inputs_v3.normalize_min_max = false is not supported; supported: true",
+        ),
+        (
+            _edit(
+                "policy_postprocessor.json", lambda c: c["steps"][0]["config"].update(normalize_min_max=False)
+            ),
+            "groot_action_unpack_unnormalize_v1.normalize_min_max = false is not supported",
+        ),
+        (
+            _edit("policy_postprocessor.json", lambda c: c["steps"][0]["config"].update(env_action_dim=6)),
+            "env_action_dim = 6, but config.json: output_features.action.shape is 7",
+        ),
+        (
+            _edit("policy_preprocessor.json", lambda c: c["steps"][2]["config"].update(normalize_mean=True)),
+            "groot_pack_inputs_v3.normalize_mean is not known here; did you mean normalize_min_max?",
+        ),
+        (
+            _edit(
+                "policy_preprocessor.json", lambda c: c["steps"][5]["config"].update(float_dtype="float16")
+            ),
+            'device_processor.float_dtype = "float16" is not supported',
+        ),
+        (
+            _edit("policy_preprocessor.json", lambda c: c["steps"].append(c["steps"].pop(0))),
+            "expected the steps once each, as rename_observations_processor, to_batch_processor",
+        ),
+        (
+            _edit("policy_preprocessor.json", lambda c: c["steps"].insert(0, c["steps"][0])),
+            "got rename_observations_processor, rename_observations_processor, to_batch_processor",
+        ),
+        (
+            _edit("policy_preprocessor.json", lambda c: c["steps"][2].update(state_file="")),
+            "state_file must be a file beside it, got ''",
+        ),
+        (
+            _edit("policy_preprocessor.json", lambda c: c["steps"][2].update(state_file="a" * 5000)),
+            "aaaa: cannot be read (File name too long)",
+        ),
+        (_bounds_as(torch.bool), "action.min: expected numbers, got dtype BOOL"),
+        (lambda folder: _bounds_as(torch.float32, width=0)(folder), "action: expected numbers, got none"),
+        (_edit("config.json", lambda c: c.update(base_model_path="")), "base_model_path must be a folder or"),
+        (_edit("config.json", lambda c: c.update(base_model_path=None)), "a folder or a hub id, got None"),
+        (
+            _edit("config.json", lambda c: c.update(base_model_path="~nobody-at-all/x")),
+            "from ~nobody-at-all/x",
+        ),
+        (_edit("config.json", lambda c: c.update(base_model_path="x" * 5000)), "xxx, whose config.json has"),
+        (
+            lambda folder: save_file({}, folder / "adapter_model.safetensors"),
+            "and a whole checkpoint (model.s",
         ),
         (
             _edit("config.json", lambda c: c.update(embodiment_tag="gr1")),
@@ -301,27 +362,11 @@ def test_a_modality_json_in_the_folder_says_the_widths(tmp_path: Path, base: Pat
         fitted_keys(rules_of(folder), wanted, folder)
 
 
-def test_the_architecture_is_that_of_the_base(tmp_path: Path, base: Path) -> None:
-    folder = write(tmp_path, base)
-    assert Gr00tConfig.from_folder(folder) == Gr00tConfig.from_folder(base)
-    assert find_config(folder)[0] == Gr00tConfig.from_folder(base)
-    full = write_groot_folder(
-        tmp_path / "full", base, weights=False, config={"base_model_path": "nvidia/GR00T-N1.5-3B"}
-    )
-    assert Gr00tConfig.from_folder(full) == Gr00tConfig.full_size()
-    assert Gr00tConfig.from_folder(full, base) == Gr00tConfig.from_folder(base)
-    gone = write_groot_folder(
-        tmp_path / "gone", base, weights=False, config={"base_model_path": "/nowhere/x"}
-    )
-    with pytest.raises(
-        CheckpointError, match=r"was trained from /nowhere/x, whose config\.json has the archite"
-    ):
-        Gr00tConfig.from_folder(gone)
-    assert Gr00tConfig.from_folder(gone, "nvidia/GR00T-N1.5-3B") == Gr00tConfig.full_size()
-    whole = open_source(base)
-    assert whole.adapter is None
-    with pytest.raises(CheckpointError, match=r"is a whole checkpoint and needs no base; leave --base out"):
-        open_source(base, folder)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64])
+def test_statistics_of_any_kind_of_numbers_are_read(tmp_path: Path, base: Path, dtype: torch.dtype) -> None:
+    stats = {name: (value * 10).to(dtype) for name, value in statistics().items()}
+    rules = rules_of(write(tmp_path, base, stats=stats))
+    assert rules.action.low == tuple(stats["action.min"].float().tolist())
 
 
 def test_statistics_in_float64_are_read_as_float32(tmp_path: Path, base: Path) -> None:

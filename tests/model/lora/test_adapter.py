@@ -201,6 +201,26 @@ def test_a_pickle_of_tensors_is_read_and_one_with_code_is_not(
 
 
 @pytest.mark.parametrize(
+    ("odd", "text"),
+    [
+        # Without memory: what happens to be there would have been served.
+        (torch.ones(4, 48, device="meta"), "got torch.float32, torch.strided on meta"),
+        (torch.ones(4, 48).to_sparse(), "got torch.float32, torch.sparse_coo on cpu"),
+    ],
+)
+def test_a_pickled_tensor_that_is_no_plain_one_is_refused(
+    adapter: Path, tiny_a: Path, odd: Tensor, text: str
+) -> None:
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    (adapter / "adapter_model.safetensors").unlink()
+    name = f"base_model.model.{QUERY}.lora_A.weight"
+    torch.save(tensors | {name: odd}, adapter / "adapter_model.bin")
+    assert text in refusal(adapter, tiny_a)
+    torch.save({1: torch.ones(2)}, adapter / "adapter_model.bin")
+    assert "adapter_model.bin: expected tensors by name, got dict" in refusal(adapter, tiny_a)
+
+
+@pytest.mark.parametrize(
     ("settings", "text"),
     [
         ({"use_dora": True}, "use_dora = true: DoRA changes lengths of weights, too; merge it with peft"),
@@ -214,6 +234,15 @@ def test_a_pickle_of_tensors_is_read_and_one_with_code_is_not(
         ({"r": 8}, "A is (4, 48) and B (48, 4); expected (8, in) and (out, 8)"),
         ({"rank_pattern": {"to_q": 2}}, "A is (4, 48) and B (48, 4); expected (2, in) and (out, 2)"),
         ({"alpha_pattern": {"to_q": -1}}, "alpha_pattern.to_q must be a positive number, got -1"),
+        ({"alpha_pattern": {"to_q": 10**400}}, "alpha_pattern.to_q must be a positive number, got 1000"),
+        ({"rank_pattern": {"((.*)*)*x": 4}}, "((.*)*)*x repeats too much to be tried on every name"),
+        ({"rank_pattern": {".*.*.*.*.*x": 4}}, ".*.*.*.*.*x repeats too much to be tried on every name"),
+        ({"target_modules": [QUERY, KEY]}, f"says that {KEY} was trained, of which the adapter's file has"),
+        (
+            {"modules_to_save": ["proj_out_2"]},
+            "says that proj_out_2 was trained, of which the adapter's file",
+        ),
+        ({"target_modules": {"a": 1}}, "target_modules must be a list of names, got {'a': 1}"),
         ({"alpha_pattern": {"(": 1}}, "pattern '(': missing ), unterminated subpattern at position"),
     ],
 )
@@ -257,7 +286,43 @@ def _misspell(tensors: dict[str, Tensor]) -> None:
             lambda t: t.update(
                 {f"base_model.model.{QUERY}.lora_A.weight": torch.full((4, 48), float("nan"))}
             ),
+            f"{QUERY}.lora_A.weight holds inf or NaN",
+        ),
+        (
+            lambda t: t.update({f"base_model.model.{QUERY}.lora_A.weight": torch.full((4, 48), 1e38)}),
             f"1 weights hold inf or NaN, or numbers too large for the model's dtype: {QUERY}.weight",
+        ),
+        (
+            lambda t: t.update({f"base_model.model.{QUERY}.lora_A.default.weight": torch.ones(4, 48)}),
+            f"{QUERY} has its lora_A twice; which one is meant?",
+        ),
+        (
+            lambda t: t.update({f"{QUERY}.lora_A.weight": torch.ones(4, 48)}),
+            f"{QUERY} has its lora_A twice; which one is meant?",
+        ),
+        (
+            lambda t: t.update(
+                {
+                    name.replace("model.action", "model._groot_model.action"): value.clone()
+                    for name, value in t.items()
+                }
+            ),
+            f"{QUERY}.weight is changed twice, by LoRA and by LoRA",
+        ),
+        (
+            lambda t: t.update(
+                {
+                    f"base_model.model.{WHOLE}.{name}weight": torch.ones(1024, 48)
+                    for name in ("", "modules_to_save.")
+                }
+            ),
+            f"{WHOLE}.weight is changed twice, as a whole and as a whole",
+        ),
+        (
+            lambda t: t.update(
+                {f"base_model.model.{QUERY}.lora_A.weight": torch.ones(4, 48, dtype=torch.int8)}
+            ),
+            "lora_A.weight: expected plain floating-point numbers, got torch.int8",
         ),
     ],
 )
