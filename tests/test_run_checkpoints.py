@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
@@ -190,6 +191,17 @@ def test_a_run_that_begins_does_not_replace_another_one(copy: Path, data: Path, 
         ValueError, match=rf"--resume: {copy}/none has no checkpoint-N with a training_state.pt"
     ):
         fine_tune(data, start, copy / "none", *STEPS, "--resume")
+
+
+def test_two_trainings_do_not_share_a_folder(copy: Path, data: Path, start: Path) -> None:
+    before = names(copy)
+    handle = os.open(copy, os.O_RDONLY)  # as the other program would hold it
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match=f"{copy}: another training is at work there; wait for it, or name"):
+        fine_tune(data, start, copy, *STEPS, "--resume")
+    assert names(copy) == before
+    os.close(handle)
+    fine_tune(data, start, copy, *STEPS, "--resume")
 
 
 def test_other_data_or_another_start_do_not_go_on(

@@ -41,7 +41,7 @@ from training.plans import plan_of, remarks
 from training.processes import is_one_of_several, processes_of, start
 from training.resources import LESS_MEMORY, compare, describe, gib, is_shortage, shortages, used
 from training.running import learn
-from training.saving import Checkpoints, check_output, go_on
+from training.saving import Checkpoints, alone_in, check_output, go_on
 from training.scenes import ask
 from training.trackers import check_report, open_tracker
 
@@ -132,6 +132,11 @@ def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
         ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
     """
     device = team.device(arguments.device)
+    with contextlib.nullcontext() if team.rank else alone_in(named(arguments).output):
+        return _train(arguments, team, device)
+
+
+def _train(arguments: Arguments, team: Team, device: torch.device) -> dict[str, Any]:
     prepared = prepare(arguments, team.size)
     plan, data_config, transform = prepared.plan, prepared.data_config, prepared.transform
     output, begun, tokenizer = prepared.named.output, prepared.begun, prepared.tokenizer

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
+import fcntl
 import json
 import logging
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -88,6 +92,31 @@ class Checkpoints:
         state = {name: value.to("cpu", self.precision) for name, value in trainer.weights()}
         model.load_state_dict(state, strict=True, assign=True)
         model.save_pretrained(folder)  # last: what a checkpoint is known by, its config.json
+
+
+@contextlib.contextmanager
+def alone_in(output: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder: two would remove each other's checkpoints and mix their logs.
+
+    Raises:
+        UsageError: one is at work there.
+    """
+    handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UsageError(
+            f"{output}: another training is at work there; wait for it, or name another folder with --output"
+        ) from None
+    except OSError as error:  # some network file systems know no locks
+        logger.warning(
+            "%s: cannot be locked (%s): start no other training there meanwhile", output, error.strerror
+        )
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_output(arguments: Arguments, output: Path) -> None:

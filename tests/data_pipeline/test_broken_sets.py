@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,9 @@ def test_links_to_nothing_and_missing_files_are_told_apart(folder: Path) -> None
     path.unlink()
     path.mkdir()
     assert refusal(folder) == f"{path}: cannot be read: Is a directory"
+    path.rmdir()
+    os.mkfifo(path)  # whoever opens it waits for a writer
+    assert refusal(folder) == f"{path}: is no regular file"
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,7 @@ def test_two_tasks_of_one_number_are_refused(folder: Path) -> None:
     [
         ([[0.0]] * 7 + [[float("nan")]], "state.x: inf or nan in row 7"),
         ([[0.0]] * 7 + [[1e39]], "state.x: inf or nan in row 7"),
+        ([[0.0]] * 7 + [[-1e31]], "state.x: a number beyond 1e+30 in row 7"),
         ([[0.0]] * 7 + [None], "observation.state: expected numbers, got nothing in row 7"),
         ([[0.0]] * 7 + [[0.0, 1.0]], "observation.state: row 7 has 2 numbers, those before have 1"),
         ([["0.0"]] * 8, "observation.state: expected numbers, got ['0.0'] in row 0"),

@@ -17,6 +17,7 @@ from gr00t.data.lerobot.modality import MODALITY, Column, unknown_keys
 from gr00t.data.lerobot.row_frames import TIMESTAMP, check_stamps
 from gr00t.data.lerobot.tables import Place, Tables, read_tables
 from gr00t.data.lerobot.tasks import TASKS, TASKS_V3, read_tasks
+from gr00t.data.statistics_rules import LARGEST
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _stamps(layout: Layout, tables: Tables, faults: list[Fault]) -> list[NDArray
 def _numbers(
     layout: Layout, columns: Mapping[str, Column], tables: Tables, faults: list[Fault]
 ) -> dict[str, NDArray[np.float32]]:
-    """The numbers of each key, (N, A); rows that hold none that float32 can are faults."""
+    """The numbers of each key, (N, A); rows with numbers that statistics cannot be made of are faults."""
     ends = np.cumsum([len(place.rows) for place in tables.places])
     names = {column.original_key for column in columns.values()}
     joined = {name: np.concatenate(tables.columns[name]).reshape(int(ends[-1]), -1) for name in names}
@@ -112,7 +113,7 @@ def _numbers(
             continue
         with np.errstate(over="ignore"):  # what float32 cannot hold is told below
             numbers[key] = values[:, column.start : column.end].astype(np.float32)
-        broken = np.flatnonzero(~np.isfinite(numbers[key]).all(axis=1))
+        broken = np.flatnonzero(~(np.abs(numbers[key]) <= LARGEST).all(axis=1))
         positions, firsts, counts = np.unique(
             np.searchsorted(ends, broken, side="right"), return_index=True, return_counts=True
         )
@@ -120,7 +121,9 @@ def _numbers(
             place = tables.places[position]
             row = int(broken[first] - ends[position]) + len(place.rows)
             more = f", and in {count - 1} more" if count > 1 else ""
-            what = f"{key}: inf or nan in row {row}{more}"
+            first_row = numbers[key][broken[first]]
+            got = "inf or nan" if not np.isfinite(first_row).all() else f"a number beyond {LARGEST:g}"
+            what = f"{key}: {got} in row {row}{more}"
             faults.append(Fault(place.path, what, whose(layout, position)))
     return numbers
 

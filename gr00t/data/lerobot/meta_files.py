@@ -31,6 +31,8 @@ def absent(path: Path, folder: Path) -> Fault | None:
         folder: of the data set, for the command that helps.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            return Fault(path, "is no regular file")  # a pipe would be waited for
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
     except FileNotFoundError:
