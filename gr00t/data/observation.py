@@ -106,6 +106,7 @@ def _state(key: str, value: Any, metadata: DatasetMetadata) -> np.ndarray:
     if array.size > _MAX_NUMBERS:  # the copies below would take eight times as much memory
         raise ObservationError(f"{key}: expected a state, got {array.size} numbers")
     array = array if array.dtype.kind == "f" and array.dtype.itemsize <= 8 else array.astype(np.float64)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes no other
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         where = tuple(int(i) for i in bad[0])

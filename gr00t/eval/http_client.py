@@ -105,9 +105,9 @@ class HTTPInferenceClient:
 
     def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
         """Send one request and return the status and content of its reply."""
-        headers = {} if body is None else {"Content-Type": "application/json"}
+        headers: dict[str, str | bytes] = {} if body is None else {"Content-Type": "application/json"}
         if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
+            headers["Authorization"] = f"Bearer {self._token}".encode()
         try:
             address = choose_address(self.host, self.port)
         except UnknownHostError as error:

@@ -152,6 +152,8 @@ class HttpConversation:
         self._length = None if length is None else int(length)
         self._came, self._is_refused = 0, False
         refusal = self._judge(self._head)
+        if length is not None and "transfer-encoding" in headers:
+            refusal = Refusal(400, "both Content-Length and Transfer-Encoding: where does the body end?")
         if refusal is None and self._length is not None and self._length > self._max_bytes:
             refusal = self._too_long(self._length)
         if refusal is not None:

@@ -95,6 +95,8 @@ class HTTPInferenceServer(RobotInferenceServer):
         info: Mapping[str, Any] | None = None,
     ) -> None:
         """Listen for requests to `policy`; for the arguments and errors see `RobotInferenceServer`."""
+        if api_token is not None and (api_token != api_token.strip() or not api_token.isprintable()):
+            raise RequestError("api_token: no header can hold it: spaces around it, or control characters")
         given = strip_brackets(host).lower()
         self._names = {"localhost", given, sockets.gethostname().lower()}
         super().__init__(
@@ -210,7 +212,14 @@ def _token_of(head: Head) -> bytes | None:
     """Return the token that a request carries."""
     scheme, _, token = head.headers.get("authorization", "").partition(" ")
     sent = token.strip() if scheme.lower() == "bearer" else head.headers.get("x-api-token")
-    return None if sent is None else sent.encode("latin1")
+    if sent is None:
+        return None
+    raw = sent.encode("latin1")
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:  # some clients send headers as Latin-1, which Python's own does
+        return sent.encode("utf-8")
+    return raw
 
 
 def _options_of(head: Head) -> dict[str, Any]:

@@ -199,3 +199,11 @@ def test_other_keys_are_ignored(recorded: Recorded) -> None:
         recorded, {**recorded.single(0), "state.extra": "x", 5: None, "annotation.other": 1}
     )
     assert len(prepared) == len(recorded.single(0))
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i4", ">f2"])
+def test_numbers_of_the_other_byte_order_are_the_same_numbers(recorded: Recorded, dtype: str) -> None:
+    state = np.array([[1, 2]], dtype)
+    observation = {**recorded.observation(0), "state.gripper": state}
+    prepared, _ = prepare(recorded, observation)
+    assert torch.as_tensor(prepared["state.gripper"]).flatten().tolist() == [1, 2]

@@ -164,13 +164,14 @@ def test_what_is_wrong_with_a_body_is_told_and_the_connection_goes_on() -> None:
         ({"Content_Type": ""}, 415, "Content-Type: expected application/json, got none"),
         ({"Content_Type": "text/plain"}, 415, "Content-Type: expected application/json, got text/plain"),
         ({"Content_Encoding": "gzip"}, 415, "Content-Encoding: gzip is not read; send the text as it is"),
+        ({"Transfer_Encoding": "chunked"}, 400, "both Content-Length and Transfer-Encoding: where does"),
         ({"path": "/act?sed=7"}, 400, "options: unknown option 'sed'; did you mean seed?"),
         ({"path": "/act?seed=x"}, 400, "options: seed: expected one whole number, got 'x'"),
         ({"path": "/act?seed=1&seed=2"}, 400, "options: seed: expected one whole number, got '2'"),
         ({"path": "/act?" + "&a=1" * 11}, 400, "options: more than 10"),
         ({"path": f"/act?seed={2**63}"}, 400, "options: seed: expected an integer from 0 to 2^63 - 1"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_what_is_wrong_with_a_head_is_told(options: dict[str, str], status: int, text: str) -> None:
     with serving_http(DoublingPolicy()) as (_, port):

@@ -12,7 +12,9 @@ import time
 import pytest
 
 from gr00t.eval.client import NoServerError, ServerError
+from gr00t.eval.endpoints import RequestError
 from gr00t.eval.http_client import HTTPInferenceClient
+from gr00t.eval.http_server import HTTPInferenceServer
 from tests.eval.doubling_policy import DoublingPolicy
 from tests.eval.http_sockets import (
     ACT,
@@ -66,6 +68,26 @@ def test_a_token_is_compared_before_anything_of_the_body_is_kept(
             time.sleep(0.1)
             assert server.connections.held == 0
             assert is_hung_up(tcp)
+
+
+def test_a_token_of_any_letters_is_compared_however_the_client_sends_it() -> None:
+    token = "clé-鍵"
+    with serving_http(DoublingPolicy(), api_token=token) as (_, port):
+        with contextlib.closing(HTTPInferenceClient(port=port, api_token=token)) as client:
+            assert client.get_server_info() is not None
+        assert doubled(ask(port, ACT, Authorization=f"Bearer {token}")) == 2  # in UTF-8, as curl does
+    with serving_http(DoublingPolicy(), api_token="clé") as (_, port):
+        for sent, status in (("clé", 200), ("clè", 401)):
+            request = request_bytes(port, ACT, X_API_Token=sent)
+            with stranger(port) as tcp:
+                tcp.sendall(request.replace(sent.encode(), sent.encode("latin1")))  # as requests does
+                assert read_reply(tcp).status == status
+
+
+@pytest.mark.parametrize("token", [" secret", "se\ncret", "secret\t"])
+def test_a_token_that_no_header_can_hold_is_refused_at_once(token: str) -> None:
+    with pytest.raises(RequestError, match="api_token: no header can hold it"):
+        HTTPInferenceServer(DoublingPolicy(), port=0, api_token=token)
 
 
 @pytest.mark.parametrize("length", [1_001, 50_000_000])

@@ -41,7 +41,9 @@ def from_lerobot(observation: Mapping[str, Any], rules: GrootRules, keys: GrootK
         return observation
     ours = [key for key in named if key.startswith(("video.", "state."))]
     if ours:
-        raise ObservationError(f"keys of two kinds: {ours[0]!r} beside lerobot's {_PREFIX}...; send one kind")
+        raise ObservationError(
+            f"keys of two kinds: {ours[0]!r} beside lerobot's {_PREFIX}NAME; send one kind"
+        )
     needed = (*rules.cameras, STATE)
     for key in needed:
         if key not in named:

@@ -7,13 +7,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from gr00t.data.dataset import ModalityConfig
+from gr00t.data.errors import ObservationError
 from gr00t.model.json_section import CheckpointError
 from gr00t.model.lerobot.keys import derived_keys, fitted_keys
+from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.rules import GrootRules, read_rules
 from gr00t.model.lerobot.serving import groot_serving
 from gr00t.model.source import open_source
@@ -109,6 +112,16 @@ def test_an_exported_model_keeps_the_rules_to_the_last_bit(tmp_path: Path, base:
     rules.write(tmp_path / "out")
     assert read_rules(tmp_path / "out") == rules
     assert rules.renamed == (("observation.images.top", "observation.images.front"),)
+
+
+def test_a_key_that_comes_under_both_of_its_names_is_refused(tmp_path: Path, base: Path) -> None:
+    rules = rules_of(write(tmp_path, base, rename={"observation.images.top": "observation.images.front"}))
+    frame = np.zeros((48, 64, 3), np.uint8)
+    both = {"observation.images.top": frame, "observation.images.front": frame}
+    with pytest.raises(
+        ObservationError, match=r"'observation\.images\.front' came twice, once as 'observation"
+    ):
+        from_lerobot(both, rules, derived_keys(rules))
 
 
 def _edit(file: str, change: Any) -> Any:
