@@ -16,6 +16,7 @@ import av
 import numpy as np
 import pytest
 
+from gr00t.data.dataset import LeRobotSingleDataset
 from gr00t.data.lerobot.check import find_faults
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from tests.data_pipeline.lerobot_sets import (
@@ -220,6 +221,11 @@ def test_videos_shorter_and_longer_than_their_rows_are_told_once(
         f"{start} 1 of 3 episodes have a video that goes on after their last row, which no row sees: "
         "episode_000001.mp4",
     ]
+    caplog.clear()
+    dataset = LeRobotSingleDataset(folder, CONFIG, "gr1", video_backend="decord")
+    with caplog.at_level(logging.WARNING):
+        assert [numbers(dataset[row]["video.image"])[0] for row in (4, 11)] == [3, 10]
+    assert [record.getMessage()[-18:] for record in caplog.records] == ["episode_000000.mp4"]
 
 
 def test_changes_are_zero_before_and_after_an_episode_in_states_too(folder: Path) -> None:

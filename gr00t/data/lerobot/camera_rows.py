@@ -51,6 +51,8 @@ def rows_of_camera(
     times: Mapping[Path, NDArray[np.float64]],
     rule: FrameRule,
     faults: list[Fault],
+    *,
+    tell: bool = True,
 ) -> NDArray[np.int64]:
     """The frame that each row sees, (N,), counted over the files of `times` in their order.
 
@@ -63,6 +65,7 @@ def rows_of_camera(
         times: per file, when its frames are shown, in seconds since the first one.
         rule: which frame belongs to a time stamp.
         faults: gets rows that see no frame.
+        tell: whether to warn.
     """
     firsts = dict(zip(times, np.cumsum([0, *map(len, times.values())]).tolist(), strict=False))
     step = 1 / layout.fps
@@ -86,8 +89,9 @@ def rows_of_camera(
             short.append(name)
         elif shown[-1] > stamps[-1] + 0.75 * max(step, usual_interval(shown)):
             long.append(name)
-    _tell(layout, camera, short, "have a last row behind the last frame of its video, which it sees")
-    _tell(layout, camera, long, "have a video that goes on after their last row, which no row sees")
+    if tell:
+        _tell(layout, camera, short, "have a last row behind the last frame of its video, which it sees")
+        _tell(layout, camera, long, "have a video that goes on after their last row, which no row sees")
     return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
 
 

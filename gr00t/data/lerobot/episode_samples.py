@@ -65,6 +65,7 @@ class EpisodeSamples:
         self._rule = rule
         self._modalities = modalities
         self._opened: OrderedDict[int, _Episode] = OrderedDict()
+        self._told = False
 
     def get(self, position: int, kind: str, key: str, step: int) -> Any:
         """Return what one key has at a time step and those around it that its modality names.
@@ -117,7 +118,9 @@ class EpisodeSamples:
             return times.setdefault(tuple(files), all_frame_times(files))
 
         faults: list[Fault] = []
-        opened = open_set(alone, self._modalities, times_of, faults, self._rule)
+        # What is odd of one is so of most: it is said of the first, not at each of a thousand openings.
+        opened = open_set(alone, self._modalities, times_of, faults, self._rule, tell=not self._told)
+        self._told = True
         columns = {} if opened is None else opened.contents.columns
         names = dict.fromkeys(column.original_key for column in columns.values())
         tables = None if opened is None else read_tables(alone, names, set(), faults)

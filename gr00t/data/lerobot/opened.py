@@ -41,6 +41,8 @@ def open_set(
     times_of: TimesOf,
     faults: list[Fault],
     rule: FrameRule = "nearest",
+    *,
+    tell: bool = True,
 ) -> OpenedSet | None:
     """Read and check what a data configuration wants; None, and faults, where something is wrong.
 
@@ -50,6 +52,7 @@ def open_set(
         times_of: tells when the frames of videos are shown, or raises what is wrong with them.
         faults: gets what is wrong.
         rule: which frame belongs to a time stamp.
+        tell: whether to warn of what is odd but not wrong.
     """
     if not layout.episodes:
         if not faults:  # else they are the reason
@@ -72,7 +75,7 @@ def open_set(
             faults.extend(error.faults)
             continue
         if contents is not None:
-            frame_of_row[key] = rows_of_camera(layout, key, contents, times, rule, faults)
+            frame_of_row[key] = rows_of_camera(layout, key, contents, times, rule, faults, tell=tell)
     if contents is None or len(faults) > before:
         return None
     return OpenedSet(contents, videos, frame_of_row)
