@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gr00t.experiment.training_state import StateError, read_state, write_state
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.model.random_checkpoint import write_random_checkpoint
-from tests.training_runs import fine_tune, run, write_set
+from tests.training_runs import Arguments, fine_tune, main, run, write_set
 
 STEPS = ("--max-steps", "4", "--save-steps", "1", "--save-total-limit", "3", "--logging-steps", "1")
 
@@ -202,6 +203,28 @@ def test_two_trainings_do_not_share_a_folder(copy: Path, data: Path, start: Path
     assert names(copy) == before
     os.close(handle)
     fine_tune(data, start, copy, *STEPS, "--resume")
+
+
+def test_who_is_refused_does_not_remove_the_folder_of_who_is_at_work(
+    data: Path,
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "new"
+    output.mkdir()
+    handle = os.open(output, os.O_RDONLY)  # the other one has begun, and written nothing yet
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    words = ["--data", data, "--checkpoint", start, "--output", output, "--steps", "1", "--device", "cpu"]
+    monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
+    assert main(Arguments, None) == 1
+    assert "another training is at work there" in capsys.readouterr().err
+    assert output.is_dir()
+    os.close(handle)
+    monkeypatch.setattr("sys.argv", [*sys.argv, "--seed", "0", "--data-config", "none"])
+    assert main(Arguments, None) == 1
+    assert not output.exists()
 
 
 def test_other_data_or_another_start_do_not_go_on(

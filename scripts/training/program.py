@@ -41,7 +41,7 @@ from training.plans import plan_of, remarks
 from training.processes import is_one_of_several, processes_of, start
 from training.resources import LESS_MEMORY, compare, describe, gib, is_shortage, shortages, used
 from training.running import learn
-from training.saving import Checkpoints, alone_in, check_output, go_on
+from training.saving import Checkpoints, alone_in, check_output, go_on, remove_if_unused
 from training.scenes import ask
 from training.trackers import check_report, open_tracker
 
@@ -265,5 +265,4 @@ def made(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if not any(output.iterdir()):
-            output.rmdir()
+        remove_if_unused(output)

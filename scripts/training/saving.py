@@ -103,20 +103,38 @@ def alone_in(output: Path) -> Iterator[None]:
     """
     handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        if not _locked(handle, output):
+            raise UsageError(
+                f"{output}: another training is at work there; wait for it, or name another folder with "
+                "--output"
+            )
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_if_unused(output: Path) -> None:
+    """Remove the folder of a run that put nothing into it, unless another one is about to."""
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if not any(output.iterdir()) and _locked(handle, output):
+                output.rmdir()
+        finally:
+            os.close(handle)
+
+
+def _locked(handle: int, output: Path) -> bool:
+    """Lock an open folder until it is closed; False if another process has done so."""
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(handle)
-        raise UsageError(
-            f"{output}: another training is at work there; wait for it, or name another folder with --output"
-        ) from None
+        return False
     except OSError as error:  # some network file systems know no locks
         logger.warning(
             "%s: cannot be locked (%s): start no other training there meanwhile", output, error.strerror
         )
-    try:
-        yield
-    finally:
-        os.close(handle)
+    return True
 
 
 def check_output(arguments: Arguments, output: Path) -> None:
