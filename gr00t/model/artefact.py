@@ -198,7 +198,7 @@ def copy_beside_weights(source: Source, stage: Path) -> None:
         source: of the checkpoint; of its folders the first one's files count.
         stage: where to.
     """
-    rules, metadata = read_rules(source.folder), find_metadata(source.folder)
+    rules = read_rules(source.folder)
     for folder in reversed(source.folders):
         _copy_along(folder, _ALONG, stage)
     # What says how the weights are served is of what was named alone: an adapter's is not its checkpoint's.
@@ -207,7 +207,7 @@ def copy_beside_weights(source: Source, stage: Path) -> None:
         (stage / name).unlink(missing_ok=True)
     if rules is not None:
         rules.write(stage)
-    elif metadata.is_file():
+    elif (metadata := find_metadata(source.folder)).is_file():
         _copy_along(metadata.parents[1], ("experiment_cfg/*",), stage)
     else:
         logger.warning("%s has no %s, which a policy needs: none goes along", source.folder, METADATA)

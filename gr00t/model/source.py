@@ -117,7 +117,15 @@ def find_metadata(folder: Path) -> Path:
     if above.is_file():
         logger.info("%s has no %s; that of its training is used: %s", folder, METADATA, above)
         return above
-    beside = [path / METADATA for path in newest_first(resolved.parent) if (path / METADATA).is_file()]
+    if not resolved.name.startswith("checkpoint-"):
+        return own  # what lies beside an adapter may be of anything
+    beside = [
+        path / METADATA
+        for path in newest_first(resolved.parent)
+        if path.name.startswith("checkpoint-")
+        and path.parent == resolved.parent
+        and (path / METADATA).is_file()
+    ]
     if not beside:
         return own
     if len({path.read_bytes() for path in beside}) > 1:

@@ -75,6 +75,16 @@ def test_else_that_of_the_checkpoints_beside_it_if_they_agree(
     assert f"copy the one of the folder above: cp -r {tmp_path}/run/experiment_cfg {other}" in caplog.text
 
 
+def test_what_lies_beside_an_adapter_or_elsewhere_in_a_training_is_not_its_metadata(tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    put(checkpoint(tmp_path, 500))
+    put(checkpoint(tmp_path / "other_run", 500), gr1=libero_metadata())
+    assert find_metadata(adapter) == adapter / METADATA
+    assert find_metadata(checkpoint(tmp_path, 7)) == tmp_path / "checkpoint-500" / METADATA
+
+
 def test_an_adapter_has_the_metadata_of_its_training_and_never_its_bases(tmp_path: Path) -> None:
     base = write_random_checkpoint(tmp_path / "base", torch_dtype=torch.float32)
     name = "base_model.model.action_head.model.proj_out_2"

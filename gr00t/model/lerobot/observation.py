@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from gr00t.data.errors import ObservationError
+from gr00t.data.leaves import numbers_of
 from gr00t.model.lerobot.keys import GrootKeys
 from gr00t.model.lerobot.rules import STATE, GrootRules
 from gr00t.spelling import did_you_mean
 
 _PREFIX = "observation."
 _TASK = "task"
+_ROBOT_TYPE = "robot_type"  # a text, too, that lerobot sends along
 _LARGEST_BATCH = 256
 
 
@@ -70,7 +72,13 @@ def from_lerobot(observation: Mapping[str, Any], rules: GrootRules, keys: GrootK
         raise ObservationError(f"{STATE}: expected {start} numbers, got {state.shape[-1]}")
     if (task := named.get(_TASK)) is not None:
         converted[keys.language] = [task] * len(state) if batched and isinstance(task, str) else task
-    return converted
+        return converted
+    # The instruction may have come under another name, which is for `find_instruction` to say.
+    return converted | {
+        key: value
+        for key, value in named.items()
+        if not key.startswith(_PREFIX) and key not in (_TASK, _ROBOT_TYPE)
+    }
 
 
 def _frames(key: str, value: Any, batched: bool) -> np.ndarray:
@@ -92,7 +100,9 @@ def _frames(key: str, value: Any, batched: bool) -> np.ndarray:
 
 
 def _numbers(key: str, value: Any) -> np.ndarray:
-    array = np.asarray(value) if isinstance(value, list | tuple | np.ndarray) else None
-    if array is None or array.dtype.kind not in "fiu" or array.size == 0:
+    if not isinstance(value, list | tuple | np.ndarray):
         raise ObservationError(f"{key}: expected an array of numbers, got {type(value).__name__}")
+    array = numbers_of(key, value)
+    if array.size == 0:
+        raise ObservationError(f"{key}: expected an array of numbers, got none, of shape {array.shape}")
     return array

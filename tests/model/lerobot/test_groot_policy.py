@@ -121,6 +121,23 @@ def test_without_an_instruction_lerobots_own_is_used(policy: Gr00tPolicy, sent: 
     assert torch.equal(policy.prepare(without, seeds=1).inputs["eagle_input_ids"], expected)
 
 
+@pytest.mark.parametrize("key", ["annotation.human.task_description", "instruction", "language_instruction"])
+def test_an_instruction_beside_lerobots_own_keys_is_not_dropped(policy: Gr00tPolicy, key: str) -> None:
+    ours = observation()
+    theirs = {
+        "observation.images.front": ours["video.front"][0],
+        "observation.images.wrist": ours["video.wrist"][0],
+        "observation.state": ours["state.state"][0],
+        "robot_type": "so100",
+        key: "put the bowl on the plate",
+    }
+    expected = policy.prepare(ours, seeds=1).inputs["eagle_input_ids"]
+    assert torch.equal(policy.prepare(theirs, seeds=1).inputs["eagle_input_ids"], expected)
+    theirs["order"] = theirs.pop(key)
+    with pytest.raises(ObservationError, match="no instruction in the observation, but text as 'order'"):
+        policy.prepare(theirs)
+
+
 def test_lerobots_own_keys_are_understood(policy: Gr00tPolicy) -> None:
     ours = observation()
     theirs = {
