@@ -227,3 +227,11 @@ def test_a_transform_never_applied_to_metadata_says_so() -> None:
     pipeline = load_data_config("so100").transform()
     with pytest.raises(RuntimeError, match="call set_metadata"):
         _ = pipeline.dataset_metadata
+
+
+def test_where_there_is_no_module_at_all_none_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataConfigError, match="no module 'my_robot'; known: none$"):
+        load_data_config("my_robot:ArmConfig")
