@@ -233,5 +233,5 @@ def test_where_there_is_no_module_at_all_none_is_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataConfigError, match="no module 'my_robot'; known: none$"):
+    with pytest.raises(DataConfigError, match=r"no module 'my_robot'; known: none$"):
         load_data_config("my_robot:ArmConfig")
