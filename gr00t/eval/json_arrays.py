@@ -18,7 +18,7 @@ import numpy as np
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.eval.outline import MAX_KEYS, MAX_VALUES, WireError
-from gr00t.eval.places import Faults
+from gr00t.eval.places import Faults, fields_of
 from gr00t.eval.wire import PackError, build_array, simplify, what_cannot_be_sent
 
 _MARK = "__numpy__"
@@ -69,7 +69,7 @@ def loads(text: bytes) -> Any:
     """
     faults = Faults()
     try:
-        message = json.loads(text, object_hook=faults.kept(_decode), parse_int=_parse_int)
+        message = json.loads(text, object_pairs_hook=faults.kept(_decode), parse_int=_parse_int)
     except JsonError:
         raise
     except (ValueError, RecursionError) as error:
@@ -93,7 +93,8 @@ def _encode(value: Any) -> Any:
     return value
 
 
-def _decode(fields: dict[str, Any]) -> Any:
+def _decode(entries: list[tuple[str, Any]]) -> Any:
+    fields = fields_of(entries)
     if _MARK not in fields:
         return fields
     data, descr, shape = fields[_MARK], fields.get("dtype"), fields.get("shape")

@@ -49,6 +49,20 @@ class Faults:
             raise WireError(f"{where}: {first.error}" if where else str(first.error))
 
 
+def fields_of(entries: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return the entries of a map, each of whose keys must be there once.
+
+    Raises:
+        WireError: one is there twice, and nobody knows which value is meant.
+    """
+    fields: dict[Any, Any] = {}
+    for key, value in entries:
+        if key in fields:
+            raise WireError(f"a map has the key {str(key)[:_NAME_CHARACTERS]!r} twice")
+        fields[key] = value
+    return fields
+
+
 def write_place(names: list[Any]) -> str:
     """Return keys, and numbers of list entries, as they are written in an error: `data: video.x[0]`."""
     written = [f"[{name}]" if isinstance(name, int) else f"{str(name)[:_NAME_CHARACTERS]}" for name in names]

@@ -26,7 +26,7 @@ import numpy as np
 
 from gr00t.eval.foreign import name_message
 from gr00t.eval.outline import MAX_VALUES, WireError, outline
-from gr00t.eval.places import Faults, write_place
+from gr00t.eval.places import Faults, fields_of, write_place
 
 __all__ = [
     "BUSY",
@@ -102,7 +102,7 @@ def decode(part: bytes | memoryview) -> Any:
     """
     faults = Faults()
     try:
-        message = msgpack.unpackb(part, object_hook=faults.kept(_decode), list_hook=_as_it_is)
+        message = msgpack.unpackb(part, object_pairs_hook=faults.kept(_decode), list_hook=_as_it_is)
     except ValueError as error:
         raise WireError(f"not a msgpack message: {str(error) or 'invalid byte'}") from None
     faults.check(message)
@@ -187,7 +187,8 @@ def _as_it_is(values: Any) -> Any:
     return values
 
 
-def _decode(fields: dict[str, Any]) -> Any:
+def _decode(entries: list[tuple[str, Any]]) -> Any:
+    fields = fields_of(entries)
     if "__ndarray_class__" in fields:
         return _array_from_npy(fields.get("as_npy"))
     if "__ModalityConfig_class__" in fields:

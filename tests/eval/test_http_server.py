@@ -131,6 +131,11 @@ TEXTS = {
         422,
         "JSON with more than 1000000 values",
     ),
+    "a key twice": (
+        b'{"observation": {"a": 1, "b": 2, "a": 3}}',
+        400,
+        "observation: a map has the key 'a' twice",
+    ),
     "numbers for text": (
         {"observation": {"a": {"__numpy__": [1], "dtype": "|u1", "shape": [1]}}},
         400,

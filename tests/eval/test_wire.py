@@ -205,6 +205,7 @@ OBJECT_HEADER = "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
 RECORD_HEADER = "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }"
 PLAIN_ONLY = "array: a plain boolean, integer, float, complex or text array is expected, not object arrays"
 BAD_MESSAGES = [
+    (b"\x81\xa4data\x82\xa1a\x01\xa1a\x02", "data: a map has the key 'a' twice"),
     (b"", "not a msgpack message: "),
     (recorded("req_ping")[:-2], "not a msgpack message: Unpack failed: incomplete"),
     (b"garbage", "unpack(b) received extra data."),  # recorded from NVIDIA's server
