@@ -195,7 +195,10 @@ def test_other_files_are_not_read_and_named(
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "adapter_model.bin"])
 def test_an_adapter_is_not_left_out_silently(folder: Path, name: str) -> None:
     (folder / name).write_text("{}")
-    assert refusal(folder).startswith(f"{folder} holds a LoRA adapter, changes to a checkpoint and no")
+    assert refusal(folder) == (
+        f"{folder} holds a LoRA adapter ({name}) and a whole checkpoint (model.safetensors); some programs read "
+        "the first, some the second: move one into a folder of its own"
+    )
 
 
 def test_a_pointer_of_git_lfs(folder: Path) -> None:
