@@ -196,8 +196,8 @@ def test_other_files_are_not_read_and_named(
 def test_an_adapter_is_not_left_out_silently(folder: Path, name: str) -> None:
     (folder / name).write_text("{}")
     assert refusal(folder) == (
-        f"{folder} holds a LoRA adapter ({name}) and a whole checkpoint (model.safetensors); some programs read "
-        "the first, some the second: move one into a folder of its own"
+        f"{folder} holds a LoRA adapter ({name}) and a whole checkpoint (model.safetensors); some programs "
+        "read the first, some the second: move one into a folder of its own"
     )
 
 
