@@ -12,11 +12,11 @@ from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.check import find_faults
 from gr00t.data.lerobot.contents import keys_of
-from gr00t.data.lerobot.dataset import statistical_values
+from gr00t.data.lerobot.described import describe_set, statistical_values
 from gr00t.data.lerobot.faults import Fault
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.modality import MODALITY, unknown_keys
-from gr00t.data.schema import DatasetMetadata, DatasetModalities, DatasetStatistics, VideoMetadata
+from gr00t.data.schema import DatasetMetadata, VideoMetadata
 from gr00t.data.transform.base import ModalityTransform
 from gr00t.data.transform.rotation import rotation_width, wrong_rotations
 from gr00t.experiment.data_config import DATA_CONFIG_MAP, load_data_config
@@ -151,23 +151,15 @@ def _metadata(
     videos = keys_of(modalities, "video")
     if readable is None or not set(keys) <= readable.numbers.keys() or not set(videos) <= cameras.keys():
         return None
-    tables: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
-    statistics: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
-    for key in keys:
-        kind, _, name = key.partition(".")
-        tables[kind][name] = layout.modality.columns[key].described()
-        statistics[kind][name] = statistical_values(readable.numbers[key])
+    columns = {key: layout.modality.columns[key] for key in keys}
+    statistics = {key: statistical_values(readable.numbers[key]) for key in keys}
     seen = {
-        key.removeprefix("video."): VideoMetadata(
+        key: VideoMetadata(
             resolution=(cameras[key]["width"], cameras[key]["height"]), channels=3, fps=layout.fps
         )
         for key in videos
     }
-    return DatasetMetadata(
-        statistics=DatasetStatistics(**statistics),
-        modalities=DatasetModalities(video=seen, **tables),
-        embodiment_tag=EmbodimentTag.NEW_EMBODIMENT,
-    )
+    return describe_set(layout.folder, columns, statistics, seen, EmbodimentTag.NEW_EMBODIMENT)
 
 
 def _reads(

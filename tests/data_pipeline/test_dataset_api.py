@@ -27,7 +27,7 @@ from gr00t.data.dataset import (
     ModalityConfig,
 )
 from gr00t.data.embodiment_tags import EmbodimentTag
-from gr00t.data.lerobot.dataset import statistical_values
+from gr00t.data.lerobot.described import statistical_values
 from gr00t.data.lerobot.faults import DatasetError
 from gr00t.data.lerobot.video_files import read_video
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter

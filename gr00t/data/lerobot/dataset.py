@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.contents import keys_of
+from gr00t.data.lerobot.described import describe_set, statistical_values
 from gr00t.data.lerobot.faults import DatasetError, Fault, raise_faults
 from gr00t.data.lerobot.features import is_image
 from gr00t.data.lerobot.frame_cache import cache_name, stored_times
@@ -23,14 +23,7 @@ from gr00t.data.lerobot.image_columns import open_images
 from gr00t.data.lerobot.layout import Layout, read_layout
 from gr00t.data.lerobot.opened import OpenedSet, open_set
 from gr00t.data.lerobot.row_frames import FrameRule
-from gr00t.data.schema import (
-    DatasetMetadata,
-    DatasetModalities,
-    DatasetStatisticalValues,
-    DatasetStatistics,
-    VideoMetadata,
-    problems_of,
-)
+from gr00t.data.schema import DatasetMetadata, VideoMetadata
 from gr00t.spelling import did_you_mean
 
 
@@ -139,42 +132,16 @@ class LeRobotDataset:
 
     def metadata(self, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
         """Shapes and statistics, as a checkpoint carries them in experiment_cfg/metadata.json."""
-        tables: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
-        statistics: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
-        for key, column in self._columns.items():
-            kind, _, name = key.partition(".")
-            tables[kind][name] = column.described()
-            statistics[kind][name] = statistical_values(self._numbers[key])
+        statistics = {key: statistical_values(values) for key, values in self._numbers.items()}
         cameras = {
-            key.removeprefix("video."): VideoMetadata(
+            key: VideoMetadata(
                 resolution=(frames.shape[1], frames.shape[0]),
                 channels=frames.shape[2],
                 fps=self.layout.fps,
             )
             for key, frames in self._frames.items()
         }
-        try:
-            return DatasetMetadata(
-                statistics=DatasetStatistics(**statistics),
-                modalities=DatasetModalities(video=cameras, **tables),
-                embodiment_tag=embodiment_tag,
-            )
-        except ValidationError as error:
-            problems = "; ".join(problems_of(error, "the data set"))
-            raise DatasetError(f"{self.layout.folder}: {problems}") from error
-
-
-def statistical_values(values: NDArray[np.float32]) -> DatasetStatisticalValues:
-    """Statistics of (steps, A) by column."""
-    exact = values.astype(np.float64)
-    return DatasetStatisticalValues(
-        max=exact.max(axis=0),
-        min=exact.min(axis=0),
-        mean=exact.mean(axis=0),
-        std=exact.std(axis=0),
-        q01=np.quantile(exact, 0.01, axis=0),
-        q99=np.quantile(exact, 0.99, axis=0),
-    )
+        return describe_set(self.layout.folder, self._columns, statistics, cameras, embodiment_tag)
 
 
 def _read(

@@ -11,19 +11,12 @@ from pydantic import ValidationError
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.contents import read_contents
-from gr00t.data.lerobot.dataset import statistical_values
+from gr00t.data.lerobot.described import describe_set, statistical_values
 from gr00t.data.lerobot.faults import DatasetError, Fault, raise_faults
 from gr00t.data.lerobot.frames_on_demand import first_shape
 from gr00t.data.lerobot.layout import Layout
 from gr00t.data.lerobot.meta_files import read_object
-from gr00t.data.schema import (
-    DatasetMetadata,
-    DatasetModalities,
-    DatasetStatisticalValues,
-    DatasetStatistics,
-    VideoMetadata,
-    problems_of,
-)
+from gr00t.data.schema import DatasetMetadata, DatasetStatisticalValues, VideoMetadata, problems_of
 
 STATS = Path("meta/stats.json")
 
@@ -37,26 +30,10 @@ def metadata_of_set(layout: Layout, embodiment_tag: EmbodimentTag) -> DatasetMet
     Raises:
         DatasetError: something cannot be read, or contradicts itself.
     """
-    columns = layout.modality.columns
-    kinds: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
-    statistics: dict[str, dict[str, Any]] = {"state": {}, "action": {}}
-    found = _stored_statistics(layout) or _computed_statistics(layout)
-    for key, column in columns.items():
-        kind, _, name = key.partition(".")
-        kinds[kind][name] = column.described()
-        statistics[kind][name] = found[key]
-    try:
-        return DatasetMetadata(
-            statistics=DatasetStatistics(**statistics),
-            modalities=DatasetModalities(
-                video={key.removeprefix("video."): _camera(layout, key) for key in layout.modality.cameras},
-                **kinds,
-            ),
-            embodiment_tag=embodiment_tag,
-        )
-    except ValidationError as error:
-        problems = "; ".join(problems_of(error, "the data set"))
-        raise DatasetError(f"{layout.folder}: {problems}") from error
+    modality = layout.modality
+    statistics = _stored_statistics(layout) or _computed_statistics(layout)
+    cameras = {key: _camera(layout, key) for key in modality.cameras}
+    return describe_set(layout.folder, modality.columns, statistics, cameras, embodiment_tag)
 
 
 def _stored_statistics(layout: Layout) -> dict[str, DatasetStatisticalValues] | None:
