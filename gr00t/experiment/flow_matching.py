@@ -42,40 +42,15 @@ class Flow(NamedTuple):
 
 
 def draw_flow(shape: tuple[int, int, int], draws: int, generator: torch.Generator) -> Flow:
-    """Draw noises and times for chunks of this shape (B, H, A), on the CPU."""
+    """Draw noises and times for chunks of this shape (B, H, A).
+
+    The generator is the CPU's, so that a seed means the same on every device.
+    """
     drawn = [
         (torch.randn(shape, generator=generator), sample_times(shape[0], generator)) for _ in range(draws)
     ]
     noises, times = zip(*drawn, strict=True)
     return Flow(torch.stack(noises), torch.stack(times))
-
-
-def flow_matching_loss(
-    model: GR00T_N1_5,
-    request: ModelInputs,
-    actions: Tensor,
-    action_mask: Tensor,
-    generator: torch.Generator,
-    *,
-    draws: int = 1,
-) -> Tensor:
-    """The loss of one batch, a scalar with a gradient.
-
-    Args:
-        model: in training, some of its parameters requiring gradients.
-        request: the inputs, on the model's device.
-        actions: (B, H, A), normalized and zero-padded.
-        action_mask: (B, H, A) bool, True where an action dimension exists.
-        generator: of the CPU; draws noise and times, so that a seed means the same on every device.
-        draws: noises and times per sample. The encoder, most of the arithmetic, runs once for all of them.
-
-    Raises:
-        ValueError: shapes that do not belong together, or nothing in the mask.
-    """
-    count = check_actions(model, len(request.state), actions, action_mask)
-    batch, horizon, width = actions.shape
-    flow = draw_flow((batch, horizon, width), draws, generator)
-    return masked_flow_loss(model, request, actions, action_mask, flow, count)
 
 
 def check_actions(model: GR00T_N1_5, batch: int, actions: Tensor, action_mask: Tensor) -> int:
@@ -102,7 +77,15 @@ def masked_flow_loss(
     """The squared errors where the mask is True, summed and divided by `count`; the mean over the draws.
 
     With the numbers of a whole batch as `count`, the losses of its parts sum up to that of the batch, and so
-    do their gradients.
+    do their gradients. The encoder, most of the arithmetic, runs once for all draws.
+
+    Args:
+        model: in training, some of its parameters requiring gradients.
+        request: the inputs, on the model's device.
+        actions: (B, H, A), normalized and zero-padded, on that device.
+        action_mask: (B, H, A) bool, True where an action dimension exists.
+        flow: noises and times for these samples.
+        count: how many numbers the mean is over, see `check_actions`.
     """
     head = model.action_head
     context = head.context(model.encode(request), request.valid, request.state, request.embodiment)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gr00t.experiment.flow_matching import flow_matching_loss, sample_times
+from gr00t.experiment.flow_matching import check_actions, draw_flow, masked_flow_loss, sample_times
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
 from gr00t.model.random_checkpoint import write_random_checkpoint
@@ -36,15 +36,12 @@ def test_of_a_network_that_answers_zero_the_loss_is_the_mean_square_of_the_targe
         parameter.data = torch.zeros_like(parameter)
     samples = InventedSamples(checkpoint, 2)
     inputs = bound_transform(checkpoint, samples.metadata)(samples.batch(np.array([0, 1])))
-    loss = flow_matching_loss(
-        model,
-        ModelInputs.from_mapping(inputs, model.config).to(torch.device("cpu"), torch.float32),
-        inputs["action"],
-        inputs["action_mask"],
-        torch.Generator().manual_seed(3),
-    )
+    request = ModelInputs.from_mapping(inputs, model.config).to(torch.device("cpu"), torch.float32)
+    actions, mask = inputs["action"], inputs["action_mask"]
+    flow = draw_flow((2, 16, 32), 1, torch.Generator().manual_seed(3))
+    loss = masked_flow_loss(model, request, actions, mask, flow, int(mask.sum()))
     noise = torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(3))
-    wanted = ((inputs["action"] - noise)[..., :7] ** 2).mean()
+    wanted = ((actions - noise)[..., :7] ** 2).mean()
     assert float(loss) == pytest.approx(float(wanted), rel=1e-6)
 
 
@@ -52,9 +49,8 @@ def test_shapes_that_do_not_belong_together_are_refused(checkpoint: Path) -> Non
     model = GR00T_N1_5.from_pretrained(checkpoint)
     samples = InventedSamples(checkpoint, 1)
     inputs = bound_transform(checkpoint, samples.metadata)(samples.batch(np.array([0])))
-    request = ModelInputs.from_mapping(inputs, model.config)
     with pytest.raises(ValueError, match=r"actions \(1, 15, 32\).*expected \(1, 16, 32\) for both"):
-        flow_matching_loss(model, request, inputs["action"][:, 1:], inputs["action_mask"], torch.Generator())
+        check_actions(model, 1, inputs["action"][:, 1:], inputs["action_mask"])
 
 
 def test_the_best_velocity_has_no_loss_and_leads_inference_to_the_actions(
@@ -71,8 +67,9 @@ def test_the_best_velocity_has_no_loss_and_leads_inference_to_the_actions(
 
     monkeypatch.setattr(model.action_head, "velocity", best)
     request = ModelInputs.from_mapping(inputs, model.config).to(torch.device("cpu"), torch.float32)
-    generator = torch.Generator().manual_seed(0)
-    loss = flow_matching_loss(model, request, actions, inputs["action_mask"], generator, draws=20)
+    flow = draw_flow((2, 16, 32), 20, torch.Generator().manual_seed(0))
+    mask = inputs["action_mask"]
+    loss = masked_flow_loss(model, request, actions, mask, flow, int(mask.sum()))
     # A bucket is up to 0.001 early: 3.2e-6 measured; with a clock that runs backwards 4e4.
     assert float(loss) < 1e-4
     for steps in (1, 4, 8):
