@@ -42,7 +42,7 @@ def merge(arguments: Arguments) -> None:
     """
     import torch
 
-    from gr00t.model.artefact import check_absent, copy_beside_weights, read_manifest
+    from gr00t.model.artefact import check_absent, copy_beside_weights
     from gr00t.model.gr00t_n1 import GR00T_N1_5
     from gr00t.model.source import open_source
 
@@ -50,8 +50,6 @@ def merge(arguments: Arguments) -> None:
     source = open_source(arguments.adapter, arguments.base)
     if source.adapter is None:
         raise ValueError(f"{source.folder} is no adapter; there is nothing to merge")
-    if read_manifest(source.weights) is not None:
-        raise ValueError(f"{source.weights} is quantized; merge into what it was exported from")
     model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
     stage = arguments.out.with_name(f"{arguments.out.name}.partial-{os.getpid()}")
     stage.mkdir(parents=True)

@@ -167,6 +167,8 @@ def test_an_adapter_is_exported_with_its_base(
     program.export(program.Arguments(str(adapter), tmp_path / "out", base=base), SETTINGS)
     with pytest.raises(ValueError, match=r"out is quantized; an adapter is merged into what it was exported"):
         program_policy(adapter, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"out is quantized; an adapter is merged into what it was exported"):
+        GR00T_N1_5.from_pretrained(adapter, base=tmp_path / "out")
     assert (tmp_path / "out" / "experiment_cfg" / "metadata.json").is_file()
 
 

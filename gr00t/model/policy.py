@@ -27,7 +27,6 @@ from gr00t.model.compiling import compile_model
 from gr00t.model.fitting import check_fit, described_keys, set_horizon_
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import draw_noise
-from gr00t.model.json_section import CheckpointError
 from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.serving import GrootServing, groot_serving
 from gr00t.model.prepared import PreparedObservation, collate
@@ -147,10 +146,6 @@ class Gr00tPolicy(BasePolicy):
         dtype = torch_dtype or torch.bfloat16
         self.quantization: DuQuantReport | None
         if read_manifest(source.weights) is not None:
-            if source.adapter is not None:
-                raise CheckpointError(
-                    f"{source.weights} is quantized; an adapter is merged into what it was exported from"
-                )
             self.model, self.quantization = load_artefact(self.model_path, dtype, environ)
         else:
             self.model = GR00T_N1_5.from_source(source, torch_dtype=dtype)

@@ -10,6 +10,7 @@ from gr00t.model.config import EAGLE_FILE, Gr00tConfig
 from gr00t.model.folder_kind import (
     ADAPTER_CONFIG,
     CONFIG_FILE,
+    EXPORTED_FILE,
     FolderKind,
     adapter_advice,
     newest_first,
@@ -59,8 +60,8 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
         base: of the checkpoint that an adapter was trained on, or that a policy of lerobot began from.
 
     Raises:
-        CheckpointError: something is missing or is no checkpoint, an adapter comes without `base`, or `base`
-            beside what needs none.
+        CheckpointError: something is missing or is no checkpoint, an adapter comes without `base` or
+            with a quantized one, or `base` beside what needs none.
     """
     folder = resolve_checkpoint(path_or_hub_id)
     kind = recognize(folder)
@@ -77,6 +78,8 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
     kind = recognize(weights)
     if kind is FolderKind.ADAPTER:
         raise CheckpointError(f"--base {weights} is an adapter itself; give a whole checkpoint")
+    if (weights / EXPORTED_FILE).exists():
+        raise CheckpointError(f"{weights} is quantized; an adapter is merged into what it was exported from")
     files = _architecture(weights, None) if kind is FolderKind.LEROBOT else ()
     return Source(folder, weights, Gr00tConfig.from_folder(weights), (weights, *files))
 
