@@ -14,7 +14,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from gr00t.model.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
 from gr00t.model.hub import resolve_checkpoint
-from gr00t.model.json_section import CheckpointError
+from gr00t.model.json_section import CheckpointError, listed
 from gr00t.model.lora.adapter import read_adapter
 from gr00t.model.names import is_derived, is_unused, to_checkpoint_name
 from gr00t.model.weight_files import INDEX_FILE, stored_tensors, weight_leftovers
@@ -85,7 +85,7 @@ def load_weights(
     if broken:
         raise CheckpointError(
             f"{folder}: {len(broken)} weights hold inf or NaN, or numbers too large for the model's dtype: "
-            f"{_listed(broken)}"
+            f"{listed(broken, _LISTED)}"
         )
     model.load_state_dict(state, strict=True, assign=True)
 
@@ -213,7 +213,7 @@ def _checkpoint_names(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     entries = {ours: (to_checkpoint_name(ours), tensor) for ours, tensor in model.state_dict().items()}
     unknown = [ours for ours, (theirs, _) in entries.items() if theirs is None]
     if unknown:
-        raise CheckpointError(f"no name in NVIDIA's checkpoint layout for {_listed(unknown)}")
+        raise CheckpointError(f"no name in NVIDIA's checkpoint layout for {listed(unknown, _LISTED)}")
     return {theirs: (ours, tensor) for ours, (theirs, tensor) in entries.items() if theirs is not None}
 
 
@@ -222,10 +222,10 @@ def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[s
     problems = []
     missing = [name for name in wanted if name not in stored]
     if missing:
-        problems.append(f"missing: {_listed(missing)}")
+        problems.append(f"missing: {listed(missing, _LISTED)}")
     left_over = [f"{name} ({stored[name].file.name})" for name in stored if name not in wanted]
     if left_over:
-        problems.append(f"left over, in no module of this architecture: {_listed(left_over)}")
+        problems.append(f"left over, in no module of this architecture: {listed(left_over, _LISTED)}")
         if any(".lora_" in name for name in left_over):
             problems.append("a LoRA that is not merged is among them; merge it with peft (merge_and_unload)")
     wrong_shape, wrong_kind = [], []
@@ -236,9 +236,9 @@ def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[s
         if entry.is_float != tensor.is_floating_point():
             wrong_kind.append(f"{name} in {entry.file.name} is {entry.dtype}, expected {tensor.dtype}")
     if wrong_shape:
-        problems.append(f"wrong shape: {_listed(wrong_shape)}")
+        problems.append(f"wrong shape: {listed(wrong_shape, _LISTED)}")
     if wrong_kind:
-        problems.append(f"wrong dtype: {_listed(wrong_kind)}")
+        problems.append(f"wrong dtype: {listed(wrong_kind, _LISTED)}")
     if problems:
         sizes = EAGLE_FILE if (folder / EAGLE_FILE).exists() else f"the built-in {EAGLE_FILE}"
         raise CheckpointError(
@@ -257,12 +257,6 @@ def _is_finite(tensor: Tensor) -> bool:
     # Both ends are NaN where one entry is; `isfinite` takes 60 times as long in bfloat16.
     low, high = tensor.aminmax()
     return math.isfinite(low) and math.isfinite(high)
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def _write_json(path: Path, values: dict[str, object]) -> None:

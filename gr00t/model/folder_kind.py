@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gr00t.model.families import other_family
-from gr00t.model.json_section import LFS_POINTER, CheckpointError, is_there, read_json, refuse_special
+from gr00t.model.json_section import LFS_POINTER, CheckpointError, is_there, listed, read_json, refuse_special
 
 CONFIG_FILE = "config.json"
 # `quantization.manifest.FILE`, which this module may not import; a test holds the two together.
@@ -21,7 +21,6 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 _SMALL = 1024  # bytes; a pointer of Git LFS has some 130
-_LISTED = 4
 _PICKLED = "holds pickled files and no safetensors; give a folder that save_pretrained wrote"
 # What stands in place of weights that can be served, and what to do about it; the first that is there counts.
 _OTHER_CONTENTS = (
@@ -85,7 +84,7 @@ def recognize(folder: Path) -> FolderKind:
     whole = sorted(path.name for path in folder.glob("model*.safetensors"))
     if adapter and whole:
         raise CheckpointError(
-            f"{folder} holds a LoRA adapter ({_listed(adapter)}) and a whole checkpoint ({_listed(whole)}); "
+            f"{folder} holds a LoRA adapter ({listed(adapter)}) and a whole checkpoint ({listed(whole)}); "
             "some programs read the first, some the second: move one into a folder of its own"
         )
     if adapter:
@@ -124,14 +123,14 @@ def other_contents(folder: Path) -> str | None:
     for pattern, what in _OTHER_CONTENTS:
         found = sorted(folder.glob(pattern))
         if found:
-            return f"{what} ({_listed([str(path.relative_to(folder)) for path in found])})"
+            return f"{what} ({listed([str(path.relative_to(folder)) for path in found])})"
     return unfinished(folder)
 
 
 def unfinished(folder: Path) -> str | None:
     """What a download that was broken off has left in a folder; None: nothing."""
     files = sorted(path.name for path in folder.glob("**/*.incomplete"))
-    return f"is half a download: {_listed(files)}; download it again" if files else None
+    return f"is half a download: {listed(files)}; download it again" if files else None
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -158,7 +157,7 @@ def _refuse_pointers(folder: Path) -> None:
     ]
     if pointers:
         raise CheckpointError(
-            f"{folder}: {_listed(pointers)}: pointers of Git LFS, not the files; run in it: git lfs pull"
+            f"{folder}: {listed(pointers)}: pointers of Git LFS, not the files; run in it: git lfs pull"
         )
 
 
@@ -169,7 +168,7 @@ def _without_config(folder: Path) -> str:
         return f"{what}; it is the hub's cache of {hub_id}: give that name"
     checkpoints = newest_first(folder)
     if checkpoints:
-        names = _listed([str(path.relative_to(folder)) for path in checkpoints])
+        names = listed([str(path.relative_to(folder)) for path in checkpoints])
         return f"{what}, but holds {names} (newest first); give --model-path {checkpoints[0]}"
     if not any(folder.iterdir()):
         return f"{what}; it is empty"
@@ -190,8 +189,3 @@ def _step(path: Path) -> int:
     """The training step in the name of a checkpoint's folder; -1 without one."""
     steps = re.findall(r"\d+", str(path))
     return int(steps[-1]) if steps else -1
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

@@ -7,8 +7,8 @@ import logging
 import re
 from pathlib import Path
 
-from gr00t.model.folder_kind import CONFIG_FILE, refuse_file
-from gr00t.model.json_section import CheckpointError
+from gr00t.model.folder_kind import ADAPTER_CONFIG, CONFIG_FILE, refuse_file
+from gr00t.model.json_section import CheckpointError, listed
 from gr00t.model.weight_files import INDEX_FILE, WEIGHTS_FILE
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,6 @@ HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _FILES = ["*.json", "*.safetensors", "*.txt", "adapter_model.bin"]
 # Folders of intermediate training states, each as big as the checkpoint itself.
 _UNWANTED = ["*/*.safetensors"]
-_LISTED = 4
 
 
 def resolve_checkpoint(path_or_hub_id: str | Path) -> Path:
@@ -99,11 +98,10 @@ def _download(hub_id: str) -> Path:
 
 
 def _half_a_download(snapshot: Path, missing: list[str]) -> str:
-    more = f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
     unfinished = sorted(snapshot.parents[1].glob("blobs/*.incomplete"))
     began = f" ({len(unfinished)} begun: *.incomplete)" if unfinished else ""
     return (
-        f"the hub's cache has it at commit {snapshot.name}, but without {', '.join(missing[:_LISTED])}{more}"
+        f"the hub's cache has it at commit {snapshot.name}, but without {listed(missing)}"
         f"{began}: go online once, or copy what is missing into {snapshot}"
     )
 
@@ -123,7 +121,7 @@ def _in_cache(hub_id: str) -> Path | None:
 
 def _missing_files(folder: Path) -> list[str]:
     """The files without which a checkpoint's folder is none, as far as those that are there tell."""
-    if (folder / "adapter_config.json").exists():
+    if (folder / ADAPTER_CONFIG).exists():
         return []
     missing = [] if (folder / CONFIG_FILE).exists() else [CONFIG_FILE]
     index = folder / INDEX_FILE

@@ -12,7 +12,7 @@ import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gr00t.model.folder_kind import other_contents, unfinished
-from gr00t.model.json_section import CheckpointError, is_there, read_json
+from gr00t.model.json_section import CheckpointError, is_there, listed, read_json
 from gr00t.model.weight_header import StoredTensor, read_header
 
 WEIGHTS_FILE = "model.safetensors"
@@ -24,7 +24,6 @@ _PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 WRAPPED = "_groot_model."
 # lerobot's statistics, which `lerobot.rules` reads.
 _STATISTICS = ("policy_preprocessor", "policy_postprocessor")
-_LISTED = 4
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         _refuse_second_copies(folder, found)
     else:
         parts = [path.name for path in weight_leftovers(folder, ())]
-        without = f"; {_listed(parts)} without their index" if parts else ""
+        without = f"; {listed(parts)} without their index" if parts else ""
         if not parts and (other := other_contents(folder)) is not None:
             without = f"; it {other}"
         raise CheckpointError(f"{folder} has no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}{without}")
@@ -61,7 +60,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     others = sorted(path.name for path in folder.glob("*.safetensors") if path not in used)
     others = [name for name in others if not name.startswith(_STATISTICS)]
     if others:
-        logger.warning("%s: not read, since no weights of this checkpoint: %s", folder, _listed(others))
+        logger.warning("%s: not read, since no weights of this checkpoint: %s", folder, listed(others))
     return _unwrapped(folder, found)
 
 
@@ -74,7 +73,7 @@ def _unwrapped(folder: Path, found: dict[str, StoredTensor]) -> dict[str, Stored
     if bare:
         raise CheckpointError(
             f"{folder}: {len(wrapped)} weights are named {WRAPPED}NAME, as lerobot does, and "
-            f"{len(bare)} are not: {_listed(bare)}"
+            f"{len(bare)} are not: {listed(bare)}"
         )
     return {name.removeprefix(WRAPPED): entry for name, entry in found.items()}
 
@@ -140,8 +139,3 @@ def _refuse_second_copies(folder: Path, found: dict[str, StoredTensor]) -> None:
                 f"{folder}: {twice[0]} is in {WEIGHTS_FILE} and in {part.name}, and no {INDEX_FILE} says "
                 "which one is meant: remove one of the files"
             )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
