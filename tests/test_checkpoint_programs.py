@@ -19,6 +19,7 @@ from gr00t.data.synthetic import synthetic_observation
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.names import from_checkpoint_name
 from gr00t.model.policy import Gr00tPolicy
+from gr00t.model.structure import build_structure
 from gr00t.quantization.artefact import DuQuantDryRun
 from gr00t.quantization.seals import ArtefactError
 from tests.model.lerobot.groot_folder import write_groot_folder
@@ -169,6 +170,8 @@ def test_an_adapter_is_exported_with_its_base(
         program_policy(adapter, tmp_path / "out")
     with pytest.raises(ValueError, match=r"out is quantized; an adapter is merged into what it was exported"):
         GR00T_N1_5.from_pretrained(adapter, base=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"out is quantized; an adapter is merged into what it was exported"):
+        build_structure(adapter, tmp_path / "out")
     assert (tmp_path / "out" / "experiment_cfg" / "metadata.json").is_file()
 
 

@@ -106,6 +106,12 @@ def refuse_file(path: Path) -> NoReturn:
     )
 
 
+def refuse_quantized_base(folder: Path) -> None:
+    """Raise a CheckpointError if the checkpoint beside an adapter is quantized: nothing merges into codes."""
+    if (folder / EXPORTED_FILE).exists():
+        raise CheckpointError(f"{folder} is quantized; an adapter is merged into what it was exported from")
+
+
 def adapter_advice(folder: Path) -> str:
     """What to do with the folder of an adapter."""
     trained_on = None

@@ -10,11 +10,11 @@ from gr00t.model.config import EAGLE_FILE, Gr00tConfig
 from gr00t.model.folder_kind import (
     ADAPTER_CONFIG,
     CONFIG_FILE,
-    EXPORTED_FILE,
     FolderKind,
     adapter_advice,
     newest_first,
     recognize,
+    refuse_quantized_base,
 )
 from gr00t.model.hub import resolve_checkpoint
 from gr00t.model.json_section import CheckpointError
@@ -78,8 +78,7 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
     kind = recognize(weights)
     if kind is FolderKind.ADAPTER:
         raise CheckpointError(f"--base {weights} is an adapter itself; give a whole checkpoint")
-    if (weights / EXPORTED_FILE).exists():
-        raise CheckpointError(f"{weights} is quantized; an adapter is merged into what it was exported from")
+    refuse_quantized_base(weights)
     files = _architecture(weights, None) if kind is FolderKind.LEROBOT else ()
     return Source(folder, weights, Gr00tConfig.from_folder(weights), (weights, *files))
 

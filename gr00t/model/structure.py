@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gr00t.model.config import Gr00tConfig
-from gr00t.model.folder_kind import CONFIG_FILE, FolderKind, recognize
+from gr00t.model.folder_kind import CONFIG_FILE, FolderKind, recognize, refuse_quantized_base
 from gr00t.model.hub import HUB_ID, resolve_checkpoint
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def find_config(path_or_hub_id: str | Path | None, base: str | Path | None = Non
     if Path(name).exists() or not HUB_ID.fullmatch(name):
         folder = resolve_checkpoint(name)
         if base is not None and recognize(folder) is FolderKind.ADAPTER:
+            refuse_quantized_base(Path(base))
             return find_config(base)
         return Gr00tConfig.from_folder(folder, base, download=False), name
     from huggingface_hub import try_to_load_from_cache  # only needed here, and slow to import
