@@ -180,5 +180,6 @@ def test_options_of_before_give_the_losses_of_before(
     run(data, start, tmp_path, *options, "--log-every", "1")
     lines = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
     found = [(line["loss"], line["gradient_norm"]) for line in lines]
-    # Equal to the last digit on the machine of before; others add up in another order.
-    assert np.allclose(found, BEFORE[options], rtol=1e-3, atol=0), found
+    # Equal to the last digit on the machine of before; others add up in another order. There, by the kernels
+    # for AVX2 and SSE4.1 (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY), it is up to 4.2e-6.
+    assert np.allclose(found, BEFORE[options], rtol=1e-4, atol=0), found
