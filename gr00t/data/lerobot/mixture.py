@@ -115,9 +115,10 @@ class DatasetMixture:
     def metadata(self, embodiment_tag: EmbodimentTag) -> DatasetMetadata:
         """Shapes, and the statistics of the sets merged by share, see `merged_metadata`."""
         if len(self.datasets) == 1:
-            return self.datasets[0].metadata(embodiment_tag)
-        merged = merge_metadata(self._metadatas, self.shares, self._percentiles)
-        return merged.model_copy(update={"embodiment_tag": embodiment_tag})
+            described = self._metadatas[0]
+        else:
+            described = merge_metadata(self._metadatas, self.shares, self._percentiles)
+        return described.model_copy(update={"embodiment_tag": embodiment_tag})
 
     def _first(self, number: int) -> int:
         return int(self._ends[number]) - len(self.datasets[number])
