@@ -163,8 +163,10 @@ def served_quantization(client: ExternalRobotInferenceClient) -> str:
     """What a server says of the quantization of its model."""
     try:
         return describe_quantization(client.get_quantization_report())
-    except ServerError:  # NVIDIA's server knows no such question
-        return "not told by this server"
+    except ServerError as error:
+        if "Unknown endpoint" not in error.reply:
+            raise
+        return "not told by this server"  # NVIDIA's knows no such question
 
 
 def describe_quantization(report: Mapping[str, Any]) -> str:

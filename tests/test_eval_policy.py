@@ -21,10 +21,11 @@ from PIL import Image
 
 from gr00t.data.dataset import LeRobotSingleDataset, ModalityConfig
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
+from gr00t.eval.client import ServerError
 from gr00t.eval.open_loop import OpenLoopError, follow
 from gr00t.utils.eval import calc_mse_for_single_trajectory
 from tests.conftest import REPO
-from tests.eval.sockets import serving
+from tests.eval.sockets import client_at, serving
 
 HORIZON = 4
 CONFIG = {
@@ -227,6 +228,22 @@ def test_n1_5s_function_counts_the_padded_steps_too(
     padded = np.append(grip, [grip[-1]] * 2)  # 6 steps, then the last one again
     assert mse == pytest.approx(np.mean(padded**2), rel=1e-6)
     assert plot.stat().st_size > 1000
+
+
+def test_a_server_that_fails_to_tell_whether_it_is_quantized_is_no_server_that_cannot_tell(
+    program: ModuleType,
+) -> None:
+    with serving(StayingPolicy()) as (server, port), client_at(port) as client:
+        assert program.served_quantization(client) == "2 layers (2 x W4 A8)"
+        del server._endpoints["get_quantization_report"]
+        assert program.served_quantization(client) == "not told by this server"
+        server.register_endpoint("get_quantization_report", _fail, requires_input=False, immediate=True)
+        with pytest.raises(ServerError, match="no report"):
+            program.served_quantization(client)
+
+
+def _fail() -> None:
+    raise RuntimeError("no report")
 
 
 def test_states_are_drawn_where_they_are_what_actions_are(
