@@ -25,16 +25,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gr00t.quantization.duquant_preprocess import Transforms
-from gr00t.quantization.kernels import library, operators
+from gr00t.quantization.kernels import library, operators  # noqa: F401 (defines them)
 from gr00t.quantization.kernels.accumulate import ACCUMULATORS
-from gr00t.quantization.kernels.arguments import (
-    front_arguments,
-    rear_arguments,
-    transform_arguments,
-    weight_arguments,
-)
 from gr00t.quantization.kernels.availability import kernels_for
 from gr00t.quantization.kernels.choice import TORCH, choose_accumulator, choose_transforms
+from gr00t.quantization.kernels.operands import FLOATS, LinearOperands
 from gr00t.quantization.kernels.search import quantize_weight
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, RowRotation
@@ -43,7 +38,7 @@ from gr00t.quantization.quantizers import integer_weight, quantize, scale_for
 from gr00t.quantization.soundness import check_state, static_scale
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from gr00t.quantization.statistics import InputStatistics
-from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, store_weight
+from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, store_weight, stored_scale_bits
 
 # Weights are quantized in runs of rows whose temporaries stay in the cache: a third of the time.
 _CHUNK_ELEMENTS = 1 << 18
@@ -188,7 +183,7 @@ class DuQuantLinear(nn.Module):
         if x.shape[-1] != self.spec.in_features:
             raise ValueError(f"expected inputs of {self.spec.in_features} channels, got {tuple(x.shape)}")
         rows = x.reshape(-1, x.shape[-1])
-        if self.transformer != TORCH and rows.dtype not in operators.DTYPES:
+        if self.transformer != TORCH and rows.dtype not in FLOATS:
             rows = rows.float()
         if self.spec.weight is not None and self.accumulator == self.transformer:
             if self._observer is not None:
@@ -221,27 +216,21 @@ class DuQuantLinear(nn.Module):
 
     def whole_layer(self, x: Tensor) -> Tensor:
         """Return y (M, N) for x (M, K) by one call of a compiled kernel, to the bits of its parts."""
-        front = front_arguments(self._buffers, self.spec, self.is_calibrating)
-        weight = weight_arguments(self._buffers, self.spec)
-        rear = rear_arguments(self._buffers, self.spec, self.bias)
-        return torch.ops.gr00t_duquant.linear(x, *front, *weight, *rear, self.transformer)
+        return torch.ops.gr00t_duquant.linear(x, *self._operands(), self.transformer)
 
     def quantize_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`quantize_input` of `rotate_input` by one call of a compiled kernel."""
-        front = front_arguments(self._buffers, self.spec, self.is_calibrating)
-        return torch.ops.gr00t_duquant.front(x, *front, self.transformer)
+        return torch.ops.gr00t_duquant.prologue(x, *self._operands(), self.transformer)
 
     def finish_rows(self, acc: Tensor, s_x: Tensor, dtype: torch.dtype) -> Tensor:
         """Scale, restore and bias the sums (M, N) by one call of a compiled kernel."""
-        rear = rear_arguments(self._buffers, self.spec, self.bias)
-        return torch.ops.gr00t_duquant.rear(acc, s_x, *rear, dtype, self.transformer)
+        return torch.ops.gr00t_duquant.epilogue(acc, s_x, *self._operands(), dtype, self.transformer)
 
     def rotate_input(self, x: Tensor) -> Tensor:
         """Return `h`, x (M, K) in the basis that is quantized, float32."""
         if self.transformer == TORCH:
             return self._transforms().apply(x)
-        arguments = transform_arguments(self._buffers, self.spec)
-        return torch.ops.gr00t_duquant.rotate(x, *arguments, self.transformer)
+        return torch.ops.gr00t_duquant.rotate(x, *self._operands(), self.transformer)
 
     def quantize_input(self, h: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor]:
         """Return the codes (M, K) int8 of `h` (M, K) and the scale (M, 1) float32 outside the sum."""
@@ -257,8 +246,7 @@ class DuQuantLinear(nn.Module):
         """Return `acc` (M, N) int32, exact."""
         if self.accumulator in ACCUMULATORS:
             return ACCUMULATORS[self.accumulator](q_x, self._integer_weight())
-        weight = weight_arguments(self._buffers, self.spec)
-        return torch.ops.gr00t_duquant.accumulate(q_x, *weight, self.spec.block_in, self.accumulator)
+        return torch.ops.gr00t_duquant.accumulate(q_x, *self._operands(), self.accumulator)
 
     def restore_output(self, y: Tensor) -> Tensor:
         """Return `y U^T`, (M, N) float32: the output in its own basis, unless another layer absorbs U."""
@@ -304,6 +292,25 @@ class DuQuantLinear(nn.Module):
     def extra_repr(self) -> str:
         """Show the shape, the spec and what multiplies the codes."""
         return f"{self.spec.in_features}->{self.spec.out_features} {self.spec} acc={self.accumulator}"
+
+    def _operands(self) -> LinearOperands:
+        spec, bias, held = self.spec, self.bias, self._buffers
+        return LinearOperands(
+            held["smoothing"],
+            held["perm"],
+            None if self.is_calibrating else held["act_scale"],
+            held["block_scale"],
+            held["row_scale"],
+            held["rotation_first"],
+            held["rotation_in"],
+            None if spec.row_rotation is RowRotation.PROPAGATE else held["rotation_out"],
+            held["codes"],
+            bias if bias is None or bias.dtype in FLOATS else bias.float(),
+            spec.block_in,
+            spec.block_out,
+            8 if spec.activation is None else spec.activation.bits,
+            8 if spec.weight is None else stored_scale_bits(spec.weight),
+        )
 
     def _transforms(self) -> Transforms:
         return Transforms(

@@ -3,8 +3,8 @@
 A BLAS adds in an order of its own, fused or not, by the number of rows and by the processor. So with the same
 weights a machine without a compiler gave other last bits than one with, for every block whose matrix is not
 of powers of two: Hadamard's of 2, 8 or 32 channels, that of a shorter last block, and all that are chosen by
-a weight. Here each sum is `s = fma(x_i, r_ij, s)` for i = 0, 1, ..., as `native/front.hpp` and
-`native/rear.hpp` form it.
+a weight. Here each sum is `s = fma(x_i, r_ij, s)` for i = 0, 1, ..., as `native/prologue.hpp` and
+`native/epilogue.hpp` form it.
 
 Where all blocks share one matrix whose factors are powers of two, as Hadamard's of 4, 16 and 64, products are
 exact and the BLAS is taken: to sum 16 numbers one after the other is what all do that were tried. The order

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.spec import IntFormat, LinearSpec
@@ -31,6 +32,13 @@ def inputs(*shape: int, seed: int = 1) -> torch.Tensor:
 def on(layer: DuQuantLinear, transformer: str, accumulator: str) -> DuQuantLinear:
     layer.transformer, layer.accumulator, layer._unpacked = transformer, accumulator, None
     return layer
+
+
+def no_operands(**given: torch.Tensor | None) -> LinearOperands:
+    """Of a layer that has nothing but what is given."""
+    return LinearOperands(*[None] * 10, block_in=16, block_out=16, activation_bits=8, scale_bits=4)._replace(
+        **given
+    )
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:

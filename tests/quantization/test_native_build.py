@@ -5,11 +5,9 @@ The compilers here are shell scripts that write down how they were called, but f
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import platform
-import re
 import stat
 import tempfile
 import threading
@@ -22,7 +20,9 @@ from torch import nn
 from gr00t.quantization import DuQuantLinear, LinearSpec
 from gr00t.quantization.kernels import build, library
 from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
+from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.options import Execution
+from tests.quantization.kernel_layers import no_operands
 
 CPU = torch.device("cpu")
 
@@ -183,16 +183,27 @@ def test_the_layer_chooses_by_its_execution(native_kernels):
     assert fake.accumulator in ("int8", "float32")
 
 
-def test_the_arguments_are_those_of_the_header():
-    """Names, kinds and order, read from the C++ declaration."""
-    header = (build.SOURCES / "arguments.hpp").read_text()
-    body = re.search(r"struct Arguments \{(.*?)\n\};", header, re.DOTALL)[1]
-    declared = []
-    for kind, pointer, name in re.findall(r"^  ([\w ]+?)(\*?) (\w+);", body, re.MULTILINE):
-        number = {"int64_t": ctypes.c_int64, "double": ctypes.c_double}
-        declared.append((name, ctypes.c_void_p if pointer else number[kind]))
-    assert len(declared) == 37
-    assert declared == list(library.Arguments._fields_)
+def test_a_record_that_is_laid_out_otherwise_in_c_is_refused_by_name_on_both_sides(native_kernels):
+    """The true layouts were compared when the library was loaded; here Python forgets a field."""
+    if not native_kernels:
+        pytest.skip("no compiled kernels; install a C++ compiler")
+    declared = library._declared(library._library.records["duquant_linear_operands"])
+    library._check_layout(LinearOperands, declared)
+    assert declared[-1] == ("all of it", 0, 8 * (5 + 3 * 5 + 4))
+    with pytest.raises(build.KernelBuildError) as raised:
+        library._check_layout(LinearOperands, (declared[0], *declared[2:]))
+    assert str(raised.value) == (
+        "LinearOperands, field 1: Field(name='perm', at=8, bytes=8) in kernels/operands.py, "
+        "Field(name='act_scale', at=16, bytes=8) in the compiled library"
+    )
+    with pytest.raises(build.KernelBuildError, match=r"field 14: .* bytes=192\) in .*, None in the compiled"):
+        library._check_layout(LinearOperands, declared[:-1])
+
+
+def test_a_tensor_that_is_not_contiguous_does_not_reach_c():
+    layer = no_operands(codes=torch.zeros(4, 6, dtype=torch.uint8).T)
+    with pytest.raises(ValueError, match=r"a tensor of shape \(6, 4\) is not contiguous"):
+        layer.flatten()
 
 
 def test_the_roofline_counts_operations(native_kernels):

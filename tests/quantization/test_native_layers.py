@@ -15,11 +15,12 @@ from torch import nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
+from gr00t.quantization.kernels.operators import epilogue, rotate
 from gr00t.quantization.observers import PooledPercentile
 from gr00t.quantization.options import Execution, Rotation
 from gr00t.quantization.rotations import hadamard_matrix
 from gr00t.quantization.spec import IntFormat, LinearSpec
-from tests.quantization.kernel_layers import inputs, linear, on, random_layers, same
+from tests.quantization.kernel_layers import inputs, linear, no_operands, on, random_layers, same
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +97,8 @@ def test_hadamard_matrices_have_a_way_of_their_own_with_the_same_bits(native_ker
     perm = torch.arange(96, dtype=torch.int32).view(6, 16).flip(0).flatten()
     for kernel in native_kernels:
         for chosen in (None, perm):
-            h = torch.ops.gr00t_duquant.rotate(x, None, None, chosen, hadamard, 16, kernel)
-            expected = torch.ops.gr00t_duquant.rotate(x, None, None, chosen, other, 16, kernel)
+            h = rotate(x, no_operands(perm=chosen, rotation_in=hadamard), kernel)
+            expected = rotate(x, no_operands(perm=chosen, rotation_in=other), kernel)
             assert same(h, expected)
             assert h.isfinite().sum() > 0.9 * h.numel()
 
@@ -108,12 +109,12 @@ def test_half_precision_is_rounded_as_pytorch_does(native_kernels):
     numbers = every[torch.isfinite(every)].float()[None]
     between = numbers[0] * torch.tensor(1.0003)  # falls between representable numbers
     for kernel in native_kernels:
-        h = torch.ops.gr00t_duquant.rotate(numbers.half(), None, None, None, None, 16, kernel)
+        h = rotate(numbers.half(), no_operands(), kernel)
         assert torch.equal(h, numbers)
         for dtype in (torch.float16, torch.bfloat16):
             s = torch.cat((between, torch.tensor([1e30, -1e30, 1e-30, float("nan"), float("inf")])))[:, None]
             ones = torch.ones(len(s), 1, dtype=torch.int32)
-            y = torch.ops.gr00t_duquant.rear(ones, s, torch.ones(1, 1), None, None, 16, dtype, kernel)
+            y = epilogue(ones, s, no_operands(row_scale=torch.ones(1, 1)), dtype, kernel)
             assert same(y, s.to(dtype))
 
 
@@ -181,28 +182,18 @@ def test_a_permutation_that_points_outside_is_refused():
 def test_the_operators_keep_the_rules_of_operators():
     """torch.library's own checks: schema, aliasing, meta tensors, tracing."""
     layer = DuQuantLinear.from_linear(linear(32, 48), LinearSpec(32, 48, execution=Execution.INTEGER))
-    calls = []
-    for name in ("linear", "front", "rear", "rotate", "accumulate"):
-        operator = getattr(torch.ops.gr00t_duquant, name).default
-        calls.append((operator, _arguments(layer, name)))
-    for operator, arguments in calls:
-        torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
-
-
-def _arguments(layer: DuQuantLinear, name: str) -> tuple:
-    from gr00t.quantization.kernels import arguments as of
-
-    x, kernel, buffers, spec = inputs(3, 32), layer.transformer, layer._buffers, layer.spec
-    front, weight = of.front_arguments(buffers, spec, False), of.weight_arguments(buffers, spec)
-    rear = of.rear_arguments(buffers, spec, layer.bias)
+    x, operands, kernel = inputs(3, 32), layer._operands(), layer.transformer
     q, s = layer.quantize_rows(x)
-    return {
-        "linear": (x, *front, *weight, *rear, kernel),
-        "front": (x, *front, kernel),
-        "rear": (layer.accumulate(q), s, *rear, torch.float32, kernel),
-        "rotate": (x, *of.transform_arguments(buffers, spec), kernel),
-        "accumulate": (q, *weight, spec.block_in, kernel),
-    }[name]
+    calls = {
+        "linear": (x, *operands, kernel),
+        "prologue": (x, *operands, kernel),
+        "epilogue": (layer.accumulate(q), s, *operands, torch.float32, kernel),
+        "rotate": (x, *operands, kernel),
+        "accumulate": (q, *operands, kernel),
+    }
+    for name, arguments in calls.items():
+        operator = getattr(torch.ops.gr00t_duquant, name).default
+        torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize("execution", Execution)

@@ -13,6 +13,7 @@ from gr00t.quantization import quantizers
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library, search
 from gr00t.quantization.kernels.choice import choose_search
+from gr00t.quantization.kernels.operands import SearchCall
 from gr00t.quantization.options import WeightScale
 from gr00t.quantization.spec import IntFormat, LinearSpec
 from tests.quantization.kernel_layers import linear
@@ -92,9 +93,9 @@ def test_a_layer_holds_the_same_whoever_searched(granularity, monkeypatch, nativ
     source = linear(200, 96, dtype=torch.bfloat16)
     asked = []
 
-    def call(part: str, kernel: str, arguments: library.Arguments) -> None:
+    def call(part: str, kernel: str, record: SearchCall) -> None:
         asked.append((part, kernel))
-        library.call(part, kernel, arguments)
+        library.call(part, kernel, record)
 
     monkeypatch.setattr(search, "call", call)
     spec = LinearSpec(200, 96, weight_scale=granularity)

@@ -48,7 +48,7 @@ def test_they_compile_to_int8_matrix_instructions_and_exact_arithmetic(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     compiled = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {"_quantize_kernel", "_gemm_kernel", "_rear_kernel"} <= {found["kernel"] for found in compiled}
+    assert {"_quantize_kernel", "_gemm_kernel", "_epilogue_kernel"} <= {found["kernel"] for found in compiled}
     for found in compiled:
         name, ptx = found["kernel"], found["ptx"]
         assert found["shared"] <= LEAST_SHARED

@@ -12,13 +12,12 @@ import pytest
 import torch
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.kernels import arguments as of
 from gr00t.quantization.kernels.accumulate import accumulate_reference
 from gr00t.quantization.kernels.choice import TRITON
 from gr00t.quantization.kernels.triton import tiles
 from gr00t.quantization.options import Execution, Rotation
 from gr00t.quantization.spec import IntFormat, LinearSpec
-from tests.quantization.kernel_layers import inputs, linear, on, random_layers, same
+from tests.quantization.kernel_layers import inputs, linear, no_operands, on, random_layers, same
 
 NEEDED = "triton is not installed; run: ./scripts/setup_env.sh core gpu"
 triton = pytest.importorskip("triton", reason=NEEDED)
@@ -152,8 +151,7 @@ def test_codes_are_rounded_half_to_even(device):
     """A scale of one: halves come from outside."""
     x = torch.arange(-254, 255).float()[None] / 2
     x[0, 0] = -127.0
-    front = None, None, None, None, None, 16, 8, TRITON
-    q, s = torch.ops.gr00t_duquant.front(x.to(device), *front)
+    q, s = torch.ops.gr00t_duquant.prologue(x.to(device), *no_operands(), TRITON)
     assert s.item() == 1
     assert torch.equal(q.cpu(), x.round().to(torch.int8))
 
@@ -192,18 +190,14 @@ def test_integer_execution_keeps_nothing_but_the_packed_codes(device):
 def test_the_operators_keep_the_rules_of_operators():
     """torch.library's own checks: schema, aliasing, meta tensors."""
     layer, x = layer_of(32, 48), inputs(3, 32)
-    front, weight = (
-        of.front_arguments(layer._buffers, layer.spec, False),
-        of.weight_arguments(layer._buffers, layer.spec),
-    )
-    rear = of.rear_arguments(layer._buffers, layer.spec, layer.bias)
+    operands = layer._operands()
     q, s = layer.quantize_rows(x)
     calls = {
-        "linear": (x, *front, *weight, *rear, TRITON),
-        "front": (x, *front, TRITON),
-        "rear": (layer.accumulate(q), s, *rear, torch.bfloat16, TRITON),
-        "rotate": (x, *of.transform_arguments(layer._buffers, layer.spec), TRITON),
-        "accumulate": (q, *weight, 16, TRITON),
+        "linear": (x, *operands, TRITON),
+        "prologue": (x, *operands, TRITON),
+        "epilogue": (layer.accumulate(q), s, *operands, torch.bfloat16, TRITON),
+        "rotate": (x, *operands, TRITON),
+        "accumulate": (q, *operands, TRITON),
     }
     for name, given in calls.items():
         operator = getattr(torch.ops.gr00t_duquant, name).default

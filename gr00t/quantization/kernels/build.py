@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gr00t.private_folder import private_folder
@@ -29,19 +29,19 @@ logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent / "native"
 
-# Instruction sets by machine, fastest first, each with its flags. `portable` is there to test the others by.
+# Instruction sets by machine, fastest first, each with its flags: the files of native/isa. `portable` is there to
+# test the others by.
 _X86 = {
     "avx512_vnni": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma",
     "avx2": "-mavx2 -mfma",
     "portable": "",
 }
 _ARM = {"neon_dotprod": "-march=armv8.2-a+dotprod", "portable": ""}
-_KERNELS = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
+KERNELS = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 # Contraction would fuse a product and a sum where this compiler likes to, and change their last bit.
-_FLAGS = (
-    "-std=c++17 -O3 -fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno -fno-exceptions -fno-rtti -w"
-)
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno")
+FLAGS += ("-fno-exceptions", "-fno-rtti")
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300.0
 # Bytes that compiling needs, several times over: the library and its parts are some 300 kB.
@@ -62,13 +62,18 @@ def compiled_library(environ: Mapping[str, str]) -> Iterator[Path]:
     Raises:
         KernelBuildError: no compiler, one that fails, or no place to write to.
     """
-    kernels = _KERNELS.get(platform.machine().lower())
+    kernels = KERNELS.get(platform.machine().lower())
     if kernels is None:
         raise KernelBuildError(f"there are none for a {platform.machine() or 'nameless'} processor")
     compiler = _find_compiler(environ)
-    sources = sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".hpp"))
+    sources = sorted(path for path in SOURCES.rglob("*") if path.suffix in (".cpp", ".hpp"))
     digest = hashlib.sha256()
-    for part in (_run([compiler, "--version"]), _FLAGS, repr(kernels), *(p.read_text() for p in sources)):
+    for part in (
+        _run([compiler, "--version"]),
+        repr(FLAGS),
+        repr(kernels),
+        *(p.read_text() for p in sources),
+    ):
         digest.update(part.encode() + b"\0")
     with contextlib.ExitStack() as stack:
         try:
@@ -116,30 +121,58 @@ def _find_compiler(environ: Mapping[str, str]) -> str:
 
 
 def _compile(compiler: str, kernels: Mapping[str, str], folder: Path) -> Path:
-    """Compile and link into `folder`; the kernels by processes of their own, since they take the longest."""
     threads = _run_or_none(
         [compiler, "-fopenmp", "-shared", "-o", str(folder / "probe.so"), "-x", "c++", "-"]
     )
-    openmp = ["-fopenmp"] if threads is not None else []
-    base = [compiler, *_FLAGS.split(), *openmp]
+    # Whoever has an older or a newer compiler is not to read its warnings: the tests do (-Wall -Wextra).
+    base = [compiler, *FLAGS, *(["-fopenmp"] if threads is not None else []), "-w"]
+    return link(base, compile_kernels(base, kernels, folder), folder / "duquant.so", "-shared")
+
+
+def compile_kernels(base: Sequence[str], kernels: Mapping[str, str], folder: Path) -> dict[str, Path]:
+    """Compile kernels by processes of their own, since they take the longest.
+
+    Args:
+        base: the compiler and its flags for all of them.
+        kernels: flags of each instruction set, by the name of its file in native/isa.
+        folder: where to.
+
+    Returns:
+        The object files of those that this compiler knows.
+
+    Raises:
+        KernelBuildError: it knows none; with what it says of the first one.
+    """
     running = {}
     for name, flags in kernels.items():
-        source = [f"-DKERNEL={name}", f"-DKERNEL_{name}", "-c", str(SOURCES / "layer.cpp")]
+        source = [f"-DKERNEL={name}", f'-DISA="isa/{name}.hpp"', "-c", str(SOURCES / "layer.cpp")]
         command = [*base, *flags.split(), *source, "-o", str(folder / f"{name}.o")]
         running[name] = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
     errors = {name: process.communicate()[1] for name, process in running.items()}
-    compiled = [name for name, process in running.items() if process.returncode == 0]
+    compiled = {name: folder / f"{name}.o" for name, process in running.items() if process.returncode == 0}
     if not compiled:
-        raise KernelBuildError(f"{compiler} failed: {_first_line(next(iter(errors.values())))}")
-    listed = " ".join(f"X({name})" for name in compiled)
-    objects = [str(folder / f"{name}.o") for name in compiled]
-    library = folder / "duquant.so"
-    _run(
-        [*base, f"-DKERNELS={listed}", str(SOURCES / "library.cpp"), *objects, "-shared", "-o", str(library)]
-    )
-    return library
+        raise KernelBuildError(f"{base[0]} failed: {_first_line(next(iter(errors.values())))}")
+    return compiled
+
+
+def link(base: Sequence[str], kernels: Mapping[str, Path], target: Path, *more: str) -> Path:
+    """Link compiled kernels with what makes them a library; return `target`.
+
+    Args:
+        base: as for `compile_kernels`.
+        kernels: the object files.
+        target: what to write.
+        more: further arguments of the compiler.
+
+    Raises:
+        KernelBuildError: it fails.
+    """
+    listed = f"-DKERNELS={' '.join(f'X({name})' for name in kernels)}"
+    sources = [str(SOURCES / "library.cpp"), *map(str, kernels.values())]
+    _run([*base, listed, *sources, *more, "-o", str(target)])
+    return target
 
 
 def _run(command: list[str]) -> str:

@@ -7,6 +7,7 @@ use PyTorch's operations: nothing here ever compiles behind a caller's back.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import logging
 import os
 import threading
@@ -15,60 +16,37 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.quantization.kernels.build import KernelBuildError, compiled_library
+from gr00t.quantization.kernels.operands import Field, LinearCall, LinearOperands, Record, SearchCall, layout
 from gr00t.quantization.kernels.sealed import BrokenSealError, open_sealed
 
 logger = logging.getLogger(__name__)
 
-_PARTS = ("rotate", "front", "accumulate", "rear", "linear", "search")
+# Of a layer; a search has one record of its own.
+_PARTS = ("rotate", "prologue", "accumulate", "epilogue", "linear")
 
 # Only an oracle: slower than PyTorch's own operations.
 _FOR_TESTS = "portable"
-
-
-def _pointers(*names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_void_p) for name in names]
-
-
-def _numbers(*names: str) -> list[tuple[str, type]]:
-    return [(name, ctypes.c_int64) for name in names]
-
-
-class Arguments(ctypes.Structure):
-    """`Arguments` of native/arguments.hpp: what one call gets. What is not named is zero, or absent."""
-
-    _fields_ = (
-        *_numbers("threads", "rows", "in_features", "out_features"),
-        *_pointers("x"),
-        *_numbers("x_dtype"),
-        *_pointers("smoothing", "rotation_first"),
-        *_numbers("first_blocks"),
-        *_pointers("perm", "rotation_in"),
-        *_numbers("in_blocks", "block_in"),
-        *_pointers("act_scale"),
-        *_numbers("qmin", "qmax"),
-        ("smallest_scale", ctypes.c_double),
-        *_pointers("codes"),
-        *_numbers("code_bits"),
-        *_pointers("block_scale"),
-        *_numbers("scale_bits", "scale_offset"),
-        *_pointers("row_scale", "rotation_out"),
-        *_numbers("out_blocks", "block_out"),
-        *_pointers("bias"),
-        *_numbers("bias_dtype"),
-        *_pointers("y"),
-        *_numbers("y_dtype"),
-        *_pointers("h", "q", "s", "acc", "tried"),
-        *_numbers("tries"),
-        *_pointers("found_scale"),
-    )
 
 
 class NativeKernelError(RuntimeError):
     """A compiled kernel was asked for that is not there, or could not do its work."""
 
 
+class _Field(ctypes.Structure):
+    """`Field` of native/library.cpp."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("at", ctypes.c_int64), ("bytes", ctypes.c_int64))
+
+
+_RECORDS: dict[str, Record] = {
+    "duquant_linear_operands": LinearOperands,
+    "duquant_linear_call": LinearCall,
+    "duquant_search_call": SearchCall,
+}
+
+
 class _Library:
-    """A loaded library: functions by the names in `_PARTS`, indices of the kernels this CPU can run."""
+    """A loaded library: functions by what they compute, indices of the kernels this CPU can run."""
 
     def __init__(self, path: Path) -> None:
         library = _load(path)
@@ -79,8 +57,13 @@ class _Library:
         self.parts: dict[str, Any] = {}
         for part in _PARTS:
             function = getattr(library, f"duquant_{part}")
-            function.argtypes = [ctypes.c_int, ctypes.POINTER(Arguments)]
+            function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p]
             self.parts[part] = function
+        library.duquant_search.argtypes = [ctypes.c_int, ctypes.c_char_p]
+        self.parts["search"] = library.duquant_search
+        self.records = {name: getattr(library, name) for name in _RECORDS}
+        for name, record in _RECORDS.items():
+            _check_layout(record, _declared(self.records[name]))
         self.has_threads = bool(library.duquant_has_threads())
         self.kernels: dict[str, int] = {}
         index = 0
@@ -88,6 +71,29 @@ class _Library:
             if library.duquant_is_supported(index):
                 self.kernels[name.decode()] = index
             index += 1
+
+
+def _declared(function: Any) -> tuple[Field, ...]:
+    """The fields of a record as the library has them, read from one after the other."""
+    function.restype = ctypes.POINTER(_Field)
+    fields, entry = function(), 0
+    while fields[entry].name is not None:
+        entry += 1
+    declared = [Field(fields[i].name.decode(), fields[i].at, fields[i].bytes) for i in range(entry)]
+    return (*declared, Field("all of it", 0, fields[entry].bytes))
+
+
+def _check_layout(record: Record, declared: tuple[Field, ...]) -> None:
+    """Compare a record with its struct, field by field.
+
+    Raises:
+        KernelBuildError: naming the first field that differs, of both.
+    """
+    for number, (mine, its) in enumerate(itertools.zip_longest(layout(record), declared)):
+        if mine != its:
+            raise KernelBuildError(
+                f"{record.__name__}, field {number}: {mine} in kernels/operands.py, {its} in the compiled library"
+            )
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -150,15 +156,20 @@ def why_not() -> str:
     return _why_not
 
 
-def call(part: str, kernel: str, arguments: Arguments) -> None:
-    """Run one of `_PARTS` by the named kernel.
+def call(part: str, kernel: str, *records: LinearOperands | LinearCall | SearchCall) -> None:
+    """Run one part of a layer, or "search", by the named kernel.
+
+    Args:
+        part: in `_PARTS`, or "search".
+        kernel: its name.
+        records: `LinearOperands` and `LinearCall`, or a `SearchCall`.
 
     Raises:
         NativeKernelError: the kernel is not loaded, memory ran out, or a permutation is none.
+        ValueError: a tensor is not contiguous.
     """
-    if _library is None or kernel not in _library.kernels:
-        raise NativeKernelError(f"the compiled kernel {kernel!r} is not there: loaded are {loaded()}")
-    status = _library.parts[part](_library.kernels[kernel], arguments)
+    library, index = _find(kernel)
+    status = library.parts[part](index, *[record.flatten() for record in records])
     if status:
         reason = "memory ran out" if status == 1 else "the permutation names a channel that is not there"
         raise NativeKernelError(f"the compiled kernel {kernel!r} failed: {reason}")
@@ -166,6 +177,11 @@ def call(part: str, kernel: str, arguments: Arguments) -> None:
 
 def peak_operations(kernel: str, rounds: int) -> float:
     """Do `rounds` rounds of dot products on one thread, from registers alone; return how many operations."""
+    library, index = _find(kernel)
+    return float(library.peak(index, rounds))
+
+
+def _find(kernel: str) -> tuple[_Library, int]:
     if _library is None or kernel not in _library.kernels:
         raise NativeKernelError(f"the compiled kernel {kernel!r} is not there: loaded are {loaded()}")
-    return float(_library.peak(_library.kernels[kernel], rounds))
+    return _library, _library.kernels[kernel]

@@ -1,238 +1,141 @@
 """The kernels as PyTorch operators: eager, under `torch.compile` and with `meta` tensors.
 
-    linear(x) = rear(*accumulate(front(x)))      in one call and one parallel region, to the same bits
+    linear(x) = epilogue(*accumulate(prologue(x)))     in one call and one parallel region, to the same bits
 
-Letters: M rows, K in_features, N out_features. Tensors are, but for the first, contiguous. On a CPU `kernel`
-is a name in `library.loaded()`; on a CUDA device it is "triton", whose functions are in `triton.launch`. What
-the rest is `DuQuantLinear` says, whose buffers they are.
+Every operator takes the fields of `LinearOperands` one by one, between its tensors and the name of a kernel:
+on a CPU a name in `library.loaded()`, on a CUDA device "triton", whose functions are in `triton.launch`.
+Letters: M rows, K in_features, N out_features.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
 
 from gr00t.quantization.kernels.choice import TRITON
-from gr00t.quantization.kernels.library import Arguments, NativeKernelError, call
+from gr00t.quantization.kernels.library import NativeKernelError, call
+from gr00t.quantization.kernels.operands import DTYPES, LinearCall, LinearOperands
 from gr00t.quantization.quantizers import SMALLEST_SCALE
 from gr00t.quantization.storage import BLOCK_SCALE_OFFSET
 
-DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
-
-def rotate(
-    x: Tensor,
-    smoothing: Tensor | None,
-    rotation_first: Tensor | None,
-    perm: Tensor | None,
-    rotation_in: Tensor | None,
-    block_in: int,
-    kernel: str,
-) -> Tensor:
+def rotate(x: Tensor, layer: LinearOperands, kernel: str) -> Tensor:
     """Return x (M, K) in the basis that is quantized, float32."""
-    x = x.contiguous()
-    h = torch.empty(x.shape, dtype=torch.float32)
-    arguments = _sizes(x.shape[0], x.shape[1], 0)
-    _front(arguments, x, smoothing, rotation_first, perm, rotation_in, None, block_in, 8)
-    arguments.h = h.data_ptr()
-    _run("rotate", kernel, arguments)
+    x, (m, k) = x.contiguous(), x.shape
+    h = torch.empty((m, k), dtype=torch.float32)
+    if m:
+        given = {"x": x.data_ptr(), "x_dtype": DTYPES[x.dtype], "h": h.data_ptr()}
+        call("rotate", kernel, layer, LinearCall(m, k, 0, *_settings(), **given))
     return h
 
 
-def front(
-    x: Tensor,
-    smoothing: Tensor | None,
-    rotation_first: Tensor | None,
-    perm: Tensor | None,
-    rotation_in: Tensor | None,
-    act_scale: Tensor | None,
-    block_in: int,
-    activation_bits: int,
-    kernel: str,
-) -> tuple[Tensor, Tensor]:
+def prologue(x: Tensor, layer: LinearOperands, kernel: str) -> tuple[Tensor, Tensor]:
     """Return the codes (M, K) int8 of x (M, K), transformed, and their scale (M, 1) float32."""
-    x = x.contiguous()
-    q, s = torch.empty(x.shape, dtype=torch.int8), torch.empty((x.shape[0], 1), dtype=torch.float32)
-    arguments = _sizes(x.shape[0], x.shape[1], 0)
-    _front(arguments, x, smoothing, rotation_first, perm, rotation_in, act_scale, block_in, activation_bits)
-    arguments.q, arguments.s = q.data_ptr(), s.data_ptr()
-    _run("front", kernel, arguments)
+    x, (m, k) = x.contiguous(), x.shape
+    q, s = torch.empty((m, k), dtype=torch.int8), torch.empty((m, 1), dtype=torch.float32)
+    if m:
+        given = {"x": x.data_ptr(), "x_dtype": DTYPES[x.dtype], "q": q.data_ptr(), "s": s.data_ptr()}
+        call("prologue", kernel, layer, LinearCall(m, k, 0, *_settings(), **given))
     return q, s
 
 
-def accumulate(
-    q: Tensor, codes: Tensor, block_scale: Tensor | None, scale_bits: int, block_in: int, kernel: str
-) -> Tensor:
-    """Return the sums (M, N) int32 of codes q (M, K) int8 and a packed weight; `scale_bits` is 4 or 8."""
-    q = q.contiguous()
-    acc = torch.empty((q.shape[0], codes.shape[0]), dtype=torch.int32)
-    arguments = _sizes(q.shape[0], q.shape[1], codes.shape[0])
-    arguments.block_in = block_in
-    _weight(arguments, codes, block_scale, scale_bits)
-    arguments.q, arguments.acc = q.data_ptr(), acc.data_ptr()
-    _run("accumulate", kernel, arguments)
+def accumulate(q: Tensor, layer: LinearOperands, kernel: str) -> Tensor:
+    """Return the sums (M, N) int32 of codes q (M, K) int8 and the layer's."""
+    q, (m, k) = q.contiguous(), q.shape
+    n = layer.outputs(k)
+    acc = torch.empty((m, n), dtype=torch.int32)
+    if m:
+        given = {"q": q.data_ptr(), "acc": acc.data_ptr()}
+        call("accumulate", kernel, layer, LinearCall(m, k, n, *_settings(), **given))
     return acc
 
 
-def rear(
-    acc: Tensor,
-    s: Tensor,
-    row_scale: Tensor,
-    rotation_out: Tensor | None,
-    bias: Tensor | None,
-    block_out: int,
-    dtype: torch.dtype,
-    kernel: str,
-) -> Tensor:
+def epilogue(acc: Tensor, s: Tensor, layer: LinearOperands, dtype: torch.dtype, kernel: str) -> Tensor:
     """Return y (M, N) of `dtype` from the sums (M, N) int32 and the scales s (M, 1)."""
-    acc, s = acc.contiguous(), s.contiguous()
-    y = torch.empty(acc.shape, dtype=dtype)
-    arguments = _sizes(acc.shape[0], 0, acc.shape[1])
-    _rear(arguments, row_scale, rotation_out, bias, block_out, y)
-    arguments.acc, arguments.s = acc.data_ptr(), s.data_ptr()
-    _run("rear", kernel, arguments)
+    acc, s, (m, n) = acc.contiguous(), s.contiguous(), acc.shape
+    y = torch.empty((m, n), dtype=dtype)
+    if m:
+        given = {"s": s.data_ptr(), "acc": acc.data_ptr(), "y": y.data_ptr(), "y_dtype": DTYPES[dtype]}
+        call("epilogue", kernel, layer, LinearCall(m, 0, n, *_settings(), **given))
     return y
 
 
-def linear(
-    x: Tensor,
-    smoothing: Tensor | None,
-    rotation_first: Tensor | None,
-    perm: Tensor | None,
-    rotation_in: Tensor | None,
-    act_scale: Tensor | None,
-    block_in: int,
-    activation_bits: int,
-    codes: Tensor,
-    block_scale: Tensor | None,
-    scale_bits: int,
-    row_scale: Tensor,
-    rotation_out: Tensor | None,
-    bias: Tensor | None,
-    block_out: int,
-    kernel: str,
-) -> Tensor:
+def linear(x: Tensor, layer: LinearOperands, kernel: str) -> Tensor:
     """Return the whole layer's y (M, N) for x (M, K), of its dtype."""
-    x = x.contiguous()
-    y = torch.empty((x.shape[0], codes.shape[0]), dtype=x.dtype)
-    arguments = _sizes(x.shape[0], x.shape[1], codes.shape[0])
-    _front(arguments, x, smoothing, rotation_first, perm, rotation_in, act_scale, block_in, activation_bits)
-    _weight(arguments, codes, block_scale, scale_bits)
-    _rear(arguments, row_scale, rotation_out, bias, block_out, y)
-    _run("linear", kernel, arguments)
+    x, (m, k) = x.contiguous(), x.shape
+    n, dtype = layer.outputs(k), DTYPES[x.dtype]
+    y = torch.empty((m, n), dtype=x.dtype)
+    if m:
+        given = {"x": x.data_ptr(), "x_dtype": dtype, "y": y.data_ptr(), "y_dtype": dtype}
+        call("linear", kernel, layer, LinearCall(m, k, n, *_settings(), **given))
     return y
 
 
-def _rotate_shape(x: Tensor, *rest: object) -> Tensor:
+def _settings() -> tuple[int, int, float]:
+    return torch.get_num_threads(), BLOCK_SCALE_OFFSET, SMALLEST_SCALE
+
+
+def _rotate_shape(x: Tensor, layer: LinearOperands, kernel: str) -> Tensor:
     return x.new_empty(x.shape, dtype=torch.float32)
 
 
-def _front_shape(x: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+def _prologue_shape(x: Tensor, layer: LinearOperands, kernel: str) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape, dtype=torch.int8), x.new_empty((x.shape[0], 1), dtype=torch.float32)
 
 
-def _accumulate_shape(q: Tensor, codes: Tensor, *rest: object) -> Tensor:
-    return q.new_empty((q.shape[0], codes.shape[0]), dtype=torch.int32)
+def _accumulate_shape(q: Tensor, layer: LinearOperands, kernel: str) -> Tensor:
+    return q.new_empty((q.shape[0], layer.outputs(q.shape[1])), dtype=torch.int32)
 
 
-def _rear_shape(
-    acc: Tensor,
-    s: Tensor,
-    row_scale: Tensor,
-    rotation_out: Tensor | None,
-    bias: Tensor | None,
-    block_out: int,
-    dtype: torch.dtype,
-    kernel: str,
-) -> Tensor:
+def _epilogue_shape(acc: Tensor, s: Tensor, layer: LinearOperands, dtype: torch.dtype, kernel: str) -> Tensor:
     return acc.new_empty(acc.shape, dtype=dtype)
 
 
-def _linear_shape(
-    x: Tensor,
-    smoothing: Tensor | None,
-    rotation_first: Tensor | None,
-    perm: Tensor | None,
-    rotation_in: Tensor | None,
-    act_scale: Tensor | None,
-    block_in: int,
-    activation_bits: int,
-    codes: Tensor,
-    *rest: object,
-) -> Tensor:
-    return x.new_empty((x.shape[0], codes.shape[0]))
+def _linear_shape(x: Tensor, layer: LinearOperands, kernel: str) -> Tensor:
+    return x.new_empty((x.shape[0], layer.outputs(x.shape[1])))
 
 
-def _sizes(rows: int, in_features: int, out_features: int) -> Arguments:
-    return Arguments(torch.get_num_threads(), rows, in_features, out_features)
+class _Operator(NamedTuple):
+    """An operator: what it is on a CPU and for shapes alone, and its signature around the layer's fields."""
+
+    run: Callable[..., Any]
+    shape: Callable[..., Any]
+    tensors: tuple[str, ...]
+    rest: str
+    result: str
 
 
-def _front(
-    arguments: Arguments,
-    x: Tensor,
-    smoothing: Tensor | None,
-    rotation_first: Tensor | None,
-    perm: Tensor | None,
-    rotation_in: Tensor | None,
-    act_scale: Tensor | None,
-    block_in: int,
-    activation_bits: int,
-) -> None:
-    arguments.x, arguments.x_dtype, arguments.block_in = x.data_ptr(), DTYPES[x.dtype], block_in
-    if smoothing is not None:
-        arguments.smoothing = _pointer(smoothing)
-    if rotation_first is not None:
-        arguments.rotation_first, arguments.first_blocks = _pointer(rotation_first), rotation_first.shape[0]
-    if perm is not None:
-        arguments.perm = _pointer(perm)
-    if rotation_in is not None:
-        arguments.rotation_in, arguments.in_blocks = _pointer(rotation_in), rotation_in.shape[0]
-    if act_scale is not None:
-        arguments.act_scale = _pointer(act_scale)
-    half = 1 << (activation_bits - 1)
-    arguments.qmin, arguments.qmax, arguments.smallest_scale = -half, half - 1, SMALLEST_SCALE
+_OPERATORS = (
+    _Operator(rotate, _rotate_shape, ("x",), "", "Tensor"),
+    _Operator(prologue, _prologue_shape, ("x",), "", "(Tensor, Tensor)"),
+    _Operator(accumulate, _accumulate_shape, ("q",), "", "Tensor"),
+    _Operator(epilogue, _epilogue_shape, ("acc", "s"), "ScalarType dtype, ", "Tensor"),
+    _Operator(linear, _linear_shape, ("x",), "", "Tensor"),
+)
 
 
-def _weight(arguments: Arguments, codes: Tensor, block_scale: Tensor | None, scale_bits: int) -> None:
-    code_bits = 4 if codes.dtype == torch.uint8 else 8
-    if codes.shape[1] != (arguments.in_features * code_bits + 7) // 8:
-        raise ValueError(f"codes {tuple(codes.shape)} do not fit {arguments.in_features} input channels")
-    arguments.codes, arguments.code_bits = _pointer(codes), code_bits
-    if block_scale is not None:
-        arguments.block_scale, arguments.scale_bits = _pointer(block_scale), scale_bits
-        arguments.scale_offset = BLOCK_SCALE_OFFSET
+def _schema(operator: _Operator) -> str:
+    tensors = "".join(f"Tensor {name}, " for name in operator.tensors)
+    fields = "".join(
+        f"{'int' if kind is int else 'Tensor?'} {name}, "
+        for name, kind in get_type_hints(LinearOperands).items()
+    )
+    return f"{operator.run.__name__}({tensors}{fields}{operator.rest}str kernel) -> {operator.result}"
 
 
-def _rear(
-    arguments: Arguments,
-    row_scale: Tensor,
-    rotation_out: Tensor | None,
-    bias: Tensor | None,
-    block_out: int,
-    y: Tensor,
-) -> None:
-    arguments.row_scale = _pointer(row_scale)
-    if rotation_out is not None:
-        arguments.rotation_out, arguments.out_blocks = _pointer(rotation_out), rotation_out.shape[0]
-        arguments.block_out = block_out
-    if bias is not None:
-        arguments.bias, arguments.bias_dtype = _pointer(bias), DTYPES[bias.dtype]
-    arguments.y, arguments.y_dtype = y.data_ptr(), DTYPES[y.dtype]
+def _of_layer(function: Callable[..., Any], tensors: int) -> Callable[..., Any]:
+    """`function`, called with the fields of the layer one by one, behind so many tensors."""
+    end = tensors + len(LinearOperands._fields)
 
+    def run(*arguments: Any) -> Any:
+        layer = LinearOperands(*arguments[tensors:end])
+        return function(*arguments[:tensors], layer, *arguments[end:])
 
-def _pointer(tensor: Tensor) -> int:
-    if not tensor.is_contiguous():
-        raise ValueError(f"a buffer of shape {tuple(tensor.shape)} is not contiguous")
-    return tensor.data_ptr()
-
-
-def _run(part: str, kernel: str, arguments: Arguments) -> None:
-    if arguments.rows:
-        call(part, kernel, arguments)
+    return run
 
 
 def _on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -266,21 +169,16 @@ def _launcher(name: str) -> Callable[..., Any]:
 def _define(namespace: str) -> torch.library.Library:
     """Make the functions above operators: `torch.ops.gr00t_duquant.linear` and so on."""
     library = torch.library.Library(namespace, "DEF")
-    for function, shape in (
-        (rotate, _rotate_shape),
-        (front, _front_shape),
-        (accumulate, _accumulate_shape),
-        (rear, _rear_shape),
-        (linear, _linear_shape),
-    ):
-        name = function.__name__
-        library.define(name + torch.library.infer_schema(function, mutates_args=()))
-        library.impl(name, _on_cpu(function), "CPU")
-        library.impl(name, _on_cuda(name), "CUDA")
+    for operator in _OPERATORS:
+        name, tensors = operator.run.__name__, len(operator.tensors)
+        library.define(_schema(operator))
+        library.impl(name, _of_layer(_on_cpu(operator.run), tensors), "CPU")
+        library.impl(name, _of_layer(_on_cuda(name), tensors), "CUDA")
+        shape = _of_layer(operator.shape, tensors)
         torch.library.register_fake(f"{namespace}::{name}", shape, lib=library)
     return library
 
 
 # Kept: the operators vanish with it. `torch.library.custom_op` would do the same in fewer lines, but a call
 # through it took 31 us where this took 20 (and the function itself 14).
-_OPERATORS = _define("gr00t_duquant")
+_LIBRARY = _define("gr00t_duquant")

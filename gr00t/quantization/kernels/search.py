@@ -8,8 +8,8 @@ from torch import Tensor
 from gr00t.quantization import quantizers
 from gr00t.quantization.kernels.availability import kernels_for
 from gr00t.quantization.kernels.choice import TORCH, choose_search
-from gr00t.quantization.kernels.library import Arguments, call
-from gr00t.quantization.kernels.operators import DTYPES
+from gr00t.quantization.kernels.library import call
+from gr00t.quantization.kernels.operands import DTYPES, FLOATS, SearchCall
 from gr00t.quantization.options import WeightScale
 from gr00t.quantization.quantizers import QuantizedWeight
 from gr00t.quantization.spec import IntFormat
@@ -36,23 +36,19 @@ def search(
         NativeKernelError: the kernel is not loaded, or memory ran out.
     """
     # A layer's is float64, whose transforms were computed in it; the search is in float32.
-    weight = (weight if weight.dtype in DTYPES else weight.float()).contiguous()
+    weight = (weight if weight.dtype in FLOATS else weight.float()).contiguous()
     n, k = weight.shape
     found = QuantizedWeight(
         torch.empty((n, k), dtype=torch.int8),
         torch.ones((n, -(-k // block)), dtype=torch.uint8),
         torch.empty((n, 1), dtype=torch.float32),
     )
-    shares = torch.tensor(quantizers.CLIPS, dtype=torch.float32)  # held until the call is over
-    arguments = Arguments(torch.get_num_threads(), n, k, x=weight.data_ptr(), x_dtype=DTYPES[weight.dtype])
-    arguments.block_in, arguments.qmin, arguments.qmax = block, fmt.qmin, fmt.qmax
-    arguments.smallest_scale = quantizers.SMALLEST_SCALE
-    if granularity is WeightScale.BLOCK:
-        arguments.tries = min(quantizers.TRIED_SCALES, fmt.largest_block_scale)
-    else:
-        arguments.tried, arguments.tries = shares.data_ptr(), len(shares)
-    arguments.q, arguments.s = found.codes.data_ptr(), found.row_scale.data_ptr()
-    arguments.found_scale = found.block_scale.data_ptr()
+    shares = None
+    tries = min(quantizers.TRIED_SCALES, fmt.largest_block_scale)
+    if granularity is WeightScale.CHANNEL:
+        shares, tries = torch.tensor(quantizers.CLIPS, dtype=torch.float32), len(quantizers.CLIPS)
     if weight.numel():
-        call("search", kernel, arguments)
+        tensors = weight.data_ptr(), DTYPES[weight.dtype], *(tensor.data_ptr() for tensor in found)
+        sizes = n, k, block, fmt.bits, tries, torch.get_num_threads(), quantizers.SMALLEST_SCALE
+        call("search", kernel, SearchCall(*tensors, 0 if shares is None else shares.data_ptr(), *sizes))
     return found

@@ -4,7 +4,7 @@
 // for additions than for multiply-adds: half of the columns take the one way, half the other. Sums are formed in
 // the order of all rotations and have the same bits, unless x / 4 is subnormal.
 #pragma once
-#include "simd.hpp"
+#include "vectors.hpp"
 
 namespace KERNEL {
 

@@ -1,87 +1,23 @@
-// The whole layer, compiled once for each instruction set with -DKERNEL=name: front, GEMM and rear in one
-// parallel region, or one by one.
-#include <cstdlib>
+// The whole layer, compiled once for each instruction set with -DKERNEL=name and -DISA="isa/name.hpp": prologue, GEMM
+// and epilogue in one parallel region, or one by one.
+#include ISA
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
-
-#include "arguments.hpp"
-#include "front.hpp"
-#include "rear.hpp"
+#include "epilogue.hpp"
+#include "multiply.hpp"
+#include "prologue.hpp"
 #include "search.hpp"
-
-#if defined(KERNEL_neon_dotprod) && defined(__linux__)
-#include <sys/auxv.h>
-#endif
+#include "workspace.hpp"
 
 namespace KERNEL {
 
-// Rows that go through all stages before the next: their codes should stay in the cache.
-constexpr int64_t RUN = 768;
+static int64_t transposed_bytes(const Arguments& a) { return 2 * padded(a.in_features) * (int64_t)sizeof(Floats); }
 
-// Below this many multiply-adds waking another thread takes longer than it saves.
-constexpr double PARALLEL_FROM = 4e6;
-
-// Room for one call. The largest block is kept for the next call, up to a bound: fresh memory would cost a page
-// fault every 4096 bytes, a tenth of a small layer's time.
-class Memory {
- public:
-  explicit Memory(int64_t bytes) {
-    block_ = __atomic_exchange_n(&kept_, (Block*)nullptr, __ATOMIC_ACQUIRE);
-    if (block_ && block_->bytes < bytes) {
-      free(block_);
-      block_ = nullptr;
-    }
-    if (!block_) {
-      block_ = (Block*)aligned_alloc(64, (size_t)round_up(bytes + (int64_t)sizeof(Block), 64));
-      if (block_) block_->bytes = bytes;
-    }
-    data = block_ ? (char*)(block_ + 1) : nullptr;
-  }
-  ~Memory() {
-    if (block_ && block_->bytes <= KEPT_BYTES) block_ = __atomic_exchange_n(&kept_, block_, __ATOMIC_ACQ_REL);
-    free(block_);
-  }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  bool is_there() const { return block_; }
-
-  char* data;
-
- private:
-  struct alignas(64) Block {
-    int64_t bytes;
-  };
-  static constexpr int64_t KEPT_BYTES = 32 << 20;
-  static Block* kept_;
-  Block* block_;
-};
-
-Memory::Block* Memory::kept_ = nullptr;
-
-static int thread_number() {
-#if defined(_OPENMP)
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
-
-static int64_t threads_for(const Arguments& a, double work) {
-  return work < PARALLEL_FROM || a.threads < 1 ? 1 : a.threads;
-}
-
-static int64_t turned_bytes(const Arguments& a) { return 2 * padded(a.in_features) * (int64_t)sizeof(Floats); }
-
-static int64_t rear_bytes(const Arguments& a) {
+static int64_t epilogue_bytes(const Arguments& a) {
   if (!a.rotation_out) return 0;
-  if (PanelRear::is_whole(a)) return round_up(PANEL * a.block_out * 4, 64);
+  if (PanelEpilogue::is_whole(a)) return round_up(PANEL * a.block_out * 4, 64);
   const int64_t block = smaller(a.block_out, a.out_features);
   return round_up(round_up(block, LANES) * (block + TILE_ROWS) * 4, 64);
 }
-
-static int64_t larger(int64_t x, int64_t y) { return x > y ? x : y; }
 
 // A permutation that came from a file must not read anywhere.
 static bool is_permutation(const Arguments& a) {
@@ -95,14 +31,14 @@ template <class Body>
 static int for_groups(const Arguments& a, const Body& body) {
   if (!is_permutation(a)) return 2;
   const int64_t groups = (a.rows + LANES - 1) / LANES;
-  const int64_t threads = threads_for(a, (double)a.rows * (double)a.in_features * 64);
-  Memory memory(threads * turned_bytes(a));
+  const int64_t threads = threads_for(a.threads, (double)a.rows * (double)a.in_features * 64);
+  Workspace memory(threads * transposed_bytes(a));
   if (!memory.is_there()) return 1;
 #pragma omp parallel for num_threads((int)threads) schedule(static)
   for (int64_t g = 0; g < groups; g++) {
-    Floats* room = (Floats*)(memory.data + thread_number() * turned_bytes(a));
+    Floats* workspace = (Floats*)(memory.data + thread_number() * transposed_bytes(a));
     const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
-    body(first, count, Transformed(a, first, count, room, room + padded(a.in_features)));
+    body(first, count, Transformed(a, first, count, workspace, workspace + padded(a.in_features)));
   }
   return 0;
 }
@@ -115,7 +51,7 @@ static int rotate(const Arguments& a) {
   });
 }
 
-static int front(const Arguments& a) {
+static int prologue(const Arguments& a) {
   return for_groups(a, [&](int64_t first, int64_t count, const Transformed& rows) {
     const RowScales scales(a, rows.peak);
     if (a.act_scale) {
@@ -127,39 +63,8 @@ static int front(const Arguments& a) {
   });
 }
 
-// One panel against `rows` rows of codes, whose sums begin at `start`: `sink.finish(m, count, sums)` for each tile
-// of them. `room` is what Run::multiply_bytes says.
-template <class Sink>
-static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, const int32_t* start,
-                     char* room, const Sink& sink) {
-  const int64_t k_all = padded(a.in_features), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
-  uint32_t* unpacked = (uint32_t*)room;
-  uint32_t* turned = unpacked + 4 * PART;                      // (scale_words, PANEL)
-  int32_t* acc = (int32_t*)(turned + scale_words(a) * PANEL);  // (rows, PANEL)
-  if (scale_words(a)) turn_scales(a, n, turned);
-  if (multiply_few(a, n, rows, codes, turned, start, acc)) return sink.finish(0, (int)rows, acc);
-  const int64_t panel_bytes = PANEL * ((k_all * a.code_bits) / 8);
-  Ahead ahead = {(const char*)a.codes + (n / PANEL + 1) * panel_bytes, panel_bytes / (tiles * (k_all / 4)) + 1};
-  for (int64_t k = 0; k < k_all; k += DEPTH) {
-    const int64_t end = smaller(k + DEPTH, k_all);
-    unpack(a, n, k, end, turned, unpacked);
-    for (int64_t t = 0; t < tiles; t++) {
-      const int64_t first = t * rows / tiles;
-      const int count = (int)((t + 1) * rows / tiles - first);
-      const uint32_t* row[TILE_ROWS];
-      for (int r = 0; r < count; r++) {
-        const int64_t m = first + r;
-        row[r] = codes + m / LANES * LANES * (k_all / 4) + k / 4 * LANES + m % LANES;
-      }
-      gemm(count, row, (end - k) / 4, unpacked, acc + first * PANEL, k ? nullptr : start + first, ahead);
-      ahead.from += ahead.step * ((end - k) / 4);
-      if (end == k_all) sink.finish(first, count, acc + first * PANEL);
-    }
-  }
-}
-
-// Where a run's rows go through: codes as the GEMM reads them, what their sums begin at, token scales, and room of
-// every thread's own.
+// Where a run's rows go through: codes as the GEMM reads them, what their sums begin at, token scales, and
+// workspace of every thread's own.
 struct Run {
   int64_t rows_up, codes_bytes, starts_bytes, scales_bytes, wide_bytes, multiply_bytes, own_bytes;
 
@@ -168,39 +73,40 @@ struct Run {
         codes_bytes(round_up(rows_up * padded(a.in_features), 64)),
         starts_bytes(round_up(rows_up * 4, 64)),
         scales_bytes(starts_bytes),
-        wide_bytes(PanelRear::is_whole(a) ? 0 : round_up(smaller(a.rows, RUN) * a.out_features * 4, 64)),
-        multiply_bytes((DEPTH + (scale_words(a) + rows_up) * 4) * PANEL),
-        own_bytes(larger(turned_bytes(a), multiply_bytes + rear_bytes(a))) {}
+        wide_bytes(PanelEpilogue::is_whole(a) ? 0 : round_up(smaller(a.rows, RUN) * a.out_features * 4, 64)),
+        multiply_bytes(KERNEL::multiply_bytes(a, rows_up)),
+        own_bytes(larger(transposed_bytes(a), multiply_bytes + epilogue_bytes(a))) {}
 };
 
 static Arguments rows_from(const Arguments& a, int64_t first, int64_t rows) {
   Arguments part = a;
   part.rows = rows;
-  if (a.x) part.x = (const char*)a.x + first * a.in_features * (a.x_dtype == kFloat32 ? 4 : 2);
-  if (a.y) part.y = (char*)a.y + first * a.out_features * (a.y_dtype == kFloat32 ? 4 : 2);
+  if (a.x) part.x = (const char*)a.x + first * a.in_features * bytes_of(a.x_dtype);
+  if (a.y) part.y = (char*)a.y + first * a.out_features * bytes_of(a.y_dtype);
   if (a.q) part.q = a.q + first * a.in_features;
   if (a.acc) part.acc = a.acc + first * a.out_features;
   return part;
 }
 
-static void quantize_group(const Arguments& a, int64_t g, Floats* room, uint32_t* codes, int32_t* start, float* s) {
+static void quantize_group(const Arguments& a, int64_t g, Floats* workspace, uint32_t* codes, int32_t* start,
+                           float* s) {
   const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
-  const Transformed rows(a, first, count, room, room + padded(a.in_features));
+  const Transformed rows(a, first, count, workspace, workspace + padded(a.in_features));
   const RowScales scales(a, rows.peak);
   Words* to = (Words*)(codes + first * (padded(a.in_features) / 4));
-  const Ints sum = a.act_scale ? quantize_words<true>(a, scales, rows.h, to)
-                               : quantize_words<false>(a, scales, rows.h, to);
+  const Ints sum =
+      a.act_scale ? quantize_words<true>(a, scales, rows.h, to) : quantize_words<false>(a, scales, rows.h, to);
   store(start + first, sum * -OFFSET);
   store(s + first, scales.scale);
 }
 
-// Where a panel's sums go: through the rear, or as they are.
+// Where a panel's sums go: through the epilogue, or as they are.
 struct Outputs {
-  const PanelRear& rear;
+  const PanelEpilogue& epilogue;
   const float* s;
   float* wide;
 
-  void finish(int64_t m, int count, const int32_t* acc) const { rear.finish(m, count, acc, s + m, wide); }
+  void finish(int64_t m, int count, const int32_t* acc) const { epilogue.finish(m, count, acc, s + m, wide); }
 };
 
 struct Sums {
@@ -219,28 +125,28 @@ static int linear(const Arguments& a) {
   if (!is_permutation(a)) return 2;
   const Run run(a);
   const int64_t threads =
-      threads_for(a, (double)a.in_features * (double)a.out_features * (double)(a.rows + TILE_ROWS));
+      threads_for(a.threads, (double)a.in_features * (double)a.out_features * (double)(a.rows + TILE_ROWS));
   const int64_t shared_bytes = run.codes_bytes + run.starts_bytes + run.scales_bytes + run.wide_bytes;
-  Memory memory(shared_bytes + threads * run.own_bytes);
+  Workspace memory(shared_bytes + threads * run.own_bytes);
   if (!memory.is_there()) return 1;
   uint32_t* codes = (uint32_t*)memory.data;
   int32_t* start = (int32_t*)(memory.data + run.codes_bytes);
   float* s = (float*)((char*)start + run.starts_bytes);
   float* wide = run.wide_bytes ? (float*)((char*)s + run.scales_bytes) : nullptr;
-  char* own_room = memory.data + shared_bytes;
+  char* own_workspace = memory.data + shared_bytes;
   for (int64_t first = 0; first < a.rows; first += RUN) {
     const Arguments part = rows_from(a, first, smaller(RUN, a.rows - first));
     const int64_t groups = (part.rows + LANES - 1) / LANES, panels = (a.out_features + PANEL - 1) / PANEL;
 #pragma omp parallel num_threads((int)threads)
     {
-      char* own = own_room + thread_number() * run.own_bytes;
+      char* own = own_workspace + thread_number() * run.own_bytes;
 #pragma omp for schedule(static)
       for (int64_t g = 0; g < groups; g++) quantize_group(part, g, (Floats*)own, codes, start, s);
-      PanelRear::prepare(part, (float*)(own + run.multiply_bytes));
+      PanelEpilogue::prepare(part, (float*)(own + run.multiply_bytes));
 #pragma omp for schedule(static)
       for (int64_t p = 0; p < panels; p++) {
-        const PanelRear rear(part, p * PANEL, (float*)(own + run.multiply_bytes));
-        multiply(part, p * PANEL, part.rows, codes, start, own, Outputs{rear, s, wide});
+        const PanelEpilogue epilogue(part, p * PANEL, (float*)(own + run.multiply_bytes));
+        multiply(part, p * PANEL, part.rows, codes, start, own, Outputs{epilogue, s, wide});
       }
       if (wide) {
 #pragma omp for schedule(static)
@@ -255,9 +161,9 @@ static int linear(const Arguments& a) {
 
 static int accumulate(const Arguments& a) {
   const Run run(a);
-  const int64_t threads = threads_for(a, (double)a.in_features * (double)a.out_features * (double)a.rows);
+  const int64_t threads = threads_for(a.threads, (double)a.in_features * (double)a.out_features * (double)a.rows);
   const int64_t shared_bytes = run.codes_bytes + run.starts_bytes;
-  Memory memory(shared_bytes + threads * run.multiply_bytes);
+  Workspace memory(shared_bytes + threads * run.multiply_bytes);
   if (!memory.is_there()) return 1;
   uint32_t* codes = (uint32_t*)memory.data;
   int32_t* start = (int32_t*)(memory.data + run.codes_bytes);
@@ -292,20 +198,20 @@ static int accumulate(const Arguments& a) {
   return 0;
 }
 
-static int rear(const Arguments& a) {
-  const bool is_whole = PanelRear::is_whole(a);
+static int epilogue(const Arguments& a) {
+  const bool is_whole = PanelEpilogue::is_whole(a);
   const int64_t wide_bytes = is_whole ? 0 : round_up(a.rows * a.out_features * 4, 64);
-  const int64_t threads = threads_for(a, (double)a.rows * (double)a.out_features * 64);
-  Memory memory(wide_bytes + threads * rear_bytes(a));
+  const int64_t threads = threads_for(a.threads, (double)a.rows * (double)a.out_features * 64);
+  Workspace memory(wide_bytes + threads * epilogue_bytes(a));
   if (!memory.is_there()) return 1;
   float* wide = is_whole ? nullptr : (float*)memory.data;
 #pragma omp parallel num_threads((int)threads)
   {
-    float* own = (float*)(memory.data + wide_bytes + thread_number() * rear_bytes(a));
-    PanelRear::prepare(a, own);
+    float* own = (float*)(memory.data + wide_bytes + thread_number() * epilogue_bytes(a));
+    PanelEpilogue::prepare(a, own);
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < a.out_features; n += PANEL) {
-      const PanelRear panel(a, n, own);
+      const PanelEpilogue panel(a, n, own);
       alignas(64) int32_t acc[TILE_ROWS * PANEL] = {};
       for (int64_t m = 0; m < a.rows; m += TILE_ROWS) {
         const int count = (int)smaller(TILE_ROWS, a.rows - m);
@@ -325,32 +231,16 @@ static int rear(const Arguments& a) {
   return 0;
 }
 
-static int search(const Arguments& a) {
-  const int64_t groups = (a.rows + LANES - 1) / LANES;
-  const int64_t threads = threads_for(a, (double)a.rows * (double)a.in_features * 64);
-  Memory memory(threads * Search::bytes(a));
+static int search(const SearchCall& a) {
+  const int64_t groups = (a.out_features + LANES - 1) / LANES;
+  const int64_t threads = threads_for(a.threads, (double)a.out_features * (double)a.in_features * 64);
+  Workspace memory(threads * Search::bytes(a));
   if (!memory.is_there()) return 1;
 #pragma omp parallel for num_threads((int)threads) schedule(static)
   for (int64_t g = 0; g < groups; g++) {
     Search(a, g * LANES, (Floats*)(memory.data + thread_number() * Search::bytes(a))).run();
   }
   return 0;
-}
-
-static bool is_supported() {
-#if defined(KERNEL_avx512_vnni)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
-#elif defined(KERNEL_avx2)
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#elif defined(KERNEL_neon_dotprod) && defined(__linux__)
-  return (getauxval(AT_HWCAP) & (1UL << 20)) != 0;  // HWCAP_ASIMDDP
-#else
-  return true;
-#endif
 }
 
 }  // namespace KERNEL
@@ -361,6 +251,6 @@ static bool is_supported() {
 #define JOINED(name) JOINED_OF(name)
 
 extern const Kernel JOINED(KERNEL);
-const Kernel JOINED(KERNEL) = {TEXT(KERNEL),        KERNEL::is_supported, KERNEL::rotate, KERNEL::front,
-                               KERNEL::accumulate, KERNEL::rear,         KERNEL::linear, KERNEL::search,
-                               KERNEL::peak};
+const Kernel JOINED(KERNEL) = {TEXT(KERNEL),     KERNEL::is_supported, KERNEL::rotate,
+                               KERNEL::prologue, KERNEL::accumulate,   KERNEL::epilogue,
+                               KERNEL::linear,   KERNEL::search,       KERNEL::peak};

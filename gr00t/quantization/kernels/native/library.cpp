@@ -1,9 +1,9 @@
-// The C interface: which kernels there are, and one function for each part of a layer.
+// The C interface: which kernels there are, how what they take is laid out, and one function for each part of a layer.
 //
 // KERNELS is the list of those that were compiled, fastest first, as X(name) X(name).
-#include <cstring>
+#include <cstddef>
 
-#include "arguments.hpp"
+#include "operands.hpp"
 
 #define X(name) extern const Kernel kernel_##name;
 KERNELS
@@ -16,6 +16,26 @@ const Kernel* const kernels[] = {KERNELS};
 #undef X
 
 constexpr int count = sizeof(kernels) / sizeof(kernels[0]);
+
+// A field of a struct, or after the last one, without a name, the struct itself.
+struct Field {
+  const char* name;
+  int64_t at;
+  int64_t bytes;
+};
+
+#define FIELD(type, name) {#name, offsetof(Struct, name), sizeof(Struct::name)},
+#define LAYOUT(Record, FIELDS)                                          \
+  namespace layout_of_##Record {                                        \
+    using Struct = Record;                                              \
+    const Field fields[] = {FIELDS(FIELD){nullptr, 0, sizeof(Struct)}}; \
+  }
+LAYOUT(LinearOperands, LINEAR_OPERANDS)
+LAYOUT(LinearCall, LINEAR_CALL)
+LAYOUT(SearchCall, SEARCH_CALL)
+#undef FIELD
+
+Arguments together(const LinearOperands* layer, const LinearCall* call) { return {*layer, *call}; }
 
 }  // namespace
 
@@ -34,12 +54,22 @@ EXPORTED int duquant_has_threads() {
 #endif
 }
 
-EXPORTED int duquant_rotate(int i, const Arguments* a) { return kernels[i]->rotate(*a); }
-EXPORTED int duquant_front(int i, const Arguments* a) { return kernels[i]->front(*a); }
-EXPORTED int duquant_accumulate(int i, const Arguments* a) { return kernels[i]->accumulate(*a); }
-EXPORTED int duquant_rear(int i, const Arguments* a) { return kernels[i]->rear(*a); }
-EXPORTED int duquant_linear(int i, const Arguments* a) { return kernels[i]->linear(*a); }
-EXPORTED int duquant_search(int i, const Arguments* a) { return kernels[i]->search(*a); }
+EXPORTED const Field* duquant_linear_operands() { return layout_of_LinearOperands::fields; }
+EXPORTED const Field* duquant_linear_call() { return layout_of_LinearCall::fields; }
+EXPORTED const Field* duquant_search_call() { return layout_of_SearchCall::fields; }
+
+#define PART(name)                                                                          \
+  EXPORTED int duquant_##name(int i, const LinearOperands* layer, const LinearCall* call) { \
+    return kernels[i]->name(together(layer, call));                                         \
+  }
+PART(rotate)
+PART(prologue)
+PART(accumulate)
+PART(epilogue)
+PART(linear)
+#undef PART
+
+EXPORTED int duquant_search(int i, const SearchCall* call) { return kernels[i]->search(*call); }
 
 // Operations done in `rounds` rounds by registers alone, for the roofline.
 EXPORTED double duquant_peak(int i, int64_t rounds) { return kernels[i]->peak(rounds); }

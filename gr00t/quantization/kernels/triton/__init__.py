@@ -1,8 +1,8 @@
 """The integer layer on a GPU, as Triton kernels (extra `gpu`): two launches where the default settings hold.
 
-    front   x -> codes and scales: smoothing, permutation, block rotation, quantization
-    gemm    codes, packed weight -> int32 sums; or, with the rear in its tile, the layer's output
-    rear    sums -> output: scales, restored rotation, bias, where the GEMM's tile cannot
+    prologue   x -> codes and scales: smoothing, permutation, block rotation, quantization
+    gemm       codes, packed weight -> int32 sums; or, with the epilogue in its tile, the layer's output
+    epilogue   sums -> output: scales, restored rotation, bias, where the GEMM's tile cannot
 
 `launch` has the same functions as `kernels.operators`, of which they are the implementation for CUDA tensors;
 `availability` says where they can run, `tiles` how they are cut. Everything else here imports triton, so

@@ -7,11 +7,14 @@ exists in registers only. Sums are exact in any order, so a tile's size changes 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.kernels.triton.numbers import from_float, to_float
 from gr00t.quantization.kernels.triton.tiles import GemmTile
 from gr00t.quantization.storage import BLOCK_SCALE_OFFSET
@@ -160,36 +163,49 @@ def _gemm_kernel(
         tl.store(place, from_float(v, y.dtype.element_ty), mask=inside)
 
 
+class Finish(NamedTuple):
+    """What makes sums an output in the same tile: scales s (M, 1), and the dtype of y."""
+
+    s: Tensor
+    dtype: torch.dtype
+
+
 def multiply(
     q: Tensor,
     is_split: bool,
-    codes: Tensor,
-    block_scale: Tensor | None,
-    scale_bits: int,
+    layer: LinearOperands,
     in_features: int,
-    block_in: int,
     tile: GemmTile,
-    rear: tuple[Tensor, Tensor, Tensor | None, Tensor | None, int, torch.dtype] | None = None,
+    finish: Finish | None = None,
 ) -> Tensor:
     """Return the sums (M, N) int32; or y (M, N), finished.
 
     Args:
-        q: codes of x as `front.quantize_rows` returns them for `is_split`.
-        rear: scales s (M, 1), row_scale (N, 1), a rotation (1, block_out, block_out) that a tile can undo,
-            bias (N,), block_out, and the dtype of y.
+        q: codes of x as `prologue.quantize_rows` returns them for `is_split`.
+        is_split: see there.
+        layer: whose; its output rotation is one that a tile can undo where `finish` is given.
+        in_features: K.
+        tile: of tokens, outputs and inputs.
+        finish: None for the sums.
     """
-    s, row_scale, rotation, bias, block_out, dtype = rear or (None, None, None, None, 1, torch.int32)
+    codes = layer.codes
+    assert codes is not None
     m, n = q.shape[0], codes.shape[0]
+    s, row_scale, rotation, bias, block_out, dtype = None, None, None, None, 1, torch.int32
+    if finish is not None:
+        (s, dtype), row_scale, rotation, bias = finish, layer.row_scale, layer.rotation_out, layer.bias
+        block_out = layer.block_out
     y = torch.empty((m, n), dtype=dtype, device=q.device)
     step, odd = (1, q.shape[1] // 2) if is_split else (2, 1)
+    code_bits = 4 if codes.dtype == torch.uint8 else 8
     _gemm_kernel[(triton.cdiv(m, tile.m), triton.cdiv(n, tile.n))](
-        *(q, s, codes, block_scale, row_scale, rotation, bias, y),
+        *(q, s, codes, layer.block_scale, row_scale, rotation, bias, y),
         *(m, in_features - in_features // 2, in_features // 2, n, q.shape[1], odd, step),
-        *(4 if codes.dtype == torch.uint8 else 8, scale_bits, BLOCK_SCALE_OFFSET, block_in, block_out),
+        *(code_bits, layer.scale_bits, BLOCK_SCALE_OFFSET, layer.block_in, block_out),
         *tile[:3],
         num_warps=tile.warps,
         num_stages=tile.stages,
-        # A product and the bias must not become one operation: `rear` rounds both.
+        # A product and the bias must not become one operation: the epilogue rounds both.
         enable_fp_fusion=rotation is not None,
     )
     return y

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.kernels.triton.numbers import from_float, to_float
 from gr00t.quantization.kernels.triton.tiles import ROTATED_ROWS, rotation_tile
 
@@ -33,7 +34,7 @@ def _scaled(
 
 
 @triton.jit
-def _rear_kernel(
+def _epilogue_kernel(
     acc: tl.tensor,
     s: tl.tensor,
     row_scale: tl.tensor,
@@ -65,8 +66,10 @@ def _rear_kernel(
                 is_inner = (inner < block) & (origin + inner < out_features)
                 part = _scaled(acc, s, row_scale, m, origin + inner, m < rows, is_inner, out_features)
                 inside = (inner < block)[:, None] & (column < block)[None, :]
-                turned = tl.load(matrix + column[None, :] * block + inner[:, None], mask=inside, other=0.0)
-                v = tl.dot(part, turned, v, input_precision="ieee")
+                transposed = tl.load(
+                    matrix + column[None, :] * block + inner[:, None], mask=inside, other=0.0
+                )
+                v = tl.dot(part, transposed, v, input_precision="ieee")
         if bias is not None:
             v += to_float(tl.load(bias + n, mask=is_output, other=0.0))[None, :]
         inside = (m < rows)[:, None] & is_output[None, :]
@@ -74,22 +77,15 @@ def _rear_kernel(
         tl.store(place, from_float(v, y.dtype.element_ty), mask=inside)
 
 
-def finish_rows(
-    acc: Tensor,
-    s: Tensor,
-    row_scale: Tensor,
-    rotation: Tensor | None,
-    bias: Tensor | None,
-    block: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Return y (M, N) of `dtype` from sums (M, N) int32, scales s (M, 1) and row_scale (N, 1)."""
+def finish_rows(acc: Tensor, s: Tensor, layer: LinearOperands, dtype: torch.dtype) -> Tensor:
+    """Return y (M, N) of `dtype` from sums (M, N) int32 and scales s (M, 1)."""
     m, n = acc.shape
     y = torch.empty((m, n), dtype=dtype, device=acc.device)
+    block, rotation = layer.block_out, layer.rotation_out
     tile = rotation_tile(block if rotation is not None else 64)
     stride = 0 if rotation is None or rotation.shape[0] == 1 else block * block
-    _rear_kernel[(triton.cdiv(n, tile.block), triton.cdiv(m, ROTATED_ROWS))](
-        *(acc, s, row_scale, rotation, bias, y, m, n, stride, *tile, ROTATED_ROWS),
+    _epilogue_kernel[(triton.cdiv(n, tile.block), triton.cdiv(m, ROTATED_ROWS))](
+        *(acc, s, layer.row_scale, rotation, layer.bias, y, m, n, stride, *tile, ROTATED_ROWS),
         num_warps=4,
         num_stages=1,
         enable_fp_fusion=rotation is not None,  # as the GEMM's

@@ -1,90 +1,56 @@
 // x L^-1 R1 P R2, and its codes: everything before the integer GEMM.
 //
-// LANES rows (tokens) are turned so that a vector holds one channel of each. Then a permutation only chooses
+// LANES rows (tokens) are transposed so that a vector holds one channel of each. Then a permutation only chooses
 // which vector to load, a rotation is multiply-adds by numbers, and a row's peak is a lane's.
 #pragma once
 #include "hadamard.hpp"
 
 namespace KERNEL {
 
-// What one thread needs for LANES rows: two times (K rounded up, LANES) floats.
+// Rows are padded with zeros to whole words of the GEMM.
 static inline int64_t padded(int64_t in_features) { return round_up(in_features, 8); }
 
-// Rows [first, first + count) of x as (K, LANES), divided by the smoothing; missing rows are zero.
-static void turn(const Arguments& a, int64_t first, int64_t count, Floats* out) {
-  const int64_t k_all = a.in_features, bytes = a.x_dtype == kFloat32 ? 4 : 2;
-  const char* x = (const char*)a.x + first * k_all * bytes;
-  int64_t k = 0;
-#if defined(KERNEL_avx512_vnni)
-  // A pair of bfloat16 is turned as one word. Rows are often a multiple of 4096 bytes apart, where the cache holds
-  // few of them: whole lines of it are used up at once.
-  for (; a.x_dtype == kBFloat16 && k + 2 * LANES <= k_all; k += 2 * LANES) {
-    __m512i pairs[LANES];
-    for (int m = 0; m < LANES; m++) {
-      pairs[m] = m < count ? _mm512_loadu_si512(x + (m * k_all + k) * 2) : _mm512_setzero_si512();
-    }
-    transpose(pairs);
-    for (int i = 0; i < LANES; i++) {
-      out[k + 2 * i] = (Floats)((Words)pairs[i] << 16);
-      out[k + 2 * i + 1] = (Floats)((Words)pairs[i] & 0xffff0000);
-    }
-  }
-  for (; k + LANES <= k_all; k += LANES) {
-    __m512i rows[LANES];
-    for (int m = 0; m < LANES; m++) {
-      rows[m] = m < count ? (__m512i)load_floats(x + m * k_all * bytes, k, a.x_dtype) : _mm512_setzero_si512();
-    }
-    transpose(rows);
-    for (int i = 0; i < LANES; i++) out[k + i] = (Floats)rows[i];
-  }
-#endif
-  for (; k < k_all; k++) {
+// Rows [first, first + count) of x, (M, K), as (K, LANES); missing rows are zero.
+static void transpose_rows(const void* x, int64_t dtype, int64_t k_all, int64_t first, int64_t count, Floats* out) {
+  const int64_t bytes = bytes_of(dtype);
+  const char* rows = (const char*)x + first * k_all * bytes;
+  for (int64_t k = transpose_vectors(rows, dtype, count, k_all, out); k < k_all; k++) {
     Floats v = {};
-    for (int m = 0; m < count; m++) v[m] = load_float(x + m * k_all * bytes, k, a.x_dtype);
+    for (int m = 0; m < count; m++) v[m] = load_float(rows + m * k_all * bytes, k, dtype);
     out[k] = v;
   }
-  if (a.smoothing) {
-    for (k = 0; k < k_all; k++) out[k] = out[k] / all(a.smoothing[k]);
-  }
 }
 
-// Of the magnitudes' bits, whose order is that of the numbers, nan last.
-static inline Ints larger_magnitude(Ints peak, Floats v) {
-  const Ints magnitude = (Ints)v & 0x7fffffff;
-  return magnitude > peak ? magnitude : peak;
-}
-
-template <int COLUMNS>
-__attribute__((always_inline)) static inline void keep(const Floats (&sum)[COLUMNS], Floats* out, Ints& peak) {
+template <int COUNT>
+__attribute__((always_inline)) static inline void keep(const Floats (&sum)[COUNT], Floats* out, Ints& peak) {
 #pragma GCC unroll 16
-  for (int j = 0; j < COLUMNS; j++) {
+  for (int j = 0; j < COUNT; j++) {
     out[j] = sum[j];
     peak = larger_magnitude(peak, sum[j]);
   }
 }
 
-// COLUMNS of one block's `y = x R`: `in` is where its inputs are, `index` which of them.
-template <int COLUMNS>
-static inline void rotate_columns(const Floats* in, const int32_t* index, int64_t width, const float* r,
-                                  int64_t stride, Floats* out, Ints& peak) {
-  Floats sum[COLUMNS] = {};
+// COUNT columns of one block's `y = x R`: `in` is where its inputs are, `index` which of them.
+template <int COUNT>
+static inline void rotate_columns(const Floats* in, const int32_t* index, int64_t width, const float* r, int64_t stride,
+                                  Floats* out, Ints& peak) {
+  Floats sum[COUNT] = {};
   for (int64_t i = 0; i < width; i++) {
     Floats x = in[index ? index[i] : i];
 #pragma GCC unroll 16
-    for (int j = 0; j < COLUMNS; j++) sum[j] = fma(x, all(r[i * stride + j]), sum[j]);
+    for (int j = 0; j < COUNT; j++) sum[j] = fma(x, all(r[i * stride + j]), sum[j]);
   }
   keep(sum, out, peak);
 }
 
 // out = in[index] R, both (K, LANES), block by block; a shorter last block uses the corner of its matrix. Returns
 // the peaks of out.
-static Ints rotate_blocks(const Floats* in, const int32_t* index, const float* r, int64_t blocks, int64_t block,
+static Ints rotate_blocks(const Floats* in, const int32_t* index, const Array<const float>& r, int64_t block,
                           int64_t k_all, Floats* out) {
-  constexpr int COLUMNS = LANES == 8 ? 8 : 16;  // as many sums as the registers hold
   Ints peak = {};
-  const bool is_quick = HAS_HADAMARD && blocks == 1 && block == HADAMARD && k_all % block == 0 && is_hadamard(r);
+  const bool is_quick = HAS_HADAMARD && r.rows == 1 && block == HADAMARD && k_all % block == 0 && is_hadamard(r);
   for (int64_t k = 0; k < k_all; k += block) {
-    const float* matrix = blocks == 1 ? r : r + k * block;
+    const float* matrix = r.rows == 1 ? r.data : r + k * block;
     const int64_t width = smaller(block, k_all - k);
     const Floats* from = index ? in : in + k;
     const int32_t* chosen = index ? index + k : nullptr;
@@ -109,18 +75,21 @@ struct Transformed {
   const Floats* h;
   Ints peak = {};
 
-  // `one` and `two` are room for h each.
+  // `one` and `two` are workspace for h each.
   Transformed(const Arguments& a, int64_t first, int64_t count, Floats* one, Floats* two) {
     const int64_t k_all = a.in_features;
-    turn(a, first, count, one);
+    transpose_rows(a.x, a.x_dtype, k_all, first, count, one);
+    if (a.smoothing) {
+      for (int64_t k = 0; k < k_all; k++) one[k] = one[k] / all(a.smoothing[k]);
+    }
     if (a.rotation_first) {
-      rotate_blocks(one, nullptr, a.rotation_first, a.first_blocks, a.block_in, k_all, two);
+      rotate_blocks(one, nullptr, a.rotation_first, a.block_in, k_all, two);
       Floats* swapped = one;
       one = two;
       two = swapped;
     }
     if (a.rotation_in) {
-      peak = rotate_blocks(one, a.perm, a.rotation_in, a.in_blocks, a.block_in, k_all, two);
+      peak = rotate_blocks(one, a.perm, a.rotation_in, a.block_in, k_all, two);
     } else {
       for (int64_t k = 0; k < k_all; k++) {
         two[k] = one[a.perm ? a.perm[k] : k];
@@ -134,7 +103,7 @@ struct Transformed {
 
 // How LANES rows are quantized: each by its own scale, or all channels by theirs.
 struct RowScales {
-  Floats scale;   // of each row, outside the sum: nan where the row holds inf or nan
+  Floats scale;    // of each row, outside the sum: nan where the row holds inf or nan
   Ints is_finite;  // all ones where it does not
 
   RowScales(const Arguments& a, Ints peak) {
@@ -143,7 +112,7 @@ struct RowScales {
       scale = all(1.0f);
     } else {
       const Floats least = all((float)a.smallest_scale);
-      scale = (Floats)peak / all((float)a.qmax);
+      scale = (Floats)peak / all((float)largest_code(a.activation_bits));
       scale = scale > least ? scale : least;
     }
     scale = (Floats)(((Ints)scale & is_finite) | (~is_finite & 0x7fc00000));
@@ -154,7 +123,7 @@ template <bool STATIC>
 static inline Ints code_of(const Arguments& a, const RowScales& rows, const Floats* h, int64_t k) {
   Floats scaled;
   if (STATIC) {  // a channel's scale may be exceeded: saturate
-    const Floats low = all((float)a.qmin), high = all((float)a.qmax);
+    const Floats low = all((float)smallest_code(a.activation_bits)), high = all((float)largest_code(a.activation_bits));
     scaled = h[k] / all(k < a.in_features ? a.act_scale[k] : 1.0f);
     scaled = scaled > low ? scaled : low;
     scaled = scaled < high ? scaled : high;

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.kernels.triton.numbers import magnitude_bits, to_float, to_nearest
 from gr00t.quantization.kernels.triton.tiles import ROTATED_ROWS, blocks_at_a_time, rotation_tile
 from gr00t.quantization.quantizers import SMALLEST_SCALE
@@ -179,30 +180,23 @@ def rotate_blocks(
     return h
 
 
-def quantize_rows(
-    x: Tensor,
-    smoothing: Tensor | None,
-    perm: Tensor | None,
-    rotation: Tensor | None,
-    act_scale: Tensor | None,
-    block: int,
-    bits: int,
-    is_split: bool,
-) -> tuple[Tensor, Tensor]:
+def quantize_rows(x: Tensor, layer: LinearOperands, is_split: bool) -> tuple[Tensor, Tensor]:
     """Return codes int8 and scales (M, 1) float32 of `x L^-1 P R`, with an R that `rotates_in_row`, or none.
 
     Args:
+        x: (M, K), rotated first where the layer does.
+        layer: whose.
         is_split: codes are (M, 2 ceil(K / 2)), the even channels before the odd ones, as the GEMM reads them;
             else (M, K).
     """
     m, k = x.shape
     q = torch.empty((m, k + k % 2 if is_split else k), dtype=torch.int8, device=x.device)
     s = torch.empty((m, 1), dtype=torch.float32, device=x.device)
-    tile = rotation_tile(block if rotation is not None else 64)
-    half = 1 << (bits - 1)
+    tile = rotation_tile(layer.block_in if layer.rotation_in is not None else 64)
+    half = 1 << (layer.activation_bits - 1)
     _quantize_kernel[(m,)](
-        *(x, smoothing, perm, rotation, act_scale, q, s, k, q.shape[1], -half, half - 1, SMALLEST_SCALE),
-        *(is_split, tile.block, tile.padded, blocks_at_a_time(k, tile)),
+        *(x, layer.smoothing, layer.perm, layer.rotation_in, layer.act_scale, q, s, k, q.shape[1]),
+        *(-half, half - 1, SMALLEST_SCALE, is_split, tile.block, tile.padded, blocks_at_a_time(k, tile)),
         num_warps=4,
     )
     return q, s

@@ -1,13 +1,13 @@
 // y = (acc * s_x * s_w) U^T + bias: everything after the integer GEMM. One function, whoever formed the sums.
 #pragma once
-#include "gemm.hpp"
+#include "panel.hpp"
 
 namespace KERNEL {
 
 // U^T of `width` outputs from n on, its rows rounded up to whole vectors: (width, stride), zeros beyond.
-static void turn_rotation(const Arguments& a, int64_t n, int64_t width, int64_t stride, float* out) {
+static void transpose_rotation(const Arguments& a, int64_t n, int64_t width, int64_t stride, float* out) {
   const int64_t block = a.block_out;
-  const float* u = a.out_blocks == 1 ? a.rotation_out : a.rotation_out + n * block;
+  const float* u = a.rotation_out.rows == 1 ? a.rotation_out.data : a.rotation_out + n * block;
   for (int64_t i = 0; i < width; i++) {
     for (int64_t j = 0; j < stride; j++) out[i * stride + j] = j < width ? u[j * block + i] : 0.0f;
   }
@@ -44,18 +44,13 @@ __attribute__((always_inline)) static inline void restore_rows(const Vector* of,
   }
 }
 
-template <int VECTORS>
-__attribute__((always_inline)) static inline void restore(int rows, const Vector* of, int64_t width,
-                                                          Strides strides) {
-  static_assert(TILE_ROWS <= 6, "a case for each number of rows");
-  switch (rows) {
-    case 1: return restore_rows<1, VECTORS>(of, width, strides);
-    case 2: return restore_rows<2, VECTORS>(of, width, strides);
-    case 3: return restore_rows<3, VECTORS>(of, width, strides);
-    case 4: return restore_rows<4, VECTORS>(of, width, strides);
-    case 5: return restore_rows<5, VECTORS>(of, width, strides);
-    default: return restore_rows<6, VECTORS>(of, width, strides);
+// At most MOST rows, each number of them by a function of its own.
+template <int VECTORS, int MOST = TILE_ROWS>
+__attribute__((always_inline)) static inline void restore(int rows, const Vector* of, int64_t width, Strides strides) {
+  if constexpr (MOST > 1) {
+    if (rows < MOST) return restore<VECTORS, MOST - 1>(rows, of, width, strides);
   }
+  restore_rows<MOST, VECTORS>(of, width, strides);
 }
 
 // `count` outputs from (m, n) on: add the bias, round to the dtype of y.
@@ -68,7 +63,7 @@ static inline void emit_as(const void* bias, int64_t bias_dtype, int64_t count, 
     store_floats(y, i, DTYPE, v);
   }
   if (i < count) {
-    constexpr int64_t bytes = DTYPE == kFloat32 ? 4 : 2;
+    const int64_t bytes = bytes_of(DTYPE);
     float rest[LANES] = {};
     for (int64_t j = i; j < count; j++) rest[j - i] = in[j] + (bias ? load_float(bias, j, bias_dtype) : 0.0f);
     char rounded[LANES * 4];
@@ -78,17 +73,16 @@ static inline void emit_as(const void* bias, int64_t bias_dtype, int64_t count, 
 }
 
 static inline void emit(const Arguments& a, int64_t m, int64_t n, int64_t count, const float* in) {
-  const int64_t bytes = a.y_dtype == kFloat32 ? 4 : 2, bias_bytes = a.bias_dtype == kFloat32 ? 4 : 2;
-  void* y = (char*)a.y + (m * a.out_features + n) * bytes;
-  const void* bias = a.bias ? (const char*)a.bias + n * bias_bytes : nullptr;
-  if (a.y_dtype == kBFloat16) return emit_as<kBFloat16>(bias, a.bias_dtype, count, in, y);
-  if (a.y_dtype == kFloat16) return emit_as<kFloat16>(bias, a.bias_dtype, count, in, y);
-  return emit_as<kFloat32>(bias, a.bias_dtype, count, in, y);
+  void* y = (char*)a.y + (m * a.out_features + n) * bytes_of(a.y_dtype);
+  const void* bias = a.bias ? (const char*)a.bias.data + n * bytes_of(a.bias.dtype) : nullptr;
+  if (a.y_dtype == kBFloat16) return emit_as<kBFloat16>(bias, a.bias.dtype, count, in, y);
+  if (a.y_dtype == kFloat16) return emit_as<kFloat16>(bias, a.bias.dtype, count, in, y);
+  return emit_as<kFloat32>(bias, a.bias.dtype, count, in, y);
 }
 
 // How one panel of outputs ends. Rotations of a block that a panel holds whole are undone here; the sums of
 // others are only scaled, into `wide`, and `restore_wide` does the rest.
-struct PanelRear {
+struct PanelEpilogue {
   const Arguments& a;
   int64_t n, width;
   float scale[PANEL] = {};
@@ -98,18 +92,19 @@ struct PanelRear {
     return !a.rotation_out || (PANEL % a.block_out == 0 && a.block_out % LANES == 0);
   }
 
-  // Before a thread's first panel: the rotation that all share. `turned`: room for (PANEL, block_out) floats.
-  static void prepare(const Arguments& a, float* turned) {
-    if (a.rotation_out && is_whole(a) && a.out_blocks == 1) turn_rotation(a, 0, a.block_out, a.block_out, turned);
+  // Before a thread's first panel: the rotation that all share. `transposed`: workspace for (PANEL, block_out) floats.
+  static void prepare(const Arguments& a, float* transposed) {
+    if (a.rotation_out && is_whole(a) && a.rotation_out.rows == 1)
+      transpose_rotation(a, 0, a.block_out, a.block_out, transposed);
   }
 
-  PanelRear(const Arguments& a, int64_t n, float* turned)
+  PanelEpilogue(const Arguments& a, int64_t n, float* transposed)
       : a(a), n(n), width(smaller(PANEL, a.out_features - n)) {
-    memcpy(scale, a.row_scale + n, width * 4);
+    memcpy(scale, a.row_scale + n, (size_t)width * 4);
     if (!a.rotation_out || !is_whole(a)) return;
-    ut = turned;
-    for (int64_t i = 0; a.out_blocks > 1 && i < width; i += a.block_out) {
-      turn_rotation(a, n + i, a.block_out, a.block_out, turned + i * a.block_out);
+    ut = transposed;
+    for (int64_t i = 0; a.rotation_out.rows > 1 && i < width; i += a.block_out) {
+      transpose_rotation(a, n + i, a.block_out, a.block_out, transposed + i * a.block_out);
     }
   }
 
@@ -130,7 +125,7 @@ struct PanelRear {
       return;
     }
     if (ut) {
-      const int64_t block = a.block_out, shared = a.out_blocks == 1;
+      const int64_t block = a.block_out, shared = a.rotation_out.rows == 1;
       for (int64_t i = 0; i < PANEL; i += 2 * LANES) {
         Vector of[2];
         for (int64_t v = 0; v < 2; v++) {
@@ -145,18 +140,18 @@ struct PanelRear {
   }
 };
 
-// The rotation of one block of any size, for scaled sums in `wide`, (rows, N). `room`: block_out rounded up to
+// The rotation of one block of any size, for scaled sums in `wide`, (rows, N). `workspace`: block_out rounded up to
 // vectors, times block_out, and TILE_ROWS more.
-static void restore_wide(const Arguments& a, int64_t block, int64_t rows, const float* wide, float* room) {
+static void restore_wide(const Arguments& a, int64_t block, int64_t rows, const float* wide, float* workspace) {
   const int64_t n = block * a.block_out, width = smaller(a.block_out, a.out_features - n);
   const int64_t stride = round_up(width, LANES);
-  float* restored = room + stride * width;
-  turn_rotation(a, n, width, stride, room);
+  float* restored = workspace + stride * width;
+  transpose_rotation(a, n, width, stride, workspace);
   for (int64_t m = 0; m < rows; m += TILE_ROWS) {
     const int count = (int)smaller(TILE_ROWS, rows - m);
     const float* in = wide + m * a.out_features + n;
     for (int64_t j = 0; j < stride; j += LANES) {
-      const Vector of = {in, room + j, restored + j};
+      const Vector of = {in, workspace + j, restored + j};
       restore<1>(count, &of, width, {a.out_features, stride, stride});
     }
     for (int r = 0; r < count; r++) emit(a, m + r, n, width, restored + r * stride);

@@ -1,0 +1,41 @@
+// What an instruction set takes that has no way of its own: one number after the other, to the same bits.
+#pragma once
+#include "../panel.hpp"
+
+namespace KERNEL {
+
+static inline Floats load_halves(const uint16_t* from) {
+  Floats result;
+  for (int lane = 0; lane < LANES; lane++) result[lane] = half_to_float(from[lane]);
+  return result;
+}
+
+static inline void store_halves(uint16_t* to, Floats v) {
+  for (int lane = 0; lane < LANES; lane++) to[lane] = float_to_half(v[lane]);
+}
+
+static inline Words where_nan(Floats v, Words yes, Words no) {
+  const Words is_nan = (Words)((Ints)((Words)v & 0x7fffffff) > all(0x7f800000));
+  return (no & ~is_nan) | (is_nan & yes);
+}
+
+// Sums begin at zero where no offset is taken back.
+constexpr int OFFSET = 0;
+
+static inline void begin_sums(int rows, const Tile& tile) {
+  if (tile.start) memset(tile.out, 0, (size_t)(rows * PANEL) * 4);
+}
+
+// Nothing is transposed by instructions, unpacked in vectors, or multiplied where it was unpacked.
+static inline int64_t transpose_vectors(const char*, int64_t, int64_t, int64_t, Floats*) { return 0; }
+static inline int64_t scale_words(const Arguments&) { return 0; }
+static inline void transpose_scales(const Arguments&, int64_t, uint32_t*) {}
+static inline int64_t unpack_chunks(const Arguments&, int64_t, int64_t k0, int64_t, const uint32_t*, uint32_t*) {
+  return k0;
+}
+static inline bool multiply_few(const Arguments&, int64_t, int64_t, const uint32_t*, const uint32_t*, const int32_t*,
+                                int32_t*) {
+  return false;
+}
+
+}  // namespace KERNEL

@@ -1,0 +1,48 @@
+// A panel of the weight against a run of rows, tile by tile.
+#pragma once
+#include "prologue.hpp"
+#include "weight.hpp"
+
+namespace KERNEL {
+
+// Rows that go through all stages before the next: their codes should stay in the cache.
+constexpr int64_t RUN = 768;
+
+// Bytes that `multiply` needs for `rows` rows.
+static int64_t multiply_bytes(const Arguments& a, int64_t rows) {
+  return (DEPTH + (scale_words(a) + rows) * 4) * PANEL;
+}
+
+// One panel against `rows` rows of codes, whose sums begin at `start`: `sink.finish(m, count, sums)` for each tile of
+// them.
+template <class Sink>
+static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, const int32_t* start,
+                     char* workspace, const Sink& sink) {
+  const int64_t k_all = padded(a.in_features), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  uint32_t* unpacked = (uint32_t*)workspace;
+  uint32_t* scales = unpacked + 4 * PART;                      // (scale_words, PANEL)
+  int32_t* acc = (int32_t*)(scales + scale_words(a) * PANEL);  // (rows, PANEL)
+  if (scale_words(a)) transpose_scales(a, n, scales);
+  if (multiply_few(a, n, rows, codes, scales, start, acc)) return sink.finish(0, (int)rows, acc);
+  const int64_t panel_bytes = PANEL * ((k_all * a.code_bits()) / 8);
+  Ahead ahead = {(const char*)a.codes.data + (n / PANEL + 1) * panel_bytes, panel_bytes / (tiles * (k_all / 4)) + 1};
+  for (int64_t k = 0; k < k_all; k += DEPTH) {
+    const int64_t end = smaller(k + DEPTH, k_all);
+    unpack(a, n, k, end, scales, unpacked);
+    for (int64_t t = 0; t < tiles; t++) {
+      const int64_t first = t * rows / tiles;
+      const int count = (int)((t + 1) * rows / tiles - first);
+      const uint32_t* row[TILE_ROWS];
+      for (int r = 0; r < count; r++) {
+        const int64_t m = first + r;
+        row[r] = codes + m / LANES * LANES * (k_all / 4) + k / 4 * LANES + m % LANES;
+      }
+      const Tile tile = {row, (end - k) / 4, unpacked, acc + first * PANEL, k ? nullptr : start + first};
+      multiply_tile(count, tile, ahead);
+      ahead.from += ahead.step * ((end - k) / 4);
+      if (end == k_all) sink.finish(first, count, acc + first * PANEL);
+    }
+  }
+}
+
+}  // namespace KERNEL

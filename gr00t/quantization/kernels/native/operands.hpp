@@ -1,0 +1,102 @@
+// What the C interface takes: a layer's operands, and what one call adds to them.
+//
+// `kernels/operands.py` names the same fields in the same order; the two are compared when the library is loaded.
+// Shapes: M rows (tokens), K in_features, N out_features, G blocks of channels, B channels of a block.
+#pragma once
+#include <cstdint>
+
+enum Dtype : int64_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kInt8 = 3, kUInt8 = 4 };
+
+// A contiguous tensor, null where it is absent; `rows` is the length of its first dimension.
+template <class T>
+struct Array {
+  T* data;
+  int64_t rows;
+  int64_t dtype;
+
+  operator T*() const { return data; }
+};
+
+#define LINEAR_OPERANDS(FIELD)                                                   \
+  FIELD(const float*, smoothing)            /* (K,) */                           \
+  FIELD(const int32_t*, perm)               /* (K,) */                           \
+  FIELD(const float*, act_scale)            /* (K,); null: one per row, found */ \
+  FIELD(const uint8_t*, block_scale)        /* (N, ceil(G / 2)) or (N, G) */     \
+  FIELD(const float*, row_scale)            /* (N,) */                           \
+  FIELD(Array<const float>, rotation_first) /* (G or 1, B, B) */                 \
+  FIELD(Array<const float>, rotation_in)    /* (G or 1, B, B) */                 \
+  FIELD(Array<const float>, rotation_out)   /* (blocks or 1, B, B) */            \
+  FIELD(Array<const uint8_t>, codes)        /* (N, ceil(K / 2)); int8: (N, K) */ \
+  FIELD(Array<const void>, bias)            /* (N,) */                           \
+  FIELD(int64_t, block_in)                                                       \
+  FIELD(int64_t, block_out)                                                      \
+  FIELD(int64_t, activation_bits)                                                \
+  FIELD(int64_t, scale_bits) /* 4 or 8: how block scales are stored */
+
+// What the parts hand to each other is there when they are called one by one.
+#define LINEAR_CALL(FIELD)                                                       \
+  FIELD(int64_t, rows)                                                           \
+  FIELD(int64_t, in_features)                                                    \
+  FIELD(int64_t, out_features)                                                   \
+  FIELD(int64_t, threads)                                                        \
+  FIELD(int64_t, scale_offset) /* what block scales of 4 bits are stored less */ \
+  FIELD(double, smallest_scale)                                                  \
+  FIELD(const void*, x) /* (M, K) */                                             \
+  FIELD(int64_t, x_dtype)                                                        \
+  FIELD(float*, h)     /* (M, K), x in the basis that is quantized */            \
+  FIELD(int8_t*, q)    /* (M, K) */                                              \
+  FIELD(float*, s)     /* (M,) */                                                \
+  FIELD(int32_t*, acc) /* (M, N) */                                              \
+  FIELD(void*, y)      /* (M, N) */                                              \
+  FIELD(int64_t, y_dtype)
+
+#define SEARCH_CALL(FIELD)                                                                           \
+  FIELD(const void*, weight) /* (N, K) */                                                            \
+  FIELD(int64_t, weight_dtype)                                                                       \
+  FIELD(int8_t*, codes)        /* (N, K) */                                                          \
+  FIELD(uint8_t*, block_scale) /* (N, G); left alone where `shares` are given */                     \
+  FIELD(float*, row_scale)     /* (N,) */                                                            \
+  FIELD(const float*, shares)  /* of a row's range, to be tried; null: block scales, counted down */ \
+  FIELD(int64_t, out_features)                                                                       \
+  FIELD(int64_t, in_features)                                                                        \
+  FIELD(int64_t, block_in)                                                                           \
+  FIELD(int64_t, bits)                                                                               \
+  FIELD(int64_t, tries) /* how many shares, or block scales */                                       \
+  FIELD(int64_t, threads)                                                                            \
+  FIELD(double, smallest_scale)
+
+#define FIELD(type, name) type name;
+struct LinearOperands {
+  LINEAR_OPERANDS(FIELD)
+};
+struct LinearCall {
+  LINEAR_CALL(FIELD)
+};
+struct SearchCall {
+  SEARCH_CALL(FIELD)
+};
+#undef FIELD
+
+static inline int64_t smallest_code(int64_t bits) { return -(int64_t(1) << (bits - 1)); }
+static inline int64_t largest_code(int64_t bits) { return (int64_t(1) << (bits - 1)) - 1; }
+
+// Bytes of one number of a floating-point tensor.
+static inline int64_t bytes_of(int64_t dtype) { return dtype == kFloat32 ? 4 : 2; }
+
+struct Arguments : LinearOperands, LinearCall {
+  int64_t code_bits() const { return codes.dtype == kUInt8 ? 4 : 8; }
+  int64_t groups() const { return (in_features + block_in - 1) / block_in; }  // G
+};
+
+// One instruction set's implementation. Functions return 0; 1 where memory ran out, 2 where perm is no permutation.
+struct Kernel {
+  const char* name;
+  bool (*is_supported)();
+  int (*rotate)(const Arguments&);      // x -> h
+  int (*prologue)(const Arguments&);    // x -> q, s
+  int (*accumulate)(const Arguments&);  // q, codes -> acc
+  int (*epilogue)(const Arguments&);    // acc, s -> y
+  int (*linear)(const Arguments&);      // x -> y
+  int (*search)(const SearchCall&);     // weight -> its codes and scales
+  double (*peak)(int64_t rounds);       // operations of `rounds` of the innermost loop, from registers alone
+};
