@@ -22,15 +22,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from gr00t.private_folder import private_folder
+from gr00t.files.private_folder import private_folder
 from gr00t.quantization.kernels.sealed import find_sealed, seal
 
 logger = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent / "native"
 
-# Instruction sets by machine, fastest first, each with its flags: the files of native/isa. `portable` is there to
-# test the others by.
+# Instruction sets by machine, fastest first, each with its flags: the files of native/isa. `portable` is
+# there to test the others by.
 _X86 = {
     "avx512_vnni": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma",
     "avx2": "-mavx2 -mfma",

@@ -92,7 +92,8 @@ def _check_layout(record: Record, declared: tuple[Field, ...]) -> None:
     for number, (mine, its) in enumerate(itertools.zip_longest(layout(record), declared)):
         if mine != its:
             raise KernelBuildError(
-                f"{record.__name__}, field {number}: {mine} in kernels/operands.py, {its} in the compiled library"
+                f"{record.__name__}, field {number}: "
+                f"{mine} in kernels/operands.py, {its} in the compiled library"
             )
 
 
