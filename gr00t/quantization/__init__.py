@@ -4,7 +4,7 @@ them.
     report = enable_duquant_if_configured(model, environ=os.environ)
 
 Its files, each importing from those before it: `options`, `parsers`, `unread_variables`, `config`, `metrics`
-· `spec`, `file_header`, `seals`, `manifest_values`, `manifest` · `int4`, `quantizers`, `storage`,
+· `spec`, `seals`, `manifest_values`, `manifest` · `int4`, `quantizers`, `storage`,
 `rotations`, `ordered_rotation`, `greedy_rotation`, `statistics`, `soundness`, `duquant_preprocess` ·
 `kernels`, `observers` · `duquant_layers`, `tensor_file`, `packs` · `selection`, `propagation`, `building`,
 `screening`, `recording`, `calibration`, `calibration_record`, `profile` · `report`, `apply`, `artefact`.

@@ -21,16 +21,22 @@ from gr00t.quantization.apply import DuQuantDryRun, put_in_place
 from gr00t.quantization.calibration_record import record_sha256
 from gr00t.quantization.config import DuQuantConfig
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.file_header import ArtefactError, Header
 from gr00t.quantization.manifest import FILE, Manifest
 from gr00t.quantization.options import RowRotation
 from gr00t.quantization.profile import StageProfiler
 from gr00t.quantization.report import DuQuantReport
-from gr00t.quantization.seals import check_seals, hash_file, tensors_digest, write_with_metadata
+from gr00t.quantization.seals import (
+    ArtefactError,
+    check_seals,
+    hash_file,
+    tensors_digest,
+    write_with_metadata,
+)
 from gr00t.quantization.selection import Verdict, spec_for
 from gr00t.quantization.soundness import UnsoundError, check_state
 from gr00t.quantization.spec import LinearSpec
 from gr00t.quantization.tensor_file import read_tensors
+from gr00t.safetensors_header import Header
 
 logger = logging.getLogger(__name__)
 

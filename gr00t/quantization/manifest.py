@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.quantization.config import PREFIX, DuQuantConfig, DuQuantConfigError, as_text
-from gr00t.quantization.file_header import ArtefactError, read_header
 from gr00t.quantization.manifest_values import checked_values, spec_to_json
 from gr00t.quantization.options import Execution
+from gr00t.quantization.seals import ArtefactError, read_header
 from gr00t.quantization.spec import LinearSpec
 from gr00t.strict_json import parse_json
 

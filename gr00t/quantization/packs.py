@@ -30,7 +30,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.file_header import ArtefactError
+from gr00t.quantization.seals import ArtefactError
 from gr00t.quantization.soundness import UnsoundError, check_state, check_statistics
 from gr00t.quantization.spec import LARGEST_BLOCK, LinearSpec
 from gr00t.quantization.statistics import SAMPLED_ROWS, InputStatistics
