@@ -20,7 +20,7 @@ from av.video.frame import PictureType
 from numpy.typing import NDArray
 
 from gr00t.data.lerobot.layout import DatasetError
-from gr00t.data.lerobot.video_files import open_video, read_video, upright
+from gr00t.data.lerobot.video_files import frame_packets, open_video, read_video, upright
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +46,7 @@ class FrameList:
         keys: list[tuple[int, int]] = []
         self.enterable = True
         with _opened(path) as container:
-            for packet in container.demux(video=0):
-                if not packet.size or packet.is_discard:
-                    continue
-                if packet.pts is None:
-                    raise DatasetError(f"{path}: does not say when its frames are shown")
+            for packet in frame_packets(path, container):
                 if packet.is_keyframe or not keys:
                     keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
                 from_key = next((key for key in reversed(keys) if key[0] <= packet.pts), keys[0])
