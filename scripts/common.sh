@@ -127,14 +127,14 @@ check_port() {
 
 # What stands before a Python program in place of $python, where the program must not outlive this script, whatever
 # ends the script.
-tied=("$python" gr00t/eval/libero/lifeline.py $$)
+tied=("$python" gr00t/processes/lifeline.py $$)
 
 # wait_until_ready PORT: for the background only; ends with status 0 once the server answers a ping. It becomes the
 # waiting program, so that killing the background process leaves nothing behind.
 wait_until_ready() {
     exec "${tied[@]}" -c '
 import sys
-from gr00t.eval.client import ExternalRobotInferenceClient
+from gr00t.serving.client import ExternalRobotInferenceClient
 with ExternalRobotInferenceClient(host="127.0.0.1", port=int(sys.argv[1])) as client:
     client.wait_until_ready(timeout_s=3600.0)
 ' "$1"

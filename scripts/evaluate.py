@@ -1,34 +1,6 @@
-"""Evaluate policies on a LIBERO suite, side by side: same tasks, initial states and flow noise for every arm.
+"""The command `gr00t-evaluate`, from a checkout."""
 
-python scripts/evaluate.py --suite libero_object --arms bf16,w4a8,recommended --model PATH_OR_HUB_ID
-python scripts/evaluate.py --suite libero_object --arms mine=localhost:5555,replay --trials 10
-
-Episodes, what each arm was, and a report with verdicts land in one folder under runs/. A run that was
-stopped, or killed, is continued by the same command with --output FOLDER. The last line of the output is a
-summary as JSON.
-"""
-
-from __future__ import annotations
-
-import sys
-
-from evaluation.ending import Ending, Stopped, say
-
-
-def main() -> int:
-    """Run as a program; see `evaluation.program.main` for the status."""
-    ending = Ending()
-    try:
-        # Imported here: a signal during the second that this takes is received in order, too.
-        from evaluation import program
-
-        return program.main(ending, __doc__)
-    except Stopped:
-        say("interrupted")
-        return ending.status
-    finally:
-        ending.close()
-
+from gr00t.cli.evaluate import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -9,7 +9,7 @@ import argparse
 import re
 from pathlib import Path
 
-from gr00t.quantization.config import DuQuantConfig
+from gr00t.quantization.settings.environment import DuQuantConfig
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BEGIN = "<!-- variables: written by scripts/update_readme.py -->"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[1]
+from tests.shell import REPO
+
 TRAPS = (REPO / "docs" / "TRAPS.md").read_text(encoding="utf-8")
 
 
@@ -23,7 +23,7 @@ def test_every_test_that_keeps_us_out_of_a_trap_exists():
 @pytest.mark.parametrize("name", ["QUALITY.md", "BENCHMARKS.md", "DEMO_RESULTS.md"])
 def test_measurements_name_command_date_commit_and_device(name):
     text = (REPO / "docs" / name).read_text(encoding="utf-8")
-    commands = re.findall(r"^    python (scripts/\w+\.py)", text, re.MULTILINE)
+    commands = re.findall(r"^    python (scripts/[\w/]+\.py)", text, re.MULTILINE)
     assert commands
     assert all((REPO / command).is_file() for command in commands)
     assert re.search(r"20\d\d-\d\d-\d\d", text)

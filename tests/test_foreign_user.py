@@ -88,9 +88,9 @@ def test_kernels_are_compiled_for_the_process_or_said_to_be_missing(
 SIMULATOR = """
 import os, sys
 from pathlib import Path
-from gr00t.eval.libero.assets import resolve_assets
-from gr00t.eval.libero.process import simulator_environ
-from gr00t.eval.libero.suites import find_suite
+from gr00t.libero.assets.location import resolve_assets
+from gr00t.libero.simulator.process import simulator_environ
+from gr00t.libero.tasks.suites import find_suite
 try:
     resolve_assets(find_suite("object"), package=Path("nowhere"), environ=os.environ, choice="stand-ins")
     simulator_environ(os.environ, backend="osmesa", package=Path("nowhere"))
@@ -115,7 +115,7 @@ def test_the_simulator_names_the_variable_and_works_with_it(home: str | None, tm
 def test_results_that_cannot_be_written_name_the_option(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     program = (
-        "import pathlib, sys; sys.path.insert(0, sys.argv[1]); from evaluation.session import unused_folder\n"
+        "import pathlib, sys; from gr00t.eval.session.session import unused_folder\n"
         "with unused_folder(pathlib.Path('runs/new')): pass"
     )
     done = run([sys.executable, "-c", program, str(REPO / "scripts")], None, cwd=tmp_path)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from gr00t.quantization import DuQuantConfig
-from gr00t.quantization.config import PREFIX
+from gr00t.quantization.settings.environment import PREFIX
+from tests.shell import REPO
 
-REPO = Path(__file__).resolve().parents[1]
 README = (REPO / "README.md").read_text(encoding="utf-8")
 VARIABLES = {name for name, _, _ in DuQuantConfig.variables()}
 

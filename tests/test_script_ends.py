@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.libero.test_hosts import children_of, gone
+from tests.eval.arms.test_hosts import children_of, gone
 from tests.shell import heed_signals, shell
 from tests.test_scripts import checkout, port
 

@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 
 from gr00t.quantization import DuQuantConfig
-from tests.shell import heed_signals, shell
+from tests.shell import REPO, heed_signals, shell
 
-REPO = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*REPO.glob("*.sh"), *REPO.glob("scripts/*.sh"), REPO / ".ci" / "run"])
 SUITES = "libero_spatial libero_object libero_goal libero_10 libero_90"
 

@@ -149,7 +149,7 @@ def test_set_up_refuses_an_unknown_group(installation: Path) -> None:
 def test_a_python_is_taken_that_mujoco_has_a_wheel_for(version: str, accepted: bool, monkeypatch) -> None:
     """The set-up and the doctor agree on it."""
     monkeypatch.syspath_prepend(str(REPO / "scripts"))
-    from doctor import installed
+    from gr00t.cli.checks import installed
 
     numbers = (*map(int, version.split(".")), 0)
     text = (REPO / "scripts" / "setup_env.sh").read_text()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[1]
+from tests.shell import REPO
+
 POLICY = REPO / "examples" / "Libero" / "demo_policy"
 DATA_CONFIG = "examples.Libero.demo_data_config:DemoDataConfig"
 

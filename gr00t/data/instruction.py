@@ -77,7 +77,7 @@ def find_instruction(
 def read_instructions(key: str, value: Any, batch: int, batched: bool, steps: int = 1) -> Any:
     """Return one instruction per sample, as an array (B, 1) where the reference would print one, else a list.
 
-    How the instruction arrives decides its form in the prompt; see gr00t.model.transforms. Where `steps` time
+    How the instruction arrives decides its form in the prompt; see `GR00TTransform`. Where `steps` time
     steps are observed, there may be one for each of them, as data sets have it: the first one counts.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Serving a policy and driving it: the wire format, the client, the server. Imports nothing by itself."""
+"""Judging policies: episodes, statistics, reports; and the import paths of Isaac-GR00T N1.5's service."""

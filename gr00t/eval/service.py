@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gr00t.eval.client import BaseInferenceClient, ExternalRobotInferenceClient
-from gr00t.eval.server import BaseInferenceServer, EndpointHandler
-from gr00t.eval.wire import MsgSerializer
+from gr00t.serving.client import BaseInferenceClient, ExternalRobotInferenceClient
+from gr00t.serving.server import BaseInferenceServer, EndpointHandler
+from gr00t.serving.wires.n1_5 import MsgSerializer
 
 __all__ = [
     "BaseInferenceClient",

@@ -20,7 +20,7 @@ from gr00t.data.transform.video import (
     VideoToNumpy,
     VideoToTensor,
 )
-from gr00t.model.transforms import GR00TTransform
+from gr00t.model.preprocessing.gr00t_transform import GR00TTransform
 
 
 class BaseDataConfig(ABC):

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.experiment.data_config import load_data_config
+from gr00t.model.checkpoint.source import open_source
 from gr00t.model.lerobot.serving import groot_serving
-from gr00t.model.source import open_source
 
 # What most published LIBERO checkpoints of N1.5 were trained with.
 STANDARD = "examples.Libero.custom_data_config:LiberoDataConfig"
@@ -23,7 +23,7 @@ def choose_data_config(
     Args:
         name: of `load_data_config`; None: what a policy of lerobot says itself, for others `STANDARD`.
         model_path: folder or hub id of the checkpoint; None: not known.
-        base: see `gr00t.model.source.open_source`.
+        base: see `gr00t.model.checkpoint.source.open_source`.
 
     Raises:
         DataConfigError, CheckpointError: there is no such data configuration, or no such checkpoint.

@@ -46,7 +46,7 @@ from gr00t.experiment.robots import (
     UnitreeG1DataConfig,
     UnitreeG1FullBodyDataConfig,
 )
-from gr00t.model.transforms import GR00TTransform
+from gr00t.model.preprocessing.gr00t_transform import GR00TTransform
 from gr00t.spelling import did_you_mean
 
 __all__ = [

@@ -21,22 +21,23 @@ from typing import Any
 import torch
 
 from gr00t import __version__
-from gr00t.model.checkpoint import (
+from gr00t.model.checkpoint.config import Gr00tConfig
+from gr00t.model.checkpoint.folder import (
     checkpoint_tensors,
     load_weights,
     module_aliases,
     write_index,
     write_weights,
 )
-from gr00t.model.config import Gr00tConfig
-from gr00t.model.folder_kind import ADAPTER_CONFIG
+from gr00t.model.checkpoint.folder_kind import ADAPTER_CONFIG
+from gr00t.model.checkpoint.names import to_checkpoint_name
+from gr00t.model.checkpoint.source import METADATA, Source, find_metadata, open_source
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.lerobot.processors import PIPELINES
 from gr00t.model.lerobot.rules import RULES_FILE, read_rules
-from gr00t.model.names import to_checkpoint_name
-from gr00t.model.source import METADATA, Source, find_metadata, open_source
-from gr00t.model.tokenizer import TOKENIZER_FILES
-from gr00t.quantization.artefact import (
+from gr00t.model.preprocessing.tokenizer import TOKENIZER_FILES
+from gr00t.quantization.calibration.record import read_record
+from gr00t.quantization.checkpoint.artefact import (
     check_exportable,
     list_layers,
     place_layers,
@@ -44,11 +45,10 @@ from gr00t.quantization.artefact import (
     settle,
     write_layers,
 )
-from gr00t.quantization.calibration_record import read_record
+from gr00t.quantization.checkpoint.checksums import ArtefactError, seal_file
+from gr00t.quantization.checkpoint.manifest import FILE, Manifest, exported_settings, read_manifest
 from gr00t.quantization.kernels.library import load as load_kernels
-from gr00t.quantization.manifest import FILE, Manifest, exported_settings, read_manifest
 from gr00t.quantization.report import DuQuantReport
-from gr00t.quantization.seals import ArtefactError, seal_file
 
 logger = logging.getLogger(__name__)
 

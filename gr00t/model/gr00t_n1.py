@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gr00t.model.action_head import ActionHead
-from gr00t.model.adapter import Adapter
-from gr00t.model.backbone import Backbone
-from gr00t.model.checkpoint import load_weights, save_checkpoint
-from gr00t.model.config import Gr00tConfig
+from gr00t.model.checkpoint.config import Gr00tConfig
+from gr00t.model.checkpoint.folder import load_weights, save_checkpoint
+from gr00t.model.checkpoint.source import Source, open_source
 from gr00t.model.inputs import ModelInputs, draw_noise
-from gr00t.model.source import Source, open_source
+from gr00t.model.network.action_head import ActionHead
+from gr00t.model.network.adapter import Adapter
+from gr00t.model.network.backbone import Backbone
 
 _DTYPES = (torch.float32, torch.bfloat16)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gr00t.model.config import Gr00tConfig
+from gr00t.model.checkpoint.config import Gr00tConfig
 
 
 @dataclass(frozen=True)

@@ -21,20 +21,20 @@ from gr00t.data.observation import prepare_observation
 from gr00t.data.schema import load_metadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.artefact import load_artefact
-from gr00t.model.binding import bind_to_model
-from gr00t.model.checkpoint import module_aliases
+from gr00t.model.checkpoint.folder import module_aliases
+from gr00t.model.checkpoint.source import find_metadata, open_source
 from gr00t.model.compiling import compile_model
-from gr00t.model.fitting import check_fit, described_keys, set_horizon_
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import draw_noise
 from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.serving import GrootServing, groot_serving
-from gr00t.model.prepared import PreparedObservation, collate
-from gr00t.model.source import find_metadata, open_source
-from gr00t.model.tokenizer import resolve_tokenizer
-from gr00t.model.transforms import Tokenizer
+from gr00t.model.preprocessing.binding import bind_to_model
+from gr00t.model.preprocessing.fitting import check_fit, described_keys, set_horizon_
+from gr00t.model.preprocessing.gr00t_transform import Tokenizer
+from gr00t.model.preprocessing.prepared import PreparedObservation, collate
+from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
 from gr00t.quantization import DuQuantReport, enable_duquant_if_configured
-from gr00t.quantization.manifest import read_manifest
+from gr00t.quantization.checkpoint.manifest import read_manifest
 
 __all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
 
@@ -102,7 +102,7 @@ class Gr00tPolicy(BasePolicy):
             compiled: let torch.compile fuse what runs between the quantized layers: the first requests take
                 minutes, later ones less time than without.
             environ: where the GR00T_DUQUANT_* settings are read from. An artefact needs none, and contradicts
-                those that ask for something else (`gr00t.quantization.manifest.Manifest.config`).
+                those that ask for something else (`gr00t.quantization.checkpoint.manifest.Manifest.config`).
 
         Raises:
             CheckpointError, MetadataError, TokenizerError: something is missing or broken in the checkpoint.

@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gr00t.model.config import Gr00tConfig
-from gr00t.model.folder_kind import CONFIG_FILE, FolderKind, recognize, refuse_quantized_base
-from gr00t.model.hub import HUB_ID, resolve_checkpoint
+from gr00t.model.checkpoint.config import Gr00tConfig
+from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, recognize, refuse_quantized_base
+from gr00t.model.checkpoint.hub import HUB_ID, resolve_checkpoint
 
 if TYPE_CHECKING:
     from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -38,7 +38,7 @@ def build_structure(
     # to 3.1 CPU-seconds instead of 3.7 to 3.9.
     gc.disable()
     try:
-        from gr00t.model.checkpoint import module_aliases
+        from gr00t.model.checkpoint.folder import module_aliases
         from gr00t.model.gr00t_n1 import GR00T_N1_5
 
         model = GR00T_N1_5.on_meta(config)

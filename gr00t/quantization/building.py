@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
+from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.packs import PackStore
+from gr00t.quantization.numerics.statistics import InputStatistics
 from gr00t.quantization.propagation import rotation_to_absorb
-from gr00t.quantization.selection import Verdict
-from gr00t.quantization.statistics import InputStatistics
+from gr00t.quantization.settings.selection import Verdict
 
 
 def build_layers(

@@ -36,14 +36,14 @@ from gr00t.quantization.kernels.arguments import (
 from gr00t.quantization.kernels.availability import kernels_for
 from gr00t.quantization.kernels.choice import TORCH, choose_accumulator, choose_transforms
 from gr00t.quantization.kernels.search import quantize_weight
-from gr00t.quantization.observers import PooledPercentile
-from gr00t.quantization.options import Execution, RowRotation
-from gr00t.quantization.ordered_rotation import rotate_back_in_order
-from gr00t.quantization.quantizers import integer_weight, quantize, scale_for
-from gr00t.quantization.soundness import check_state, static_scale
-from gr00t.quantization.spec import IntFormat, LinearSpec
-from gr00t.quantization.statistics import InputStatistics
-from gr00t.quantization.storage import BUFFERS, buffer_shapes, load_weight, store_weight
+from gr00t.quantization.numerics.observers import PooledPercentile
+from gr00t.quantization.numerics.ordered_rotation import rotate_back_in_order
+from gr00t.quantization.numerics.quantizers import integer_weight, quantize, scale_for
+from gr00t.quantization.numerics.soundness import check_state, static_scale
+from gr00t.quantization.numerics.statistics import InputStatistics
+from gr00t.quantization.numerics.storage import BUFFERS, buffer_shapes, load_weight, store_weight
+from gr00t.quantization.settings.options import Execution, RowRotation
+from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
 # Weights are quantized in runs of rows whose temporaries stay in the cache: a third of the time.
 _CHUNK_ELEMENTS = 1 << 18

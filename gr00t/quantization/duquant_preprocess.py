@@ -22,13 +22,19 @@ import hashlib
 import torch
 from torch import Tensor
 
-from gr00t.quantization.greedy_rotation import greedy_rotation
-from gr00t.quantization.options import Rotation
-from gr00t.quantization.ordered_rotation import rotate_in_order
-from gr00t.quantization.rotations import block_rotation, into_blocks, rotate, rotate_back, rotate_rows
-from gr00t.quantization.soundness import WIDEST_SMOOTHING, check_statistics
-from gr00t.quantization.spec import LinearSpec
-from gr00t.quantization.statistics import InputStatistics
+from gr00t.quantization.numerics.greedy_rotation import greedy_rotation
+from gr00t.quantization.numerics.ordered_rotation import rotate_in_order
+from gr00t.quantization.numerics.rotations import (
+    block_rotation,
+    into_blocks,
+    rotate,
+    rotate_back,
+    rotate_rows,
+)
+from gr00t.quantization.numerics.soundness import WIDEST_SMOOTHING, check_statistics
+from gr00t.quantization.numerics.statistics import InputStatistics
+from gr00t.quantization.settings.options import Rotation
+from gr00t.quantization.settings.spec import LinearSpec
 
 # Rows of a weight that greedy rotations follow. With all of them a layer took 15 CPU-seconds on average.
 _WEIGHT_ROWS = 256

@@ -19,8 +19,8 @@ import logging
 from torch import Tensor, nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.options import RowRotation
-from gr00t.quantization.selection import Verdict
+from gr00t.quantization.settings.options import RowRotation
+from gr00t.quantization.settings.selection import Verdict
 
 logger = logging.getLogger(__name__)
 

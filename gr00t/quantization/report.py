@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from gr00t.quantization.calibration import OnlineCalibration
-from gr00t.quantization.config import DuQuantConfig
+from gr00t.quantization.calibration.online import OnlineCalibration
 from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.settings.environment import DuQuantConfig
 
 
 @dataclasses.dataclass

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gr00t.data.lerobot.frames_on_demand import DecodedFrames
-from gr00t.data.lerobot.video_files import frame_times, read_video
+from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames
+from gr00t.data.lerobot.frames.video_files import frame_times, read_video
 
 
 def get_frames_by_indices(

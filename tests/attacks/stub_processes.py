@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from gr00t.eval.libero import lifeline
-from gr00t.eval.libero.controls import Expert, ServedPolicy
-from gr00t.eval.libero.hosts import PORT, StartedHost
-from gr00t.eval.libero.pool import LocalPool
-from gr00t.eval.libero.process import SimulatorProcess
-from gr00t.eval.libero.run_folder import RunFolder
-from gr00t.eval.libero.runner import run_arm
-from gr00t.eval.robot import RobotInferenceServer
-from tests.libero.stubs import LABELS, TASKS, StubPolicy, StubSimulator, asked, stub_plan
+from gr00t.eval.arms.hosts import PORT, StartedHost
+from gr00t.eval.rollout.agents import Expert, ServedPolicy
+from gr00t.eval.rollout.pool import LocalPool
+from gr00t.eval.rollout.run_folder import RunFolder
+from gr00t.eval.rollout.runner import run_arm
+from gr00t.libero.simulator.process import SimulatorProcess
+from gr00t.processes import lifeline
+from gr00t.serving.robot import RobotInferenceServer
+from tests.eval.rollout.stubs import LABELS, TASKS, StubPolicy, StubSimulator, asked, stub_plan
 
 PLAN = stub_plan(tasks=tuple(TASKS), trials=4, video="failures")
 SUCCESS_AT = {(0, 1): 5, (1, 0): 12, (2, 3): 7}

@@ -18,12 +18,12 @@ import pytest
 import torch
 
 from gr00t.model.artefact import export_artefact
-from gr00t.model.checkpoint import CheckpointError
+from gr00t.model.checkpoint.folder import CheckpointError
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.random_checkpoint import write_random_checkpoint
 from gr00t.quantization import DuQuantConfig, wrap_duquant
-from gr00t.quantization.seals import ArtefactError
-from gr00t.quantization.selection import Verdict, select_targets
+from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.settings.selection import Verdict, select_targets
+from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import quantized, variables
 
 # Nearly every tensor that a pack can have, and codes in both ways that they are stored in.
@@ -83,7 +83,7 @@ X = torch.randn(20, 48, generator=torch.Generator().manual_seed(4))
 
 def start(folder: Path, statistics: bool) -> tuple[Pair, int, list[Verdict]]:
     """Quantize a model as a server does that finds packs in a folder; return how many layers it restored."""
-    from gr00t.quantization.recording import record_inputs
+    from gr00t.quantization.calibration.recording import record_inputs
 
     model = Pair()
     config = DuQuantConfig.from_environ(variables(PACKDIR=str(folder), **SETTINGS))

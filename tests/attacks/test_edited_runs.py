@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gr00t.eval.libero.suites import LiberoError
 from gr00t.eval.report import write_report
-from gr00t.eval.verdict import compare, read_run, verdict_table
-from tests.eval.synthetic_runs import QUANTIZED, W4A8, solves, write_run
+from gr00t.eval.statistics import compare, read_run, verdict_table
+from gr00t.libero.tasks.suites import LiberoError
+from tests.eval.statistics.synthetic_runs import QUANTIZED, W4A8, solves, write_run
 
 ODD = (
     None,

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from gr00t.eval.http_server import HTTPInferenceServer
-from tests.eval.doubling_policy import DoublingPolicy
-from tests.eval.http_sockets import as_json_numpy, ask, doubled, number, request_bytes, serving_http
+from gr00t.serving.http.server import HTTPInferenceServer
+from tests.serving.doubling_policy import DoublingPolicy
+from tests.serving.http.http_sockets import as_json_numpy, ask, doubled, number, request_bytes, serving_http
 
 SLOWEST_S = 3.0
 PIECES = [

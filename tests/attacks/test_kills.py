@@ -1,6 +1,6 @@
 """kill -9 of an evaluation at any moment. Oracle: an undisturbed run's records, and the processes left.
 
-What is played is a stub; what is killed is real: a process with a policy server behind its keeper and two
+What is played is a stub; what is killed is real: a process with a policy server behind its watchdog and two
 simulators.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from gr00t.eval.libero.records import EpisodeKey, read_records
+from gr00t.eval.rollout.records import EpisodeKey, read_records
 from tests.attacks import stub_processes
 from tests.shell import REPO
 
@@ -202,8 +202,8 @@ def test_what_dies_under_an_evaluation_is_replaced_and_changes_no_action(
             wanted = lines_in(folder) + moments.randrange(1, 4)
             wait_for_lines(folder, wanted, pid)
             victims = {pid: command_of(pid) for pid in marked(marks[-1])}
-            # Each kind in turn; the server and its keeper are there while the policy plays.
-            wanted_kind = ("server", "lifeline.py", "keeper.py")[kills % 3]
+            # Each kind in turn; the server and its watchdog are there while the policy plays.
+            wanted_kind = ("server", "lifeline.py", "watchdog.py")[kills % 3]
             chosen = [pid for pid, command in victims.items() if wanted_kind in command[:3]]
             if chosen:
                 with contextlib.suppress(ProcessLookupError):

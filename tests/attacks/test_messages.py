@@ -24,12 +24,14 @@ import numpy as np
 import pytest
 import zmq
 
-from gr00t.eval import wire, zmtp
-from gr00t.eval.client import ExternalRobotInferenceClient
-from tests.eval.recorded import ROOT, recorded
-from tests.eval.sockets import client_at, free_port, raw
-from tests.eval.test_strangers import STRANGERS
-from tests.eval.test_zmtp import GREETING, READY
+from gr00t.serving.client import ExternalRobotInferenceClient
+from gr00t.serving.sockets import zmtp
+from gr00t.serving.wires import n1_5 as wire
+from tests.serving.recorded import ROOT, recorded
+from tests.serving.socket_helpers import client_at, free_port, raw
+from tests.serving.sockets.test_zmtp import GREETING, READY
+from tests.serving.test_strangers import STRANGERS
+from tests.shell import REPO
 
 # What the good client may at worst wait for: its forward takes 5 ms, everything else is the attack's doing.
 SLOWEST_PING_S = 3.0
@@ -41,7 +43,7 @@ class Server:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        module = Path(__file__).parents[1] / "eval" / "doubling_policy.py"
+        module = REPO / "tests" / "serving" / "doubling_policy.py"
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             [sys.executable, str(module), str(port)], env=environ, stderr=subprocess.DEVNULL

@@ -1,29 +1,46 @@
-"""The serving program as a module, and a small checkpoint to serve."""
+"""Shared by the tests of the evaluation program: its parts, a clean environment, stubs for simulators."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import os
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
-from gr00t.model.random_checkpoint import write_random_checkpoint
-from tests.eval.recorded import SCRIPT
+from gr00t.eval.session import artefacts, identities, options, preparation, servers, session
+from gr00t.libero.simulator.setup import SimulatorSetup
+from tests.eval.rollout.stubs import StubSimulator
+from tests.shell import REPO
 
 
-@pytest.fixture(scope="session")
-def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("inference_service", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["inference_service"] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def evaluation() -> SimpleNamespace:
+    """The parts of the program."""
+    return SimpleNamespace(
+        options=options,
+        servers=servers,
+        artefacts=artefacts,
+        identities=identities,
+        preparation=preparation,
+        session=session,
+    )
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The variables of a user with an empty cache and no hub."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("LIBERO_ASSETS", "MUJOCO_GL")}
+    return {
+        **{name: value for name, value in kept.items() if not name.startswith("GR00T_")},
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": str(REPO),
+    }
+
+
+@pytest.fixture
+def stub_simulators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stubs in place of LIBERO's simulators; tasks, initial states and assets are LIBERO's."""
+    pytest.importorskip("libero")
+    monkeypatch.setattr(SimulatorSetup, "make", lambda self, number: StubSimulator({(3, 1): 5}, {}))

@@ -7,23 +7,28 @@ import inspect
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from gr00t.eval import client, robot, server, service, wire
+from gr00t.eval import service
+from gr00t.serving import client, robot, server
+from gr00t.serving.wires import n1_5 as wire
+from tests.shell import REPO as ROOT
 
-ROOT = Path(__file__).parents[2]
 CLIENT_FILES = [
     "gr00t/__init__.py",
     "gr00t/eval/__init__.py",
-    "gr00t/eval/address.py",
-    "gr00t/eval/foreign.py",
-    "gr00t/eval/outline.py",
-    "gr00t/eval/places.py",
-    "gr00t/eval/reach.py",
-    "gr00t/eval/wire.py",
     "gr00t/eval/client.py",
+    "gr00t/serving/__init__.py",
+    "gr00t/serving/sockets/__init__.py",
+    "gr00t/serving/wires/__init__.py",
+    "gr00t/serving/sockets/address.py",
+    "gr00t/serving/wires/foreign.py",
+    "gr00t/serving/wires/outline.py",
+    "gr00t/serving/wires/places.py",
+    "gr00t/serving/sockets/reach.py",
+    "gr00t/serving/wires/n1_5.py",
+    "gr00t/serving/client.py",
 ]
 THIRD_PARTY = {"numpy", "msgpack", "zmq"}
 
@@ -37,16 +42,20 @@ def test_client_imports_neither_torch_nor_transformers_nor_pydantic() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
     new = json.loads(run.stdout)
-    assert [name for name in new if name.startswith("gr00t")] == [
+    assert sorted(name for name in new if name.startswith("gr00t")) == [
         "gr00t",
         "gr00t.eval",
-        "gr00t.eval.address",
         "gr00t.eval.client",
-        "gr00t.eval.foreign",
-        "gr00t.eval.outline",
-        "gr00t.eval.places",
-        "gr00t.eval.reach",
-        "gr00t.eval.wire",
+        "gr00t.serving",
+        "gr00t.serving.client",
+        "gr00t.serving.sockets",
+        "gr00t.serving.sockets.address",
+        "gr00t.serving.sockets.reach",
+        "gr00t.serving.wires",
+        "gr00t.serving.wires.foreign",
+        "gr00t.serving.wires.n1_5",
+        "gr00t.serving.wires.outline",
+        "gr00t.serving.wires.places",
     ]
     assert not {"torch", "transformers", "pydantic"} & set(new)
 

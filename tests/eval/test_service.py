@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import zmq
 
-from gr00t.eval import wire
-from gr00t.eval.address import BindError, check_port_free
-from gr00t.eval.client import (
+from gr00t.serving.client import (
     BaseInferenceClient,
     ExternalRobotInferenceClient,
     ServerError,
 )
-from gr00t.eval.robot import RobotInferenceClient, RobotInferenceServer
-from tests.eval.recorded import MODALITY_CONFIG, TOKEN, RecordedPolicy, recorded, small_observation
-from tests.eval.sockets import client_at, free_port, raw, serving
+from gr00t.serving.robot import RobotInferenceClient, RobotInferenceServer
+from gr00t.serving.sockets.address import BindError, check_port_free
+from gr00t.serving.wires import n1_5 as wire
+from tests.serving.recorded import MODALITY_CONFIG, TOKEN, RecordedPolicy, recorded, small_observation
+from tests.serving.socket_helpers import client_at, free_port, raw, serving
 
 
 def test_bare_req_client_gets_the_recorded_bytes_for_every_recorded_request() -> None:

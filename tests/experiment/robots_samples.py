@@ -11,8 +11,8 @@ import torch
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.schema import DatasetMetadata, RotationType
-from gr00t.data.synthetic import synthetic_observation
 from gr00t.data.transform.rotation import convert_rotation
+from gr00t.testing.synthetic import synthetic_observation
 
 # What a key's name ends with -> its width, and how a rotation is written down.
 WIDTHS: dict[str, tuple[int, str | None]] = {

@@ -31,13 +31,13 @@ from gr00t.data.transform import (
 )
 from gr00t.data.transform.rotation import convert_rotation
 from gr00t.experiment.data_config import DATA_CONFIG_MAP, StandardDataConfig, load_data_config
-from gr00t.experiment.train import Trainer
-from gr00t.experiment.training_plan import TrainingPlan
-from gr00t.model.fitting import check_fit, described_keys, set_horizon_
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.random_checkpoint import write_random_checkpoint
+from gr00t.model.preprocessing.fitting import check_fit, described_keys, set_horizon_
+from gr00t.testing.random_checkpoint import write_random_checkpoint
+from gr00t.training.plan import TrainingPlan
+from gr00t.training.trainer import Trainer
 from tests.experiment.robots_samples import RobotSamples
-from tests.experiment.samples import bind
+from tests.training.samples import bind
 
 LIBERO = "examples.Libero.custom_data_config:LiberoDataConfig"
 # Numbers of state and action as the model takes them, counted by hand from the widths in robots_samples.

@@ -17,14 +17,14 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.experiment.data_config import load_data_config
-from gr00t.experiment.train import Trainer
-from gr00t.experiment.training_plan import TrainingPlan
-from gr00t.model.fitting import check_fit
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.random_checkpoint import write_random_checkpoint
+from gr00t.model.preprocessing.fitting import check_fit
+from gr00t.testing.random_checkpoint import write_random_checkpoint
+from gr00t.training.plan import TrainingPlan
+from gr00t.training.trainer import Trainer
 from tests.experiment.robots_samples import width_of
-from tests.experiment.samples import bind
 from tests.experiment.test_robots import WIDTHS
+from tests.training.samples import bind
 
 ROWS = 6
 

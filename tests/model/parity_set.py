@@ -1,6 +1,6 @@
 """A checkpoint and what NVIDIA's implementation computed with it.
 
-`tests/data/parity/tiny_a` was recorded from the reference. More sets of the same kind are tried with
+`tests/golden/parity/tiny_a` was recorded from the reference. More sets of the same kind are tried with
 GR00T_PARITY_SETS=folder:folder.
 """
 
@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from tests.shell import REPO
 
-PARITY = Path(__file__).parents[1] / "data" / "parity"
+PARITY = REPO / "tests" / "golden" / "parity"
 MORE = os.environ.get("GR00T_PARITY_SETS", "").split(os.pathsep)
 SETS = [PARITY / "tiny_a", *(Path(folder) for folder in MORE if folder)]
 ACTION_TOLERANCE = 2e-5

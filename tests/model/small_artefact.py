@@ -14,8 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from examples.Libero.custom_data_config import LiberoDataConfig
-from gr00t.data.synthetic import synthetic_observation
-from gr00t.model.checkpoint import module_aliases
+from gr00t.model.checkpoint.folder import module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.quantization import (
@@ -24,10 +23,11 @@ from gr00t.quantization import (
     select_targets,
     wrap_duquant,
 )
-from gr00t.quantization.calibration_record import write_record
-from gr00t.quantization.manifest import FILE, FORMAT
-from gr00t.quantization.recording import record_inputs
-from gr00t.quantization.seals import seal_file, write_with_metadata
+from gr00t.quantization.calibration.record import write_record
+from gr00t.quantization.calibration.recording import record_inputs
+from gr00t.quantization.checkpoint.checksums import seal_file, write_with_metadata
+from gr00t.quantization.checkpoint.manifest import FILE, FORMAT
+from gr00t.testing.synthetic import synthetic_observation
 
 LAYERS = 2 * 7 + 4 * 2
 # The second has every tensor that a layer can have, and two layers that are not W4 A8.

@@ -17,17 +17,17 @@ from gr00t.model import artefact
 from gr00t.model.artefact import export_artefact, load_artefact
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
-from gr00t.model.random_checkpoint import write_random_checkpoint
 from gr00t.quantization import (
     DuQuantConfigError,
     DuQuantDryRun,
     DuQuantLinear,
     duquant_layers,
 )
+from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
 from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.choice import choose_accumulator
-from gr00t.quantization.manifest import FILE, read_manifest
-from gr00t.quantization.storage import BUFFERS
+from gr00t.quantization.numerics.storage import BUFFERS
+from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import CALIBRATION, KINDS, LAYERS, act, calibrate, quantized, serve, variables
 
 

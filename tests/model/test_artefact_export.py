@@ -13,14 +13,12 @@ from safetensors import safe_open
 
 from gr00t.model import artefact
 from gr00t.model.artefact import export_artefact
-from gr00t.model.checkpoint import CheckpointError
+from gr00t.model.checkpoint.folder import CheckpointError
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.random_checkpoint import write_random_checkpoint
-from gr00t.quantization.manifest import FILE, read_manifest
-from gr00t.quantization.seals import ArtefactError
+from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
+from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import LAYERS, quantized, serve, variables
-
-REPO = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +196,7 @@ def test_a_quantized_model_is_not_saved_as_a_float_checkpoint(copy, tmp_path):
 def test_a_quantized_model_is_not_trained(copy, tmp_path):
     pytest.importorskip("av")
     pytest.importorskip("pyarrow")
-    from tests.training_runs import run
+    from tests.cli.training.training_runs import run
 
     with pytest.raises(ValueError, match=r"is quantized and cannot be trained; start from .*checkpoint"):
         run(tmp_path / "no data are read", copy, tmp_path / "trained", "--steps", "1")

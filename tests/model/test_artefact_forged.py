@@ -15,13 +15,13 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from gr00t.model.checkpoint import CheckpointError, module_aliases
-from gr00t.model.config import Gr00tConfig
+from gr00t.model.checkpoint.config import Gr00tConfig
+from gr00t.model.checkpoint.folder import CheckpointError, module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.random_checkpoint import write_random_checkpoint
-from gr00t.quantization.artefact import check_exportable, place_layers
-from gr00t.quantization.manifest import FILE, FORMAT, read_manifest
-from gr00t.quantization.seals import ArtefactError, read_header, write_with_metadata
+from gr00t.quantization.checkpoint.artefact import check_exportable, place_layers
+from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header, write_with_metadata
+from gr00t.quantization.checkpoint.manifest import FILE, FORMAT, read_manifest
+from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import KINDS, calibrate, quantized, reseal, serve, variables
 
 LAYER = "backbone.eagle_model.language_model.model.layers.0.self_attn.q_proj"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gr00t.model.checkpoint import module_aliases
+from gr00t.model.checkpoint.config import Gr00tConfig
+from gr00t.model.checkpoint.folder import module_aliases
 from gr00t.model.compiling import compile_model
-from gr00t.model.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.random_checkpoint import write_random_checkpoint
 from gr00t.quantization import enable_duquant_if_configured
+from gr00t.testing.random_checkpoint import write_random_checkpoint
 
 
 def request(config: Gr00tConfig) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gr00t.model.config import Gr00tConfig
+from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from tests.model.parity_set import PARITY, ParitySet
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gr00t.model.attention import causal_mask
+from gr00t.model.network.attention import causal_mask
 from tests.model.parity_set import ACTION_TOLERANCE, ParitySet
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gr00t.model.time_encoding import cosines_first, sines_first
+from gr00t.model.network.time_encoding import cosines_first, sines_first
 from tests.model.parity_set import ACTION_TOLERANCE, SETS, ParitySet
 
 FROM_TIME = 1e-4

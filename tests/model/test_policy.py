@@ -14,9 +14,9 @@ import torch
 
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.policy import Gr00tPolicy, MetadataError, ObservationError
-from gr00t.model.tokenizer import TokenizerError
-from tests.data_pipeline.recorded import INSTRUCTION, PARITY, Recorded, libero_config
-from tests.model.small_tokenizer import write_vocabulary
+from gr00t.model.preprocessing.tokenizer import TokenizerError
+from tests.data.recorded import INSTRUCTION, PARITY, Recorded, libero_config
+from tests.model.preprocessing.small_tokenizer import write_vocabulary
 
 CHECKPOINT = PARITY / "tiny_e2e"
 # The tolerance on actions. Measured: 3.3e-6 (float32, 4 and 8 steps, three samples, both configurations).

@@ -7,8 +7,8 @@ import os
 import pytest
 from torch import nn
 
-from gr00t.model.checkpoint import module_aliases
-from gr00t.model.config import Gr00tConfig
+from gr00t.model.checkpoint.config import Gr00tConfig
+from gr00t.model.checkpoint.folder import module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.quantization.kernels import library
 

@@ -13,11 +13,11 @@ from torch import nn
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.duquant_preprocess import Transforms
 from gr00t.quantization.kernels.choice import choose_accumulator
-from gr00t.quantization.metrics import sqnr_db
-from gr00t.quantization.observers import PooledPercentile
-from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
-from gr00t.quantization.rotations import rotate_back
-from gr00t.quantization.spec import IntFormat, LinearSpec
+from gr00t.quantization.numerics.metrics import sqnr_db
+from gr00t.quantization.numerics.observers import PooledPercentile
+from gr00t.quantization.numerics.rotations import rotate_back
+from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
 KERNELS = ["float32"] + (["int8"] if choose_accumulator(torch.device("cpu"))[0] == "int8" else [])
 

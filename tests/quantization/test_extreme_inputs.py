@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gr00t.quantization import ordered_rotation
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
-from gr00t.quantization.observers import PooledPercentile
-from gr00t.quantization.options import Execution, Rotation, RowRotation, WeightScale
-from gr00t.quantization.ordered_rotation import goes_to_blas, rotate_in_order
-from gr00t.quantization.spec import IntFormat, LinearSpec
-from tests.quantization.kernel_layers import inputs, linear, on, same
+from gr00t.quantization.numerics import ordered_rotation
+from gr00t.quantization.numerics.observers import PooledPercentile
+from gr00t.quantization.numerics.ordered_rotation import goes_to_blas, rotate_in_order
+from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.spec import IntFormat, LinearSpec
+from tests.quantization.kernels.kernel_layers import inputs, linear, on, same
 
 # From the smallest subnormal to where a rotation of equal channels, and the product of both scales, overflow.
 MAGNITUDES = (0.0, 1e-45, 1e-40, 1e-38, 1e-30, 1.0, 6e4, 1e30, 1e35, 1e36, 1e37, 1e38, 3.4e38)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gr00t.quantization.duquant_preprocess import Transforms, snake_permutation
-from gr00t.quantization.metrics import sqnr_db
-from gr00t.quantization.options import Rotation, RowRotation
-from gr00t.quantization.rotations import rotate_back
-from gr00t.quantization.spec import LinearSpec
-from gr00t.quantization.statistics import InputStatistics
+from gr00t.quantization.numerics.metrics import sqnr_db
+from gr00t.quantization.numerics.rotations import rotate_back
+from gr00t.quantization.numerics.statistics import InputStatistics
+from gr00t.quantization.settings.options import Rotation, RowRotation
+from gr00t.quantization.settings.spec import LinearSpec
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -11,8 +11,8 @@ from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
 from gr00t.quantization import DuQuantConfig, select_targets, wrap_duquant
-from gr00t.quantization.metrics import sqnr_db
-from gr00t.quantization.options import RowRotation
+from gr00t.quantization.numerics.metrics import sqnr_db
+from gr00t.quantization.settings.options import RowRotation
 
 TOKENS = torch.randn(2, 9, 64, generator=torch.Generator().manual_seed(3))
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gr00t.data.dataset import ModalityConfig
-from gr00t.data.lerobot.contents import keys_of
-from gr00t.data.lerobot.faults import Fault
-from gr00t.data.lerobot.features import TASK_INDEX, is_image
-from gr00t.data.lerobot.image_columns import image_faults
-from gr00t.data.lerobot.layout import Layout, read_layout
-from gr00t.data.lerobot.opened import OpenedSet, TimesOf, open_set
-from gr00t.data.lerobot.video_files import all_frame_times
+from gr00t.data.lerobot.frames.image_columns import image_faults
+from gr00t.data.lerobot.frames.video_files import all_frame_times
+from gr00t.data.lerobot.meta.faults import Fault
+from gr00t.data.lerobot.meta.features import TASK_INDEX, is_image
+from gr00t.data.lerobot.meta.layout import Layout, read_layout
+from gr00t.data.lerobot.rows.contents import keys_of
+from gr00t.data.lerobot.rows.opened import OpenedSet, TimesOf, open_set
 
 __all__ = ["Examined", "Fault", "all_keys", "examine", "find_faults"]
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
-from gr00t.data.lerobot.contents import keys_of
 from gr00t.data.lerobot.described import describe_set, statistical_values
-from gr00t.data.lerobot.faults import DatasetError, Fault, raise_faults
-from gr00t.data.lerobot.features import is_image
-from gr00t.data.lerobot.frame_cache import cache_name, stored_times
-from gr00t.data.lerobot.frame_source import FrameSource, open_cameras
-from gr00t.data.lerobot.image_columns import open_images
-from gr00t.data.lerobot.layout import Layout, read_layout
-from gr00t.data.lerobot.opened import OpenedSet, open_set
-from gr00t.data.lerobot.row_frames import FrameRule
+from gr00t.data.lerobot.frames.frame_cache import cache_name, stored_times
+from gr00t.data.lerobot.frames.frame_source import FrameSource, open_cameras
+from gr00t.data.lerobot.frames.image_columns import open_images
+from gr00t.data.lerobot.meta.faults import DatasetError, Fault, raise_faults
+from gr00t.data.lerobot.meta.features import is_image
+from gr00t.data.lerobot.meta.layout import Layout, read_layout
+from gr00t.data.lerobot.rows.contents import keys_of
+from gr00t.data.lerobot.rows.opened import OpenedSet, open_set
+from gr00t.data.lerobot.rows.row_frames import FrameRule
 from gr00t.data.schema import DatasetMetadata, VideoMetadata
 from gr00t.spelling import did_you_mean
 

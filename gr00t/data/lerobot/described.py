@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from gr00t.data.embodiment_tags import EmbodimentTag
-from gr00t.data.lerobot.faults import DatasetError
-from gr00t.data.lerobot.modality import Column
+from gr00t.data.lerobot.meta.faults import DatasetError
+from gr00t.data.lerobot.meta.modality import Column
 from gr00t.data.schema import (
     DatasetMetadata,
     DatasetModalities,

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.data.dataset import ModalityConfig
-from gr00t.data.lerobot.camera_frames import CameraFrames
-from gr00t.data.lerobot.contents import Texts, keys_of
-from gr00t.data.lerobot.faults import Fault, raise_faults
-from gr00t.data.lerobot.features import is_image
-from gr00t.data.lerobot.frames_on_demand import DecodedFrames
-from gr00t.data.lerobot.image_columns import open_images
-from gr00t.data.lerobot.layout import Layout
-from gr00t.data.lerobot.opened import open_set
-from gr00t.data.lerobot.row_frames import FrameRule
-from gr00t.data.lerobot.tables import read_tables
-from gr00t.data.lerobot.video_files import all_frame_times
+from gr00t.data.lerobot.frames.camera_frames import CameraFrames
+from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames
+from gr00t.data.lerobot.frames.image_columns import open_images
+from gr00t.data.lerobot.frames.video_files import all_frame_times
+from gr00t.data.lerobot.meta.faults import Fault, raise_faults
+from gr00t.data.lerobot.meta.features import is_image
+from gr00t.data.lerobot.meta.layout import Layout
+from gr00t.data.lerobot.rows.contents import Texts, keys_of
+from gr00t.data.lerobot.rows.opened import open_set
+from gr00t.data.lerobot.rows.row_frames import FrameRule
+from gr00t.data.lerobot.rows.tables import read_tables
 
 _KEPT = 8  # episodes
 

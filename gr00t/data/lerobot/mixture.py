@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.dataset import LeRobotDataset
-from gr00t.data.lerobot.faults import DatasetError
-from gr00t.data.lerobot.frames_on_demand import first_shape
-from gr00t.data.lerobot.layout import Layout
-from gr00t.data.lerobot.meta_files import absent
+from gr00t.data.lerobot.frames.frames_on_demand import first_shape
+from gr00t.data.lerobot.meta.faults import DatasetError
+from gr00t.data.lerobot.meta.layout import Layout
+from gr00t.data.lerobot.meta.meta_files import absent
 from gr00t.data.merged_metadata import Percentiles, merge_metadata, modality_differences
 from gr00t.data.schema import DatasetMetadata, DatasetModalities, VideoMetadata
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.errors import MetadataError
-from gr00t.data.lerobot.faults import DatasetError
+from gr00t.data.lerobot.meta.faults import DatasetError
 from gr00t.data.lerobot.single_dataset import LeRobotSingleDataset
 from gr00t.data.merged_metadata import Percentiles, merge_metadata
 from gr00t.data.schema import DatasetMetadata

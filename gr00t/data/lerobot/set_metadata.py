@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
-from gr00t.data.lerobot.contents import read_contents
 from gr00t.data.lerobot.described import describe_set, statistical_values
-from gr00t.data.lerobot.faults import DatasetError, Fault, raise_faults
-from gr00t.data.lerobot.frames_on_demand import first_shape
-from gr00t.data.lerobot.layout import Layout
-from gr00t.data.lerobot.meta_files import read_object
+from gr00t.data.lerobot.frames.frames_on_demand import first_shape
+from gr00t.data.lerobot.meta.faults import DatasetError, Fault, raise_faults
+from gr00t.data.lerobot.meta.layout import Layout
+from gr00t.data.lerobot.meta.meta_files import read_object
+from gr00t.data.lerobot.rows.contents import read_contents
 from gr00t.data.schema import DatasetMetadata, DatasetStatisticalValues, VideoMetadata, problems_of
 
 STATS = Path("meta/stats.json")

@@ -19,14 +19,14 @@ from torch.utils.data import Dataset
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.episode_samples import EpisodeSamples
-from gr00t.data.lerobot.episodes import INFO
-from gr00t.data.lerobot.faults import DatasetError, Fault, raise_faults
-from gr00t.data.lerobot.layout import Layout
-from gr00t.data.lerobot.meta_files import read_object
-from gr00t.data.lerobot.modality import unknown_keys
-from gr00t.data.lerobot.row_frames import RULE_OF_BACKEND
+from gr00t.data.lerobot.meta.episodes import INFO
+from gr00t.data.lerobot.meta.faults import DatasetError, Fault, raise_faults
+from gr00t.data.lerobot.meta.layout import Layout
+from gr00t.data.lerobot.meta.meta_files import read_object
+from gr00t.data.lerobot.meta.modality import unknown_keys
+from gr00t.data.lerobot.meta.tasks import read_tasks
+from gr00t.data.lerobot.rows.row_frames import RULE_OF_BACKEND
 from gr00t.data.lerobot.set_metadata import metadata_of_set
-from gr00t.data.lerobot.tasks import read_tasks
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.spelling import did_you_mean

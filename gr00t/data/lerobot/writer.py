@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gr00t.data.lerobot.episodes import DATA_PATH, EPISODES, INFO, VIDEO_PATH
-from gr00t.data.lerobot.faults import DatasetError
-from gr00t.data.lerobot.layout import Layout
-from gr00t.data.lerobot.modality import MODALITY
-from gr00t.data.lerobot.tasks import TASKS
-from gr00t.data.lerobot.video_files import write_video
+from gr00t.data.lerobot.frames.video_files import write_video
+from gr00t.data.lerobot.meta.episodes import DATA_PATH, EPISODES, INFO, VIDEO_PATH
+from gr00t.data.lerobot.meta.faults import DatasetError
+from gr00t.data.lerobot.meta.layout import Layout
+from gr00t.data.lerobot.meta.modality import MODALITY
+from gr00t.data.lerobot.meta.tasks import TASKS
 
 _CHUNK = 1000
 

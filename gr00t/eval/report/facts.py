@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gr00t.eval.verdict.runs import Run
-from gr00t.eval.verdict.summary import Verdicts
+from gr00t.eval.statistics.runs import Run
+from gr00t.eval.statistics.summary import Verdicts
 
 # Parts of a quantization report that have a table of their own.
 _PROVEN = (

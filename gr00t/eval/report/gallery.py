@@ -14,10 +14,10 @@ from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import quote
 
-from gr00t.eval.libero.records import EpisodeKey, EpisodeRecord
-from gr00t.eval.verdict.pairs import Pair, pair_up
-from gr00t.eval.verdict.runs import Run
-from gr00t.eval.verdict.summary import Verdicts
+from gr00t.eval.rollout.records import EpisodeKey, EpisodeRecord
+from gr00t.eval.statistics.pairs import Pair, pair_up
+from gr00t.eval.statistics.runs import Run
+from gr00t.eval.statistics.summary import Verdicts
 
 # Of one arm; the rest is counted. Spread over tasks, losses and wins in turn.
 MOST_SHOWN = 20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gr00t.eval.verdict.runs import Run
-from gr00t.eval.verdict.summary import Verdicts
-from gr00t.eval.verdict.tables import all_tables, literal
-from gr00t.eval.verdict.words import notes, sentence, simulator
+from gr00t.eval.statistics.runs import Run
+from gr00t.eval.statistics.summary import Verdicts
+from gr00t.eval.statistics.tables import all_tables, literal
+from gr00t.eval.statistics.words import notes, sentence, simulator
 
 
 def render_markdown(verdicts: Verdicts, runs: Sequence[Run]) -> str:

@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from gr00t.eval.report import facts, plots
 from gr00t.eval.report.gallery import BUDGET_BYTES, galleries
-from gr00t.eval.verdict.runs import Run
-from gr00t.eval.verdict.summary import Arm, Verdicts
-from gr00t.eval.verdict.tables import motion_rows, success_rows, task_rows, verdict_rows
-from gr00t.eval.verdict.words import CONTROL_REASONS, notes, percent, points, sentence
+from gr00t.eval.statistics.runs import Run
+from gr00t.eval.statistics.summary import Arm, Verdicts
+from gr00t.eval.statistics.tables import motion_rows, success_rows, task_rows, verdict_rows
+from gr00t.eval.statistics.words import CONTROL_REASONS, notes, percent, points, sentence
 
 
 def render_page(verdicts: Verdicts, runs: Sequence[Run], page: Path, budget: int = BUDGET_BYTES) -> str:

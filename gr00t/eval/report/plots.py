@@ -18,7 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gr00t.eval.verdict.summary import Comparison, Row, Verdicts
+from gr00t.eval.statistics.summary import Comparison, Row, Verdicts
 
 # Stand-in colour -> variable of the page. Arms have a colour each, taken in turn.
 ARM_COLOURS = 6

@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from gr00t.eval.report.markdown import render_markdown
-from gr00t.eval.verdict.runs import read_run
-from gr00t.eval.verdict.summary import DEFAULT_MARGIN, Verdicts, compare
-from gr00t.output_folder import writing
+from gr00t.eval.statistics.runs import read_run
+from gr00t.eval.statistics.summary import DEFAULT_MARGIN, Verdicts, compare
+from gr00t.files.output_folder import writing
 
 
 def write_report(folder: Path, *, baseline: str | None = None, margin: float = DEFAULT_MARGIN) -> Verdicts:

@@ -15,7 +15,7 @@ from pathlib import Path
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.schema import DatasetMetadata
-from gr00t.model.json_section import CheckpointError, Section, is_there, read_json
+from gr00t.model.checkpoint.json_section import CheckpointError, Section, is_there, read_json
 from gr00t.model.lerobot.processors import Bounds
 from gr00t.model.lerobot.rules import IMAGES, GrootRules
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.data.statistics_rules import LARGEST
-from gr00t.model.json_section import CheckpointError, Section, is_there, read_json
-from gr00t.model.weight_header import read_header
+from gr00t.model.checkpoint.json_section import CheckpointError, Section, is_there, read_json
+from gr00t.model.checkpoint.weight_header import read_header
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 PIPELINES = (PREPROCESSOR, POSTPROCESSOR)

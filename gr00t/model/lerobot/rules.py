@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gr00t.model.folder_kind import CONFIG_FILE
-from gr00t.model.json_section import CheckpointError, Section, is_there, read_json
+from gr00t.model.checkpoint.folder_kind import CONFIG_FILE
+from gr00t.model.checkpoint.json_section import CheckpointError, Section, is_there, read_json
 from gr00t.model.lerobot.processors import (
     PACK_STEP,
     POSTPROCESSOR,

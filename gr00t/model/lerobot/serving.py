@@ -11,11 +11,11 @@ from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
-from gr00t.model.json_section import CheckpointError
+from gr00t.model.checkpoint.json_section import CheckpointError
+from gr00t.model.checkpoint.source import Source
 from gr00t.model.lerobot.keys import GrootKeys, derived_keys, fitted_keys
 from gr00t.model.lerobot.rules import GrootRules, read_rules
 from gr00t.model.lerobot.transforms import groot_pipeline
-from gr00t.model.source import Source
 
 logger = logging.getLogger(__name__)
 

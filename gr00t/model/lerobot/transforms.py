@@ -20,7 +20,7 @@ from gr00t.data.transform.video import check_frames
 from gr00t.model.lerobot.keys import GrootKeys, metadata_tag
 from gr00t.model.lerobot.processors import Bounds
 from gr00t.model.lerobot.rules import DEFAULT_INSTRUCTION, GrootRules
-from gr00t.model.transforms import GR00TTransform
+from gr00t.model.preprocessing.gr00t_transform import GR00TTransform
 
 
 class GrootVectors(InvertibleModalityTransform):

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from gr00t.quantization.kernels.operators import DTYPES
-from gr00t.quantization.options import RowRotation
-from gr00t.quantization.spec import LinearSpec
-from gr00t.quantization.storage import stored_scale_bits
+from gr00t.quantization.numerics.storage import stored_scale_bits
+from gr00t.quantization.settings.options import RowRotation
+from gr00t.quantization.settings.spec import LinearSpec
 
 Buffers = Mapping[str, Tensor | None]
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gr00t.private_folder import private_folder
+from gr00t.files.private_folder import private_folder
 from gr00t.quantization.kernels.sealed import find_sealed, seal
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gr00t.quantization.kernels.choice import TRITON
 from gr00t.quantization.kernels.library import Arguments, NativeKernelError, call
-from gr00t.quantization.quantizers import SMALLEST_SCALE
-from gr00t.quantization.storage import BLOCK_SCALE_OFFSET
+from gr00t.quantization.numerics.quantizers import SMALLEST_SCALE
+from gr00t.quantization.numerics.storage import BLOCK_SCALE_OFFSET
 
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 

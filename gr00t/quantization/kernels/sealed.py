@@ -13,7 +13,7 @@ import os
 import stat
 from pathlib import Path
 
-from gr00t.private_folder import owner_problem, remove
+from gr00t.files.private_folder import owner_problem, remove
 
 logger = logging.getLogger(__name__)
 

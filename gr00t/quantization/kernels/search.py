@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gr00t.quantization import quantizers
 from gr00t.quantization.kernels.availability import kernels_for
 from gr00t.quantization.kernels.choice import TORCH, choose_search
 from gr00t.quantization.kernels.library import Arguments, call
 from gr00t.quantization.kernels.operators import DTYPES
-from gr00t.quantization.options import WeightScale
-from gr00t.quantization.quantizers import QuantizedWeight
-from gr00t.quantization.spec import IntFormat
+from gr00t.quantization.numerics import quantizers
+from gr00t.quantization.numerics.quantizers import QuantizedWeight
+from gr00t.quantization.settings.options import WeightScale
+from gr00t.quantization.settings.spec import IntFormat
 
 
 def quantize_weight(weight: Tensor, fmt: IntFormat, block: int, granularity: WeightScale) -> QuantizedWeight:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from gr00t.model.random_checkpoint import write_random_checkpoint
+from gr00t.testing.random_checkpoint import write_random_checkpoint
 
 CAMERAS = {"observation.images.wrist": (60, 80), "observation.images.front": (48, 64)}  # height, width
 STATE_DIM, ACTION_DIM = 8, 7

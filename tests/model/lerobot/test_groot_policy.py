@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.data.errors import ObservationError
-from gr00t.data.synthetic import synthetic_observation
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
+from gr00t.testing.synthetic import synthetic_observation
 from tests.model.lerobot.groot_folder import ACTION_DIM, STATE_DIM, statistics, write_groot_folder
 
 STATISTICS = {name: value.numpy() for name, value in statistics().items()}

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.errors import ObservationError
-from gr00t.model.json_section import CheckpointError
+from gr00t.model.checkpoint.json_section import CheckpointError
+from gr00t.model.checkpoint.source import open_source
 from gr00t.model.lerobot.keys import derived_keys, fitted_keys
 from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.rules import GrootRules, read_rules
 from gr00t.model.lerobot.serving import groot_serving
-from gr00t.model.source import open_source
 from tests.model.lerobot.groot_folder import statistics, write_groot_folder
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gr00t.quantization.kernels.triton.numbers import magnitude_bits, to_float, to_nearest
 from gr00t.quantization.kernels.triton.tiles import ROTATED_ROWS, blocks_at_a_time, rotation_tile
-from gr00t.quantization.quantizers import SMALLEST_SCALE
+from gr00t.quantization.numerics.quantizers import SMALLEST_SCALE
 
 
 @triton.jit

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gr00t.quantization.kernels.triton.numbers import from_float, to_float
 from gr00t.quantization.kernels.triton.tiles import GemmTile
-from gr00t.quantization.storage import BLOCK_SCALE_OFFSET
+from gr00t.quantization.numerics.storage import BLOCK_SCALE_OFFSET
 
 
 @triton.jit

@@ -1,0 +1,1 @@
+"""Parts of `gr00t-calibrate`."""

@@ -1,0 +1,1 @@
+"""What `gr00t-doctor` looks at."""

@@ -1,0 +1,82 @@
+"""Compare the arms of one or more evaluations: success, paired differences, and a verdict on each arm.
+
+    python scripts/compare.py runs/spatial
+    python scripts/compare.py runs/spatial runs/object runs/goal --html report.html
+
+Every arm is compared with the baseline (the arm named bf16, else the first that is no control) over the
+episodes that both have played, and called non-inferior when it is shown to be at most --margin percentage
+points worse. A run may still be going on. Several folders make one table if they were played alike: the
+same assets, rendering, placement and executed actions per query, in each suite the same limit of steps, and
+by the same versions of MuJoCo, robosuite and LIBERO (--allow-mixed compares across versions, with a warning).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import tyro
+
+from gr00t.eval.report.markdown import render_markdown
+from gr00t.eval.report.write import write_text
+from gr00t.eval.statistics import compare, read_run, verdict_table
+from gr00t.eval.statistics.summary import DEFAULT_MARGIN
+from gr00t.libero.tasks.suites import LiberoError
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Compare the arms of one or more evaluations."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders, as scripts/evaluate.py writes them."""
+    baseline: str | None = None
+    """Arm that the others are compared with (default: bf16, else the first that is no control)."""
+    margin: float = DEFAULT_MARGIN
+    """Percentage points by which an arm may be worse and still counts as non-inferior."""
+    allow_mixed: bool = False
+    """Compare although different versions of MuJoCo, robosuite or LIBERO played: another one may settle and
+    draw a task otherwise, so that differences are not those of the arms alone."""
+    json: Path | None = None
+    """Write all numbers to this file."""
+    markdown: Path | None = None
+    """Write the tables to this file."""
+    html: Path | None = None
+    """Write the whole report to this file: one page that needs nothing else."""
+
+
+def run(arguments: Arguments) -> int:
+    """Print the tables; return the exit status."""
+    try:
+        if not arguments.folders:
+            raise LiberoError("no folder given; expected those that scripts/evaluate.py wrote")
+        if not 0 < arguments.margin < 100:
+            raise LiberoError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
+        runs = [read_run(folder) for folder in arguments.folders]
+        verdicts = compare(
+            runs,
+            baseline=arguments.baseline,
+            margin=arguments.margin,
+            allow_mixed=arguments.allow_mixed,
+        )
+        print(verdict_table(verdicts))
+        if arguments.json:
+            write_text(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
+        if arguments.markdown:
+            write_text(arguments.markdown, render_markdown(verdicts, runs))
+        if arguments.html:
+            # Drawing takes a second to import.
+            from gr00t.eval.report.page import render_page
+
+            write_text(arguments.html, render_page(verdicts, runs, arguments.html))
+    except (LiberoError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main() -> int:
+    """Run as a program: status 0 where the folders could be compared."""
+    return run(tyro.cli(Arguments, description=__doc__))

@@ -1,0 +1,158 @@
+"""Quantize a checkpoint once and write it as a folder that any server loads as it is.
+
+GR00T_DUQUANT_CALIB_STEPS=0 python scripts/export_quantized.py CHECKPOINT OUT
+python scripts/export_quantized.py CHECKPOINT OUT --recipe recommended --packdir CALIBRATED
+python scripts/inference_service.py --server --model-path OUT
+
+Settings are those of the GR00T_DUQUANT_* variables, or of a recipe. Static activation scales and smoothing
+come from a PACKDIR that scripts/calibrate.py has filled for the same checkpoint, settings and --dtype.
+
+The last line of the output is what is in OUT, as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
+from gr00t.console import log_to_stderr
+from gr00t.eval.arms.recipes import Recipe, find_recipes, load_recipe
+from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, why_not_enabled
+from gr00t.spelling import did_you_mean
+
+RECIPES = Path(__file__).resolve().parents[2] / "examples" / "Libero" / "recipes"
+
+
+class UsageError(Exception):
+    """Flags or settings that do not make sense together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to export, how quantized, and where to."""
+
+    checkpoint: tyro.conf.Positional[str]
+    """Checkpoint folder or model hub id."""
+    out: tyro.conf.Positional[Path]
+    """Folder to write; it must not exist, or be empty."""
+    recipe: str | None = None
+    """Recipe of examples/Libero/recipes, or a .toml of your own, instead of the variables."""
+    packdir: Path | None = None
+    """Folder of calibrated packs, instead of GR00T_DUQUANT_PACKDIR."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Precision of what is not quantized."""
+    tokenizer: Path | None = None
+    """Folder of a tokenizer that goes along, for a checkpoint that has none."""
+    base: str | None = None
+    """Checkpoint that CHECKPOINT, an adapter, was trained on, or that it, a policy of lerobot, began from."""
+
+
+def settings_of(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return `environ` with the settings to export by: those of the recipe and no others, if one is given.
+
+    Raises:
+        UsageError, RecipeError, DuQuantConfigError: there is nothing to export, or it cannot be.
+    """
+    recipe = None if arguments.recipe is None else find_recipe(arguments.recipe)
+    chosen = dict(environ)
+    if recipe is not None:
+        chosen = {name: text for name, text in environ.items() if not name.startswith(PREFIX)}
+        chosen |= {PREFIX + name: text for name, text in recipe.settings.items()}
+    if arguments.packdir is not None:
+        chosen[PREFIX + "PACKDIR"] = str(arguments.packdir)
+    config = DuQuantConfig.from_environ(chosen)
+    if config is None:
+        raise UsageError(f"nothing to export, DuQuant is not enabled: {why_not_enabled(chosen)}")
+    if config.dry_run:
+        raise UsageError(f"{PREFIX}DRYRUN=1 asks for a list of layers; unset it to export")
+    is_static = config.calibration_steps > 0 and config.act_bits is not None
+    if config.pack_dir is None and (is_static or (recipe is not None and recipe.calibrate)):
+        raise UsageError(
+            "static activation scales and smoothing come from recorded inputs: run scripts/calibrate.py "
+            f"with these settings and give its --packdir; or set {PREFIX}CALIB_STEPS=0"
+        )
+    if config.pack_dir is not None and not config.pack_dir.is_dir():
+        raise UsageError(f"PACKDIR {config.pack_dir}: no such folder")
+    return chosen
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by its name or its file.
+
+    Raises:
+        UsageError: there is none of that name.
+        RecipeError: it cannot be read.
+    """
+    if name.endswith(".toml"):
+        return load_recipe(Path(name).expanduser())
+    known = find_recipes(RECIPES)
+    if name not in known:
+        raise UsageError(f"--recipe {name}: {did_you_mean(name, known)}; or the path of a .toml")
+    return load_recipe(known[name])
+
+
+def export(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Load, quantize and write; return what is in the folder.
+
+    Raises:
+        UsageError and ValueErrors with messages for people.
+        OSError: the folder is there already, or cannot be written.
+    """
+    settings = settings_of(arguments, environ)
+    # After the checks: importing torch and transformers takes seconds.
+    import torch
+
+    from gr00t.model.artefact import check_absent, export_artefact, read_manifest
+    from gr00t.model.checkpoint.folder import module_aliases
+    from gr00t.model.checkpoint.source import open_source
+    from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.quantization import enable_duquant_if_configured
+
+    check_absent(arguments.out)
+    source = open_source(arguments.checkpoint, arguments.base)
+    if read_manifest(source.weights) is not None:
+        raise UsageError(
+            f"{source.weights} is exported already; start from the checkpoint that it was exported from"
+        )
+    model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
+    report = enable_duquant_if_configured(model, settings, module_aliases(model))
+    assert report is not None
+    if arguments.recipe is not None and find_recipe(arguments.recipe).calibrate and not report.informed:
+        raise UsageError(
+            f"--recipe {arguments.recipe} wants statistics of recorded inputs; PACKDIR "
+            f"{report.config.pack_dir} has none for these weights: run scripts/calibrate.py with them"
+        )
+    export_artefact(
+        model,
+        report,
+        source,
+        arguments.out,
+        checkpoint=arguments.checkpoint,
+        tokenizer=arguments.tokenizer,
+    )
+    return read_contents(arguments.out, verify=False)
+
+
+def main() -> None:
+    """Run as a program: status 0 when the folder is there, 2 for wrong flags, 1 for everything else."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    log_to_stderr()
+    try:
+        found = export(arguments, os.environ)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(as_text(found))
+    print(json.dumps(found))

@@ -1,0 +1,75 @@
+"""Merge a LoRA adapter into the checkpoint that it was trained on, and write the result as a checkpoint.
+
+python scripts/merge_adapter.py ADAPTER OUT --base CHECKPOINT
+
+OUT has NVIDIA's layout, with the metadata of the adapter's folder or training, and the tokenizer of either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from gr00t.console import log_to_stderr
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What to merge, and where to write it."""
+
+    adapter: tyro.conf.Positional[str]
+    """Folder or model hub id of the adapter, as peft saves it."""
+    out: tyro.conf.Positional[Path]
+    """Folder to write; it must not exist, or be empty."""
+    base: str
+    """Folder or model hub id of the checkpoint that the adapter was trained on."""
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Of the weights that are written."""
+
+
+def merge(arguments: Arguments) -> None:
+    """Write the merged checkpoint; a folder of its name is there when it is complete.
+
+    Raises:
+        ValueError: with a message for people: no adapter, no checkpoint, or they do not fit.
+        OSError: the folder is there already, or cannot be written.
+    """
+    import torch
+
+    from gr00t.model.artefact import check_absent, copy_beside_weights
+    from gr00t.model.checkpoint.source import open_source
+    from gr00t.model.gr00t_n1 import GR00T_N1_5
+
+    check_absent(arguments.out)
+    source = open_source(arguments.adapter, arguments.base)
+    if source.adapter is None:
+        raise ValueError(f"{source.folder} is no adapter; there is nothing to merge")
+    model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
+    stage = arguments.out.with_name(f"{arguments.out.name}.partial-{os.getpid()}")
+    stage.mkdir(parents=True)
+    try:
+        copy_beside_weights(source, stage)
+        model.save_pretrained(stage)
+        stage.replace(arguments.out)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+
+
+def main() -> None:
+    """Run as a program: status 0 when the checkpoint is there."""
+    arguments = tyro.cli(Arguments, description=__doc__)
+    log_to_stderr()
+    try:
+        merge(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{arguments.out}: merged; serve it with --model-path {arguments.out}")

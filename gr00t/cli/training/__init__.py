@@ -1,0 +1,1 @@
+"""Parts of `gr00t-train`: flags, plans, data and processes."""

@@ -1,0 +1,1 @@
+"""The frames of cameras: decoded from videos or images, and kept in a cache."""

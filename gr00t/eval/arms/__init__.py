@@ -1,0 +1,1 @@
+"""Arms: what an evaluation compares, and the recipes and servers behind them."""

@@ -1,1 +1,0 @@
-"""LIBERO behind one small interface: suites, assets, the simulator in its own process, episodes, records."""

@@ -1,0 +1,1 @@
+"""Playing episodes: the plan, who acts, the simulators at work, the records."""

@@ -1,0 +1,211 @@
+"""One episode: observations to the policy, action chunks to the simulator.
+
+A query returns a chunk of H actions, of which the first `replan_steps` are executed before the next query.
+The flow noise of every query is seeded from (seed, suite, task, initial state, query), so that two runs that
+differ in one setting only (say, quantized or not) meet the same noise, whatever order the episodes are played
+in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gr00t.libero.simulator.simulator import ExpertEpisode, Observation, Progress
+from gr00t.libero.tasks.suites import LiberoError, Task
+
+STATE_KEYS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+
+
+class Policy(Protocol):
+    """What the runner needs of a policy; `gr00t.serving.client.ExternalRobotInferenceClient` is one."""
+
+    def get_action(self, observations: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
+        """Return `action.x` to `action.yaw` and `action.gripper`, each (H,) or (H, 1)."""
+
+
+class Simulator(Protocol):
+    """What the runner needs of a simulator; `LiberoSimulator` and `SimulatorProcess` are such."""
+
+    def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
+        """Create a task and return its number of initial states."""
+
+    def start_episode(self, init_state: int) -> Progress:
+        """Set an initial state and settle."""
+
+    def run(self, actions: NDArray[np.float64], record_every: int = 0) -> Progress:
+        """Execute actions (N, 7)."""
+
+    def play_expert(
+        self, init_state: int, max_steps: int, noise: float = 0.0, seed: int = 0, record_every: int = 0
+    ) -> ExpertEpisode:
+        """Let the scripted expert play."""
+
+    def view(self) -> NDArray[np.uint8]:
+        """Draw what the agent's camera sees now, (S, S, 3)."""
+
+    def close(self) -> None:
+        """Release the simulator."""
+
+
+class PolicyReplyError(LiberoError):
+    """The policy's answer is not an action chunk for this robot."""
+
+
+@dataclass
+class Episode:
+    """What happened in one episode; times are total seconds, `simulated_steps` include the settling ones.
+
+    `lifted_wrong` is the first object lifted that the task does not speak of.
+    """
+
+    success: bool = False
+    steps: int = 0
+    queries: int = 0
+    jerk: float = 0.0
+    actions_hash: str | None = None
+    lifted_wrong: str | None = None
+    query_seconds: list[float] = field(default_factory=list)
+    simulated_steps: int = 0
+    step_seconds: float = 0.0
+    render_seconds: float = 0.0
+    renders: int = 0
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    last_image: NDArray[np.uint8] | None = None
+
+    def add(self, progress: Progress) -> None:
+        """Take over the simulator's share."""
+        self.simulated_steps += progress.steps
+        self.step_seconds += progress.step_seconds
+        self.render_seconds += progress.render_seconds
+        self.renders += progress.renders
+        self.lifted_wrong = self.lifted_wrong or progress.lifted_wrong
+        self.frames.extend(progress.frames)
+        if progress.observation is not None:
+            self.last_image = progress.observation.image
+        else:
+            self.last_image = progress.frames[-1] if progress.frames else None
+
+    def note_actions(self, actions: NDArray[np.float64]) -> None:
+        """Keep what is worth knowing of the executed actions (N, 7)."""
+        self.jerk = action_jerk(actions)
+        self.actions_hash = hashlib.sha256(np.ascontiguousarray(actions).tobytes()).hexdigest()[:16]
+
+
+def play_episode(
+    simulator: Simulator,
+    policy: Policy,
+    task: Task,
+    init_state: int,
+    *,
+    seed: int,
+    max_steps: int,
+    replan_steps: int,
+    record_every: int = 0,
+) -> Episode:
+    """Play one episode of the task that `simulator` has open.
+
+    Args:
+        simulator: Has `task` open.
+        policy: Asked once per executed chunk.
+        task: For its instruction and the noise seeds.
+        init_state: Number of the recorded initial state.
+        seed: Seed of the evaluation.
+        max_steps: Control steps after which the robot has failed.
+        replan_steps: Actions executed per query.
+        record_every: Keep every so many-th agent view in `frames`; 0 keeps none.
+
+    Raises:
+        PolicyReplyError: if the policy answers with something else than enough finite actions.
+        SimulatorError: if the simulator fails.
+    """
+    episode = Episode()
+    progress = simulator.start_episode(init_state)
+    episode.add(progress)
+    executed: list[NDArray[np.float64]] = []
+    while not progress.success and episode.steps < max_steps:
+        assert progress.observation is not None
+        started = time.perf_counter()
+        reply = policy.get_action(
+            policy_input(progress.observation, task.language),
+            seed=noise_seed(seed, task.suite, task.index, init_state, episode.queries),
+        )
+        episode.query_seconds.append(time.perf_counter() - started)
+        episode.queries += 1
+        actions = robot_actions(reply, replan_steps)[: max_steps - episode.steps]
+        progress = simulator.run(actions, record_every)
+        executed.append(actions[: progress.steps])
+        episode.steps += progress.steps
+        episode.add(progress)
+    episode.success = progress.success
+    if executed:
+        episode.note_actions(np.concatenate(executed))
+    return episode
+
+
+def noise_seed(seed: int, suite: str, task: int, init_state: int, query: int) -> int:
+    """A number in [0, 2^32) that these five determine; torch's CPU generator uses no more bits of a seed."""
+    text = f"{seed}/{suite}/{task}/{init_state}/{query}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def policy_input(observation: Observation, language: str) -> dict[str, Any]:
+    """The observation under the keys of the LIBERO data configs, one time step, float64 state."""
+    state = observation.state
+    values: dict[str, Any] = {
+        "video.image": observation.image[None],
+        "video.wrist_image": observation.wrist_image[None],
+    }
+    for index, key in enumerate(STATE_KEYS):
+        values[f"state.{key}"] = state[None, index : index + 1] if key != "gripper" else state[None, index:]
+    values["annotation.human.action.task_description"] = [language]
+    return values
+
+
+def robot_actions(reply: Mapping[str, Any], count: int) -> NDArray[np.float64]:
+    """The first `count` actions of a policy's answer as the robot takes them, (count, 7) float64.
+
+    Policies open the gripper at 1 and close it at 0; LIBERO opens at -1 and closes at 1.
+
+    Raises:
+        PolicyReplyError: if a key is missing, the chunk is too short, or a number is not finite.
+    """
+    columns = []
+    for key in STATE_KEYS:
+        name = f"action.{key}"
+        if name not in reply:
+            raise PolicyReplyError(f"the policy's answer has no {name!r}; it has: {', '.join(sorted(reply))}")
+        values = np.asarray(reply[name], dtype=np.float64)
+        column = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+        if column.ndim != 1:
+            raise PolicyReplyError(f"{name}: expected shape (H,) or (H, 1), got {values.shape}")
+        columns.append(column)
+    horizons = {len(column) for column in columns}
+    if len(horizons) != 1:
+        raise PolicyReplyError(f"action chunks of different lengths: {sorted(horizons)}")
+    actions = np.stack(columns, axis=-1)
+    if len(actions) < count:
+        raise PolicyReplyError(
+            f"--replan-steps {count}: the policy answers with chunks of {len(actions)} actions only"
+        )
+    actions = actions[:count]
+    if not np.isfinite(actions).all():
+        raise PolicyReplyError("the policy's answer contains actions that are not finite numbers")
+    actions[:, 6] = np.sign(1.0 - 2.0 * actions[:, 6])
+    return actions
+
+
+def action_jerk(actions: NDArray[np.float64]) -> float:
+    """Mean length of the second difference of the motion commands (N, 7): how much the arm is shaken.
+
+    Commands are velocities in effect (a delta per step), so their second difference is a jerk per step cubed.
+    """
+    if len(actions) < 3:
+        return 0.0
+    return float(np.linalg.norm(np.diff(actions[:, :6], n=2, axis=0), axis=-1).mean())

@@ -1,0 +1,245 @@
+"""One episode, from a simulator and whoever acts to a record: the same function on one machine and on many.
+
+Two things can break that are not the robot's fault. A simulator that fails is replaced and the episode played
+once more; if it fails again, that is what the record says. A policy that goes away is waited for, and the
+episode begins anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gr00t.eval.rollout.agents import Behaviour, PolicyLostError
+from gr00t.eval.rollout.episode import Episode, Simulator
+from gr00t.eval.rollout.media import encode_thumbnail, encode_video
+from gr00t.eval.rollout.plan import EvalPlan, Job
+from gr00t.eval.rollout.records import EpisodeRecord
+from gr00t.eval.rollout.run_folder import PlayedEpisode
+from gr00t.libero.simulator.simulator import CONTROL_HZ, SimulatorError
+from gr00t.libero.tasks.suites import LiberoError, Task
+
+logger = logging.getLogger(__name__)
+
+_POLICY_LOSSES = 3
+
+
+class StoppedError(RuntimeError):
+    """The run ends: whoever plays lets go of its episode."""
+
+
+class Station:
+    """A simulator and the task that it has open, through all arms of a run."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.simulator = simulator
+        self._open: tuple[Task, int, str] | None = None
+
+    @property
+    def task(self) -> int | None:
+        """Number of the open task."""
+        return None if self._open is None else self._open[0].index
+
+    def open(self, task: Task, seed: int, placement: str) -> None:
+        """Open `task`, unless it is open."""
+        wanted = (task, seed, placement)
+        if self._open != wanted:
+            self._open = None
+            self.simulator.open_task(*wanted)
+            self._open = wanted
+
+    def discard(self) -> None:
+        """Let go of a simulator that failed; the next `open` starts a new one."""
+        self._open = None
+        self.simulator.close()
+
+
+class Player:
+    """Plays the episodes of one arm at one station.
+
+    Args:
+        station: Where.
+        behaviour: Who.
+        plan: How.
+        labels: Fields of `EpisodeRecord` that are the same in the whole arm; `versions` get the simulator's
+            added.
+        stopped: Asked after every failure, since ending a run makes simulators fail.
+    """
+
+    def __init__(
+        self,
+        station: Station,
+        behaviour: Behaviour,
+        plan: EvalPlan,
+        labels: Mapping[str, Any],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.station = station
+        self._behaviour = behaviour
+        self._plan = plan
+        self._labels = dict(labels)
+        self._stopped = stopped
+
+    def play(self, job: Job) -> PlayedEpisode:
+        """Play an episode, come what may of simulators.
+
+        Raises:
+            PolicyLostError: the policy went away in every one of several attempts.
+            StoppedError: the run ends.
+            PolicyReplyError: the policy's answers cannot be executed. Its own errors pass through as well.
+        """
+        started = time.perf_counter()
+        episode, error, retried = self._attempts(job)
+        wall = time.perf_counter() - started
+        last_image = None if episode is None else self._last_image(job, episode)
+        versions = {**self._labels["versions"], **getattr(self.station.simulator, "versions", {})}
+        return describe_episode(
+            self._plan,
+            {**self._labels, "versions": versions},
+            job,
+            episode,
+            error=error,
+            retried=retried,
+            wall_seconds=wall,
+            last_image=last_image,
+        )
+
+    def close(self) -> None:
+        """Release the behaviour; the station stays for the next arm."""
+        self._behaviour.close()
+
+    def _attempts(self, job: Job) -> tuple[Episode | None, str | None, bool]:
+        """Return the episode, or None after the second failure; the simulator's words; whether it failed."""
+        error: str | None = None
+        failures = losses = 0
+        while failures < 2:
+            try:
+                self.station.open(job.task, self._plan.seed, self._plan.placement)
+                return self._behaviour.play(self.station.simulator, job, self._plan), error, failures > 0
+            except SimulatorError as failure:
+                self._check_stopped(failure)
+                # Whatever is left of the simulator is not to be trusted.
+                self.station.discard()
+                failures += 1
+                error = str(failure)
+                outlook = "played once more" if failures == 1 else "counted apart"
+                logger.warning(
+                    "task %d, initial state %d: simulator error, %s: %s", *_numbers(job), outlook, error
+                )
+            except PolicyLostError as loss:
+                self._check_stopped(loss)
+                losses += 1
+                if losses > _POLICY_LOSSES:
+                    raise
+                logger.warning(
+                    "task %d, initial state %d: the policy is gone, the episode waits for it: %s",
+                    *_numbers(job),
+                    loss,
+                )
+                self._behaviour.recover()
+        return None, error, True
+
+    def _check_stopped(self, cause: Exception) -> None:
+        if self._stopped():
+            raise StoppedError("the run was stopped") from cause
+
+    def _last_image(self, job: Job, episode: Episode) -> NDArray[np.uint8] | None:
+        if episode.last_image is not None:
+            return episode.last_image
+        try:
+            return self.station.simulator.view()
+        except SimulatorError as failure:
+            # The episode was played to its end; only its picture is lost.
+            self._check_stopped(failure)
+            logger.warning("task %d, initial state %d: no last view: %s", *_numbers(job), failure)
+            self.station.discard()
+            return None
+
+
+def describe_episode(
+    plan: EvalPlan,
+    labels: Mapping[str, Any],
+    job: Job,
+    episode: Episode | None,
+    *,
+    error: str | None,
+    retried: bool,
+    wall_seconds: float,
+    last_image: NDArray[np.uint8] | None = None,
+) -> PlayedEpisode:
+    """An episode as it is kept.
+
+    Args:
+        plan: How it was played.
+        labels: Fields of `EpisodeRecord` that are the same in the whole arm.
+        job: What was played.
+        episode: What happened, or None if the simulator failed twice.
+        error: What the simulator said when it failed.
+        retried: Whether it did.
+        wall_seconds: Time that it took.
+        last_image: The last agent view (S, S, 3).
+    """
+    played = episode or Episode()
+    name = f"{labels['arm']}/task{job.task.index:02d}_init{job.init_state:02d}_seed{plan.seed}"
+    video = None
+    if played.frames and (plan.video == "all" or (plan.video == "failures" and not played.success)):
+        video = encode_video(played.frames, max(1, CONTROL_HZ // plan.record_every))
+    record = EpisodeRecord(
+        suite=plan.suite.name,
+        task=job.task.index,
+        task_name=job.task.name,
+        language=job.task.language,
+        init_state=job.init_state,
+        seed=plan.seed,
+        success=None if episode is None else episode.success,
+        steps=played.steps,
+        lifted_wrong=played.lifted_wrong,
+        queries=played.queries,
+        # The name of a folder may be no text; a line of the records has to be.
+        simulator_error=None if error is None else error.encode("utf-8", "replace").decode("utf-8"),
+        retried=retried,
+        jerk=round(played.jerk, 6),
+        actions_hash=played.actions_hash,
+        wall_seconds=round(wall_seconds, 3),
+        query_ms=[round(1000 * seconds, 1) for seconds in played.query_seconds],
+        simulator_ms_per_step=round(1000 * played.step_seconds / max(1, played.simulated_steps), 3),
+        render_ms_per_image=round(1000 * played.render_seconds / max(1, played.renders), 3),
+        video=f"videos/{name}_{'success' if played.success else 'failure'}.mp4" if video else None,
+        thumbnail=None if last_image is None else f"thumbnails/{name}.jpg",
+        replan_steps=plan.replan_steps,
+        max_steps=plan.step_limit,
+        **labels,
+    )
+    return PlayedEpisode(record, video, None if last_image is None else encode_thumbnail(last_image))
+
+
+def _numbers(job: Job) -> tuple[int, int]:
+    return job.task.index, job.init_state
+
+
+def check_labels(labels: Mapping[str, Any]) -> None:
+    """Refuse labels that a record could not be made of, before an episode is played for nothing.
+
+    Raises:
+        LiberoError: naming what is missing or unknown.
+    """
+    expected = {
+        "arm",
+        "assets",
+        "assets_fingerprint",
+        "rendering",
+        "placement",
+        "gl_backend",
+        "denoising_steps",
+        "quantized_layers",
+        "server",
+        "versions",
+        "identity",
+    }
+    if labels.keys() != expected:
+        raise LiberoError(f"labels: expected {sorted(expected)}, got {sorted(labels)}")

@@ -1,0 +1,88 @@
+"""Play one arm of a run: what is left of its plan, by a pool of simulators, into the run's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gr00t.eval.rollout.agents import Behaviour
+from gr00t.eval.rollout.plan import EvalPlan, Job
+from gr00t.eval.rollout.pool import Pool
+from gr00t.eval.rollout.progress import Progress
+from gr00t.eval.rollout.records import EpisodeKey
+from gr00t.eval.rollout.run_folder import RunFolder
+from gr00t.libero.tasks.suites import LiberoError
+
+logger = logging.getLogger(__name__)
+
+# One episode may be too much for a simulator. Several in a row are the machine's fault, often its memory's.
+_LOSSES_IN_A_ROW = 3
+
+
+class SimulatorsFailError(LiberoError):
+    """Simulators lose one episode after the other: playing on would only burn the rest."""
+
+
+def jobs_left(arm: str, plan: EvalPlan, folder: RunFolder) -> list[Job]:
+    """The episodes of `plan` that `arm` has not played yet, those last that the simulator has lost before."""
+    left = [job for job in plan.jobs() if not folder.has_played(_key(arm, plan, job))]
+    return sorted(left, key=lambda job: _key(arm, plan, job) in folder.records)
+
+
+def run_arm(
+    arm: str,
+    plan: EvalPlan,
+    pool: Pool,
+    make_behaviour: Callable[[], Behaviour],
+    labels: Mapping[str, Any],
+    folder: RunFolder,
+    *,
+    left_elsewhere: int = 0,
+) -> Progress:
+    """Play every episode that is left; each is in the folder as soon as it ends.
+
+    Args:
+        arm: Its name.
+        plan: What is to be played.
+        pool: By whom.
+        make_behaviour: Makes what acts, once for each simulator.
+        labels: Fields of `EpisodeRecord` that are the same in the whole arm, without `arm`.
+        folder: Where records go, and where those of an earlier session are.
+        left_elsewhere: Episodes of the arms that follow, for the time left.
+
+    Raises:
+        SimulatorsFailError: several episodes in a row were lost to the simulator.
+        LiberoError: something that the next episode would meet as well. Errors of the policy's own, too.
+    """
+    jobs = jobs_left(arm, plan, folder)
+    progress = Progress(arm, len(plan.jobs()), left_elsewhere=left_elsewhere)
+    waiting = set(jobs)
+    for job in plan.jobs():
+        if job not in waiting:
+            progress.count(folder.records[_key(arm, plan, job)], now=False)
+    if not jobs:
+        logger.info("%s: all %d episodes are there", arm, len(plan.jobs()))
+        return progress
+    if len(jobs) < len(plan.jobs()):
+        logger.info("%s: %d episodes are there, %d are left", arm, len(plan.jobs()) - len(jobs), len(jobs))
+    # Closed at once when adding a record fails, so that no simulator plays on.
+    with contextlib.closing(pool.play(jobs, make_behaviour, plan, {**labels, "arm": arm})) as played:
+        lost = 0
+        for episode in played:
+            folder.add(episode)
+            progress.count(episode.record)
+            lost = lost + 1 if episode.record.success is None else 0
+            if lost == _LOSSES_IN_A_ROW:
+                raise SimulatorsFailError(
+                    f"{arm}: {lost} episodes in a row were lost to the simulator, the last one, task "
+                    f"{episode.record.task}, initial state {episode.record.init_state}, by: "
+                    f"{episode.record.simulator_error}. Nothing more is played; see to the cause, often too "
+                    "little memory for the number of --workers. Lost episodes are then played again"
+                )
+    return progress
+
+
+def _key(arm: str, plan: EvalPlan, job: Job) -> EpisodeKey:
+    return EpisodeKey(arm, plan.suite.name, job.task.index, job.init_state, plan.seed)

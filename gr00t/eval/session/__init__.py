@@ -1,0 +1,1 @@
+"""A whole evaluation: arms made ready, played, and reported."""

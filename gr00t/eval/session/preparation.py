@@ -1,0 +1,352 @@
+"""From the name of an arm to something that acts: servers started, calibrated, and looked at first."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gr00t.eval.arms.arms import Arm
+from gr00t.eval.arms.hosts import AddressHost, StartedHost
+from gr00t.eval.rollout.agents import Behaviour, Expert, PolicyHost, Replay, ServedPolicy, Zero
+from gr00t.eval.rollout.collect import collect_observations
+from gr00t.eval.rollout.plan import EvalPlan, check_not_calibrated_on
+from gr00t.eval.rollout.run_folder import RunFolder
+from gr00t.eval.session import artefacts, identities, servers
+from gr00t.eval.session.options import Options
+from gr00t.libero.simulator.setup import SimulatorSetup
+from gr00t.libero.tasks.suites import LiberoError, libero_package, load_tasks
+from gr00t.machine import describe_host
+from gr00t.processes import watchdog
+from gr00t.quantization.calibration.record import UnfinishedCalibrationError, read_record
+from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig
+from gr00t.serving.identity import digest
+
+logger = logging.getLogger("gr00t.evaluate")
+
+
+class CalibrationFailedError(LiberoError):
+    """An arm could not be calibrated; the message holds the program's last words."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """An arm that can play.
+
+    Attributes:
+        make_behaviour: Makes what acts, once for each simulator.
+        facts: What `arms/NAME.json` says.
+        labels: Fields of the arm's records.
+    """
+
+    make_behaviour: Callable[[], Behaviour]
+    facts: Mapping[str, Any]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Fields of `EpisodeRecord` that this arm decides."""
+        told = {name: self.facts[name] for name in ("denoising_steps", "quantized_layers", "server")}
+        return {**told, "identity": digest(self.facts["identity"])}
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """What preparing an arm takes, the same for all of a run.
+
+    Attributes:
+        options: The command line.
+        plan: What is to be played.
+        folder: Of the run.
+        environ: The environment variables.
+        simulators: How simulators are made, for calibrations.
+        start_servers: With a cluster: starts a recipe's servers there, and returns their host and what one of
+            them says of itself.
+    """
+
+    options: Options
+    plan: EvalPlan
+    folder: RunFolder
+    environ: Mapping[str, str]
+    simulators: SimulatorSetup
+    start_servers: Callable[..., tuple[PolicyHost, Mapping[str, Any]]] | None = None
+
+    def prepare(self, arm: Arm, closing: contextlib.ExitStack) -> Prepared:
+        """Make an arm ready; what has to be ended after it goes to `closing`.
+
+        Raises:
+            LiberoError: it is not what it is called: not quantized, calibrated on what is evaluated, changed.
+        """
+        if arm.kind == "recipe":
+            prepared = self._recipe(arm, closing)
+        elif arm.kind == "address":
+            prepared = self._address(arm)
+        else:
+            makers: dict[str, Callable[[], Behaviour]] = {
+                "zero": Zero,
+                "replay": Replay,
+                "expert": functools.partial(Expert, arm.noise),
+            }
+            prepared = Prepared(makers[arm.kind], self._facts(arm, server=f"none, {arm.kind}"))
+        identities.check_unchanged(self.folder, arm.name, prepared.facts["identity"])
+        identities.keep_sources(self.folder)
+        self.folder.describe_arm(arm.name, prepared.facts)
+        return prepared
+
+    def _recipe(self, arm: Arm, closing: contextlib.ExitStack) -> Prepared:
+        assert arm.recipe is not None
+        model = self.options.model or servers.suite_model(self.plan.suite)
+        config, artefact = artefacts.settle_recipe(arm, model)
+        servers.checkpoint_folder(model)
+        packdir = None if config is None else config.pack_dir
+        calibration = None
+        if artefact is not None:
+            calibration = artefact.calibration
+            self._check_states(arm, calibration)
+        elif config is not None and needs_calibration(arm, config):
+            packdir = packdir or self.folder.path / "packs" / arm.name
+            calibration = self._calibrated(arm, packdir)
+            self._check_states(arm, calibration)
+        environ = servers.server_environ(self.environ, arm.recipe, packdir)
+        log = self.folder.log_path("servers", arm.name)
+        command = servers.server_command(self.options, self.plan.suite, arm.recipe)
+        logger.info("%s: starting its policy server (log: %s)", arm.name, log)
+        if self.start_servers is not None:
+            host, described = self.start_servers(command, environ, log, closing)
+        else:
+            started = StartedHost(command, environ, log)
+            closing.callback(started.close)
+            started.start()
+            described = started.describe()
+            started.remember(described)
+            host = started
+        check_report(arm, config, described)
+        say_what_it_is(arm, described)
+        facts = self._facts(
+            arm,
+            described=described,
+            server="started by the run",
+            checkpoint=servers.checkpoint_facts(model, described),
+            denoising_steps=arm.recipe.denoising_steps or self.options.denoising_steps,
+            calibration=calibration,
+            settings=dict(arm.recipe.settings),
+            packdir=packdir,
+        )
+        return Prepared(functools.partial(ServedPolicy, host, arm.recipe.images), facts)
+
+    def _address(self, arm: Arm) -> Prepared:
+        host = AddressHost(arm.host, arm.port, self.options.api_token, self.options.wait)
+        host.start()
+        described = host.describe()
+        calibration = None
+        report = described["quantization"]
+        if report is None:
+            logger.warning("%s: the server does not tell whether it is quantized", arm.name)
+        elif report.get("calibrating"):
+            calibration = self._calibrate_running(arm, host, report)
+            described = host.describe()
+            if (described["quantization"] or {}).get("calibrating"):
+                raise LiberoError(
+                    f"{arm.name}: the server at {host.address} still calibrates after "
+                    f"{calibration['requests']} requests; restart it from packs of scripts/calibrate.py"
+                )
+        elif report.get("enabled"):
+            calibration = read_record(packdir_of(report))
+            if report.get("artefact"):
+                calibration = report["artefact"].get("calibration")
+        self._check_states(arm, calibration)
+        host.remember(described)
+        say_what_it_is(arm, described)
+        info, report = described["server"] or {}, described["quantization"] or {}
+        facts = self._facts(
+            arm,
+            described=described,
+            server=host.address,
+            denoising_steps=info.get("denoising_steps"),
+            checkpoint={
+                "model": info.get("model_path"),
+                "folder": None,
+                "sha256": (info.get("identity") or {}).get("model"),
+            },
+            calibration=calibration,
+            settings=report.get("config"),
+            packdir=packdir_of(report),
+        )
+        return Prepared(functools.partial(ServedPolicy, host), facts)
+
+    def _facts(
+        self,
+        arm: Arm,
+        *,
+        server: str,
+        described: Mapping[str, Any] | None = None,
+        checkpoint: Mapping[str, Any] | None = None,
+        denoising_steps: int | None = None,
+        calibration: Mapping[str, Any] | None = None,
+        settings: Mapping[str, str] | None = None,
+        packdir: Path | None = None,
+    ) -> dict[str, Any]:
+        report = (described or {}).get("quantization")
+        layers = None if report is None else report.get("layers_quantized", 0)
+        facts = {
+            "name": arm.name,
+            "kind": arm.kind,
+            "description": arm.recipe.description if arm.recipe else "",
+            "recipe": arm.recipe.name if arm.recipe else None,
+            **arm.definition(),
+            "settings": settings,
+            "checkpoint": checkpoint,
+            "denoising_steps": denoising_steps,
+            "quantized_layers": layers,
+            "quantization": report,
+            "server": server,
+            "server_info": (described or {}).get("server"),
+            "calibration": calibration,
+            "machine": describe_host(),
+        }
+        return {**facts, "identity": identities.arm_identity(facts, packdir)}
+
+    def _calibrated(self, arm: Arm, packdir: Path) -> dict[str, Any]:
+        """Return what the packs of a folder were calibrated from; calibrate if they were not."""
+        try:
+            found = read_record(packdir)
+        except UnfinishedCalibrationError as error:
+            logger.info("%s: %s", arm.name, error)
+            found = None
+        if found is not None:
+            logger.info("%s: calibrated packs of %s from %s", arm.name, found.get("date"), packdir)
+            return found
+        assert arm.recipe is not None
+        log = self.folder.log_path("servers", f"{arm.name}-calibration")
+        logger.info(
+            "%s: calibrating on initial states that are not evaluated, packs to %s (log: %s)",
+            arm.name,
+            packdir,
+            log,
+        )
+        command = servers.calibration_command(
+            self.options, self.plan.suite, arm.recipe, packdir, self.simulators.backend
+        )
+        with log.open("ab") as file:
+            child = subprocess.Popen(
+                watchdog.kept(command),
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+                env=servers.server_environ(self.environ, arm.recipe, packdir),
+                start_new_session=True,
+            )
+            try:
+                status = child.wait()
+            finally:
+                child.terminate()
+                child.wait()
+                assert child.stdin is not None
+                child.stdin.close()
+        if status:
+            last = "\n  ".join(log.read_text(errors="replace").strip().splitlines()[-5:])
+            raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py ended with {status}:\n  {last}")
+        made = read_record(packdir)
+        if made is None:
+            raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py left no record in {packdir}")
+        return made
+
+    def _calibrate_running(self, arm: Arm, host: AddressHost, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Drive the robot by a server that calibrates on what it serves, until it has seen enough."""
+        requests = int(report["config"][PREFIX + "CALIB_STEPS"])
+        logger.info(
+            "%s: the server at %s calibrates on what it is asked: %d requests, on initial states that are "
+            "not evaluated",
+            arm.name,
+            host.address,
+            requests,
+        )
+        tasks = load_tasks(self.plan.suite, libero_package())
+        simulator = self.simulators.make(f"calibration-{arm.name}")
+        try:
+            with host.connect() as client:
+                collection = collect_observations(
+                    simulator,
+                    client,  # type: ignore[arg-type]
+                    tasks,
+                    requests,
+                    seed=self.plan.seed,
+                    max_steps=self.plan.step_limit,
+                    replan_steps=self.plan.replan_steps,
+                )
+        finally:
+            simulator.close()
+        states = {str(task): found for task, found in collection.init_states.items()}
+        source = {"kind": f"rollouts in {self.plan.suite.name}, as served", "suite": self.plan.suite.name}
+        return {"requests": requests, "source": {**source, "init_states_by_task": states}}
+
+    def _check_states(self, arm: Arm, calibration: Mapping[str, Any] | None) -> None:
+        source = (calibration or {}).get("source", {})
+        if source.get("suite") == self.plan.suite.name:
+            used = {int(task): states for task, states in source["init_states_by_task"].items()}
+            check_not_calibrated_on(self.plan, used, f"arm {arm.name}")
+
+
+def packdir_of(report: Mapping[str, Any]) -> Path | None:
+    """Where a server that runs already has its packs, by its own report."""
+    packdir = (report.get("config") or {}).get(PREFIX + "PACKDIR")
+    return Path(packdir) if packdir else None
+
+
+def needs_calibration(arm: Arm, config: DuQuantConfig) -> bool:
+    """Whether packs have to be calibrated before the first episode: evaluated episodes never do it."""
+    return (arm.recipe is not None and arm.recipe.calibrate) or servers.is_static(config)
+
+
+def say_what_it_is(arm: Arm, described: Mapping[str, Any]) -> None:
+    """Log whether an arm's server is quantized, by its own measurement, and whether it could change."""
+    if not (described["server"] or {}).get("identity"):
+        logger.warning(
+            "%s: the server does not tell what it consists of: later it could be another unnoticed",
+            arm.name,
+        )
+    report = described["quantization"] or {}
+    if not report.get("enabled"):
+        logger.info("%s: %s", arm.name, "NOT quantized" if described["quantization"] else "unknown to us")
+        return
+    logger.info("%s: %s layers quantized", arm.name, report.get("layers_quantized"))
+    if "linear_bytes" in report:
+        logger.info(
+            "%s: bytes of these layers %s, before %s; of the whole model %s, before %s",
+            arm.name,
+            *(
+                f"{report[name]:,}"
+                for name in ("linear_bytes", "linear_bytes_before", "model_bytes", "model_bytes_before")
+            ),
+        )
+
+
+def check_report(arm: Arm, config: DuQuantConfig | None, described: Mapping[str, Any]) -> None:
+    """Refuse a server that is not what its recipe asks for.
+
+    Raises:
+        LiberoError: naming what is different.
+    """
+    report = described["quantization"]
+    if report is None:
+        raise LiberoError(f"arm {arm.name}: its server does not tell whether it is quantized")
+    if config is None:
+        if report.get("enabled"):
+            raise LiberoError(f"arm {arm.name} is not to be quantized, but its server says that it is")
+        return
+    if not report.get("enabled") or not report.get("layers_quantized"):
+        raise LiberoError(f"arm {arm.name} is to be quantized, but its server says that it is not")
+    if report.get("calibrating"):
+        raise LiberoError(f"arm {arm.name}: its server would calibrate on the episodes that are evaluated")
+    # What was exported is calibrated, or it would not have been.
+    if needs_calibration(arm, config) and not report.get("layers_informed") and not report.get("artefact"):
+        raise LiberoError(f"arm {arm.name}: its server found no calibrated packs")
+    for name, text in config.to_dict().items():
+        if name != PREFIX + "PACKDIR" and report["config"].get(name) != text:
+            raise LiberoError(
+                f"arm {arm.name}: its server runs with {name}={report['config'].get(name)!r}, not {text!r}"
+            )

@@ -1,0 +1,140 @@
+"""How a recipe becomes a running policy server, or calibrated packs: commands and their environments."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gr00t.eval.arms.arms import Arm
+from gr00t.eval.arms.hosts import PORT
+from gr00t.eval.arms.recipes import Recipe, RecipeError
+from gr00t.eval.session.options import Options
+from gr00t.libero.tasks.suites import LiberoError, Suite
+from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError, warn_of_unread
+from gr00t.serving.identity import folder_hash
+
+ROOT = Path(__file__).resolve().parents[3]
+RECIPES = ROOT / "examples" / "Libero" / "recipes"
+
+
+def suite_model(suite: Suite) -> str:
+    """The published fine-tune of NVIDIA's base model for a suite; scripts/common.sh names the same."""
+    short = suite.name.removeprefix("libero_")
+    return f"youliangtan/gr00t-n1.5-libero-{'long' if short == '10' else short}-posttrain"
+
+
+def suite_data_config(suite: Suite) -> str:
+    """The goal checkpoint was trained with mean/std statistics, the others with min/max."""
+    name = "LiberoDataConfigMeanStd" if suite.name == "libero_goal" else "LiberoDataConfig"
+    return f"examples.Libero.custom_data_config:{name}"
+
+
+def exported_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings in `environ` by their short names; the log tells what looks like one and is none."""
+    warn_of_unread(environ)
+    return {name.removeprefix(PREFIX): text for name, text in environ.items() if name.startswith(PREFIX)}
+
+
+def check_recipe(arm: Arm) -> DuQuantConfig | None:
+    """Parse an arm's settings; None where they do not quantize.
+
+    Raises:
+        RecipeError: naming the arm, for settings that are wrong or make no sense here.
+    """
+    assert arm.recipe is not None
+    try:
+        config = DuQuantConfig.from_environ(settings_of(arm.recipe))
+    except DuQuantConfigError as error:
+        raise RecipeError(f"arm {arm.name}: {error}") from None
+    if config is None and arm.recipe.calibrate:
+        raise RecipeError(f"arm {arm.name}: calibrate = true, but its settings quantize nothing")
+    if config is not None and config.dry_run:
+        raise RecipeError(f"arm {arm.name}: {PREFIX}DRYRUN lists layers; there is nothing to evaluate")
+    return config
+
+
+def is_static(config: DuQuantConfig) -> bool:
+    """Whether activation scales are to be fixed by the first requests."""
+    return config.calibration_steps > 0 and config.act_bits is not None
+
+
+def settings_of(recipe: Recipe, packdir: Path | None = None) -> dict[str, str]:
+    """A recipe's settings under the names of their variables, in a folder of packs if given."""
+    settings = {PREFIX + name: text for name, text in recipe.settings.items()}
+    return settings if packdir is None else {**settings, PREFIX + "PACKDIR": str(packdir)}
+
+
+def server_environ(environ: Mapping[str, str], recipe: Recipe, packdir: Path | None) -> dict[str, str]:
+    """`environ` with the settings of the recipe and none of the caller's own."""
+    kept = {name: text for name, text in environ.items() if not name.startswith(PREFIX)}
+    # Threads that spin while they wait take the simulators' time.
+    return {"OMP_WAIT_POLICY": "PASSIVE", **kept, **settings_of(recipe, packdir)}
+
+
+def model_flags(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
+    """Flags that scripts/inference_service.py and scripts/calibrate.py share."""
+    flags = ["--model-path", options.model or suite_model(suite)]
+    flags += ["--base", options.base] if options.base else []
+    flags += ["--data-config", options.data_config or suite_data_config(suite)]
+    flags += ["--denoising-steps", str(recipe.denoising_steps or options.denoising_steps)]
+    flags += ["--dtype", options.dtype, "--prompt-style", options.prompt_style]
+    flags += ["--device", options.device] if options.device else []
+    flags += ["--tokenizer", options.tokenizer] if options.tokenizer else []
+    return flags
+
+
+def conditions(options: Options, suite: Suite) -> dict[str, object]:
+    """What all recipes of a run share and a continued run must agree in, as plain data."""
+    return {
+        "model": options.model or suite_model(suite),
+        **({"base": options.base} if options.base else {}),
+        "data_config": options.data_config or suite_data_config(suite),
+        "denoising_steps": options.denoising_steps,
+        "dtype": options.dtype,
+        "prompt_style": options.prompt_style,
+        "tokenizer": options.tokenizer,
+        "deterministic": options.deterministic,
+    }
+
+
+def server_command(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
+    """Start a policy server of this machine, for `StartedHost`."""
+    command = [sys.executable, str(ROOT / "scripts" / "inference_service.py"), "--server"]
+    command += [*model_flags(options, suite, recipe), "--host", "127.0.0.1", "--port", PORT]
+    return command + (["--max-batch", "1"] if options.deterministic else [])
+
+
+def calibration_command(options: Options, suite: Suite, recipe: Recipe, packdir: Path, gl: str) -> list[str]:
+    """Record the inputs of the policy's layers in rollouts, and write packs by them."""
+    command = [sys.executable, str(ROOT / "scripts" / "calibrate.py")]
+    command += [*model_flags(options, suite, recipe), "--libero", suite.name, "--packdir", str(packdir)]
+    command += ["--seed", str(options.seed), "--replan-steps", str(options.replan_steps)]
+    command += ["--max-steps", str(options.max_steps)] if options.max_steps is not None else []
+    return [*command, "--assets", options.assets, "--gl", gl]
+
+
+def checkpoint_folder(model: str) -> Path | None:
+    """Where a checkpoint is on this machine; None where it is nowhere yet.
+
+    Raises:
+        LiberoError: a folder that is no checkpoint.
+    """
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model, "config.json")
+        return Path(found).parent if isinstance(found, str) else None
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.json")):
+        raise LiberoError(f"--model {model}: no checkpoint in this folder")
+    return folder
+
+
+def checkpoint_facts(model: str, described: Mapping[str, Any]) -> dict[str, str | None]:
+    """Where a checkpoint is and what its files hash to, by the server that has it loaded if that tells."""
+    folder = checkpoint_folder(model)
+    told = ((described.get("server") or {}).get("identity") or {}).get("model")
+    found = told if told is not None or folder is None else folder_hash(folder)
+    return {"model": model, "folder": None if folder is None else str(folder), "sha256": found}

@@ -1,0 +1,277 @@
+"""A run from its command line to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import gr00t
+from gr00t.eval.arms.arms import Arm, parse_arms
+from gr00t.eval.rollout.cluster import RayPool
+from gr00t.eval.rollout.plan import EvalPlan, check_init_states, parse_seeds
+from gr00t.eval.rollout.pool import LocalPool, Pool
+from gr00t.eval.rollout.run_folder import RunFolder
+from gr00t.eval.rollout.runner import jobs_left, run_arm
+from gr00t.eval.session import artefacts, servers
+from gr00t.eval.session.options import Options
+from gr00t.eval.session.preparation import Workshop, needs_calibration
+from gr00t.files.output_folder import writing
+from gr00t.libero.simulator.setup import SimulatorSetup
+from gr00t.libero.tasks.suites import (
+    LiberoError,
+    find_suite,
+    libero_package,
+    load_tasks,
+    parse_task_indices,
+)
+
+logger = logging.getLogger("gr00t.evaluate")
+
+_MOST_WORKERS = 8
+
+
+def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Evaluate as `options` say; return the summary.
+
+    Raises:
+        LiberoError: a request that cannot be met. The errors of clients and servers pass through.
+    """
+    # Everything that can be wrong with the request itself is found before anything is started or waited for.
+    if options.seeds and options.seed:
+        raise LiberoError(f"--seed {options.seed} and --seeds {options.seeds}: give one of them")
+    seeds = parse_seeds(options.seeds) if options.seeds else (options.seed,)
+    # The first one is that of calibrations.
+    options = dataclasses.replace(options, seed=seeds[0])
+    suite = find_suite(options.suite)
+    tasks = load_tasks(suite, libero_package())
+    plan = EvalPlan(
+        suite=suite,
+        tasks=tuple(tasks[index] for index in parse_task_indices(options.tasks, suite)),
+        trials=options.trials,
+        init_offset=options.init_offset,
+        placement=options.placement,
+        seed=options.seed,
+        replan_steps=options.replan_steps,
+        max_steps=options.max_steps,
+        video=options.video,
+        record_every=options.video_every,
+    )
+    plans = [dataclasses.replace(plan, seed=seed) for seed in seeds]
+    arms = parse_arms(
+        options.arms or f"{options.host}:{options.port}",
+        servers.RECIPES,
+        servers.exported_settings(environ),
+    )
+    check_arms(arms, plan, options)
+    workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))
+    if workers < 1:
+        raise LiberoError(f"workers: expected a positive number, got {workers}")
+    with contextlib.ExitStack() as stack:
+        path = options.output or stack.enter_context(
+            unused_folder(Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}")
+        )
+        return evaluate(options, plans, arms, workers, path, environ)
+
+
+@contextlib.contextmanager
+def unused_folder(wanted: Path) -> Iterator[Path]:
+    """Make a folder of this name, or with -2, -3, ... where that is taken; removed if it stays empty."""
+    with writing(wanted, "--output"):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for count in itertools.count(1):
+            path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                break
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def evaluate(
+    options: Options,
+    plans: list[EvalPlan],
+    arms: list[Arm],
+    workers: int,
+    path: Path,
+    environ: Mapping[str, str],
+) -> dict[str, Any]:
+    """Play what is left of a run in its folder, and report; return the summary."""
+    plan, suite = plans[0], plans[0].suite
+    simulators = SimulatorSetup(
+        suite, options.assets, options.gl, options.rendering, environ, (path / "simulators").absolute()
+    )
+    conditions = {
+        "assets": simulators.found_assets.kind,
+        "assets_fingerprint": simulators.found_assets.fingerprint,
+        "rendering": simulators.found_rendering.label,
+        "placement": plan.placement,
+        "gl_backend": simulators.backend,
+    }
+    asked = {
+        **plan.conditions(),
+        **conditions,
+        **servers.conditions(options, suite),
+        **plan.coverage(),
+        "seeds": [plan.seed for plan in plans],
+        "arms": {arm.name: arm.definition() for arm in arms},
+    }
+    with RunFolder(path.absolute(), asked) as folder:
+        describe(plans, arms, workers, simulators, folder)
+        labels = {**conditions, "versions": {"gr00t": gr00t.__version__}}
+        complete = False
+        try:
+            play(options, plans, arms, workers, simulators, folder, labels, environ)
+            complete = True
+        finally:
+            summary = conclude(folder, options, complete=complete)
+    return summary
+
+
+def check_arms(arms: list[Arm], plan: EvalPlan, options: Options) -> None:
+    """Refuse settings and initial states that cannot be, before anything is started."""
+    needing = [arm.name for arm in arms if arm.kind == "replay"]
+    for arm in arms:
+        if arm.kind == "recipe":
+            model = options.model or servers.suite_model(plan.suite)
+            config, artefact = artefacts.settle_recipe(arm, model)
+            if artefact is None and config is not None and needs_calibration(arm, config):
+                needing.append(arm.name)
+    check_init_states(plan, needing)
+    names = [arm.name for arm in arms]
+    if options.baseline is not None and options.baseline not in names:
+        raise LiberoError(f"--baseline {options.baseline!r}: expected one of {', '.join(names)}")
+
+
+def play(
+    options: Options,
+    plans: list[EvalPlan],
+    arms: list[Arm],
+    workers: int,
+    simulators: SimulatorSetup,
+    folder: RunFolder,
+    labels: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> None:
+    """Play what is left of every arm, one after the other, and of its seeds likewise."""
+    left = {(arm.name, plan.seed): len(jobs_left(arm.name, plan, folder)) for arm in arms for plan in plans}
+    if not any(left.values()):
+        logger.info("all episodes are there: nothing to play")
+        return
+    with contextlib.ExitStack() as stack:
+        pool: Pool
+        start_servers = None
+        if options.cluster is not None:
+            make = functools.partial(SimulatorSetup.make, simulators.elsewhere())
+            pool = ray_pool = RayPool(options.cluster, make, workers, servers.ROOT)
+            start_servers = ray_pool.start_servers
+        else:
+            simulators.prepare()
+            pool = LocalPool([simulators.make(number) for number in range(workers)])
+        stack.callback(pool.close)
+        workshop = Workshop(options, plans[0], folder, environ, simulators, start_servers)
+        for arm in arms:
+            unfinished = [plan for plan in plans if left[arm.name, plan.seed]]
+            if not unfinished:
+                logger.info(
+                    "%s: all %d episodes are there", arm.name, sum(len(plan.jobs()) for plan in plans)
+                )
+                continue
+            with contextlib.ExitStack() as closing:
+                prepared = workshop.prepare(arm, closing)
+                for plan in unfinished:
+                    if len(plans) > 1:
+                        logger.info("%s: seed %d", arm.name, plan.seed)
+                    run_arm(
+                        arm.name,
+                        plan,
+                        pool,
+                        prepared.make_behaviour,
+                        {**labels, **prepared.labels},
+                        folder,
+                        left_elsewhere=sum(left.values()) - left[arm.name, plan.seed],
+                    )
+                    left[arm.name, plan.seed] = 0
+
+
+def describe(
+    plans: list[EvalPlan], arms: list[Arm], workers: int, simulators: SimulatorSetup, folder: RunFolder
+) -> None:
+    """Log what is about to run."""
+    plan = plans[0]
+    states = plan.init_states
+    logger.info(
+        "suite      %s, %d tasks x %d trials (initial states %d to %d)",
+        plan.suite.name,
+        len(plan.tasks),
+        plan.trials,
+        states.start,
+        states.stop - 1,
+    )
+    for arm in arms:
+        what = f"{arm.kind} {arm.host}:{arm.port}" if arm.kind == "address" else arm.kind
+        logger.info("arm        %s: %s", arm.name, arm.recipe.description if arm.recipe else what)
+    logger.info("assets     %s", simulators.found_assets)
+    logger.info(
+        "drawing    %s, %s; %d simulators", simulators.backend, simulators.found_rendering.label, workers
+    )
+    logger.info(
+        "protocol   %s placements, %d actions executed per query, at most %d steps, seed%s %s",
+        plan.placement,
+        plan.replan_steps,
+        plan.step_limit,
+        "s" if len(plans) > 1 else "",
+        ", ".join(str(plan.seed) for plan in plans),
+    )
+    logger.info("results    %s", folder.path)
+
+
+def conclude(folder: RunFolder, options: Options, *, complete: bool) -> dict[str, Any]:
+    """Count what the folder holds, write the report, and print the verdicts."""
+    arms = {}
+    for name in folder.plan["arms"]:
+        records = [record for record in folder.records.values() if record.arm == name]
+        played = [record for record in records if record.success is not None]
+        arms[name] = {
+            "episodes": len(played),
+            "successes": sum(bool(record.success) for record in played),
+            "simulator_errors": len(records) - len(played),
+        }
+    summary = {
+        "suite": folder.plan["suite"],
+        "complete": complete and not any(arm["simulator_errors"] for arm in arms.values()),
+        "arms": arms,
+        "assets": folder.plan["assets"],
+        "rendering": folder.plan["rendering"],
+        "output": str(folder.path),
+    }
+    try:
+        if folder.records:
+            print(report(folder, options))
+    except (LiberoError, OSError) as error:
+        if complete:
+            raise
+        # What ended the run is what its user has to hear of.
+        logger.warning("no report: %s", error)
+    if not complete:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"stopped; the same command with --output {folder.path} goes on")
+    return summary
+
+
+def report(folder: RunFolder, options: Options) -> str:
+    """Write the report into the folder; return its table for the terminal."""
+    from gr00t.eval.report import write_report
+    from gr00t.eval.statistics import verdict_table
+
+    return verdict_table(write_report(folder.path, baseline=options.baseline, margin=options.margin))

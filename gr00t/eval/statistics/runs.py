@@ -1,0 +1,186 @@
+"""Run folders as they are read for a verdict, and the refusal to join what was not played alike.
+
+A run folder holds `plan.json` (what was asked), `arms/NAME.json` (what each arm turned out to be) and
+`episodes.jsonl`. It may still be running. Several folders make one table when they agree in all that
+changes results: other suites, seeds or initial states are more rows and more pairs, other meshes or another
+MuJoCo are another benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gr00t.eval.arms.arms import CONTROLS
+from gr00t.eval.arms.recipes import GREY
+from gr00t.eval.rollout.records import EpisodeRecord, read_records
+from gr00t.eval.rollout.run_files import read_arm, read_plan
+from gr00t.eval.statistics.versions import check_versions
+from gr00t.libero.tasks.suites import LiberoError
+from gr00t.serving.identity import digest
+from gr00t.spelling import did_you_mean
+
+# Kinds of arms that stand beside those that are to be judged.
+CONTROL_KINDS = (*CONTROLS, GREY)
+# Equal in all records of a table. The limit of steps is the suite's own, so it may differ between suites.
+CONDITIONS = ("assets", "rendering", "placement", "replan_steps")
+CONDITIONS_OF_A_SUITE = ("assets_fingerprint", "max_steps")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        path: The folder; videos and thumbnails of its records are relative to it.
+        plan: `plan.json`.
+        arms: `arms/NAME.json` by the arm's name, for every arm that was started.
+        records: Its finished episodes.
+    """
+
+    path: Path
+    plan: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    records: Sequence[EpisodeRecord]
+
+    @property
+    def arm_names(self) -> list[str]:
+        """The arms in the order in which they were asked for."""
+        return list(self.plan["arms"])
+
+    @property
+    def suite(self) -> str:
+        """The suite that it plays."""
+        return str(self.plan["suite"])
+
+    @property
+    def planned_episodes(self) -> int:
+        """Episodes that every arm is to play."""
+        return len(self.plan["tasks"]) * self.episodes_per_task
+
+    @property
+    def episodes_per_task(self) -> int:
+        """Of these, those of one task: every initial state under every seed."""
+        return len(self.plan["init_states"]) * len(self.plan["seeds"])
+
+    def kind(self, name: str) -> str:
+        """What acts: a policy's `recipe`, a server's `address`, or one of `CONTROL_KINDS`."""
+        arm = self.plan["arms"][name]
+        return GREY if arm.get("images") == GREY else str(arm["kind"])
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder, finished or not.
+
+    Raises:
+        LiberoError: if a file is missing or not what it should be; the message names it.
+    """
+    try:
+        plan = read_plan(folder / "plan.json")
+    except FileNotFoundError:
+        raise LiberoError(f"{folder} is not the folder of a run: {folder / 'plan.json'} is missing") from None
+    episodes = folder / "episodes.jsonl"
+    records = read_records(episodes, plan) if episodes.exists() else []
+    arms = {}
+    for name in plan["arms"]:
+        path = folder / "arms" / f"{name}.json"
+        own = [record for record in records if record.arm == name]
+        if path.exists():
+            arms[name] = read_arm(path, name)
+            played = [record for record in own if record.success is not None]
+            _check_arm(arms[name], plan["arms"][name], played, path)
+        elif own:
+            raise LiberoError(f"{episodes} has episodes of arm {name!r}, but {path} is missing")
+    return Run(folder, plan, arms, records)
+
+
+def _check_arm(
+    facts: Mapping[str, Any], planned: Mapping[str, Any], records: Sequence[EpisodeRecord], path: Path
+) -> None:
+    """Refuse records of an arm that are not of what its description tells."""
+    if facts["kind"] != planned["kind"]:
+        raise LiberoError(f"{path}: kind: {facts['kind']!r}, but {planned['kind']!r} in plan.json")
+    identities = sorted({str(record.identity) for record in records})
+    if len(identities) > 1:
+        raise LiberoError(
+            f"{path.parent.parent / 'episodes.jsonl'}: the episodes of arm {facts['name']!r} were played by "
+            f"different things of this name: identities {', '.join(identities)}"
+        )
+    told = {name: facts[name] for name in ("denoising_steps", "quantized_layers") if name in facts}
+    if facts.get("identity") is not None:
+        told["identity"] = digest(facts["identity"])
+    for record in records:
+        for name, value in told.items():
+            if getattr(record, name) != value:
+                raise LiberoError(
+                    f"{path.parent.parent / 'episodes.jsonl'}: {_episode(record)} of arm {record.arm!r} has "
+                    f"{name} {getattr(record, name)!r}, but {path} tells {value!r}"
+                )
+
+
+def check_comparable(runs: Sequence[Run], *, allow_mixed: bool = False) -> None:
+    """Refuse runs whose records do not belong into one table.
+
+    Args:
+        runs: All of the table.
+        allow_mixed: Whether other versions of MuJoCo, robosuite and LIBERO may meet in it.
+
+    Raises:
+        LiberoError: naming both sides: another condition or version, another arm of the same name, an episode
+            twice.
+    """
+    if not allow_mixed:
+        check_versions(runs)
+    conditions: dict[tuple[str, ...], tuple[Any, str]] = {}
+    arms: dict[str, tuple[Mapping[str, Any], Path]] = {}
+    episodes: dict[Any, Path] = {}
+    for run in runs:
+        for name, arm in run.plan["arms"].items():
+            known, folder = arms.setdefault(name, (arm, run.path))
+            for field in sorted(known.keys() | arm.keys()):
+                if known.get(field) != arm.get(field):
+                    raise LiberoError(
+                        f"arm {name!r} is not the same in both folders: {field} is {known.get(field)!r} in "
+                        f"{folder}, but {arm.get(field)!r} in {run.path}"
+                    )
+        for record in run.records:
+            _check_conditions(record, run.path, conditions)
+            key = (record.placement, record.key)
+            if key in episodes:
+                raise LiberoError(
+                    f"{_episode(record)} of arm {record.arm!r} is in {episodes[key]} and again in {run.path}"
+                )
+            episodes[key] = run.path
+
+
+def _check_conditions(
+    record: EpisodeRecord, folder: Path, seen: dict[tuple[str, ...], tuple[Any, str]]
+) -> None:
+    here = f"arm {record.arm!r}, {_episode(record)} in {folder}"
+    for field in CONDITIONS + CONDITIONS_OF_A_SUITE:
+        scope = (field,) if field in CONDITIONS else (field, record.suite)
+        value = getattr(record, field)
+        known, there = seen.setdefault(scope, (value, here))
+        if value != known:
+            raise LiberoError(
+                f"these were not played alike and make no common table: {field} is {known!r} ({there}), "
+                f"but {value!r} ({here})"
+            )
+
+
+def find_arm(name: str, arms: Iterable[str]) -> str:
+    """Return `name` if it is one of the arms.
+
+    Raises:
+        LiberoError: with the nearest name, if it is not.
+    """
+    names = list(arms)
+    if name not in names:
+        raise LiberoError(f"no arm {name!r} in this run: {did_you_mean(name, names)}")
+    return name
+
+
+def _episode(record: EpisodeRecord) -> str:
+    return f"{record.suite} task {record.task}, initial state {record.init_state}, seed {record.seed}"

@@ -1,0 +1,1 @@
+"""The world of the LIBERO benchmark: tasks, assets, simulator, scripted expert. Knows no policy."""

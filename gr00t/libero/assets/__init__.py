@@ -1,0 +1,1 @@
+"""Meshes and textures for the simulator: LIBERO's own where they are, stand-ins where not."""

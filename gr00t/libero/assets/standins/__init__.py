@@ -1,0 +1,1 @@
+"""Stand-ins: objects and rooms with the numbers of LIBERO and looks of our own."""

@@ -1,0 +1,1 @@
+"""Data for training, made by the simulator: demonstrations, and scenes with labels."""

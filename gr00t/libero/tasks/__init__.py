@@ -1,0 +1,1 @@
+"""The suites of LIBERO and their tasks, read without importing LIBERO."""

@@ -1,0 +1,187 @@
+"""LIBERO's suites and tasks, read from the installed wheel without importing it.
+
+Importing `libero` asks questions on stdin, and its benchmark module imports torch. All that is needed here
+are its task list, BDDL files and initial states, which are plain files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import pickle
+import re
+import runpy
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gr00t.spelling import did_you_mean
+
+
+class LiberoError(ValueError):
+    """A request that cannot be met as asked; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A LIBERO suite and the step limit with which published evaluations of it run."""
+
+    name: str
+    num_tasks: int
+    max_steps: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: its instruction, its BDDL problem and its recorded initial states.
+
+    `prompted` names the object that is meant instead of the one in the problem; see
+    `gr00t.libero.tasks.prompts`.
+    """
+
+    suite: str
+    index: int
+    name: str
+    language: str
+    bddl: Path
+    init_states: Path
+    prompted: str = ""
+
+
+SUITES = {
+    suite.name: suite
+    for suite in (
+        Suite("libero_spatial", 10, 220),
+        Suite("libero_object", 10, 280),
+        Suite("libero_goal", 10, 600),
+        Suite("libero_10", 10, 1000),
+        Suite("libero_90", 90, 400),
+        # One scene of libero_object and five prompts, so that only the words tell what to do. In
+        # libero_object itself, which object is meant can be seen from which others are there.
+        Suite("libero_object_prompts", 5, 280),
+    )
+}
+# Tomato sauce is left out: it looks like alphabet soup from where the camera is.
+_PROMPTED = ("alphabet_soup", "butter", "cream_cheese", "milk", "salad_dressing")
+
+
+def find_suite(name: str) -> Suite:
+    """Look a suite up by `libero_object`, `libero-object` or `object`; `long` is libero_10.
+
+    Raises:
+        LiberoError: for any other name.
+    """
+    key = name.strip().lower().replace("-", "_").removeprefix("libero_")
+    key = "10" if key == "long" else key
+    suite = SUITES.get(f"libero_{key}")
+    if suite is None:
+        raise LiberoError(f"unknown LIBERO suite {name!r}: {did_you_mean(f'libero_{key}', SUITES)}")
+    return suite
+
+
+def parse_task_indices(text: str, suite: Suite) -> tuple[int, ...]:
+    """Read `all`, `3`, `0,3` or `0-4,7` as task indices of `suite`, in the order given, each once.
+
+    Raises:
+        LiberoError: for anything else, or an index that the suite does not have.
+    """
+    return parse_indices(text, suite.num_tasks, "tasks", f" of {suite.name}")
+
+
+def parse_indices(text: str, count: int, what: str, owner: str = "") -> tuple[int, ...]:
+    """Read `all`, `3`, `0,3` or `0-4,7` as numbers below `count`, in the order given, each once.
+
+    Args:
+        text: As a user wrote it.
+        count: How many there are.
+        what: Their name in messages, in the plural.
+        owner: What has that many, for messages.
+
+    Raises:
+        LiberoError: for anything else, or a number that does not exist.
+    """
+    if text.strip().lower() == "all":
+        return tuple(range(count))
+    indices: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None:
+            raise LiberoError(
+                f"{what} {text!r}: expected 'all', or indices such as '0,3' or '0-4', got {part!r}"
+            )
+        first = int(match[1])
+        last = int(match[2]) if match[2] else first
+        if last < first or last >= count:
+            raise LiberoError(f"{what} {text!r}: {part.strip()} is not within 0-{count - 1}{owner}")
+        indices.extend(range(first, last + 1))
+    return tuple(dict.fromkeys(indices))
+
+
+def libero_package() -> Path:
+    """The folder of the installed `libero.libero` package.
+
+    Raises:
+        LiberoError: if hf-libero is not installed.
+    """
+    spec = importlib.util.find_spec("libero")
+    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
+        package = Path(location) / "libero"
+        if (package / "benchmark" / "libero_suite_task_map.py").is_file():
+            return package
+    raise LiberoError("LIBERO is not installed in this Python; run: scripts/setup_env.sh libero")
+
+
+def load_tasks(suite: Suite, package: Path) -> list[Task]:
+    """All tasks of `suite` in the order that published task numbers refer to."""
+    if suite.name == "libero_object_prompts":
+        return _prompts(suite, load_tasks(SUITES["libero_object"], package)[0])
+    task_map = runpy.run_path(str(package / "benchmark" / "libero_suite_task_map.py"))["libero_task_map"]
+    return [
+        Task(
+            suite=suite.name,
+            index=index,
+            name=name,
+            language=language_of(name),
+            bddl=package / "bddl_files" / suite.name / f"{name}.bddl",
+            init_states=package / "init_files" / suite.name / f"{name}.pruned_init",
+        )
+        for index, name in enumerate(task_map[suite.name])
+    ]
+
+
+def _prompts(suite: Suite, scene: Task) -> list[Task]:
+    """One task for each of the prompted objects, in the scene of another task."""
+    tasks = []
+    for index, prompted in enumerate(_PROMPTED):
+        language = f"pick up the {prompted.replace('_', ' ')} and place it in the basket"
+        task = dataclasses.replace(
+            scene,
+            suite=suite.name,
+            index=index,
+            name=language.replace(" ", "_"),
+            language=language,
+            prompted=prompted,
+        )
+        tasks.append(task)
+    return tasks
+
+
+def language_of(task_name: str) -> str:
+    """The instruction that LIBERO derives from a task's name: no scene prefix, spaces for underscores."""
+    return re.sub(r"^[A-Z][A-Z_]*SCENE\d+_", "", task_name).replace("_", " ")
+
+
+def load_init_states(task: Task) -> NDArray[np.float64]:
+    """The recorded initial states of a task, (N, 1 + nq + nv) float64: time, positions, velocities.
+
+    The file is a torch archive around a pickled numpy array; reading it directly keeps torch out of the
+    simulator. It is part of the installed wheel and as trusted as its code.
+    """
+    with zipfile.ZipFile(task.init_states) as archive:
+        member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+        states = pickle.loads(archive.read(member))
+    return cast("NDArray[np.float64]", np.asarray(states, dtype=np.float64))

@@ -1,0 +1,1 @@
+"""The blocks that networks of this family are made of."""

@@ -1,0 +1,1 @@
+"""Finding activation scales by what layers are called with."""

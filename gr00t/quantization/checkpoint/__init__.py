@@ -1,0 +1,1 @@
+"""Quantized layers as files: packs and artefacts, their manifests and checksums."""

@@ -1,0 +1,233 @@
+"""Quantized layers that were exported: written once, and put into a model before it has any weight.
+
+The model is built on `meta`; `place_layers` puts an empty quantized layer in place of every linear that the
+manifest names, whoever loads weights fills them like all others, from what `read_sealed` has read and
+checked, and `settle` looks at the values that arrived. No float copy of a packed weight exists at any time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from gr00t.files.safetensors_header import Header
+from gr00t.quantization.calibration.record import record_sha256
+from gr00t.quantization.checkpoint.checksums import (
+    ArtefactError,
+    check_seals,
+    hash_file,
+    tensors_digest,
+    write_with_metadata,
+)
+from gr00t.quantization.checkpoint.manifest import FILE, Manifest
+from gr00t.quantization.checkpoint.tensor_file import read_tensors
+from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.numerics.soundness import UnsoundError, check_state
+from gr00t.quantization.profile import StageProfiler
+from gr00t.quantization.quantize import DuQuantDryRun, put_in_place
+from gr00t.quantization.report import DuQuantReport
+from gr00t.quantization.settings.environment import DuQuantConfig
+from gr00t.quantization.settings.options import RowRotation
+from gr00t.quantization.settings.selection import Verdict, spec_for
+from gr00t.quantization.settings.spec import LinearSpec
+
+logger = logging.getLogger(__name__)
+
+
+def check_exportable(report: DuQuantReport) -> None:
+    """Refuse a model whose quantization is not over, or never was, or whose layers are damaged.
+
+    Raises:
+        ArtefactError: saying which layers, and what would help.
+    """
+    waiting = [name for name, layer in report.layers.items() if layer.is_calibrating]
+    if waiting:
+        raise ArtefactError(
+            f"{len(waiting)} of {len(report.layers)} layers have no static activation scales yet "
+            f"({waiting[0]}, ...): run scripts/calibrate.py with these settings and the same --dtype, then "
+            "export with its PACKDIR; or set CALIB_STEPS=0 for per-token scales, which need none"
+        )
+    if all(layer.spec.bits == "W16 A16" for layer in report.layers.values()):
+        raise ArtefactError("weights and activations all stay in floating point: nothing is quantized")
+    check_sound(report.layers)
+
+
+def check_sound(layers: Mapping[str, DuQuantLinear]) -> None:
+    """Refuse layers whose numbers no quantization yields (`soundness.check_state`).
+
+    Raises:
+        ArtefactError: naming the layer and the tensor.
+    """
+    for name, layer in layers.items():
+        try:
+            check_state(layer.packed_state(), layer.spec)
+        except UnsoundError as error:
+            raise ArtefactError(f"{name}: damaged: {error}") from None
+
+
+def read_sealed(folder: Path, manifest: Manifest) -> tuple[int, dict[Path, dict[str, Tensor]]]:
+    """Check every seal of an artefact, and keep what was read of its weight files.
+
+    Each file is read once, so what was hashed is what is used: whatever happens to the files later, or
+    happened between two looks at them, does not reach the model.
+
+    Returns:
+        How many bytes all files have, and the tensors of every weight file by name, by its path.
+
+    Raises:
+        ArtefactError: as `check_seals`.
+    """
+    kept: dict[Path, dict[str, Tensor]] = {}
+
+    def keep(path: Path, begin: Callable[[Header], Any]) -> str:
+        digests = []
+
+        def watch(header: Header) -> Callable[[memoryview], None]:
+            digests.append(begin(header))
+            update: Callable[[memoryview], None] = digests[0].update
+            return update
+
+        kept[path] = read_tensors(path, watch)[1]
+        return str(digests[0].hexdigest())
+
+    def keep_weights(path: Path) -> str:
+        if path.suffix != ".safetensors":
+            return hash_file(path)
+        return keep(path, lambda header: hashlib.sha256(header.text))
+
+    size = check_seals(
+        folder,
+        manifest.files,
+        FILE,
+        manifest.tensors_sha256,
+        hash_of=keep_weights,
+        hash_of_tensors=lambda path: keep(path, tensors_digest),
+    )
+    return size, kept
+
+
+def write_layers(
+    folder: Path, tensors: Mapping[str, Tensor], manifest_for: Callable[[str], Manifest]
+) -> None:
+    """Write the file of the quantized layers.
+
+    Args:
+        folder: of the artefact.
+        tensors: of all layers, by the names that whoever loads weights knows them by.
+        manifest_for: makes the manifest from the hash of the tensors.
+    """
+    saved = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    write_with_metadata(saved, lambda digest: manifest_for(digest).to_metadata(), folder / FILE)
+
+
+def place_layers(
+    model: nn.Module, manifest: Manifest, config: DuQuantConfig, aliases: Mapping[str, str] | None = None
+) -> DuQuantReport:
+    """Replace the linears of `model`, which is on `meta`, by empty quantized layers.
+
+    Args:
+        model: built by the artefact's own configuration, in the dtype that its biases are to have.
+        manifest: what its layers are.
+        config: the settings, `Manifest.config`.
+        aliases: other names of layers, by module name (`select_targets`).
+
+    Raises:
+        ArtefactError: the model has no such linear, or the settings make another layer of it.
+    """
+    targets = []
+    for name, spec in manifest.layers.items():
+        linear = _find_linear(model, name)
+        shape = (spec.out_features, spec.in_features)
+        if linear is None or tuple(linear.weight.shape) != shape:
+            found = "nothing" if linear is None else f"a Linear {tuple(linear.weight.shape)}"
+            raise ArtefactError(f"the artefact has a layer {name} {shape}, the architecture {found}")
+        _check_agreement(name, spec, spec_for(name, (aliases or {}).get(name), linear, config))
+        spec = dataclasses.replace(spec, execution=config.execution)
+        targets.append(Verdict(name, None, linear, spec, "in the artefact"))
+    layers = {}
+    for target in targets:
+        assert target.spec is not None
+        layer = DuQuantLinear(target.linear, target.spec)
+        layer.keep_unpacked = config.precache_weights
+        layer.refuse_nonfinite = config.debug
+        layers[target.name] = layer
+    put_in_place(model, targets, layers)
+    return DuQuantReport(
+        config=config,
+        layers=layers,
+        linear_bytes_before=manifest.linear_bytes_before,
+        model_bytes_before=manifest.model_bytes_before,
+        model=model,
+        layers_sha256=manifest.tensors_sha256,
+        calibration_sha256=record_sha256(manifest.calibration),
+        artefact={
+            "checkpoint": manifest.checkpoint,
+            "dtype": manifest.dtype,
+            "tensors_sha256": manifest.tensors_sha256,
+            "versions": dict(manifest.versions),
+            "calibration": None if manifest.calibration is None else dict(manifest.calibration),
+        },
+    )
+
+
+def list_layers(manifest: Manifest) -> NoReturn:
+    """Log what a dry-run lists: the layers of the artefact, whatever a selection would have taken.
+
+    Raises:
+        DuQuantDryRun: always.
+    """
+    logger.info("[GR00T-DUQUANT] Matched Linear layers: %d, all of the artefact", len(manifest.layers))
+    for name, spec in manifest.layers.items():
+        logger.info(
+            "[GR00T-DUQUANT][DRYRUN] %s: Linear(%d->%d) %s", name, spec.in_features, spec.out_features, spec
+        )
+    logger.info("[GR00T-DUQUANT] Dry-run total layers listed: %d", len(manifest.layers))
+    raise DuQuantDryRun
+
+
+def settle(report: DuQuantReport) -> None:
+    """Check and log what the layers are, now that their weights are there.
+
+    Raises:
+        ArtefactError: values cannot be a layer's, or static activation scales are missing.
+    """
+    check_sound(report.layers)
+    waiting = [name for name, layer in report.layers.items() if layer.is_calibrating]
+    if waiting:
+        raise ArtefactError(f"the artefact has no activation scales for {', '.join(waiting[:3])}")
+    logger.info("%s", report.memory_line())
+    logger.info("%s", report.kernel_line())
+    if report.config.profile:
+        StageProfiler(report.layers, synchronize=report.config.profile_sync).start()
+
+
+def _check_agreement(name: str, spec: LinearSpec, wanted: LinearSpec) -> None:
+    """Hold the specification of a layer against what the settings of the artefact make of such a layer."""
+    decided = {"execution", "informed"}  # where it is loaded, and by what was recorded
+    if wanted.row_rotation is RowRotation.PROPAGATE:
+        decided |= {"row_rotation", "absorbs"}  # by its neighbours
+        if spec.row_rotation is RowRotation.NONE:
+            raise ArtefactError(f"{name}: its output is not rotated, which contradicts ROW_ROT=propagate")
+    for field in dataclasses.fields(LinearSpec):
+        found, other = getattr(spec, field.name), getattr(wanted, field.name)
+        if field.name not in decided and found != other:
+            raise ArtefactError(
+                f"{name}: the artefact contradicts itself: the layer has {field.name}={found}, its settings "
+                f"say {other}"
+            )
+
+
+def _find_linear(model: nn.Module, name: str) -> nn.Linear | None:
+    parent, _, child = name.rpartition(".")
+    try:
+        found = getattr(model.get_submodule(parent), child, None)
+    except AttributeError:
+        return None
+    return found if type(found) is nn.Linear else None

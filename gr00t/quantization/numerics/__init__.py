@@ -1,0 +1,1 @@
+"""Arithmetic on tensors, without modules: codes, scales, rotations, statistics."""

@@ -1,0 +1,1 @@
+"""Serving a policy and asking it: server, batching, clients. Imports nothing by itself."""

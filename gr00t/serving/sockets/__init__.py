@@ -1,0 +1,1 @@
+"""Below any message: addresses, connections, and who is at their other end."""

@@ -1,0 +1,1 @@
+"""Bytes that stand for requests and answers: one file for each format, and what they share."""

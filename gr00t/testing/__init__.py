@@ -1,0 +1,1 @@
+"""Checkpoints and observations from a random generator: to try programs, not policies."""

@@ -1,0 +1,124 @@
+"""Draw strewn objects of LIBERO, with the place of each in each image, for learning to see.
+
+    python scripts/collect_scenes.py FOLDER libero_object --count 20000 --workers 2
+
+One file per task, with images, labels and what they are labels of. A run that was stopped goes on: the files
+that are there are not made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import queue
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from gr00t.console import log_to_stderr
+from gr00t.libero.simulator.process import SimulatorProcess
+from gr00t.libero.simulator.setup import SimulatorSetup
+from gr00t.libero.simulator.simulator import SimulatorError
+from gr00t.libero.tasks.suites import LiberoError, Task, find_suite, libero_package, load_tasks, parse_indices
+
+# The groceries of libero_object, and what they are put into.
+KINDS = (
+    *("alphabet soup", "bbq sauce", "butter", "chocolate pudding", "cream cheese", "ketchup", "milk"),
+    *("orange juice", "salad dressing", "tomato sauce", "basket"),
+)
+SIZE = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Draw strewn objects of LIBERO, with the place of each in each image."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """For the files; made, or gone on with."""
+    suite: Annotated[str, tyro.conf.Positional] = "libero_object"
+    """Whose tasks' objects are strewn."""
+    count: int = 20000
+    """Scenes in all, as many of each task."""
+    init_states: str = "20-49"
+    """Recorded initial states to start from."""
+    seed: int = 0
+    """Of everything, with the task's number."""
+    workers: int = 1
+    """Simulators that draw at the same time."""
+    assets: str = "auto"
+    """auto (LIBERO_ASSETS, else the hub, else the built-in stand-ins), stand-ins, hub, or a folder."""
+    gl: Literal["auto", "osmesa", "egl"] = "auto"
+    """Library to draw with (default: MUJOCO_GL, else osmesa)."""
+
+
+def run(options: Options) -> None:
+    """Draw what is missing.
+
+    Raises:
+        LiberoError: a request that cannot be met.
+        SimulatorError: the simulator failed.
+    """
+    suite = find_suite(options.suite)
+    tasks = load_tasks(suite, libero_package())
+    if options.workers < 1 or options.count < len(tasks):
+        raise LiberoError(f"--workers: at least 1; --count: at least {len(tasks)}, one of each task")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as logs:
+        setup = SimulatorSetup(suite, options.assets, options.gl, "fast", dict(os.environ), Path(logs))
+        setup.prepare()
+        idle: queue.SimpleQueue[SimulatorProcess] = queue.SimpleQueue()
+        simulators = [setup.make(number) for number in range(options.workers)]
+        for simulator in simulators:
+            idle.put(simulator)
+        print(f"{suite.name}, assets: {setup.found_assets}", flush=True)
+        missing = [task for task in tasks if not scene_file(options, task).is_file()]
+        try:
+            with ThreadPoolExecutor(options.workers) as pool, tqdm(total=len(missing), unit="task") as bar:
+                for _ in pool.map(
+                    lambda task: draw(options, task, options.count // len(tasks), idle), missing
+                ):
+                    bar.update()
+        finally:
+            for simulator in simulators:
+                simulator.close()
+
+
+def scene_file(options: Options, task: Task) -> Path:
+    """Where the scenes of a task belong."""
+    return options.folder / f"{task.suite}-{task.index}-seed{options.seed}.npz"
+
+
+def draw(options: Options, task: Task, count: int, idle: queue.SimpleQueue[SimulatorProcess]) -> None:
+    """Draw scenes of one task and write them, whole or not at all."""
+    simulator = idle.get()
+    try:
+        available = simulator.open_task(task, options.seed)
+        states = parse_indices(options.init_states, available, "initial states")
+        scenes = simulator.sample_scenes(KINDS, states, count, [options.seed, task.index], SIZE)
+    finally:
+        idle.put(simulator)
+    target = scene_file(options, task)
+    partial = target.with_suffix(f".partial-{os.getpid()}.npz")
+    np.savez(partial, **dataclasses.asdict(scenes), kinds=np.array(KINDS))
+    os.replace(partial, target)
+
+
+def main() -> int:
+    """Run as a program."""
+    log_to_stderr()
+    options = tyro.cli(Options, description=__doc__)
+    try:
+        run(options)
+    except (LiberoError, SimulatorError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,117 @@
+"""Teach a network that starts from nothing what things are and what they are called.
+
+    python scripts/train_grounding.py --checkpoint FOLDER --scenes FOLDER --output FOLDER
+
+It reads what scripts/collect_scenes.py has drawn, trains vision first and then vision, language model and
+adapter together (`gr00t/training/demo/grounding.py`), and writes a checkpoint for scripts/train.py to start
+from. It says at the end how often it points at the right place in scenes that it was not trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from gr00t.console import log_to_stderr
+from gr00t.model.checkpoint.folder import resolve_checkpoint
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
+from gr00t.training.demo.grounding import Questions, ground
+from gr00t.training.demo.scenes import load_scenes
+from gr00t.training.plan import TrainingPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Teach a network what things are and what they are called."""
+
+    checkpoint: str
+    """Folder to start from."""
+    scenes: Path
+    """Folder of labelled scenes."""
+    output: Path
+    """Folder for the checkpoint; must not be there yet."""
+    vision_steps: int = 2500
+    """Steps of vision alone."""
+    steps: int = 1000
+    """Steps of vision and language together."""
+    learning_rates: tuple[float, float] = (2e-3, 1e-3)
+    """Their peaks, in this order."""
+    batch_size: int = 32
+    """Scenes per step."""
+    held_out: int = 400
+    """Scenes that are only looked at in the end."""
+    instruction: str = "pick up the {} and place it in the basket"
+    """What is asked; {} stands for the name of the object."""
+    seed: int = 0
+    """Of batches and of what is asked."""
+
+
+def train(options: Options) -> dict[str, float]:
+    """Train and write; return the shares of held-out places that are found.
+
+    Raises:
+        ValueError: options, scenes and checkpoint that do not fit together.
+    """
+    if options.output.exists():
+        raise ValueError(f"{options.output} is there already")
+    start = resolve_checkpoint(options.checkpoint)
+    scenes = load_scenes(options.scenes)
+    count = len(scenes.images)
+    if not 0 < options.held_out < count:
+        raise ValueError(f"--held-out {options.held_out}: expected 1 to {count - 1}")
+    order = np.random.default_rng(options.seed).permutation(count)
+    model = GR00T_N1_5.from_pretrained(start).float()
+    tokenizer = resolve_tokenizer(start)
+    prompts = scenes.prompts(options.instruction)
+    stages: Sequence[tuple[int, list[str]]] = ((options.vision_steps, []), (options.steps, prompts))
+    found: dict[str, float] = {}
+    for rate, (steps, asked) in zip(options.learning_rates, stages, strict=True):
+        plan = TrainingPlan(
+            steps=steps,
+            learning_rate=rate,
+            weight_decay=0.01,
+            betas=(0.9, 0.95),
+            seed=options.seed,
+        )
+        questions = Questions(
+            *(model, scenes.images, scenes.centres, asked, tokenizer),
+            chosen=order[options.held_out :],
+            batch_size=options.batch_size,
+            seed=options.seed,
+        )
+        with tqdm(total=steps, unit="step", desc="language" if asked else "vision") as bar:
+            for figures in ground(model, questions, plan):
+                bar.update()
+                bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in figures.items() if k != "step"))
+        found = questions.evaluate(model, order[: options.held_out])
+    partial = options.output.with_name(f"{options.output.name}.partial")
+    shutil.copytree(start, partial, dirs_exist_ok=True)
+    model.save_pretrained(partial)
+    partial.rename(options.output)
+    return found
+
+
+def main() -> int:
+    """Run as a program: the held-out shares as JSON in the last line."""
+    log_to_stderr()
+    options = tyro.cli(Options, description=__doc__)
+    try:
+        torch.manual_seed(options.seed)
+        print(json.dumps({"checkpoint": str(options.output), **train(options)}))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,196 @@
+"""The whole full-size model at W4A8 against bf16: request by request, stage by stage, and its memory.
+
+    python scripts/bench/policy.py --folder FOLDER
+    python scripts/bench/policy.py --folder FOLDER --arms bf16 integer fake bf16-compiled integer-compiled
+
+Every arm has a process of its own, so that its peak memory is its own too; they answer in turns, and ratios
+are of answers of one turn. Weights are random, nothing is downloaded: FOLDER gets a checkpoint and the
+artefact that export_quantized.py makes of it (8.3 GB), and is used again by the next run. A request has two
+images and 566 tokens, as LIBERO's have. Quantized is W4A8 with dynamic per-token scales.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from policy_parts.arm import ARMS, Setting, answer
+
+from gr00t.machine import describe_machine
+from gr00t.quantization.checkpoint.manifest import read_manifest
+from gr00t.quantization.settings.environment import PREFIX
+from gr00t.spelling import did_you_mean
+
+SCRIPTS = Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The whole full-size model at W4A8 against bf16."""
+
+    folder: Path
+    """For checkpoint and artefact."""
+    arms: tuple[str, ...] = ("bf16", "integer")
+    """What to time, the baseline first: bf16, integer, fake, bf16-compiled, integer-compiled."""
+    steps: tuple[int, ...] = (4, 8)
+    """Denoising steps."""
+    rounds: int = 5
+    """Timed turns; the median counts. One more at first is not timed."""
+    threads: int = os.cpu_count() or 1
+    """CPU threads of each arm; only one arm works at a time."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    small: bool = False
+    """A small model instead: to try the program out."""
+
+
+def main(arguments: Arguments) -> None:
+    """Print the tables, and the same as JSON in the last line."""
+    for name in arguments.arms:
+        if name not in ARMS:
+            raise SystemExit(f"error: --arms {name}: {did_you_mean(name, ARMS)}")
+    # Threads that spin while they wait would take the cores from the arm whose turn it is.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    print(describe_machine(arguments.device))
+    setting = prepare(arguments)
+    with started(arguments.arms, setting) as arms:
+        rows = [measure(arms, steps, arguments.rounds) for steps in arguments.steps]
+        stages = {name: ask(arms[name], arguments.steps[0], True)["times"] for name in plain(arms)}
+        peaks = {name: ask(arm, arguments.steps[0], False)["peak"] for name, arm in arms.items()}
+    print(table(rows, peaks))
+    if stages:
+        print(stage_table(stages, arguments.steps[0]))
+    limit = None
+    if "bf16" in stages:
+        share = stages["bf16"]["quantized layers"] / stages["bf16"]["total"]
+        limit = 1 / (1 - share)
+        print(
+            f"Of bf16's time the {len(setting.layers)} layers take {100 * share:.1f} %: were they free, the "
+            f"whole would be {limit:.2f} x as fast (Amdahl's limit of this scope)."
+        )
+    print(json.dumps({"rows": rows, "stages": stages, "peak_bytes": peaks, "limit": limit}))
+
+
+def prepare(arguments: Arguments) -> Setting:
+    """Write checkpoint and artefact where they are not there yet."""
+    checkpoint, artefact = arguments.folder / "checkpoint", arguments.folder / "artefact"
+    if not checkpoint.is_dir():
+        size = [] if arguments.small else ["--full-size"]
+        run("make_demo_checkpoint.py", "--folder", str(checkpoint), *size)
+    if not artefact.is_dir():
+        run("export_quantized.py", str(checkpoint), str(artefact))
+    manifest = read_manifest(artefact)
+    assert manifest is not None
+    return Setting(checkpoint, artefact, list(manifest.layers), arguments.device, arguments.threads)
+
+
+def run(script: str, *arguments: str) -> None:
+    """Run one of the scripts, quietly unless it fails."""
+    print("+", script, *arguments, flush=True)
+    environ = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        env={**environ, PREFIX + "CALIB_STEPS": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"error: {script}: {done.stderr[-2000:]}")
+
+
+@contextmanager
+def started(names: tuple[str, ...], setting: Setting) -> Iterator[dict[str, Connection]]:
+    """A process for every arm, all of them ready."""
+    context = multiprocessing.get_context("spawn")
+    environ = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    arms: dict[str, Connection] = {}
+    processes = []
+    try:
+        for name in names:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=answer, args=(theirs, ARMS[name], setting, environ), daemon=True)
+            process.start()
+            theirs.close()
+            processes.append(process)
+            # One after the other: loading is heavy.
+            try:
+                ours.recv()
+            except EOFError:
+                raise SystemExit(f"error: arm {name} could not be loaded; it has said why") from None
+            arms[name] = ours
+        yield arms
+    finally:
+        for arm in arms.values():
+            arm.close()
+        for process in processes:
+            process.join(timeout=10)
+            process.kill()
+
+
+def ask(arm: Connection, steps: int, with_stages: bool) -> dict[str, Any]:
+    """One request of one arm."""
+    arm.send((steps, with_stages))
+    answered: dict[str, Any] = arm.recv()
+    return answered
+
+
+def plain(arms: dict[str, Connection]) -> list[str]:
+    """The arms whose stages can be timed: those that are not compiled into one."""
+    return [name for name in arms if not ARMS[name].compiled]
+
+
+def measure(arms: dict[str, Connection], steps: int, rounds: int) -> dict[str, Any]:
+    """Medians over turns, and of the ratios within turns how much faster than the first arm each one is."""
+    turns = [
+        {name: ask(arm, steps, False)["times"]["total"] for name, arm in arms.items()}
+        for _ in range(rounds + 1)
+    ][1:]
+    base = next(iter(arms))
+    return {
+        "steps": steps,
+        "ms": {name: round(statistics.median(turn[name] for turn in turns), 1) for name in arms},
+        "speedup": {
+            name: round(statistics.median(turn[base] / turn[name] for turn in turns), 3) for name in arms
+        },
+    }
+
+
+def table(rows: list[dict[str, Any]], peaks: dict[str, int]) -> str:
+    """Times and memory, as Markdown."""
+    names = list(peaks)
+    lines = [
+        f"| denoising steps | {' | '.join(f'{name}, ms' for name in names)} |",
+        "| --- " * (len(names) + 1) + "|",
+    ]
+    for row in rows:
+        cells = [f"{row['ms'][name]:.0f} ({row['speedup'][name]:.2f} x)" for name in names]
+        lines.append(f"| {row['steps']} | {' | '.join(cells)} |")
+    lines.append(f"| peak memory | {' | '.join(f'{peaks[name] / 1e9:.2f} GB' for name in names)} |")
+    return "\n".join(lines)
+
+
+def stage_table(stages: dict[str, dict[str, float]], steps: int) -> str:
+    """What each stage takes, as Markdown; the quantized layers are parts of two of the stages."""
+    names = list(stages)
+    lines = [f"| {steps} steps, ms | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    for stage in stages[names[0]]:
+        lines.append(f"| {stage} | {' | '.join(f'{stages[name][stage]:.0f}' for name in names)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(os.cpu_count() or 1)
+    main(tyro.cli(Arguments, description=__doc__))

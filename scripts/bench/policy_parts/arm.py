@@ -1,0 +1,156 @@
+"""One arm in a process of its own: it loads its model once, and answers one timed request whenever asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gr00t.model.artefact import load_artefact
+from gr00t.model.checkpoint.folder import module_aliases
+from gr00t.model.compiling import compile_model
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.quantization import enable_duquant_if_configured
+from gr00t.quantization.kernels.library import load as load_kernels
+from gr00t.quantization.settings.environment import PREFIX
+from policy_parts.request import random_request
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What is timed.
+
+    Attributes:
+        execution: of the quantized layers, as GR00T_DUQUANT_EXECUTION has it; None: not quantized.
+        compiled: torch.compile around them.
+    """
+
+    execution: str | None
+    compiled: bool
+
+
+ARMS = {
+    "bf16": Arm(None, False),
+    "integer": Arm("integer", False),
+    "fake": Arm("fake", False),
+    "bf16-compiled": Arm(None, True),
+    "integer-compiled": Arm("integer", True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What all arms have in common.
+
+    Attributes:
+        checkpoint: folder in bf16.
+        artefact: folder of the same, exported.
+        layers: names of the quantized layers.
+        device: where to compute.
+        threads: of the CPU.
+    """
+
+    checkpoint: Path
+    artefact: Path
+    layers: Sequence[str]
+    device: str
+    threads: int
+
+
+def answer(connection: Connection, arm: Arm, setting: Setting, environ: dict[str, str]) -> None:
+    """Load, say so, then answer (steps, with_stages) by milliseconds, until the connection is closed."""
+    torch.set_num_threads(setting.threads)
+    model = load(arm, setting, environ)
+    request = random_request(model.config)
+    connection.send("ready")
+    while True:
+        try:
+            steps, with_stages = connection.recv()
+        except EOFError:
+            return
+        model.action_head.num_inference_timesteps = steps
+        times: dict[str, float] = {}
+        handles = watch(model, setting.layers, times) if with_stages else []
+        times["total"] = milliseconds(partial(model.get_action, request, seeds=[0]), model.device)
+        for handle in handles:
+            handle.remove()
+        connection.send({"times": times, "peak": peak_bytes(model.device)})
+
+
+def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
+    """The arm's model, on its device."""
+    if arm.execution == "integer":
+        model, _ = load_artefact(
+            setting.artefact, torch.bfloat16, {**environ, PREFIX + "EXECUTION": "integer"}
+        )
+    else:
+        model = GR00T_N1_5.from_pretrained(setting.checkpoint, torch.bfloat16)
+        if arm.execution is not None:
+            load_kernels(environ)
+            settings = {PREFIX + "CALIB_STEPS": "0", PREFIX + "EXECUTION": arm.execution}
+            enable_duquant_if_configured(model, settings, module_aliases(model))
+    model.to(setting.device)
+    if arm.compiled:
+        compile_model(model)
+    return model
+
+
+def watch(model: GR00T_N1_5, layers: Sequence[str], times: dict[str, float]) -> list[Any]:
+    """Add up in `times` what the stages take, and the quantized layers (or what they replace) together."""
+    stages: dict[str, list[nn.Module]] = {
+        "vision": [model.backbone.vision, model.backbone.connector],
+        "language model": [model.backbone.language_model],
+        "adapter": [] if model.adapter is None else [model.adapter],
+        "diffusion transformer": list(model.action_head.layers),
+        "quantized layers": [model.get_submodule(name) for name in layers],
+    }
+    handles = []
+    for name, modules in stages.items():
+        times[name] = 0.0
+        for module in modules:
+            handles += _watch(module, name, times, model.device)
+    return handles
+
+
+def _watch(module: nn.Module, name: str, times: dict[str, float], device: torch.device) -> list[Any]:
+    begun: list[float] = []
+
+    def before(*_: Any) -> None:
+        wait(device)
+        begun.append(time.perf_counter())
+
+    def after(*_: Any) -> None:
+        wait(device)
+        times[name] += 1e3 * (time.perf_counter() - begun.pop())
+
+    return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
+
+
+def milliseconds(what: Callable[[], Any], device: torch.device) -> float:
+    """Time one call."""
+    wait(device)
+    begun = time.perf_counter()
+    what()
+    wait(device)
+    return 1e3 * (time.perf_counter() - begun)
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory that was in use: allocated on a GPU, resident in this process otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,1 +1,0 @@
-"""Parts of scripts/inspect_checkpoint.py and scripts/export_quantized.py."""

@@ -1,1 +1,0 @@
-"""What scripts/libero_doctor.py looks at."""

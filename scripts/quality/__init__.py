@@ -1,1 +1,0 @@
-"""What `scripts/bench_quality.py` measures: inputs and weights, recipes, and a real model."""

@@ -1,1 +1,0 @@
-"""Parts of scripts/train.py and scripts/gr00t_finetune.py."""

@@ -1,0 +1,148 @@
+"""What answers, by content. Oracle: one thing changed, one hash changed; nothing changed, none."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gr00t.experiment.data_config import load_data_config
+from gr00t.serving import identity
+from gr00t.serving.identity import config_hash, digest, folder_hash, served_identity, source_files
+
+LIBERO = "examples.Libero.custom_data_config:LiberoDataConfig"
+
+
+def test_every_source_that_can_change_an_answer_is_hashed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = source_files()
+    for name in (
+        "gr00t/quantization/numerics/observers.py",
+        "gr00t/quantization/kernels/native/rear.hpp",
+        "gr00t/model/policy.py",
+        "gr00t/data/transform/video.py",
+        "gr00t/eval/rollout/episode.py",
+    ):
+        assert name in found
+    assert not [name for name in found if name.startswith(("gr00t/eval/verdict", "gr00t/eval/report"))]
+
+    package = tmp_path / "gr00t"
+    (package / "quantization").mkdir(parents=True)
+    (package / "quantization" / "scales.py").write_text("FACTOR = 1.0\n")
+    (package / "native.hpp").write_text("// 1\n")
+    (tmp_path / "serve.py").write_text("1\n")
+    monkeypatch.setattr(identity, "PACKAGE", package)
+
+    def now() -> str:
+        return digest(source_files(tmp_path / "serve.py"))
+
+    hashes = [now(), now()]
+    for path in (package / "quantization" / "scales.py", package / "native.hpp", tmp_path / "serve.py"):
+        path.write_text(path.read_text().replace("1", "1.5"))
+        hashes.append(now())
+    (package / "more.py").touch()
+    hashes.append(now())
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 5
+
+
+def test_a_folder_is_known_by_names_and_contents_of_its_files(tmp_path: Path) -> None:
+    assert folder_hash(tmp_path) is None
+    (tmp_path / "experiment_cfg").mkdir()
+    (tmp_path / "experiment_cfg" / "metadata.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(bytes(5_000_000))
+    before = folder_hash(tmp_path)
+    (tmp_path / "README.md").write_text("read me")
+    (tmp_path / ".cache").write_text("hidden")
+    (tmp_path / "checkpoint-500").mkdir()
+    (tmp_path / "checkpoint-500" / "model.safetensors").touch()
+    assert folder_hash(tmp_path) == before
+    seen = {before}
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.seek(4_999_999)
+        file.write(b"\1")
+    seen.add(folder_hash(tmp_path))
+    (tmp_path / "experiment_cfg" / "metadata.json").write_text("{ }")
+    seen.add(folder_hash(tmp_path))
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-1.safetensors")
+    seen.add(folder_hash(tmp_path))
+    assert len(seen) == 4
+
+
+def test_a_data_configuration_is_known_by_its_pipeline_and_not_by_its_name() -> None:
+    config = load_data_config(LIBERO)
+    assert config_hash(config) == config_hash(load_data_config(LIBERO))
+    others = {}
+    for name, value in {
+        "image_crop": 0.5,
+        "image_size": 196,
+        "state_keys": config.state_keys[:-1],
+        "action_normalization_modes": dict.fromkeys(config.action_keys, "mean_std"),
+        "action_indices": list(range(8)),
+        "language_keys": ["annotation.task"],
+    }.items():
+        # The same name in the same place.
+        others[name] = type(
+            "LiberoDataConfig", (type(config),), {name: value, "__module__": type(config).__module__}
+        )
+    hashes = {name: config_hash(cls()) for name, cls in others.items()}
+    assert len({config_hash(config), *hashes.values()}) == 7, hashes
+
+
+def test_a_data_configuration_is_known_by_the_file_that_defines_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The pipeline looks the same; what its step does is not.
+    text = (
+        "from gr00t.data.transform.base import ModalityTransform\n"
+        "from gr00t.experiment.data_config import StandardDataConfig\n"
+        "class Brighter(ModalityTransform):\n"
+        "    def apply(self, data):\n        return {key: value * 1.5 for key, value in data.items()}\n"
+        "class Mine(StandardDataConfig):\n"
+        "    video_keys, state_keys, action_keys = ['video.a'], ['state.x'], ['action.x']\n"
+        "    def transform(self):\n"
+        "        found = super().transform()\n"
+        "        found.transforms.insert(0, Brighter(apply_to=['video.a']))\n"
+        "        return found\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hashes = []
+    for factor in ("1.5", "1.5", "1.7"):
+        (tmp_path / "my_config.py").write_text(text.replace("1.5", factor))
+        sys.modules.pop("my_config", None)
+        importlib.invalidate_caches()
+        hashes.append(config_hash(load_data_config("my_config:Mine")))
+    sys.modules.pop("my_config", None)
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_whatever_a_step_holds_is_plain_and_says_nothing_of_where_it_lies() -> None:
+    class Held:
+        def __init__(self) -> None:
+            self.table, self.made = np.arange(2000.0), object()
+
+    first, second = Held(), Held()
+    assert digest(identity._plain(first)) == digest(identity._plain(second))
+    second.table[1000] = 7
+    assert digest(identity._plain(first)) != digest(identity._plain(second))
+    assert identity._plain({"b": {2, 1}, "a": (np.float32(0.5), np.mean)}) == {
+        "b": ["1", "2"],
+        "a": [0.5, "numpy.mean"],
+    }
+
+
+def test_a_server_tells_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    config = load_data_config(LIBERO)
+    told = served_identity(Path(__file__), tmp_path, config, None, "cuda:1")
+    assert told["device"] == "cuda"
+    assert told["tokenizer"] is None
+    assert told["model"] == folder_hash(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    beside = served_identity(Path(__file__), tmp_path, config, str(tmp_path), "cpu")
+    assert beside["tokenizer"] == folder_hash(tmp_path, ())
+    assert {name for name in told if told[name] != beside[name]} == {"device", "tokenizer", "model"}
