@@ -117,12 +117,14 @@ def code() -> list[str]:
 
 
 def test_no_circle_of_files() -> None:
-    assert circle(imports(library())) == OPEN_FILE_CIRCLES
+    assert circle(imports(library())) <= OPEN_FILE_CIRCLES
 
 
 def test_neighbours_import_one_another_in_one_direction() -> None:
     found = {package: circle(graph) for package, graph in neighbours(imports(library())).items()}
-    assert {package: names for package, names in found.items() if names} == OPEN_CIRCLES
+    assert {
+        package: names for package, names in found.items() if names - OPEN_CIRCLES.get(package, set())
+    } == {}
 
 
 def test_a_folder_is_taken_in_at_one_glance() -> None:
@@ -131,7 +133,7 @@ def test_a_folder_is_taken_in_at_one_glance() -> None:
 
 
 def test_a_name_stands_for_one_class() -> None:
-    assert names_of_two_classes(library()).keys() == OPEN_NAMES
+    assert names_of_two_classes(library()).keys() <= OPEN_NAMES
 
 
 def rooms(paths: list[str]) -> set[str]:
