@@ -31,7 +31,8 @@ from gr00t.quantization.checkpoint.tensor_file import read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state
 from gr00t.quantization.profile import StageProfiler
-from gr00t.quantization.quantize import DuQuantDryRun, put_in_place
+from gr00t.quantization.quantize import DuQuantDryRun
+from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport
 from gr00t.quantization.settings.environment import DuQuantConfig
 from gr00t.quantization.settings.options import RowRotation
