@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "spelling": set(),
     "console": set(),
     "machine": set(),
-    "files": set(),
+    "files": {"strict_json"},
     "processes": set(),
     "strict_json": set(),
     "quantization": {"files", "spelling", "strict_json"},

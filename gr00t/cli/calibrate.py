@@ -35,10 +35,10 @@ from gr00t.cli.calibration.sources import (
     LiberoSource,
     Source,
     SyntheticSource,
-    UsageError,
     progress,
     request_seed,
 )
+from gr00t.cli.errors import UsageError
 from gr00t.console import log_to_stderr
 from gr00t.files.output_folder import writing
 from gr00t.libero.simulator.simulator import SimulatorError

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import tyro
 
+from gr00t.cli.errors import UsageError
 from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
 from gr00t.console import log_to_stderr
 from gr00t.eval.arms.recipes import Recipe, find_recipes, load_recipe
@@ -29,10 +30,6 @@ from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, why_n
 from gr00t.spelling import did_you_mean
 
 RECIPES = Path(__file__).resolve().parents[2] / "examples" / "Libero" / "recipes"
-
-
-class UsageError(Exception):
-    """Flags or settings that do not make sense together."""
 
 
 @dataclasses.dataclass(frozen=True)

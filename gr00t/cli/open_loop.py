@@ -27,6 +27,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
+from gr00t.cli.errors import UsageError
 from gr00t.console import at_home, log_to_stderr
 from gr00t.data.dataset import ModalityConfig
 from gr00t.eval.open_loop import Error, Followed, follow, mean_error
@@ -39,10 +40,6 @@ if TYPE_CHECKING:
 
 _PLOT = "open_loop.png"
 _NEEDED = ("av", "pyarrow")
-
-
-class UsageError(ValueError):
-    """Flags that do not fit the data set or the policy."""
 
 
 @dataclasses.dataclass(frozen=True)

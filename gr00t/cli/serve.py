@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import tyro
 
+from gr00t.cli.errors import UsageError
 from gr00t.console import log_to_stderr
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.serving.client import ExternalRobotInferenceClient, ServerError
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
 DRYRUN = "GR00T_DUQUANT_DRYRUN"
 
 logger = logging.getLogger("gr00t.service")
-
-
-class UsageError(Exception):
-    """Flags that do not make sense together."""
 
 
 @dataclasses.dataclass(frozen=True)

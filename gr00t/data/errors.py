@@ -13,3 +13,8 @@ class MetadataError(ValueError):
 
 class TransformError(ValueError):
     """A transform that cannot be built; the message names the field, what it takes and what it got."""
+
+
+def shown(key: object) -> str:
+    """The first sixty characters of a key that a client sent, for an error that names it."""
+    return str(key)[:60]

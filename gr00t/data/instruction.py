@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from gr00t.data.errors import ObservationError
+from gr00t.data.errors import ObservationError, shown
 from gr00t.data.leaves import array_of, kind_of, leaves
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,6 @@ _STANDARD_KEY = "annotation.human.task_description"
 # What clients of other policies call it.
 _OTHER_NAMES = ("task", "language", "instruction", "language_instruction", "prompt")
 _MAX_COUNTED = 1_000_000
-_NAME_CHARACTERS = 60  # of a key that an error names
 
 
 def is_instruction_key(key: object) -> bool:
@@ -58,7 +57,7 @@ def find_instruction(
         for key in found:
             _say_other_name(key)
     if len(found) > 1:
-        names = ", ".join(repr(key[:_NAME_CHARACTERS]) for key in found[:5])
+        names = ", ".join(repr(shown(key)) for key in found[:5])
         wanted = f" as {next(iter(configured))!r}" if configured else ""
         raise ObservationError(f"{len(found)} keys could be the instruction: {names}; send one{wanted}")
     if found:
@@ -68,7 +67,7 @@ def find_instruction(
     for key, value in observation.items():
         if key not in others and _is_text(value):
             raise ObservationError(
-                f"no instruction in the observation, but text as {str(key)[:_NAME_CHARACTERS]!r}; send the "
+                f"no instruction in the observation, but text as {shown(key)!r}; send the "
                 f"instruction as {next(iter(configured), _STANDARD_KEY)!r}, or no text at all for the "
                 "standard instruction"
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gr00t.data.dataset import ModalityConfig
-from gr00t.data.errors import ObservationError
+from gr00t.data.errors import ObservationError, shown
 from gr00t.data.instruction import find_instruction, read_instructions
 from gr00t.data.leaves import numbers_of
 from gr00t.data.schema import DatasetMetadata
@@ -20,8 +20,7 @@ MAX_KEYS = 256
 _FARTHEST = 1e6
 _MIN_PIXELS = 4  # of fewer a crop may leave none
 _MAX_NUMBERS = 1_000_000
-_NAMED = 20  # keys of an observation that an error lists, and
-_NAME_CHARACTERS = 60  # how much of each
+_NAMED = 20  # keys of an observation that an error lists
 
 
 def prepare_observation(
@@ -86,11 +85,9 @@ def _check_keys(observation: Mapping[str, Any], needed: list[str]) -> None:
     for key in needed:
         if key not in observation:
             # Only a key that nobody needs can be a misspelling of a missing one.
-            others = [str(other)[:_NAME_CHARACTERS] for other in observation if other not in needed]
+            others = [shown(other) for other in observation if other not in needed]
             hint = f"; {did_you_mean(key, others)}" if others else ""
-            got = (
-                ", ".join(str(other)[:_NAME_CHARACTERS] for other in list(observation)[:_NAMED]) or "nothing"
-            )
+            got = ", ".join(shown(other) for other in list(observation)[:_NAMED]) or "nothing"
             got += f" and {len(observation) - _NAMED} more" if len(observation) > _NAMED else ""
             if "observation" in observation or isinstance(observation.get("video"), Mapping):
                 hint = (

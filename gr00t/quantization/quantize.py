@@ -1,4 +1,4 @@
-"""From settings to a quantized model: the only place that replaces a module.
+"""From settings to a quantized model.
 
 All layers are built before the first one is put in place, so a failure leaves the model as it was: it is
 never served half quantized. Nothing is caught here; whoever starts a server dies with the error.
@@ -16,11 +16,11 @@ from gr00t.quantization.building import build_layers
 from gr00t.quantization.calibration.online import OnlineCalibration
 from gr00t.quantization.calibration.record import read_record, record_sha256
 from gr00t.quantization.checkpoint.packs import PackStore
-from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.numerics.statistics import InputStatistics
 from gr00t.quantization.profile import StageProfiler
 from gr00t.quantization.propagation import plan_propagation
+from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport, model_bytes
 from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
 from gr00t.quantization.settings.options import RowRotation
@@ -131,16 +131,6 @@ def wrap_duquant(
     return report
 
 
-def put_in_place(model: nn.Module, targets: list[Verdict], layers: Mapping[str, DuQuantLinear]) -> None:
-    """Replace every target by the layer of its name, wherever in `model` it is, and say so in the log."""
-    for target in targets:
-        for name in _names_of(model, target.linear):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, layers[target.name])
-        logger.info("[GR00T-DUQUANT][REPLACED] %s -> DuQuantLinear %s", target, target.spec)
-    logger.info("[GR00T-DUQUANT] Total layers replaced: %d", len(layers))
-
-
 def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
     config = report.config
     waiting = {name: layer for name, layer in report.layers.items() if layer.is_calibrating}
@@ -210,8 +200,3 @@ def _log_calibration(report: DuQuantReport, calibration: Mapping[str, Any]) -> N
             len(report.layers),
             waiting,
         )
-
-
-def _names_of(model: nn.Module, linear: nn.Linear) -> list[str]:
-    """Every name of a module: a layer shared between two places is replaced in both."""
-    return [name for name, module in model.named_modules(remove_duplicate=False) if module is linear]

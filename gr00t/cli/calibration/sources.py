@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from gr00t.cli.errors import UsageError
 from gr00t.serving.observation_file import read_observations
 
 if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
 
 logger = logging.getLogger("gr00t.calibrate")
-
-
-class UsageError(ValueError):
-    """Flags or settings that do not make sense together."""
 
 
 class Source(Protocol):

@@ -15,10 +15,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from gr00t.eval.rollout.records import Positive, first_of
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.spelling import did_you_mean
 
@@ -27,7 +31,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-CAMERA, GREY = IMAGES = ("camera", "grey")
+CAMERA: Literal["camera"] = "camera"
+GREY: Literal["grey"] = "grey"
 _KEYS = ("name", "description", "denoising_steps", "calibrate", "images", "duquant")
 
 
@@ -35,7 +40,14 @@ class RecipeError(LiberoError):
     """A recipe that cannot be used; the message names the file and the key."""
 
 
-@dataclass(frozen=True)
+def _as_text(value: object) -> str:
+    """A setting as one would type it into a variable."""
+    if not isinstance(value, (str, int, float)):
+        raise ValueError("expected text or a number")
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", validate_by_name=True))
 class Recipe:
     """How a policy is quantized and asked.
 
@@ -45,15 +57,17 @@ class Recipe:
         denoising_steps: Euler steps per action chunk; None leaves them to the run.
         calibrate: Whether statistics of real inputs are recorded before the policy is quantized.
         settings: The quantization's variables by their short names, as text; empty: not quantized.
-        images: What the policy is shown in episodes, one of `IMAGES`. A calibration always sees the cameras'.
+        images: What the policy is shown in episodes, `CAMERA` or `GREY`; a calibration sees the cameras'.
     """
 
     name: str
     description: str = ""
-    denoising_steps: int | None = None
+    denoising_steps: Positive | None = None
     calibrate: bool = False
-    settings: Mapping[str, str] = field(default_factory=dict)
-    images: str = CAMERA
+    settings: Annotated[
+        Mapping[str, Annotated[str, BeforeValidator(_as_text)]], Field(validation_alias="duquant")
+    ] = field(default_factory=dict)
+    images: Literal["camera", "grey"] = CAMERA
 
     def definition(self) -> dict[str, Any]:
         """What makes results comparable, as plain data."""
@@ -80,41 +94,12 @@ def load_recipe(path: Path) -> Recipe:
     for key in values:
         if key not in _KEYS:
             raise RecipeError(f"recipe {path}: unknown key {key!r}; {did_you_mean(key, _KEYS)}")
-    settings = values.get("duquant", {})
-    expected: dict[str, tuple[Any, type]] = {
-        "name": (values.get("name", path.stem), str),
-        "description": (values.get("description", ""), str),
-        "calibrate": (values.get("calibrate", False), bool),
-        "images": (values.get("images", CAMERA), str),
-        "duquant": (settings, dict),
-    }
-    for key, (value, kind) in expected.items():
-        if not isinstance(value, kind):
-            raise RecipeError(f"recipe {path}: {key}: expected {kind.__name__}, got {value!r}")
-    steps = values.get("denoising_steps")
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-        raise RecipeError(f"recipe {path}: denoising_steps: expected a positive number, got {steps!r}")
-    images = expected["images"][0]
-    if images not in IMAGES:
-        raise RecipeError(f"recipe {path}: images: unknown {images!r}; {did_you_mean(images, IMAGES)}")
-    for key, value in settings.items():
-        if not isinstance(value, (str, bool, int, float)):
-            raise RecipeError(f"recipe {path}: duquant.{key}: expected text or a number, got {value!r}")
-    return Recipe(
-        name=expected["name"][0],
-        description=expected["description"][0],
-        denoising_steps=steps,
-        calibrate=expected["calibrate"][0],
-        settings={key: _as_text(value) for key, value in settings.items()},
-        images=images,
-    )
+    try:
+        return Recipe(**{"name": path.stem, **values})
+    except ValidationError as error:
+        raise RecipeError(f"recipe {path}: {first_of(error)}") from None
 
 
 def find_recipes(folder: Path) -> dict[str, Path]:
     """The recipes of a folder, by file name without its ending."""
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def _as_text(value: str | bool | int | float) -> str:
-    """A setting as one would type it into a variable."""
-    return str(int(value)) if isinstance(value, bool) else str(value)

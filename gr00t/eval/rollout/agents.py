@@ -84,7 +84,7 @@ class ServedPolicy:
 
     Args:
         host: Where the policy lives.
-        images: What it is shown, one of `gr00t.eval.arms.recipes.IMAGES`.
+        images: What it is shown, `CAMERA` or `GREY` of `gr00t.eval.arms.recipes`.
     """
 
     def __init__(self, host: PolicyHost, images: str = CAMERA) -> None:

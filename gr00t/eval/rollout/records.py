@@ -171,7 +171,8 @@ def first_of(error: ValidationError) -> str:
     found = error.errors(include_url=False)[0]
     shown = repr(found["input"])
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    message = found["msg"][0].lower() + found["msg"][1:]
+    message = found["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
     return f"{'.'.join(map(str, found['loc']))}: {message}, got {shown}"
 
 

@@ -1,4 +1,4 @@
-"""Verdicts on run folders: is an arm at most a margin worse than the baseline, and how sure is that?
+"""Verdicts on run folders: whether an arm is at most a margin worse than the baseline, and how sure that is.
 
     verdicts = compare([read_run(folder)], margin=3.0)
     print(verdict_table(verdicts))

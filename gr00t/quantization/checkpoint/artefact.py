@@ -17,20 +17,22 @@ from typing import Any, NoReturn
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from gr00t.files.safetensors_header import Header
 from gr00t.quantization.calibration.record import record_sha256
 from gr00t.quantization.checkpoint.checksums import (
+    ArtefactError,
     check_seals,
     hash_file,
     tensors_digest,
     write_with_metadata,
 )
-from gr00t.quantization.checkpoint.file_header import ArtefactError, Header
 from gr00t.quantization.checkpoint.manifest import FILE, Manifest
 from gr00t.quantization.checkpoint.tensor_file import read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state
 from gr00t.quantization.profile import StageProfiler
-from gr00t.quantization.quantize import DuQuantDryRun, put_in_place
+from gr00t.quantization.quantize import DuQuantDryRun
+from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport
 from gr00t.quantization.settings.environment import DuQuantConfig
 from gr00t.quantization.settings.options import RowRotation

@@ -1,7 +1,7 @@
 """SHA-256 hashes over what an artefact consists of: computed when it is exported, checked when it is loaded.
 
-The hash of the tensors of a file covers its header (`file_header`) without the metadata, where the hash
-itself is kept. Standard library only.
+The hash of the tensors of a file covers its header (`safetensors_header`) without the metadata, where the
+hash itself is kept. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,19 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from gr00t.quantization.checkpoint.file_header import ArtefactError, Header, read_header
-
-__all__ = [
-    "ArtefactError",
-    "check_seals",
-    "hash_file",
-    "hash_tensors",
-    "is_within",
-    "read_header",
-    "seal_file",
-    "tensors_digest",
-    "write_with_metadata",
-]
+from gr00t.files.safetensors_header import Header, parse_header
 
 # Tensors start at a multiple of the cache line, so that for who maps the file its rows do as well.
 _ALIGNMENT = 64
@@ -36,6 +24,21 @@ _READ = (".json", ".safetensors", ".txt", ".model", ".jinja")
 _METADATA = "experiment_cfg"
 _CHUNK_BYTES = 1 << 22
 _THREADS = 4
+
+
+class ArtefactError(ValueError):
+    """An artefact that cannot be used, or not be made; the message names the file and what is wrong."""
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a safetensors file, whose tensors must all be there.
+
+    Raises:
+        ArtefactError: the file is truncated, or its header is damaged.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return parse_header(file, path.stat().st_size, path, ArtefactError)
 
 
 def hash_tensors(path: Path) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gr00t.quantization.checkpoint.file_header import ArtefactError, read_header
+from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header
 from gr00t.quantization.checkpoint.manifest_values import checked_values, spec_to_json
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError, as_text
 from gr00t.quantization.settings.options import Execution

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from gr00t.quantization.checkpoint.file_header import ArtefactError
+from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.tensor_file import read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state, check_statistics

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gr00t.quantization.checkpoint.file_header import ArtefactError, Header, in_order, parse_header
+from gr00t.files.safetensors_header import Header, in_order, parse_header
+from gr00t.quantization.checkpoint.checksums import ArtefactError
 
 DTYPES = {
     **{"F64": torch.float64, "I64": torch.int64, "F32": torch.float32, "I32": torch.int32},
@@ -40,10 +41,14 @@ def read_tensors(
     """
     found: dict[str, Tensor] = {}
     with path.open("rb") as file:
-        header = parse_header(file, os.fstat(file.fileno()).st_size, path)
+        header = parse_header(file, os.fstat(file.fileno()).st_size, path, ArtefactError)
         see = None if watch is None else watch(header)
         for name in in_order(header.tensors):
             entry = header.tensors[name]
+            if entry["dtype"] not in DTYPES:
+                raise ArtefactError(
+                    f"{path}: {name} is {entry['dtype']}, expected one of {', '.join(DTYPES)}"
+                )
             first, end = entry["data_offsets"]
             tensor = _memory(path, name, end - first)
             view = memoryview(tensor.numpy().data)

@@ -204,7 +204,7 @@ def test_an_episode_that_was_lost_may_be_played_again(tmp_path: Path) -> None:
         (b"\xff", "plan.json: not UTF-8: byte 1"),
         (b'{"tasks": [0], "tasks": [1]}', "plan.json: not JSON: an object has two entries 'tasks'"),
         ({"tasks": "0"}, "plan.json: tasks: input should be a valid list, got '0'"),
-        ({"tasks": [0, 0]}, "plan.json: tasks: value error, 0 is there twice"),
+        ({"tasks": [0, 0]}, "plan.json: tasks: 0 is there twice"),
         ({"seeds": []}, "plan.json: seeds: list should have at least 1 item"),
         (
             {"init_states": [-1]},

@@ -173,7 +173,8 @@ def with_header_entry(file: Path, entry: object) -> None:
         ),
         (
             {"dtype": "F4", "shape": [2], "data_offsets": [0, 4]},
-            f"{WEIGHT} has dtype F4; supported: F64, F32, F16, BF16",
+            f"{WEIGHT} has dtype F4; supported: F64, F32, F16, BF16, I64, U64, I32, U32, I16, U16, I8, U8, "
+            "BOOL, F8_E4M3, F8_E5M2, F8_E8M0, C64",
         ),
     ],
 )
@@ -184,18 +185,32 @@ def test_a_corrupt_entry_of_the_header(folder: Path, entry: object, message: str
 
 
 def test_integers_where_a_float_weight_belongs(folder: Path) -> None:
-    with_header_entry(
-        folder / "model.safetensors", {"dtype": "I8", "shape": [40, 48], "data_offsets": [0, 1920]}
-    )
+    rewrite(folder, lambda tensors: tensors.update({WEIGHT: torch.zeros(40, 48, dtype=torch.int8)}))
     assert refusal(folder).endswith(
         f"\n  wrong dtype: {WEIGHT} in model.safetensors is I8, expected torch.float32"
     )
 
 
-def test_entries_that_overlap_are_found_by_the_library(folder: Path) -> None:
+@pytest.mark.parametrize("start", [36, 44])
+def test_entries_that_overlap_or_leave_a_gap(folder: Path, start: int) -> None:
     file = folder / "model.safetensors"
-    with_header_entry(file, {"dtype": "F32", "shape": [40, 48], "data_offsets": [0, 7680]})
-    assert refusal(folder).startswith(f"{file}: ")
+    places = {"a": [0, 40], "b": [start, start + 40]}
+    entries = {name: {"dtype": "F32", "shape": [10], "data_offsets": place} for name, place in places.items()}
+    text = json.dumps(entries).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(start + 40))
+    assert refusal(folder) == (
+        f"{file}: corrupt header at b: its bytes begin at {start}, those before end at 40"
+    )
+
+
+def test_bytes_that_belong_to_no_tensor(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"!")
+    data = len(whole) - 8 - int.from_bytes(whole[:8], "little")
+    assert (
+        refusal(folder) == f"{file}: longer than its header says: {data + 1} bytes of data, expected {data}"
+    )
 
 
 def fit(folder: Path) -> str:

@@ -150,7 +150,7 @@ def test_a_single_changed_byte_of_the_file_is_noticed_wherever_it_is(folder):
 def test_a_truncated_file_is_refused(folder, keep):
     whole = (folder / FILE).read_bytes()
     (folder / FILE).write_bytes(whole[:keep])
-    with pytest.raises(ArtefactError, match=r"duquant\.safetensors: truncated: "):
+    with pytest.raises(ArtefactError, match=r"duquant\.safetensors: truncated( or no safetensors file)?: "):
         read_manifest(folder)
 
 

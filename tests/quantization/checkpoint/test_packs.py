@@ -219,6 +219,8 @@ def _spoil(path: Path, how: str) -> None:
             os.truncate(path, 8 + len(entry) + (1 << 36))
     elif how == "another dtype":
         path.write_bytes(whole.replace(b'"I32"', b'"F4" ', 1))
+    elif how == "a dtype of no pack":
+        path.write_bytes(whole.replace(b'"I32"', b'"U32"', 1))
     elif how == "zeros":
         path.write_bytes(whole[:-1024] + bytes(1024))
     elif how == "empty":
@@ -238,16 +240,8 @@ def _spoil(path: Path, how: str) -> None:
         path.chmod(0)
 
 
-IN_ITS_PLACE = [
-    "gigabytes of holes",
-    "cut in the header",
-    "too long",
-    "deep",
-    "another dtype",
-    "zeros",
-    "empty",
-    "directory",
-]
+IN_ITS_PLACE = ["gigabytes of holes", "cut in the header", "too long", "deep", "another dtype"]
+IN_ITS_PLACE += ["a dtype of no pack", "zeros", "empty", "directory"]
 IN_ITS_PLACE += ["symlink loop", "dangling symlink", "fifo", "device", "unreadable"]
 
 

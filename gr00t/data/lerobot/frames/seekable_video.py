@@ -19,7 +19,7 @@ from av.container import InputContainer
 from av.video.frame import PictureType
 from numpy.typing import NDArray
 
-from gr00t.data.lerobot.frames.video_files import open_video, read_video, upright
+from gr00t.data.lerobot.frames.video_files import frame_packets, open_video, read_video, upright
 from gr00t.data.lerobot.meta.layout import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -46,11 +46,7 @@ class FrameList:
         keys: list[tuple[int, int]] = []
         self.enterable = True
         with _opened(path) as container:
-            for packet in container.demux(video=0):
-                if not packet.size or packet.is_discard:
-                    continue
-                if packet.pts is None:
-                    raise DatasetError(f"{path}: does not say when its frames are shown")
+            for packet in frame_packets(path, container):
                 if packet.is_keyframe or not keys:
                     keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
                 from_key = next((key for key in reversed(keys) if key[0] <= packet.pts), keys[0])

@@ -77,6 +77,19 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
         raise error_of(Fault(path, what, helps="download it again"))
 
 
+def frame_packets(path: Path, container: InputContainer) -> Iterator[av.Packet]:
+    """Yield what a video's frames are decoded from, one each, in the order in which they are stored.
+
+    Raises:
+        DatasetError: the file does not say when a frame is shown.
+    """
+    for packet in container.demux(video=0):
+        if packet.size and not packet.is_discard:
+            if packet.pts is None:
+                raise error_of(Fault(path, "does not say when its frames are shown"))
+            yield packet
+
+
 def frame_times(path: Path) -> NDArray[np.float64]:
     """When each frame of a video is shown, (F,) in seconds since the first one; nothing is decoded.
 
@@ -85,19 +98,13 @@ def frame_times(path: Path) -> NDArray[np.float64]:
     Raises:
         DatasetError: the file cannot be read as a video, has no frame, or does not say when they are shown.
     """
-    times = []
     try:
         with open_video(path) as container:
             if not container.streams.video:
                 raise error_of(Fault(path, "has no video"))
             if container.streams.video[0].codec_context is None:
                 raise error_of(Fault(path, "is in a format that nothing here decodes"))
-            for packet in container.demux(video=0):
-                if not packet.size or packet.is_discard:
-                    continue
-                if packet.pts is None:
-                    raise error_of(Fault(path, "does not say when its frames are shown"))
-                times.append(float(packet.pts * packet.time_base))
+            times = [float(packet.pts * packet.time_base) for packet in frame_packets(path, container)]
     except (av.FFmpegError, OSError) as error:
         raise error_of(Fault(path, f"cannot be read as a video: {error}")) from error
     if not times:

@@ -1,0 +1,28 @@
+"""The only place that replaces a module of a model by another one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from torch import nn
+
+from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.settings.selection import Verdict
+
+logger = logging.getLogger(__name__)
+
+
+def put_in_place(model: nn.Module, targets: list[Verdict], layers: Mapping[str, DuQuantLinear]) -> None:
+    """Replace every target by the layer of its name, wherever in `model` it is, and say so in the log."""
+    for target in targets:
+        for name in _names_of(model, target.linear):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layers[target.name])
+        logger.info("[GR00T-DUQUANT][REPLACED] %s -> DuQuantLinear %s", target, target.spec)
+    logger.info("[GR00T-DUQUANT] Total layers replaced: %d", len(layers))
+
+
+def _names_of(model: nn.Module, linear: nn.Linear) -> list[str]:
+    """Every name of a module: a layer shared between two places is replaced in both."""
+    return [name for name, module in model.named_modules(remove_duplicate=False) if module is linear]
