@@ -16,14 +16,15 @@ without them P and the greedy rotations follow the weight, and there is no L.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gr00t.quantization.kernels.torch_reference import transform
 from gr00t.quantization.numerics.greedy_rotation import greedy_rotation
-from gr00t.quantization.numerics.ordered_rotation import rotate_in_order
 from gr00t.quantization.numerics.rotations import (
     block_rotation,
     into_blocks,
@@ -40,11 +41,34 @@ from gr00t.quantization.settings.spec import LinearSpec
 _WEIGHT_ROWS = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Transforms:
+class ExactBuffers(nn.Module):
+    """Registers a buffer for each annotation of the class, and keeps their dtypes.
+
+    They move with the model, and stay in float32 whatever it is cast to: a rotation in bfloat16 is not
+    orthogonal.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor | None]) -> None:
+        super().__init__()
+        for name in type(self).__annotations__:
+            self.register_buffer(name, tensors.get(name))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> ExactBuffers:
+        exact = dict(self._buffers)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in exact.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
+
+
+class Transforms(ExactBuffers):
     """The transforms of one layer; None stands for the identity.
 
-    Attributes:
+    In a state dict their names stand beside those of the layer that they are the `transforms` of.
+
+    Buffers:
         rotation_absorbed: (K / block or 1, block, block) float, a rotation that the input arrives with: the
             weight is rotated likewise, so that the two cancel (`propagation`).
         smoothing: (K,) float, L: the input is divided by it, the weight multiplied.
@@ -83,47 +107,56 @@ class Transforms:
             raise ValueError(f"the spec has informed={spec.informed}, but statistics are {there}")
         if statistics is not None:
             check_statistics(statistics, spec.in_features)
-        chosen = cls(rotation_absorbed, None, None, None, None, None)
+        chosen = cls({})
+        absorbed = weight
         if rotation_absorbed is not None:
-            weight = rotate(weight.double(), rotation_absorbed)
+            absorbed = rotate(weight.double(), rotation_absorbed)
             if statistics is not None:
                 statistics = statistics.rotated(rotation_absorbed)
         # What the permutation follows, (1 + M, K): the peaks, and a sample of rows, of the weight where no
         # inputs were recorded. Greedy rotations follow the sample alone: a row of peaks is larger than any
         # real one, and flattening that cost up to 2.8 dB at W4A4.
         seen = statistics or InputStatistics(
-            weight.abs().amax(dim=0), weight[:: -(-len(weight) // _WEIGHT_ROWS)]
+            absorbed.abs().amax(dim=0), absorbed[:: -(-len(absorbed) // _WEIGHT_ROWS)]
         )
-        rows = seen.rows().to(weight.device)
+        rows = seen.rows().to(absorbed.device)
         if statistics is not None and spec.smooths:
-            smoothing = smoothing_diagonal(seen.peak, weight.abs().amax(dim=0), spec.smoothing)
-            chosen = dataclasses.replace(chosen, smoothing=smoothing)
-            rows = rows / smoothing
+            chosen.smoothing = smoothing_diagonal(seen.peak, absorbed.abs().amax(dim=0), spec.smoothing)
+            rows = rows / chosen.smoothing
         if spec.rotation is Rotation.DUQUANT:
-            first = _greedy(rows[1:], spec.block_in)
-            chosen = dataclasses.replace(chosen, rotation_first=first)
-            rows = rotate(rows.double(), first)
+            chosen.rotation_first = _greedy(rows[1:], spec.block_in)
+            rows = rotate(rows.double(), chosen.rotation_first)
         if spec.permute:
-            perm = snake_permutation(rows.abs().amax(dim=0), spec.block_in)
-            chosen = dataclasses.replace(chosen, perm=perm)
-        return dataclasses.replace(chosen, **chosen._second_rotations(weight, rows, spec))
+            chosen.perm = snake_permutation(rows.abs().amax(dim=0), spec.block_in)
+        chosen._choose_second_rotations(absorbed, rows, spec)
+        chosen.rotation_absorbed = rotation_absorbed
+        return chosen
 
-    def _second_rotations(self, weight: Tensor, rows: Tensor, spec: LinearSpec) -> dict[str, Tensor]:
-        """The rotations after the permutation: of the input by `rows`, and of the output."""
+    def _choose_second_rotations(self, weight: Tensor, rows: Tensor, spec: LinearSpec) -> None:
+        """The rotations after the permutation: of the input by `rows`, and of the output.
+
+        Nothing is absorbed yet: `weight` is rotated already.
+        """
         if spec.rotation is Rotation.NONE:
-            return {}
+            return
         # Only the singular vectors depend on the weight's values.
         if spec.rotation is Rotation.SVD:
-            weight = dataclasses.replace(self, rotation_absorbed=None).fuse(weight, dtype=torch.float32)
-        rotations = {}
+            weight = self.fuse(weight, dtype=torch.float32)
         if spec.rotation is Rotation.DUQUANT:
             rows = rows if self.perm is None else rows.index_select(1, self.perm)
-            rotations["rotation_in"] = _greedy(rows[1:], spec.block_in)
+            rotation_in = _greedy(rows[1:], spec.block_in)
         else:
-            rotations["rotation_in"] = block_rotation(spec.rotation, weight, spec.block_in)
+            rotation_in = block_rotation(spec.rotation, weight, spec.block_in)
         if spec.rotates_rows:
-            rotations["rotation_out"] = block_rotation(spec.output_rotation, weight.T, spec.block_out)
-        return rotations
+            self.rotation_out = block_rotation(spec.output_rotation, weight.T, spec.block_out)
+        self.rotation_in = rotation_in
+
+    def keep(self, chosen: Transforms) -> None:
+        """Copy the values of `chosen` into the buffers that are there, in their dtypes."""
+        for name, buffer in self._buffers.items():
+            value = chosen._buffers[name]
+            if buffer is not None and value is not None:
+                buffer.copy_(value)
 
     def fuse(self, weight: Tensor, first_row: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
         """Return `W' = U^T W L R1 P R2` for a weight (N, K) or a run of its rows.
@@ -170,19 +203,12 @@ class Transforms:
             weight = rotate_back(weight, self.rotation_first)
         return weight if self.smoothing is None else weight / self.smoothing
 
-    def apply(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Return `x L^-1 R1 P R2` in float32 for x (M, K): what is done online."""
-        h = x.float()
-        if self.smoothing is not None:
-            h = h / self.smoothing
-        if self.rotation_first is not None:
-            h = rotate_in_order(h, self.rotation_first)
-        if self.perm is not None:
-            h = h.index_select(1, self.perm)
-        return h if self.rotation_in is None else rotate_in_order(h, self.rotation_in)
+        return transform(x, self.smoothing, self.rotation_first, self.perm, self.rotation_in)
 
     def undo(self, h: Tensor) -> Tensor:
-        """Return `h R2^T P^T R1^T L` in float32 for h (M, K): the inverse of `apply`."""
+        """Return `h R2^T P^T R1^T L` in float32 for h (M, K): the inverse of `forward`."""
         if self.rotation_in is not None:
             h = rotate_back(h, self.rotation_in)
         if self.perm is not None:
@@ -190,6 +216,9 @@ class Transforms:
         if self.rotation_first is not None:
             h = rotate_back(h, self.rotation_first)
         return h if self.smoothing is None else h * self.smoothing
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix.removesuffix("transforms."), keep_vars)
 
 
 def smoothing_diagonal(input_peaks: Tensor, weight_peaks: Tensor, strength: float) -> Tensor:

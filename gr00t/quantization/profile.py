@@ -1,14 +1,15 @@
 """PROFILE: where the time of quantized layers goes, by stage and by kind of layer.
 
-The stages are methods of `DuQuantLinear`; profiling wraps them on the instances that are profiled, so a model
-that is not profiled runs the very same code as if this module did not exist. The table is logged when the
-program ends and whenever it receives SIGUSR1. On an accelerator a stage only *starts* work: PROFILE_SYNC=1
-waits for it to finish.
+The stages are methods of a layer's kernels (`kernels.backend`); a layer that is profiled gets copies of them
+whose methods are timed, so a model that is not runs the very same code as if this module did not exist. The
+table is logged when the program ends and whenever it receives SIGUSR1. On an accelerator a stage only
+*starts* work: PROFILE_SYNC=1 waits for it to finish.
 """
 
 from __future__ import annotations
 
 import atexit
+import copy
 import dataclasses
 import logging
 import signal
@@ -22,20 +23,9 @@ import torch
 from torch import Tensor
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.kernels.backend import Kernel
 
 logger = logging.getLogger(__name__)
-
-# Method of the layer -> what the table calls it.
-_STAGES = {
-    "rotate_input": "permute+rotate",
-    "quantize_input": "quantize",
-    "accumulate": "gemm",
-    "restore_output": "restore",
-    # Of compiled kernels, several stages in one.
-    "quantize_rows": "permute+rotate+quantize",
-    "finish_rows": "scale+restore+bias",
-    "whole_layer": "whole layer",
-}
 
 
 @dataclasses.dataclass
@@ -58,9 +48,7 @@ class StageProfiler:
         self._synchronize = synchronize and torch.cuda.is_available()
         self._tallies: dict[tuple[str, str], _Tally] = {}  # by kind of layer and stage
         for name, layer in layers.items():
-            for method, stage in _STAGES.items():
-                tally = self._tallies.setdefault((name.rpartition(".")[2], stage), _Tally())
-                setattr(layer, method, self._timed(getattr(layer, method), tally))
+            self._watch(layer, name.rpartition(".")[2])
 
     def start(self) -> None:
         """Log the table at exit and on SIGUSR1 (which only the main thread may ask for)."""
@@ -83,6 +71,21 @@ class StageProfiler:
                     f"{tally.moved / tally.seconds / 1e9:>8.2f}"
                 )
         return "\n".join(lines)
+
+    def _watch(self, layer: DuQuantLinear, kind: str) -> None:
+        """Give `layer` a backend of its own, whose kernels tell how long they take."""
+        backend = copy.copy(layer.backend)
+        is_one = backend.around is backend.sums
+        backend.around = self._timed_kernel(backend.around, kind)
+        backend.sums = backend.around if is_one else self._timed_kernel(backend.sums, kind)
+        layer.backend = backend
+
+    def _timed_kernel(self, kernel: Kernel, kind: str) -> Kernel:
+        timed = copy.copy(kernel)
+        for method, stage in kernel.STAGES.items():
+            tally = self._tallies.setdefault((kind, stage), _Tally())
+            setattr(timed, method, self._timed(getattr(timed, method), tally))
+        return timed
 
     def _timed(self, stage: Callable[..., Any], tally: _Tally) -> Callable[..., Any]:
         def run(x: Tensor, *rest: Any) -> Any:

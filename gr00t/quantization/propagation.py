@@ -74,7 +74,7 @@ def rotation_to_absorb(model: nn.Module, values: str, layer: DuQuantLinear, outp
     Returns:
         (output channels / B, B, B), or `rotation_out` itself where all blocks share it.
     """
-    rotation = layer.rotation_out
+    rotation = layer.transforms.rotation_out
     assert rotation is not None
     if rotation.shape[0] == 1:
         return rotation

@@ -74,8 +74,8 @@ class DuQuantReport:
     def kernel_line(self) -> str:
         """What multiplies and what transforms, with how many layers, for the log."""
         kernels = Counter(
-            f"sums by {layer.accumulator} ({layer.accumulator_reason}), "
-            f"transforms by {layer.transformer} ({layer.transformer_reason})"
+            f"sums by {layer.backend.accumulator} ({layer.backend.accumulator_reason}), "
+            f"transforms by {layer.backend.transformer} ({layer.backend.transformer_reason})"
             for layer in self.layers.values()
         )
         found = "; ".join(f"{count} layers: {text}" for text, count in kernels.items())
@@ -94,10 +94,10 @@ class DuQuantReport:
                     "in_features": layer.spec.in_features,
                     "out_features": layer.spec.out_features,
                     "activation_scale": _activation_scale(layer),
-                    "accumulator": layer.accumulator,
-                    "accumulator_reason": layer.accumulator_reason,
-                    "transformer": layer.transformer,
-                    "transformer_reason": layer.transformer_reason,
+                    "accumulator": layer.backend.accumulator,
+                    "accumulator_reason": layer.backend.accumulator_reason,
+                    "transformer": layer.backend.transformer,
+                    "transformer_reason": layer.backend.transformer_reason,
                     "bytes": layer.resident_bytes(),
                 }
                 for name, layer in self.layers.items()

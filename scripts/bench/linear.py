@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from gr00t.machine import describe_machine
 from gr00t.quantization import DuQuantLinear, LinearSpec
-from gr00t.quantization.kernels import library
+from gr00t.quantization.kernels import library, registry
 from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.settings.options import Execution
 
@@ -144,7 +144,7 @@ def measure(
                 "threads": torch.get_num_threads(),
                 **{f"{name}_us": round(seconds * 1e6, 1) for name, seconds in median.items()},
                 **{f"{name}_best_us": round(min(values) * 1e6, 1) for name, values in times.items()},
-                "kernel": kinds["integer"][0].accumulator,
+                "kernel": kinds["integer"][0].backend.accumulator,
                 "gops": round(gops, 1),
                 "roofline_share": round(gops / roofline, 3) if roofline else None,
                 **{f"bf16_over_{name}": round(value, 3) for name, value in ratio.items()},
@@ -204,7 +204,7 @@ def _kinds(linear: nn.Linear, arguments: Arguments) -> dict[str, list[nn.Module]
     layers: dict[str, nn.Linear | DuQuantLinear] = {"bf16": linear, "fake": fake, "integer": integer}
     if arguments.others:
         plain = copy.deepcopy(fake)
-        plain.transformer = "torch"
+        plain.backend = registry.backend("torch", plain.backend.accumulator)
         layers |= {"fp32": copy.deepcopy(linear).float(), "int8": plain}
     return {name: _cold(layer) for name, layer in layers.items()}
 

@@ -117,9 +117,9 @@ def test_smoothing_takes_effect_by_the_statistics(done, program, checkpoint, tmp
         str(checkpoint), observations=done.saved, requests=4, device="cpu", denoising_steps=2
     )
     plain = program.calibrate(arguments, settings(tmp_path, LS="0"))[0]
-    assert all(layer.smoothing is None for layer in plain.quantization.layers.values())
+    assert all(layer.transforms.smoothing is None for layer in plain.quantization.layers.values())
     for layer in done.policy.quantization.layers.values():
-        assert layer.smoothing.amax() / layer.smoothing.amin() > 1.2  # 1.56 to 9.2 measured
+        assert layer.transforms.smoothing.amax() / layer.transforms.smoothing.amin() > 1.2  # 1.56 to 9.2 measured
     assert not np.array_equal(actions(plain), actions(done.policy))
 
 
@@ -130,7 +130,7 @@ def test_another_block_is_rebuilt_by_the_same_statistics(done, checkpoint, tmp_p
     assert (report["layers_from_packs"], report["layers_informed"]) == (0, LAYERS)
     for name, layer in rebuilt.quantization.layers.items():
         # The diagonal depends on peaks and weights alone, not on the block.
-        assert torch.equal(layer.smoothing, done.policy.quantization.layers[name].smoothing)
+        assert torch.equal(layer.transforms.smoothing, done.policy.quantization.layers[name].transforms.smoothing)
     assert "lack" not in caplog.text
 
 

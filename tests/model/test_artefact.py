@@ -26,7 +26,6 @@ from gr00t.quantization import (
 from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
 from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.choice import choose_accumulator
-from gr00t.quantization.numerics.storage import BUFFERS
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import CALIBRATION, KINDS, LAYERS, act, calibrate, quantized, serve, variables
 
@@ -70,7 +69,8 @@ def test_every_tensor_that_a_layer_can_have_and_the_calibration_are_exported(exp
         names = file.keys()
     if manifest.informed:
         assert manifest.informed == LAYERS
-        assert {name.rpartition(".")[2] for name in names} == {*BUFFERS, "bias", "weight"}
+        buffers = {*DuQuantLinear.__annotations__, *duquant_layers.Transforms.__annotations__}
+        assert {name.rpartition(".")[2] for name in names} == {*buffers, "bias", "weight"}
         assert manifest.calibration == {"complete": True, **CALIBRATION}
     else:
         dynamic = {"codes", "block_scale", "row_scale", "perm", "rotation_in", "rotation_out", "bias"}
@@ -103,7 +103,7 @@ def test_kernels_are_chosen_for_where_the_weights_are(exported):
     report = load_artefact(exported[0], torch.bfloat16, variables(EXECUTION="fake"))[1]
     wanted = choose_accumulator(torch.device("cpu"))
     layers = [layer for layer in report.layers.values() if layer.row_scale is not None]
-    assert {(layer.accumulator, layer.accumulator_reason) for layer in layers} == {wanted}
+    assert {(layer.backend.accumulator, layer.backend.accumulator_reason) for layer in layers} == {wanted}
 
 
 def test_nothing_is_quantized_and_no_float_copy_is_in_the_files(exported, monkeypatch):
@@ -172,7 +172,7 @@ def test_integers_multiply_where_there_is_a_kernel(exported):
     wanted = library.supported()
     if not wanted:
         pytest.skip("no compiler here: no kernel that reads packed codes")
-    found = {layer.accumulator for layer in report.layers.values() if layer.spec.weight is not None}
+    found = {layer.backend.accumulator for layer in report.layers.values() if layer.spec.weight is not None}
     assert found == {wanted[0]}
 
 

@@ -18,6 +18,7 @@ from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.rotations import rotate_back
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
+from tests.quantization.kernels.kernel_layers import on
 
 KERNELS = ["float32"] + (["int8"] if choose_accumulator(torch.device("cpu"))[0] == "int8" else [])
 
@@ -70,9 +71,9 @@ def test_every_accumulator_gives_the_reference_forward_bit_for_bit(kernel):
         x[0] = draw(0.0, 1.0)
         if spec.static and draw(True, False):
             calibrated(layer, x)
-        layer.accumulator = "reference"
-        expected = layer(x)
-        layer.accumulator = kernel
+        around = layer.backend.transformer
+        expected = on(layer, around, "reference")(x)
+        on(layer, around, kernel)
         assert torch.equal(layer(x), expected), f"case {case}: {spec}"
 
 
@@ -84,9 +85,9 @@ def test_equal_at_the_widest_layer_with_extreme_codes(kernel):
     layer.codes.fill_(0x88)  # every code -8
     layer.block_scale.fill_(0x77)  # every block scale 16
     x = torch.ones(1, 8960)
-    layer.accumulator = "reference"
-    expected = layer(x)
-    layer.accumulator, layer._unpacked = kernel, None
+    around = layer.backend.transformer
+    expected = on(layer, around, "reference")(x)
+    on(layer, around, kernel)
     assert layer._integer_weight().unique().tolist() == [-128]
     assert torch.equal(layer(x), expected)
 
@@ -94,12 +95,12 @@ def test_equal_at_the_widest_layer_with_extreme_codes(kernel):
 def test_integer_execution_equals_fake_execution_bit_for_bit():
     source, x = linear(2048, 64), inputs(49, 2048)
     fake = DuQuantLinear.from_linear(source, LinearSpec(2048, 64))
-    fake.accumulator = "float32"
+    on(fake, fake.backend.transformer, "float32")
     try:
         integer = DuQuantLinear.from_linear(source, LinearSpec(2048, 64, execution=Execution.INTEGER))
     except ValueError as refused:
         pytest.skip(str(refused))
-    assert integer.accumulator not in ("float32", "reference")
+    assert integer.backend.accumulator not in ("float32", "reference")
     assert torch.equal(integer(x), fake(x))
 
 
@@ -122,7 +123,7 @@ def test_transforms_alone_cost_bfloat16_nothing(rotation, bias):
     source, x = linear(2048, 64, bias, torch.bfloat16), inputs(49, 2048).bfloat16()
     exact = x.double() @ source.weight.double().T + (source.bias.double() if bias else 0)
     transforms = Transforms.choose(source.weight, LinearSpec(2048, 64, rotation=rotation))
-    y = transforms.apply(x) @ transforms.fuse(source.weight).float().T
+    y = transforms(x) @ transforms.fuse(source.weight).float().T
     y = y if transforms.rotation_out is None else rotate_back(y, transforms.rotation_out)
     y = (y + source.bias.float() if bias else y).bfloat16()
     assert sqnr_db(exact, y) > sqnr_db(exact, source(x)) - 0.1
@@ -153,7 +154,7 @@ def test_weight_only_equals_the_dequantized_weight_in_the_basis_of_x():
     spec = LinearSpec(96, 64, activation=None)
     layer = DuQuantLinear.from_linear(source, spec)
     rotated = layer.rotate_input(x).double() @ integer(layer).T
-    expected = layer.restore_output(rotated.float()) + source.bias
+    expected = rotate_back(rotated.float(), layer.transforms.rotation_out) + source.bias
     assert sqnr_db(expected, layer(x)) > 120
 
 
@@ -213,7 +214,7 @@ def test_state_survives_everything_that_is_done_to_a_module(static, tmp_path):
     assert torch.equal(copy.deepcopy(layer)(x), expected)
     assert torch.equal(pickle.loads(pickle.dumps(layer))(x), expected)
     assert torch.equal(layer.to(torch.float32).to(torch.bfloat16)(x), expected)
-    assert layer.rotation_in.dtype == layer.row_scale.dtype == torch.float32
+    assert layer.transforms.rotation_in.dtype == layer.row_scale.dtype == torch.float32
     other = DuQuantLinear.from_linear(linear(70, 33, dtype=torch.bfloat16, seed=9), spec)
     assert not torch.equal(other(x), expected)
     other.load_state_dict(layer.state_dict())
@@ -293,5 +294,5 @@ def test_on_a_gpu_fake_equals_the_reference_bit_for_bit():
     layer = DuQuantLinear.from_linear(linear(2048, 64), LinearSpec(2048, 64)).cuda()
     x = inputs(49, 2048).cuda()
     found = layer(x)
-    layer.accumulator = "reference"
+    on(layer, layer.backend.transformer, "reference")
     assert torch.equal(found, layer(x))

@@ -68,11 +68,11 @@ def test_transformed_layer_equals_the_plain_one_above_120_db(
     )
     weight, x = normal(52, 70), normal(9, 70, seed=1)
     transforms = Transforms.choose(weight, spec, statistics(70) if informed else None)
-    y = transforms.apply(x).double() @ transforms.fuse(weight).T
+    y = transforms(x).double() @ transforms.fuse(weight).T
     y = y if transforms.rotation_out is None else rotate_back(y, transforms.rotation_out.double())
     assert sqnr_db(x.double() @ weight.double().T, y) > 120
     assert sqnr_db(weight, transforms.unfuse(transforms.fuse(weight))) > 240
-    assert sqnr_db(x, transforms.undo(transforms.apply(x))) > 120
+    assert sqnr_db(x, transforms.undo(transforms(x))) > 120
     assert (transforms.rotation_out is not None) == spec.rotates_rows
     assert (transforms.smoothing is not None) == informed
 

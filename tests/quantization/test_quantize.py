@@ -16,6 +16,7 @@ from gr00t.quantization import (
     DuQuantSelectionError,
     enable_duquant_if_configured,
 )
+from tests.quantization.kernels.kernel_layers import on
 
 NAMES = ["backbone.layers.0.q_proj", "action_head.layers.0.mlp.up_proj"]
 
@@ -182,8 +183,8 @@ def test_profile_times_every_stage_and_changes_no_number(case, native_kernels):
     model, x = Small(), torch.ones(3, 64)
     report = enable(model, CALIB_STEPS="0")
     for layer in report.layers.values():
-        layer.transformer = "torch" if case == "torch" else native_kernels[0]
-        layer.accumulator = native_kernels[0] if case == "integer" else "float32"
+        around = "torch" if case == "torch" else native_kernels[0]
+        on(layer, around, native_kernels[0] if case == "integer" else "float32")
     stages = {
         "torch": ("permute+rotate", "quantize", "gemm", "restore"),
         "fake": ("permute+rotate+quantize", "gemm", "scale+restore+bias"),

@@ -40,8 +40,10 @@ _ARM = {"neon_dotprod": "-march=armv8.2-a+dotprod", "portable": ""}
 KERNELS = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 # Contraction would fuse a product and a sum where this compiler likes to, and change their last bit.
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno")
-FLAGS += ("-fno-exceptions", "-fno-rtti")
+FLAGS = (
+    *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"),
+    *("-fno-exceptions", "-fno-rtti"),
+)
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300.0
 # Bytes that compiling needs, several times over: the library and its parts are some 300 kB.

@@ -57,6 +57,15 @@ class LinearOperands(NamedTuple):
     activation_bits: int
     scale_bits: int
 
+    def of_prologue(self) -> LinearOperands:
+        """Return what a prologue takes, and nothing else: less to flatten."""
+        smoothing, perm, act_scale, _, _, first, second, *_ = self
+        return LinearOperands(smoothing, perm, act_scale, *_NONE[:2], first, second, *_NONE, *self[10:])
+
+    def of_epilogue(self) -> LinearOperands:
+        """Return what an epilogue takes, and nothing else."""
+        return LinearOperands(*_NONE, None, self[4], *_NONE[:2], self[7], None, self[9], *self[10:])
+
     def flatten(self) -> bytes:
         """Return what C reads: an address of a tensor whose shape and dtype are known; of others the length
         of the first dimension and the dtype, too. The tensors have to outlive the call.
@@ -65,10 +74,22 @@ class LinearOperands(NamedTuple):
             ValueError: a tensor is not contiguous.
         """
         # At each call of a layer: what takes a microsecond here is one of some twenty.
-        flat = [0 if tensor is None else _address(tensor) for tensor in self[:_KNOWN]]
-        for tensor in self[_KNOWN:_TENSORS]:
-            flat += _ABSENT if tensor is None else (_address(tensor), tensor.size(0), DTYPES[tensor.dtype])
-        return _PACKERS[LinearOperands].pack(*flat, *self[_TENSORS:])
+        flat = []
+        for tensor in self[:5]:
+            if tensor is None:
+                flat.append(0)
+            elif tensor.is_contiguous():
+                flat.append(tensor.data_ptr())
+            else:
+                raise _not_contiguous(tensor)
+        for tensor in self[5:10]:
+            if tensor is None:
+                flat += _ABSENT
+            elif tensor.is_contiguous():
+                flat += (tensor.data_ptr(), tensor.size(0), DTYPES[tensor.dtype])
+            else:
+                raise _not_contiguous(tensor)
+        return _PACKERS[LinearOperands].pack(*flat, *self[10:])
 
     def outputs(self, in_features: int) -> int:
         """Return N.
@@ -84,9 +105,8 @@ class LinearOperands(NamedTuple):
         return codes.shape[0]
 
 
-# Of the fields, how many are tensors of known shape and dtype, and how many are tensors.
-_KNOWN, _TENSORS = 5, 10
 _ABSENT = (0, 0, 0)
+_NONE = (None, None, None)
 
 
 class LinearCall(NamedTuple):
@@ -177,15 +197,13 @@ def _words(record: Record) -> dict[str, str]:
     """The words of each field, as `struct` writes them."""
     words = {}
     for index, (name, kind) in enumerate(get_type_hints(record).items()):
-        is_array = record is LinearOperands and _KNOWN <= index < _TENSORS
+        is_array = record is LinearOperands and 5 <= index < 10
         words[name] = "d" if kind is float else "qqq" if is_array else "q"
     return words
 
 
-def _address(tensor: Tensor) -> int:
-    if not tensor.is_contiguous():
-        raise ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
-    return tensor.data_ptr()
+def _not_contiguous(tensor: Tensor) -> ValueError:
+    return ValueError(f"a tensor of shape {tuple(tensor.shape)} is not contiguous")
 
 
 _PACKERS: dict[Record, struct.Struct] = {

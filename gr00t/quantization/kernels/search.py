@@ -48,7 +48,20 @@ def search(
     if granularity is WeightScale.CHANNEL:
         shares, tries = torch.tensor(quantizers.CLIPS, dtype=torch.float32), len(quantizers.CLIPS)
     if weight.numel():
-        tensors = weight.data_ptr(), DTYPES[weight.dtype], *(tensor.data_ptr() for tensor in found)
-        sizes = n, k, block, fmt.bits, tries, torch.get_num_threads(), quantizers.SMALLEST_SCALE
-        call("search", kernel, SearchCall(*tensors, 0 if shares is None else shares.data_ptr(), *sizes))
+        record = SearchCall(
+            weight=weight.data_ptr(),
+            weight_dtype=DTYPES[weight.dtype],
+            codes=found.codes.data_ptr(),
+            block_scale=found.block_scale.data_ptr(),
+            row_scale=found.row_scale.data_ptr(),
+            shares=0 if shares is None else shares.data_ptr(),
+            out_features=n,
+            in_features=k,
+            block_in=block,
+            bits=fmt.bits,
+            tries=tries,
+            threads=torch.get_num_threads(),
+            smallest_scale=quantizers.SMALLEST_SCALE,
+        )
+        call("search", kernel, record)
     return found

@@ -17,23 +17,9 @@ from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 # What a block scale of 4 bits is stored less, to fit [-8, 7].
 BLOCK_SCALE_OFFSET = 9
 
-BUFFERS = (
-    "codes",
-    "block_scale",
-    "row_scale",
-    "rotation_absorbed",
-    "smoothing",
-    "rotation_first",
-    "perm",
-    "rotation_in",
-    "rotation_out",
-    "act_scale",
-    "calibrated",
-)
-
 
 def buffer_shapes(spec: LinearSpec) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Shape and dtype of every buffer that a layer of `spec` has, by name; a subset of `BUFFERS`."""
+    """Shape and dtype of every buffer that a layer of `spec` has, by name."""
     n, k = spec.out_features, spec.in_features
     groups = -(-k // spec.block_in)
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}

@@ -28,7 +28,7 @@ def float_block_scale(sample: Sample, spec: LinearSpec) -> Tensor:
     rows = fused.reshape(-1, spec.block_in)
     found = quantize_weight(rows, spec.weight, spec.block_in, WeightScale.CHANNEL)
     weight = (found.codes * found.row_scale).reshape(fused.shape)
-    h = transforms.apply(sample.held_out)
+    h = transforms(sample.held_out)
     return _output(_dynamic(h, spec), weight, transforms)
 
 
@@ -43,10 +43,10 @@ def scale_inside_the_sum(sample: Sample, spec: LinearSpec, percentile: float = 9
     found = quantize_weight(transforms.fuse(sample.weight), spec.weight, spec.block_in, spec.weight_scale)
     observer = PooledPercentile(percentile, REQUESTS)
     for request in sample.recorded.chunk(REQUESTS):
-        observer.observe(transforms.apply(request))
+        observer.observe(transforms(request))
         observer.end_request()
     scale = scale_for(observer.result(), spec.activation)
-    h = transforms.apply(sample.held_out)
+    h = transforms(sample.held_out)
     return _output(quantize(h, scale, spec.activation) * scale, found.codes * found.row_scale, transforms)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.kernels import registry
 from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
@@ -30,7 +31,7 @@ def inputs(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 def on(layer: DuQuantLinear, transformer: str, accumulator: str) -> DuQuantLinear:
-    layer.transformer, layer.accumulator, layer._unpacked = transformer, accumulator, None
+    layer.backend, layer._unpacked = registry.backend(transformer, accumulator), None
     return layer
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gr00t.quantization.kernels import operators
-from gr00t.quantization.kernels.accumulate import ACCUMULATORS, accumulate_reference
 from gr00t.quantization.kernels.availability import kernels_for, why_no_triton
 from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
 from gr00t.quantization.kernels.library import NativeKernelError
+from gr00t.quantization.kernels.torch_reference import ACCUMULATORS, accumulate_reference
 
 
 def usable() -> list[str]:
@@ -103,7 +103,7 @@ def test_without_tritons_kernels_pytorchs_int8_gemm_is_chosen_and_says_why(facts
 def test_a_kernel_of_the_other_device_is_refused():
     """The operators for CUDA, called for what a CPU has: nothing is moved in silence."""
     with pytest.raises(NativeKernelError, match="'avx2' is not for CUDA devices: expected 'triton'"):
-        operators._on_cuda("linear")(torch.zeros(1, 1), "avx2")
+        operators._on_cuda(operators._OPERATORS[0])("avx2")
 
 
 @pytest.mark.gpu

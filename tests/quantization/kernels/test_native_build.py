@@ -144,8 +144,8 @@ def test_layers_run_without_kernels_and_say_so_once(body, tmp_path, x86, monkeyp
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("[GR00T-DUQUANT] No compiled CPU kernels: ")
     layer = DuQuantLinear.from_linear(nn.Linear(32, 8).requires_grad_(False), LinearSpec(32, 8))
-    assert layer.transformer == "torch"
-    assert library.why_not() in layer.transformer_reason
+    assert layer.backend.transformer == "torch"
+    assert library.why_not() in layer.backend.transformer_reason
     assert layer(torch.ones(2, 32)).shape == (2, 8)
 
 
@@ -179,8 +179,9 @@ def test_the_layer_chooses_by_its_execution(native_kernels):
     linear = nn.Linear(32, 8).requires_grad_(False)
     integer = DuQuantLinear.from_linear(linear, LinearSpec(32, 8, execution=Execution.INTEGER))
     fake = DuQuantLinear.from_linear(linear, LinearSpec(32, 8))
-    assert integer.accumulator == integer.transformer == fake.transformer == native_kernels[0]
-    assert fake.accumulator in ("int8", "float32")
+    assert integer.backend.accumulator == integer.backend.transformer == native_kernels[0]
+    assert fake.backend.transformer == native_kernels[0]
+    assert fake.backend.accumulator in ("int8", "float32")
 
 
 def test_a_record_that_is_laid_out_otherwise_in_c_is_refused_by_name_on_both_sides(native_kernels):

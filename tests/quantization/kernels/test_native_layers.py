@@ -52,7 +52,7 @@ def test_sums_of_extreme_codes_are_exact(bits, m, native_kernels):
     for code in (-128, 127):
         q = torch.full((m, k), code, dtype=torch.int8)
         for kernel in native_kernels:
-            acc = on(layer, kernel, kernel).accumulate(q)
+            acc = on(layer, kernel, kernel).backend.accumulate(q, layer.operands())
             assert acc.dtype == torch.int32
             assert acc.unique().tolist() == [-128 * code * k]
 
@@ -67,10 +67,10 @@ def test_real_widths_equal_pytorchs_operations(k, n, m, native_kernels):
     layer = DuQuantLinear.from_linear(linear(k, n, dtype=torch.bfloat16), LinearSpec(k, n))
     x = inputs(m, k).bfloat16()
     on(layer, "torch", "float32")
-    q, s = layer.quantize_input(layer.rotate_input(x), layer.spec.activation)
+    q, s = layer.backend.prologue(x, layer.operands())
     for kernel in native_kernels:
         on(layer, kernel, kernel)
-        found, scale = layer.quantize_rows(x)
+        found, scale = layer.backend.prologue(x, layer.operands())
         torch.testing.assert_close(scale, s, rtol=1e-5, atol=0)
         wrong = (found.int() - q.int()).abs()
         assert wrong.max() <= 1
@@ -154,7 +154,7 @@ def test_integer_execution_keeps_nothing_but_the_packed_codes(native_kernels):
     assert layer.resident_bytes() == before
     assert all(torch.equal(state[name], value) for name, value in layer.packed_state().items())
     assert (layer.codes.nbytes + layer.block_scale.nbytes) * 8 == 4.25 * 2048 * 64
-    assert layer.accumulator == layer.transformer == native_kernels[0]
+    assert layer.backend.accumulator == layer.backend.transformer == native_kernels[0]
 
 
 @pytest.mark.parametrize("m", [1, 9])
@@ -171,23 +171,23 @@ def test_inputs_of_any_layout_and_dtype(m):
 
 def test_a_permutation_that_points_outside_is_refused():
     layer = DuQuantLinear.from_linear(linear(96, 80), LinearSpec(96, 80, execution=Execution.INTEGER))
-    layer.perm[5] = 96
+    layer.transforms.perm[5] = 96
     with pytest.raises(library.NativeKernelError, match="names a channel that is not there"):
         layer(inputs(3, 96))
-    layer.perm[5] = -1
+    layer.transforms.perm[5] = -1
     with pytest.raises(library.NativeKernelError, match="names a channel that is not there"):
-        layer.quantize_rows(inputs(3, 96))
+        layer.backend.prologue(inputs(3, 96), layer.operands())
 
 
 def test_the_operators_keep_the_rules_of_operators():
     """torch.library's own checks: schema, aliasing, meta tensors, tracing."""
     layer = DuQuantLinear.from_linear(linear(32, 48), LinearSpec(32, 48, execution=Execution.INTEGER))
-    x, operands, kernel = inputs(3, 32), layer._operands(), layer.transformer
-    q, s = layer.quantize_rows(x)
+    x, operands, kernel = inputs(3, 32), layer.operands(), layer.backend.transformer
+    q, s = layer.backend.prologue(x, operands)
     calls = {
         "linear": (x, *operands, kernel),
         "prologue": (x, *operands, kernel),
-        "epilogue": (layer.accumulate(q), s, *operands, torch.float32, kernel),
+        "epilogue": (layer.backend.accumulate(q, operands), s, *operands, torch.float32, kernel),
         "rotate": (x, *operands, kernel),
         "accumulate": (q, *operands, kernel),
     }
@@ -226,11 +226,11 @@ def test_on_meta_it_gives_shapes_and_no_numbers():
 def test_a_layer_finds_its_kernels_where_it_is_read(monkeypatch, native_kernels):
     """A copy that arrives in a process without the compiled kernels uses PyTorch's."""
     layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48))
-    assert layer.transformer == native_kernels[0]
+    assert layer.backend.transformer == native_kernels[0]
     expected = layer(inputs(3, 64))
     monkeypatch.setattr(library, "_library", None)
     alone = copy.deepcopy(layer)
-    assert alone.transformer == "torch"
+    assert alone.backend.transformer == "torch"
     torch.testing.assert_close(alone(inputs(3, 64)), expected)
     with pytest.raises(library.NativeKernelError, match="is not there: loaded are"):
         layer(inputs(3, 64))

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.kernels.accumulate import accumulate_reference
 from gr00t.quantization.kernels.choice import TRITON
+from gr00t.quantization.kernels.torch_reference import accumulate_reference
 from gr00t.quantization.kernels.triton import tiles
 from gr00t.quantization.settings.options import Execution, Rotation
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
@@ -62,9 +62,9 @@ def test_every_tile_gives_the_same_bits(tile, m, device, monkeypatch):
     them.
     """
     layer, x = layer_of(320, 144, device, block_in=32), inputs(m, 320).to(device)
-    assert tiles.restores_in_tile(len(layer.rotation_out), 16)
+    assert tiles.restores_in_tile(len(layer.transforms.rotation_out), 16)
     turned = torch.randn(16, 16, generator=torch.Generator().manual_seed(5))
-    layer.rotation_out[0] = torch.linalg.qr(turned).Q  # Hadamard's hides which way it is turned
+    layer.transforms.rotation_out[0] = torch.linalg.qr(turned).Q  # Hadamard's hides which way it is turned
     expected = on(layer, TRITON, "float32")(x)
     monkeypatch.setattr(launch, "gemm_tile", lambda *_: tile)
     assert torch.equal(on(layer, TRITON, TRITON)(x), expected)
@@ -84,7 +84,7 @@ def test_sums_equal_the_reference(k, bits, block, device):
     """Codes in four and eight bits, block scales likewise; channels that are odd in number, and blocks."""
     layer = layer_of(k, 20, device, weight=IntFormat(bits), block_in=block, rotation=Rotation.NONE)
     q = torch.randint(-128, 128, (5, k), generator=torch.Generator().manual_seed(k), dtype=torch.int8)
-    acc = layer.accumulate(q.to(device))
+    acc = layer.backend.accumulate(q.to(device), layer.operands())
     assert acc.dtype == torch.int32
     assert torch.equal(acc.cpu(), accumulate_reference(q, layer._integer_weight().cpu()))
 
@@ -99,7 +99,7 @@ def test_sums_of_extreme_codes_are_exact(bits, k, device):
         layer.block_scale.fill_(0x77)  # every block scale 16
     for code in (-128, 127):
         q = torch.full((2, k), code, dtype=torch.int8, device=device)
-        assert layer.accumulate(q).unique().tolist() == [-128 * code * k]
+        assert layer.backend.accumulate(q, layer.operands()).unique().tolist() == [-128 * code * k]
 
 
 @pytest.mark.parametrize("rotation", Rotation)
@@ -110,11 +110,11 @@ def test_transforms_equal_pytorchs_operations(rotation, device):
     layer = layer_of(320, 64, device, rotation=rotation)
     x = inputs(4, 320).bfloat16().to(device)
     on(layer, "torch", "float32")
-    h, (q, s) = layer.rotate_input(x), layer.quantize_input(layer.rotate_input(x), layer.spec.activation)
+    h, (q, s) = layer.rotate_input(x), layer.backend.prologue(x, layer.operands())
     y = layer(x)
     on(layer, TRITON, TRITON)
     torch.testing.assert_close(layer.rotate_input(x), h, rtol=1e-5, atol=1e-4)
-    found, scale = layer.quantize_rows(x)
+    found, scale = layer.backend.prologue(x, layer.operands())
     torch.testing.assert_close(scale, s, rtol=1e-5, atol=0)
     wrong = (found.int() - q.int()).abs()
     assert wrong.max() <= 1
@@ -169,13 +169,14 @@ def test_inputs_of_any_layout_and_dtype(device):
     assert torch.equal(layer(x.double()), layer(x).double())
     assert torch.equal(layer(x.contiguous().view(5, 1, 96))[:, 0], layer(x))
     assert layer(torch.zeros(0, 96, device=device)).shape == (0, 80)
-    assert layer.quantize_rows(torch.zeros(0, 96, device=device))[0].shape == (0, 96)
+    nothing = layer.backend.prologue(torch.zeros(0, 96, device=device), layer.operands())
+    assert nothing[0].shape == (0, 96)
 
 
 def test_a_permutation_that_points_outside_gives_nan(device):
     layer = layer_of(96, 80, device)
     for wrong in (96, -1):
-        layer.perm[5] = wrong
+        layer.transforms.perm[5] = wrong
         assert layer(inputs(3, 96).to(device)).isnan().all()
 
 
@@ -190,12 +191,12 @@ def test_integer_execution_keeps_nothing_but_the_packed_codes(device):
 def test_the_operators_keep_the_rules_of_operators():
     """torch.library's own checks: schema, aliasing, meta tensors."""
     layer, x = layer_of(32, 48), inputs(3, 32)
-    operands = layer._operands()
-    q, s = layer.quantize_rows(x)
+    operands = layer.operands()
+    q, s = layer.backend.prologue(x, operands)
     calls = {
         "linear": (x, *operands, TRITON),
         "prologue": (x, *operands, TRITON),
-        "epilogue": (layer.accumulate(q), s, *operands, torch.bfloat16, TRITON),
+        "epilogue": (layer.backend.accumulate(q, operands), s, *operands, torch.bfloat16, TRITON),
         "rotate": (x, *operands, TRITON),
         "accumulate": (q, *operands, TRITON),
     }
@@ -227,7 +228,7 @@ def test_real_shapes_on_a_gpu(k, n, m):
     x = inputs(m, k).bfloat16()
     expected = on(layer, "torch", "float32")(x)
     layer, x = layer.cuda(), x.cuda()
-    assert layer.accumulator == layer.transformer == TRITON
+    assert layer.backend.accumulator == layer.backend.transformer == TRITON
     layer(x)  # compiles
     torch.cuda.set_sync_debug_mode("error")
     try:

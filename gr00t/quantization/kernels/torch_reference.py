@@ -1,4 +1,6 @@
-"""`acc[m, n] = sum_k q_x[m, k] q_w[n, k]`, three ways that agree bit for bit.
+"""The layer in PyTorch's operations: what runs where nothing is compiled, and what everything is tested by.
+
+    acc[m, n] = sum_k q_x[m, k] q_w[n, k], three ways that agree bit for bit
 
 Every product of two int8 and every sum of up to 131,071 of them is an integer below 2^31, so any arithmetic
 that represents the partial sums exactly gives the int32 result, in whatever order it adds: float64 always
@@ -13,9 +15,49 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gr00t.quantization.kernels.operands import LinearOperands
+from gr00t.quantization.numerics.ordered_rotation import rotate_back_in_order, rotate_in_order
+from gr00t.quantization.numerics.quantizers import quantize, scale_for
+from gr00t.quantization.settings.spec import IntFormat
+
 Accumulate = Callable[[Tensor, Tensor], Tensor]
 
 _EXACT_IN_FLOAT32 = 2**24 // (128 * 128)
+
+
+def transform(
+    x: Tensor,
+    smoothing: Tensor | None,
+    rotation_first: Tensor | None,
+    perm: Tensor | None,
+    rotation_in: Tensor | None,
+) -> Tensor:
+    """Return `x L^-1 R1 P R2` in float32 for x (M, K)."""
+    h = x.float()
+    if smoothing is not None:
+        h = h / smoothing
+    if rotation_first is not None:
+        h = rotate_in_order(h, rotation_first)
+    if perm is not None:
+        h = h.index_select(1, perm)
+    return h if rotation_in is None else rotate_in_order(h, rotation_in)
+
+
+def quantize_input(h: Tensor, layer: LinearOperands) -> tuple[Tensor, Tensor]:
+    """Return the codes (M, K) int8 of `h` (M, K) and the scale (M, 1) float32 outside the sum."""
+    fmt = IntFormat(layer.activation_bits)
+    peak = torch.maximum(h.amax(dim=1, keepdim=True), -h.amin(dim=1, keepdim=True))
+    if layer.act_scale is None:
+        s_x = scale_for(peak, fmt)
+        return (h / s_x).round_().to(torch.int8), s_x  # nothing to clip: the scale is the peak's
+    # A static scale saturates: a row with inf or nan must not come out as finite numbers.
+    s_x = torch.where(torch.isfinite(peak), 1.0, torch.nan)
+    return quantize(h, layer.act_scale, fmt), s_x
+
+
+def restore_output(y: Tensor, layer: LinearOperands) -> Tensor:
+    """Return `y U^T`, (M, N) float32."""
+    return y if layer.rotation_out is None else rotate_back_in_order(y, layer.rotation_out)
 
 
 def accumulate_reference(q_x: Tensor, q_w: Tensor) -> Tensor:
