@@ -94,7 +94,7 @@ def test_a_tied_program_outlives_the_thread_that_started_it_but_not_the_process(
     tmp_path: Path, program: str
 ) -> None:
     parent = run(
-        "import subprocess, sys, threading, time; from gr00t.eval.libero import lifeline; "
+        "import subprocess, sys, threading, time; from gr00t.processes import lifeline; "
         "start = lambda: subprocess.Popen([*lifeline.command(), '-c', *sys.argv[1:]]); "
         "thread = threading.Thread(target=start); thread.start(); thread.join(); time.sleep(60)",
         program,
@@ -109,7 +109,7 @@ def test_a_tied_program_outlives_the_thread_that_started_it_but_not_the_process(
 
 
 def test_a_program_whose_starter_is_gone_already_does_not_begin_a_life_of_its_own(tmp_path: Path) -> None:
-    lifeline = REPO / "gr00t" / "eval" / "libero" / "lifeline.py"
+    lifeline = REPO / "gr00t" / "processes" / "lifeline.py"
     tied = subprocess.Popen([sys.executable, str(lifeline), "1", "-c", STUBBORN, str(tmp_path / "pid")])
     assert tied.wait(timeout=WITHIN_S) in (-signal.SIGTERM, -signal.SIGKILL)
 
@@ -155,7 +155,7 @@ time.sleep(60)
 
 def test_a_simulator_in_the_middle_of_a_long_request_ends_with_its_evaluation(tmp_path: Path) -> None:
     # The process puts its current folder first on the path, so that this worker takes the place of ours.
-    package = tmp_path / "gr00t" / "eval" / "libero"
+    package = tmp_path / "gr00t" / "libero" / "simulator"
     package.mkdir(parents=True)
     for folder in (package, package.parent, package.parent.parent):
         (folder / "__init__.py").touch()
@@ -181,8 +181,7 @@ CALIBRATION = """
 import os, sys
 from pathlib import Path
 from types import SimpleNamespace as Stub
-sys.path.insert(0, "scripts")
-from evaluation import preparation, servers
+from gr00t.eval.session import preparation, servers
 program, pid, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 servers.calibration_command = lambda *arguments: [sys.executable, "-c", program, pid]
 servers.server_environ = lambda *arguments: dict(os.environ)

@@ -70,6 +70,18 @@ def test_a_storm_is_one_end_with_the_status_of_its_first_signal(first: signal.Si
     assert (program.returncode, *said) == (128 + first, "in order\n", "interrupted\n")
 
 
+def test_of_signals_that_wait_for_the_program_the_one_that_came_first_decides() -> None:
+    # Python itself would hear of the lower number first, once the sum lets it.
+    program = start(work="print('busy', flush=True); sum(range(60_000_000)); time.sleep(60)")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "busy\n"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        time.sleep(0.1)
+        program.send_signal(number)
+    said = program.communicate(timeout=20)
+    assert (program.returncode, *said) == (143, "in order\n", "interrupted\n")
+
+
 def test_a_signal_while_the_program_ends_by_itself_is_too_late_to_change_that() -> None:
     program = start(work="pass", end="print('done', flush=True); time.sleep(0.5)")
     assert program.stdout is not None
