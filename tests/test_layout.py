@@ -22,7 +22,7 @@ OPEN_CIRCLES = {
 }
 OPEN_FILE_CIRCLES = {"gr00t.model.artefact", "gr00t.model.gr00t_n1"}
 OPEN_NAMES = {
-    *("Arguments", "Arm", "Fault", "Job", "Joint", "Mesh", "Options", "Policy", "Prepared", "Progress"),
+    *("Arguments", "Arm", "Job", "Joint", "Mesh", "Options", "Policy", "Prepared", "Progress"),
     *("Rollouts", "Scene", "ServedPolicy", "Source", "UsageError"),
 }
 # Commands, one small file each; and the tests of the repository itself.
