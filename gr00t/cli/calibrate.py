@@ -386,3 +386,7 @@ def main() -> None:
         sys.exit(f"error: {error}")
     print(table(report))
     print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

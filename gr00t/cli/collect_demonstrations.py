@@ -29,6 +29,7 @@ from tqdm import tqdm
 from gr00t.console import log_to_stderr
 from gr00t.data.lerobot.meta.layout import DatasetError
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
+from gr00t.files.shipped import LIBERO_MODALITY
 from gr00t.libero.assets.location import resolve_assets
 from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
 from gr00t.libero.simulator.rendering import Rendering
@@ -43,7 +44,6 @@ from gr00t.libero.tasks.suites import (
     parse_task_indices,
 )
 
-MODALITY = Path(__file__).parents[2] / "examples" / "Libero" / "modality.json"
 # A motion command is a change: where an episode has ended there is none.
 CHANGES = ("x", "y", "z", "roll", "pitch", "yaw")
 
@@ -181,7 +181,7 @@ class Recorder:
 
 def modality() -> dict[str, Any]:
     """LIBERO's modality.json, motion commands marked as changes."""
-    content: dict[str, Any] = json.loads(MODALITY.read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(LIBERO_MODALITY.read_text(encoding="utf-8"))
     for name in CHANGES:
         content["action"][name]["absolute"] = False
     return content

@@ -26,10 +26,9 @@ from gr00t.cli.errors import UsageError
 from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
 from gr00t.console import log_to_stderr
 from gr00t.eval.arms.recipes import Recipe, find_recipes, load_recipe
+from gr00t.files.shipped import RECIPES
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, why_not_enabled
 from gr00t.spelling import did_you_mean
-
-RECIPES = Path(__file__).resolve().parents[2] / "examples" / "Libero" / "recipes"
 
 
 @dataclasses.dataclass(frozen=True)

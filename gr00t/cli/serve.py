@@ -235,7 +235,6 @@ def server_info(arguments: Arguments, policy: Any) -> dict[str, Any]:
         "prompt_style": arguments.prompt_style,
         "seed": arguments.seed,
         "identity": served_identity(
-            Path(__file__),
             folder,
             data_config,
             arguments.tokenizer,
@@ -319,3 +318,7 @@ def main() -> int:
         return ending.status
     finally:
         ending.close()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

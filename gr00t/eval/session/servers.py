@@ -10,13 +10,12 @@ from typing import Any
 from gr00t.eval.arms.arms import Arm
 from gr00t.eval.arms.hosts import PORT
 from gr00t.eval.arms.recipes import Recipe, RecipeError
-from gr00t.eval.session.options import Options
+from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.tasks.suites import LiberoError, Suite
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError, warn_of_unread
 from gr00t.serving.identity import folder_hash
 
 ROOT = Path(__file__).resolve().parents[3]
-RECIPES = ROOT / "examples" / "Libero" / "recipes"
 
 
 def suite_model(suite: Suite) -> str:
@@ -73,7 +72,7 @@ def server_environ(environ: Mapping[str, str], recipe: Recipe, packdir: Path | N
     return {"OMP_WAIT_POLICY": "PASSIVE", **kept, **settings_of(recipe, packdir)}
 
 
-def model_flags(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
+def model_flags(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> list[str]:
     """Flags that scripts/inference_service.py and scripts/calibrate.py share."""
     flags = ["--model-path", options.model or suite_model(suite)]
     flags += ["--base", options.base] if options.base else []
@@ -85,7 +84,7 @@ def model_flags(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
     return flags
 
 
-def conditions(options: Options, suite: Suite) -> dict[str, object]:
+def conditions(options: EvaluationOptions, suite: Suite) -> dict[str, object]:
     """What all recipes of a run share and a continued run must agree in, as plain data."""
     return {
         "model": options.model or suite_model(suite),
@@ -99,16 +98,16 @@ def conditions(options: Options, suite: Suite) -> dict[str, object]:
     }
 
 
-def server_command(options: Options, suite: Suite, recipe: Recipe) -> list[str]:
+def server_command(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> list[str]:
     """Start a policy server of this machine, for `StartedHost`."""
-    command = [sys.executable, str(ROOT / "scripts" / "inference_service.py"), "--server"]
+    command = [sys.executable, "-m", "gr00t.cli.serve", "--server"]
     command += [*model_flags(options, suite, recipe), "--host", "127.0.0.1", "--port", PORT]
     return command + (["--max-batch", "1"] if options.deterministic else [])
 
 
-def calibration_command(options: Options, suite: Suite, recipe: Recipe, packdir: Path, gl: str) -> list[str]:
+def calibration_command(options: EvaluationOptions, suite: Suite, recipe: Recipe, packdir: Path, gl: str) -> list[str]:
     """Record the inputs of the policy's layers in rollouts, and write packs by them."""
-    command = [sys.executable, str(ROOT / "scripts" / "calibrate.py")]
+    command = [sys.executable, "-m", "gr00t.cli.calibrate"]
     command += [*model_flags(options, suite, recipe), "--libero", suite.name, "--packdir", str(packdir)]
     command += ["--seed", str(options.seed), "--replan-steps", str(options.replan_steps)]
     command += ["--max-steps", str(options.max_steps)] if options.max_steps is not None else []

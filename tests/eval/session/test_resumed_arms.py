@@ -51,7 +51,7 @@ def run(
 ) -> RunFolder:
     """A folder with one episode of an arm, played with two sources."""
     files = {"gr00t/quantization/numerics/observers.py": "1", "gr00t/model/policy.py": "2"}
-    monkeypatch.setattr(evaluation.identities, "source_files", lambda *more: files)
+    monkeypatch.setattr(evaluation.identities, "source_files", lambda: files)
     folder = RunFolder(tmp_path / "run", PLAN)
     identity = evaluation.identities.arm_identity(FACTS, packdir)
     folder.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=0, identity=digest(identity))))
@@ -140,7 +140,7 @@ def test_changed_code_is_named_by_its_files(
     identities = evaluation.identities
     before = identities.source_files()
 
-    def edited(*more: Path) -> dict[str, str]:
+    def edited() -> dict[str, str]:
         return {**before, "gr00t/quantization/numerics/observers.py": "edited", "gr00t/new.py": "new"}
 
     monkeypatch.setattr(identities, "source_files", edited)
