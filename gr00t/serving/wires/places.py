@@ -30,7 +30,7 @@ class Undecodables:
         self._found: list[Undecodable] = []
 
     def kept(self, decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return a function that does what `decode` does and puts an Undecodable where that raises a WireError."""
+        """Return `decode` with an Undecodable as its result where it raises a WireError."""
 
         def attempt(value: Any) -> Any:
             try:
