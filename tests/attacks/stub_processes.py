@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gr00t.eval.arms.hosts import PORT, StartedHost
-from gr00t.eval.rollout.agents import Expert, ServedPolicy
+from gr00t.eval.rollout.agents import Expert, PolicyAgent
 from gr00t.eval.rollout.pool import LocalPool
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import run_arm
@@ -57,7 +57,7 @@ def evaluate(folder: Path, log: Path) -> None:
         with RunFolder(folder, asked(PLAN, **definitions)) as run:
             run_arm("expert", PLAN, pool, Expert, LABELS, run)
             host.start()
-            run_arm("policy", PLAN, pool, partial(ServedPolicy, host), LABELS, run)
+            run_arm("policy", PLAN, pool, partial(PolicyAgent, host), LABELS, run)
     finally:
         pool.close()
         host.close()
@@ -69,12 +69,13 @@ def simulate() -> None:
     simulator = StubSimulator(dict(SUCCESS_AT), {}, float(os.environ[SECONDS]))
     pickle.dump(simulator.versions, replies)
     replies.flush()
+    pickle.load(sys.stdin.buffer)  # how a real simulator would be made
     while True:
         try:
-            method, arguments = pickle.load(sys.stdin.buffer)
+            function, args, _ = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        pickle.dump(getattr(simulator, method)(*arguments), replies)
+        pickle.dump(simulator.run(function, *args), replies)
         replies.flush()
 
 

@@ -185,14 +185,14 @@ from gr00t.eval.session import preparation, servers
 program, pid, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 servers.calibration_command = lambda *arguments: [sys.executable, "-c", program, pid]
 servers.server_environ = lambda *arguments: dict(os.environ)
-workshop = Stub(
+setup = Stub(
     folder=Stub(log_path=lambda kind, name: folder / "log"),
     options=None,
     plan=Stub(suite=None),
     simulators=Stub(backend=""),
     environ={},
 )
-preparation.Workshop._calibrated(workshop, Stub(name="w4a8", recipe=Stub()), folder / "packs")
+preparation.ArmSetup._calibrated(setup, Stub(name="w4a8", recipe=Stub()), folder / "packs")
 """
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from gr00t.eval.arms.arms import Arm
 from gr00t.eval.arms.hosts import AddressHost, StartedHost
-from gr00t.eval.rollout.agents import Behaviour, Expert, PolicyHost, Replay, ServedPolicy, Zero
+from gr00t.eval.rollout.agents import Agent, Expert, PolicyAgent, PolicyHost, Replay, Zero
 from gr00t.eval.rollout.collect import collect_observations
 from gr00t.eval.rollout.plan import EvalPlan, check_not_calibrated_on
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.session import artefacts, identities, servers
-from gr00t.eval.session.options import Options
+from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.tasks.suites import LiberoError, libero_package, load_tasks
 from gr00t.machine import describe_host
@@ -35,16 +35,16 @@ class CalibrationFailedError(LiberoError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class ReadyArm:
     """An arm that can play.
 
     Attributes:
-        make_behaviour: Makes what acts, once for each simulator.
+        make_agent: Makes what acts, once for each simulator.
         facts: What `arms/NAME.json` says.
         labels: Fields of the arm's records.
     """
 
-    make_behaviour: Callable[[], Behaviour]
+    make_agent: Callable[[], Agent]
     facts: Mapping[str, Any]
 
     @property
@@ -55,7 +55,7 @@ class Prepared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Workshop:
+class ArmSetup:
     """What preparing an arm takes, the same for all of a run.
 
     Attributes:
@@ -68,14 +68,14 @@ class Workshop:
             them says of itself.
     """
 
-    options: Options
+    options: EvaluationOptions
     plan: EvalPlan
     folder: RunFolder
     environ: Mapping[str, str]
     simulators: SimulatorSetup
     start_servers: Callable[..., tuple[PolicyHost, Mapping[str, Any]]] | None = None
 
-    def prepare(self, arm: Arm, closing: contextlib.ExitStack) -> Prepared:
+    def prepare(self, arm: Arm, closing: contextlib.ExitStack) -> ReadyArm:
         """Make an arm ready; what has to be ended after it goes to `closing`.
 
         Raises:
@@ -86,18 +86,18 @@ class Workshop:
         elif arm.kind == "address":
             prepared = self._address(arm)
         else:
-            makers: dict[str, Callable[[], Behaviour]] = {
+            makers: dict[str, Callable[[], Agent]] = {
                 "zero": Zero,
                 "replay": Replay,
                 "expert": functools.partial(Expert, arm.noise),
             }
-            prepared = Prepared(makers[arm.kind], self._facts(arm, server=f"none, {arm.kind}"))
+            prepared = ReadyArm(makers[arm.kind], self._facts(arm, server=f"none, {arm.kind}"))
         identities.check_unchanged(self.folder, arm.name, prepared.facts["identity"])
         identities.keep_sources(self.folder)
         self.folder.describe_arm(arm.name, prepared.facts)
         return prepared
 
-    def _recipe(self, arm: Arm, closing: contextlib.ExitStack) -> Prepared:
+    def _recipe(self, arm: Arm, closing: contextlib.ExitStack) -> ReadyArm:
         assert arm.recipe is not None
         model = self.options.model or servers.suite_model(self.plan.suite)
         config, artefact = artefacts.settle_recipe(arm, model)
@@ -136,9 +136,9 @@ class Workshop:
             settings=dict(arm.recipe.settings),
             packdir=packdir,
         )
-        return Prepared(functools.partial(ServedPolicy, host, arm.recipe.images), facts)
+        return ReadyArm(functools.partial(PolicyAgent, host, arm.recipe.images), facts)
 
-    def _address(self, arm: Arm) -> Prepared:
+    def _address(self, arm: Arm) -> ReadyArm:
         host = AddressHost(arm.host, arm.port, self.options.api_token, self.options.wait)
         host.start()
         described = host.describe()
@@ -176,7 +176,7 @@ class Workshop:
             settings=report.get("config"),
             packdir=packdir_of(report),
         )
-        return Prepared(functools.partial(ServedPolicy, host), facts)
+        return ReadyArm(functools.partial(PolicyAgent, host), facts)
 
     def _facts(
         self,

@@ -22,7 +22,7 @@ from gr00t.eval.arms.hosts import (
     StartedHost,
     free_port,
 )
-from gr00t.eval.rollout.agents import ServedPolicy
+from gr00t.eval.rollout.agents import PolicyAgent
 from gr00t.eval.rollout.pool import LocalPool
 from gr00t.eval.rollout.records import read_records
 from gr00t.eval.rollout.run_folder import RunFolder
@@ -102,7 +102,7 @@ def test_a_server_that_dies_in_the_middle_is_started_again_and_nothing_is_lost(
     killer = threading.Thread(target=kill_when_under_way)
     killer.start()
     with RunFolder(tmp_path / "run", asked(plan)) as folder:
-        run_arm("policy", plan, pool, partial(ServedPolicy, started), LABELS, folder)
+        run_arm("policy", plan, pool, partial(PolicyAgent, started), LABELS, folder)
     killer.join()
     pool.close()
     records = read_records(tmp_path / "run" / "episodes.jsonl")
