@@ -1,4 +1,4 @@
-"""Oracles: the config's own declarations, the scripts, and the files that the README speaks of."""
+"""README and documents. Oracles: the config's declarations, the scripts, and the files that are spoken of."""
 
 from __future__ import annotations
 
@@ -8,62 +8,82 @@ import sys
 
 import pytest
 
+from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization import DuQuantConfig
 from gr00t.quantization.settings.environment import PREFIX
 from tests.shell import REPO
 
-README = (REPO / "README.md").read_text(encoding="utf-8")
-VARIABLES = {name for name, _, _ in DuQuantConfig.variables()}
+DOCUMENTS = {
+    str(path.relative_to(REPO)): path.read_text(encoding="utf-8")
+    for path in [*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("examples/**/*.md")]
+}
+QUANTIZATION = DOCUMENTS["docs/QUANTIZATION.md"]
+VARIABLES = {name for name, _, _ in DEFAULTS.variables()}
 
 
-def blocks(language: str) -> str:
+def blocks(document: str, language: str) -> str:
     """All code blocks in a language, one after the other."""
-    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+    return "\n".join(re.findall(rf"^```{language}\n(.*?)^```", DOCUMENTS[document], re.DOTALL | re.MULTILINE))
 
 
 def test_table_of_variables_is_the_configs_own() -> None:
     text = (
-        "import sys; sys.path.insert(0, 'scripts'); import update_readme as u; "
-        "sys.stdout.buffer.write(u.with_table(u.README.read_text(encoding='utf-8')).encode())"
+        "import sys; sys.path.insert(0, 'scripts'); import update_variables as u; "
+        "sys.stdout.buffer.write(u.with_table(u.DOCUMENT.read_text(encoding='utf-8')).encode())"
     )
     run = subprocess.run([sys.executable, "-c", text], cwd=REPO, capture_output=True, check=True)
-    assert run.stdout.decode() == README, "out of date; run: python scripts/update_readme.py"
+    assert run.stdout.decode() == QUANTIZATION, "out of date; run: python scripts/update_variables.py"
 
 
 @pytest.mark.parametrize(("flag", "status"), [("--help", 0), ("--chekc", 2)])
 def test_asking_for_help_writes_nothing(flag: str, status: int) -> None:
-    before = (REPO / "README.md").stat().st_mtime_ns
-    run = subprocess.run([sys.executable, "scripts/update_readme.py", flag], cwd=REPO, capture_output=True)
+    before = (REPO / "docs" / "QUANTIZATION.md").stat().st_mtime_ns
+    run = subprocess.run([sys.executable, "scripts/update_variables.py", flag], cwd=REPO, capture_output=True)
     assert run.returncode == status
-    assert b"usage: update_readme.py" in run.stdout + run.stderr
-    assert (REPO / "README.md").stat().st_mtime_ns == before
+    assert b"usage: update_variables.py" in run.stdout + run.stderr
+    assert (REPO / "docs" / "QUANTIZATION.md").stat().st_mtime_ns == before
 
 
 def test_every_variable_has_a_row() -> None:
-    rows = re.findall(rf"^\| `({PREFIX}\w+)` \|", README, re.MULTILINE)
+    rows = re.findall(rf"^\| `({PREFIX}\w+)` \|", QUANTIZATION, re.MULTILINE)
     assert set(rows) == VARIABLES
     assert len(rows) == len(VARIABLES)
 
 
-def test_every_variable_that_is_mentioned_exists() -> None:
-    mentioned = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", README))
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_variable_that_is_mentioned_exists(document: str) -> None:
+    mentioned = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", DOCUMENTS[document]))
     assert mentioned <= VARIABLES
 
 
 def test_exports_of_the_manual_way_are_the_defaults_of_the_config() -> None:
-    exports = dict(re.findall(r"""^export (\w+)=["']?(.*?)["']?$""", blocks("bash"), re.MULTILINE))
+    exports = dict(
+        re.findall(r"""^export (\w+)=["']?(.*?)["']?$""", blocks("docs/SERVING.md", "bash"), re.MULTILINE)
+    )
     assert len(exports) == 13
     config = DuQuantConfig.from_environ(exports)
     assert config is not None
-    differing = {name for name, value in config.to_dict().items() if DuQuantConfig().to_dict()[name] != value}
+    differing = {name for name, value in config.to_dict().items() if DEFAULTS.to_dict()[name] != value}
     assert differing == {PREFIX + "DEBUG", PREFIX + "PACKDIR"}
 
 
-def test_every_named_file_exists() -> None:
-    named = set(re.findall(r"\./(\w+\.sh)|\b((?:scripts|gr00t|examples|tests)/[\w/.-]*\w)", README))
-    paths = {first or second for first, second in named}
-    assert len(paths) > 15
-    assert [path for path in sorted(paths) if not (REPO / path).exists()] == []
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_named_file_exists(document: str) -> None:
+    text = DOCUMENTS[document]
+    folder = (REPO / document).parent
+    named = set(re.findall(r"\./(\w+\.sh)|\b((?:scripts|gr00t|examples|tests)/[\w/.-]*\w)", text))
+    links = set(re.findall(r"\]\((?!https?:)([\w/.-]+)", text))
+    assert [
+        path for path in sorted(first or second for first, second in named) if not (REPO / path).exists()
+    ] == []
+    assert [path for path in sorted(links) if not (folder / path).exists()] == []
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len(DOCUMENTS["README.md"].splitlines()) <= 150
+    assert {
+        f"docs/{name}.md" for name in ("ARCHITECTURE", "CONTRIBUTING", "QUANTIZATION", "EVALUATION")
+    } <= set(re.findall(r"\]\(([\w/.-]+)\)", DOCUMENTS["README.md"]))
 
 
 @pytest.mark.parametrize("suite", ["spatial", "object", "goal", "10", "90"])
@@ -73,4 +93,4 @@ def test_table_of_suites_is_that_of_the_scripts(suite: str) -> None:
         'printf \'| `%s` | `%s` | `%s` |\' $s "$(suite_model $s)" "${c#*:}"'
     )
     run = subprocess.run(["bash", "-c", command], cwd=REPO, capture_output=True, text=True, check=True)
-    assert run.stdout in README
+    assert run.stdout in DOCUMENTS["docs/EVALUATION.md"]

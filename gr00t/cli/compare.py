@@ -27,7 +27,7 @@ from gr00t.libero.tasks.suites import LiberoError
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class CompareOptions:
     """Compare the arms of one or more evaluations."""
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
@@ -47,7 +47,7 @@ class Arguments:
     """Write the whole report to this file: one page that needs nothing else."""
 
 
-def run(arguments: Arguments) -> int:
+def run(arguments: CompareOptions) -> int:
     """Print the tables; return the exit status."""
     try:
         if not arguments.folders:
@@ -79,4 +79,4 @@ def run(arguments: Arguments) -> int:
 
 def main() -> int:
     """Run as a program: status 0 where the folders could be compared."""
-    return run(tyro.cli(Arguments, description=__doc__))
+    return run(tyro.cli(CompareOptions, description=__doc__))

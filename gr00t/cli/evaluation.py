@@ -9,7 +9,7 @@ import tyro
 
 from gr00t.console import log_to_stderr
 from gr00t.eval.rollout.agents import PolicyLostError
-from gr00t.eval.session.options import Options
+from gr00t.eval.session.options import EvaluationOptions
 from gr00t.eval.session.session import run
 from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.libero.tasks.suites import LiberoError
@@ -40,7 +40,7 @@ def main(ending: Ending, description: str | None) -> int:
     """
     try:
         log_to_stderr()
-        summary = run(tyro.cli(Options, description=description), dict(os.environ))
+        summary = run(tyro.cli(EvaluationOptions, description=description), dict(os.environ))
         print(json.dumps(summary), flush=True)
     except FORESEEN as error:
         say(f"error: {error}")

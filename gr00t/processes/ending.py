@@ -34,6 +34,10 @@ class Ending:
 
     def __init__(self) -> None:
         self._number: int | None = None
+        self._is_told = False
+        # Python runs the handlers of signals that wait by their numbers; here they stand as they came.
+        self._came, arrivals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(arrivals, warn_on_full_buffer=False)
         self._told = threading.Event()
         threading.Thread(target=self._insist, daemon=True, name="ending").start()
         sys.unraisablehook = self._unraisable
@@ -60,18 +64,21 @@ class Ending:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._is_told:
+            return
         if self._number is None:
-            self._number = number
-            self._told.set()
-            raise Stopped
+            self._number = os.read(self._came, 1)[0]
+        self._is_told = True
+        self._told.set()
+        raise Stopped
 
     def _unraisable(self, lost: sys.UnraisableHookArgs) -> None:
         """Receive a signal again that came while an object was removed, where Python drops exceptions."""
         if not isinstance(lost.exc_value, Stopped) or self._number is None:
             sys.__unraisablehook__(lost)
             return
-        number, self._number = self._number, None
-        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        self._is_told = False
+        threading.Timer(0.05, os.kill, (os.getpid(), self._number)).start()
 
     def _insist(self) -> None:
         self._told.wait()

@@ -24,7 +24,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gr00t.serving.endpoints import EndpointHandler, Failure, Prepared, Request, UnavailableError, attempt
+from gr00t.serving.endpoints import (
+    EndpointHandler,
+    Failure,
+    PreparedRequest,
+    Request,
+    UnavailableError,
+    attempt,
+)
 from gr00t.serving.wires import n1_5 as wire
 
 logger = logging.getLogger(__name__)
@@ -46,7 +53,7 @@ class Sender(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class QueuedRequest:
     """One accepted request.
 
     Attributes:
@@ -73,8 +80,8 @@ class Job:
 class _Ready:
     """A job that is next to be computed: prepared, or None where it is computed alone."""
 
-    job: Job
-    prepared: Prepared | None
+    job: QueuedRequest
+    prepared: PreparedRequest | None
 
 
 class Worker:
@@ -94,7 +101,7 @@ class Worker:
 
     def __init__(
         self,
-        deliver: Callable[[Job, Any], None],
+        deliver: Callable[[QueuedRequest, Any], None],
         on_end: Callable[[], None],
         *,
         max_waiting: int = MAX_WAITING,
@@ -108,7 +115,7 @@ class Worker:
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._changed = threading.Condition()  # guards the next five
-        self._waiting: collections.deque[Job] = collections.deque()
+        self._waiting: collections.deque[QueuedRequest] = collections.deque()
         self._waiting_count = 0  # with those that are prepared and not yet computed
         self._waiting_bytes = 0
         self._refusing = False
@@ -126,7 +133,7 @@ class Worker:
         """How many jobs wait to be computed."""
         return self._waiting_count
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: QueuedRequest) -> None:
         """Queue a job.
 
         Raises:
@@ -162,7 +169,7 @@ class Worker:
         """Wait for the thread's last step, once it has `ended`."""
         self._thread.join()
 
-    def _has_room(self, job: Job) -> bool:
+    def _has_room(self, job: QueuedRequest) -> bool:
         return (
             self._waiting_count < self._max_waiting
             and self._waiting_bytes + job.size <= self._max_waiting_bytes
@@ -178,7 +185,7 @@ class Worker:
             self._count_out(dropped)
             self.abandoned += len(dropped)
 
-    def _count_out(self, jobs: Sequence[Job]) -> None:
+    def _count_out(self, jobs: Sequence[QueuedRequest]) -> None:
         """Take note that jobs wait no longer; the lock is held."""
         self._waiting_count -= len(jobs)
         self._waiting_bytes -= sum(job.size for job in jobs)
@@ -209,7 +216,7 @@ class Worker:
             self._count_out([entry.job for entry in batch])
         return batch
 
-    def _take(self, wait: bool) -> Job | None:
+    def _take(self, wait: bool) -> QueuedRequest | None:
         with self._changed:
             self._drop_abandoned()
             while wait and not self._waiting and not self._stopping:
@@ -227,7 +234,7 @@ class Worker:
                 self._count_out([entry.job for entry in dropped])
                 self.abandoned += len(dropped)
 
-    def _prepare(self, job: Job) -> None:
+    def _prepare(self, job: QueuedRequest) -> None:
         batched = job.endpoint.batched
         if batched is None:
             self._ready.append(_Ready(job, None))

@@ -19,7 +19,7 @@ class UnavailableError(RequestError):
     """A request that another moment would take; its text begins with `wire.BUSY` or `wire.STOPPING`."""
 
 
-class Prepared(Protocol):
+class PreparedRequest(Protocol):
     """A request of a batched endpoint after everything that is done for it alone."""
 
     @property
@@ -37,7 +37,7 @@ class BatchedEndpoint(Protocol):
     def limit(self) -> int:
         """Return how many samples may share a batch at this moment, at least 1."""
 
-    def prepare(self, data: Any, **options: Any) -> Prepared:
+    def prepare(self, data: Any, **options: Any) -> PreparedRequest:
         """Check one request and make it ready; what this raises is that request's error reply."""
 
     def answer(self, requests: Sequence[Any]) -> Sequence[Any]:

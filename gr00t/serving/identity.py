@@ -32,14 +32,14 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-def source_files(*more: Path) -> dict[str, str]:
-    """Short hashes of every file of this package that can change an answer, and of `more`, by their names."""
+def source_files() -> dict[str, str]:
+    """Short hashes of every file of this package that can change an answer, by their names."""
     found = {}
     for path in sorted(PACKAGE.rglob("*")):
         name = path.relative_to(PACKAGE).as_posix()
         if path.suffix in _SOURCES and not name.startswith(_COUNTING) and path.is_file():
             found[f"{PACKAGE.name}/{name}"] = _hash_file(path)[:_DIGITS]
-    return found | {path.name: _hash_file(path)[:_DIGITS] for path in more}
+    return found
 
 
 def folder_hash(folder: Path, below: Iterable[str] = ("experiment_cfg",)) -> str | None:
@@ -83,7 +83,6 @@ def config_hash(data_config: Any) -> str:
 
 
 def served_identity(
-    program: Path,
     model: Path,
     data_config: Any,
     tokenizer: str | None,
@@ -93,7 +92,6 @@ def served_identity(
     """What a policy server is, by content; plain data.
 
     Args:
-        program: The file that serves.
         model: The checkpoint's folder.
         data_config: Its data configuration.
         tokenizer: A folder or hub id, where it is not the checkpoint's own.
@@ -104,7 +102,7 @@ def served_identity(
     others = [folder_hash(path) if path.is_dir() else _hash_file(path) for path in more]
     own = tokenizer is None or not Path(tokenizer).is_dir()
     return {
-        "sources": digest(source_files(program)),
+        "sources": digest(source_files()),
         "model": digest([found, *others]) if others else found,
         "data_config": config_hash(data_config),
         "tokenizer": tokenizer if own else folder_hash(Path(str(tokenizer)), ()),

@@ -15,12 +15,10 @@ import gr00t
 from gr00t.data.actions import check_actions
 from gr00t.serving.batching import MAX_WAITING
 from gr00t.serving.client import ExternalRobotInferenceClient
-from gr00t.serving.endpoints import Failure, Prepared, RequestError, attempt
+from gr00t.serving.endpoints import Failure, PreparedRequest, RequestError, attempt
+from gr00t.serving.limits import DEFAULT_MAX_BATCH
 from gr00t.serving.server import BaseInferenceServer
 from gr00t.serving.wires.outline import MAX_MESSAGE_BYTES
-
-# On a CPU 8, 16 and 32 cost the same per answer (docs/BENCHMARKS.md); a GPU has more to gain from more.
-DEFAULT_MAX_BATCH = 16
 
 # How many dimensions a batch has; a single sample has one less.
 _BATCHED_DIMENSIONS = {"video": 5, "state": 3}
@@ -49,7 +47,7 @@ class BatchablePolicy(Protocol):
     def can_batch(self) -> bool:
         """Whether it can at this moment."""
 
-    def prepare(self, observations: dict[str, Any], **seeds: Any) -> Prepared:
+    def prepare(self, observations: dict[str, Any], **seeds: Any) -> PreparedRequest:
         """Do for one request all that comes before the network; raise for one that does not fit."""
 
     def get_actions(self, requests: Sequence[Any]) -> list[dict[str, Any]]:
@@ -150,7 +148,7 @@ class _BatchedGetAction:
     def limit(self) -> int:
         return self._max_batch if self._policy.can_batch else 1
 
-    def prepare(self, data: Any, **options: Any) -> Prepared:
+    def prepare(self, data: Any, **options: Any) -> PreparedRequest:
         return self._policy.prepare(_checked(data, self._max_batch), **_seeds(options))
 
     def answer(self, requests: Sequence[Any]) -> list[dict[str, Any] | Failure]:

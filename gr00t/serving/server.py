@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
-from gr00t.serving.batching import MAX_WAITING, Job, Worker, stopping
+from gr00t.serving.batching import MAX_WAITING, QueuedRequest, Worker, stopping
 from gr00t.serving.connections import Connections
 from gr00t.serving.endpoints import (
     BatchedEndpoint,
@@ -291,10 +291,10 @@ class BaseInferenceServer:
         if endpoint.immediate:
             yield self._reply(request.endpoint, attempt(lambda: endpoint.answer(request)))
         else:
-            self.worker.submit(Job(request, endpoint, envelope, size, connection))
+            self.worker.submit(QueuedRequest(request, endpoint, envelope, size, connection))
             connection.pending += 1
 
-    def _deliver(self, job: Job, outcome: Any) -> None:
+    def _deliver(self, job: QueuedRequest, outcome: Any) -> None:
         """Queue the reply to a job and wake the loop; the worker calls this in its own thread."""
         assert isinstance(job.sender, Connection)
         self._replies.append((job.sender, [*job.envelope, *self._reply(job.request.endpoint, outcome)], 1))

@@ -53,7 +53,7 @@ def test_refusals_are_one_line_and_status_1(script, capsys, tmp_path: Path) -> N
     folders = tuple(
         write_run(tmp_path / name, {"bf16": solves()}, rendering=name) for name in ("full", "light")
     )
-    assert script.run(script.Arguments(folders)) == 1
+    assert script.run(script.CompareOptions(folders)) == 1
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith(
@@ -79,7 +79,7 @@ def test_wrong_arguments_are_named(
     script, capsys, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     folder = write_run(tmp_path / "a", {"bf16": solves(), "w4a8": solves()})
-    assert script.run(script.Arguments(**{"folders": (folder,), **options})) == 1
+    assert script.run(script.CompareOptions(**{"folders": (folder,), **options})) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
@@ -88,10 +88,10 @@ def test_runs_of_different_simulators_are_compared_only_on_demand(script, capsys
         write_run(tmp_path / arm, {arm: solves()}, versions={"mujoco": version, "robosuite": "1.4.0"})
         for arm, version in (("bf16", "3.3.2"), ("w4a8", "3.8.1"))
     )
-    assert script.run(script.Arguments(folders)) == 1
+    assert script.run(script.CompareOptions(folders)) == 1
     told = capsys.readouterr()
     assert (told.out, told.err.count("\n")) == ("", 1)
     assert "mujoco is 3.3.2 (arm 'bf16'" in told.err
     assert "3.8.1 (arm 'w4a8'" in told.err
-    assert script.run(script.Arguments(folders, allow_mixed=True)) == 0
+    assert script.run(script.CompareOptions(folders, allow_mixed=True)) == 0
     assert "WARNING: episodes of different simulators are compared" in capsys.readouterr().out

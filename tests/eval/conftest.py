@@ -1,30 +1,15 @@
-"""Shared by the tests of the evaluation program: its parts, a clean environment, stubs for simulators."""
+"""Shared by the tests of the evaluation program: a clean environment, stubs for simulators."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from gr00t.eval.session import artefacts, identities, options, preparation, servers, session
 from gr00t.libero.simulator.setup import SimulatorSetup
 from tests.eval.rollout.stubs import StubSimulator
 from tests.shell import REPO
-
-
-@pytest.fixture
-def evaluation() -> SimpleNamespace:
-    """The parts of the program."""
-    return SimpleNamespace(
-        options=options,
-        servers=servers,
-        artefacts=artefacts,
-        identities=identities,
-        preparation=preparation,
-        session=session,
-    )
 
 
 @pytest.fixture

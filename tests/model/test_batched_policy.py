@@ -14,7 +14,7 @@ import torch
 
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.model.policy import Gr00tPolicy
-from gr00t.serving.batching import Job, Worker
+from gr00t.serving.batching import QueuedRequest, Worker
 from gr00t.serving.endpoints import Request
 from gr00t.serving.robot import RobotInferenceServer
 from tests.serving.socket_helpers import client_at, serving
@@ -129,7 +129,7 @@ class Submitted:
         self.done = threading.Semaphore(0)
         self.worker = Worker(self._deliver, self.ended.set)
 
-    def _deliver(self, job: Job, outcome: Any) -> None:
+    def _deliver(self, job: QueuedRequest, outcome: Any) -> None:
         self.outcomes[job.envelope[0][0]] = outcome
         self.done.release()
 
@@ -137,7 +137,7 @@ class Submitted:
         for number, observation in enumerate(observations):
             request = Request("get_action", observation, {"seed": number})
             handler = self.server._endpoints["get_action"]
-            self.worker.submit(Job(request, handler, [bytes([number])], 1))
+            self.worker.submit(QueuedRequest(request, handler, [bytes([number])], 1))
         self.worker.start()
         for _ in observations:
             assert self.done.acquire(timeout=60)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gr00t.serving.batching import Job, Worker
+from gr00t.serving.batching import QueuedRequest, Worker
 from gr00t.serving.endpoints import EndpointHandler, Failure, Request, UnavailableError
 
 
@@ -62,20 +62,20 @@ class Bench:
         self.ended = threading.Event()
         self.worker = Worker(self._deliver, self.ended.set, **limits)
 
-    def _deliver(self, job: Job, outcome: Any) -> None:
+    def _deliver(self, job: QueuedRequest, outcome: Any) -> None:
         self.delivered.append((job.request.data, outcome.text if isinstance(outcome, Failure) else outcome))
 
     def submit(self, *values: int, size: int = 1, **options: Any) -> None:
         handler = EndpointHandler(lambda data: data, batched=self.endpoint)
         for value in values:
-            self.worker.submit(Job(Request("double", value, options), handler, [], size))
+            self.worker.submit(QueuedRequest(Request("double", value, options), handler, [], size))
 
     def submit_alone(self, value: int) -> None:
         def square(data: int) -> int:
             self.endpoint.batches.append([data])
             return data * data
 
-        self.worker.submit(Job(Request("square", value, {}), EndpointHandler(square), [], 1))
+        self.worker.submit(QueuedRequest(Request("square", value, {}), EndpointHandler(square), [], 1))
 
     def finish(self, count: int) -> None:
         """Let everything be computed, and end."""

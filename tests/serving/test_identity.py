@@ -34,20 +34,19 @@ def test_every_source_that_can_change_an_answer_is_hashed(
     (package / "quantization").mkdir(parents=True)
     (package / "quantization" / "scales.py").write_text("FACTOR = 1.0\n")
     (package / "native.hpp").write_text("// 1\n")
-    (tmp_path / "serve.py").write_text("1\n")
     monkeypatch.setattr(identity, "PACKAGE", package)
 
     def now() -> str:
-        return digest(source_files(tmp_path / "serve.py"))
+        return digest(source_files())
 
     hashes = [now(), now()]
-    for path in (package / "quantization" / "scales.py", package / "native.hpp", tmp_path / "serve.py"):
+    for path in (package / "quantization" / "scales.py", package / "native.hpp"):
         path.write_text(path.read_text().replace("1", "1.5"))
         hashes.append(now())
     (package / "more.py").touch()
     hashes.append(now())
     assert hashes[0] == hashes[1]
-    assert len(set(hashes)) == 5
+    assert len(set(hashes)) == 4
 
 
 def test_a_folder_is_known_by_names_and_contents_of_its_files(tmp_path: Path) -> None:
@@ -138,11 +137,11 @@ def test_whatever_a_step_holds_is_plain_and_says_nothing_of_where_it_lies() -> N
 def test_a_server_tells_all_of_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     config = load_data_config(LIBERO)
-    told = served_identity(Path(__file__), tmp_path, config, None, "cuda:1")
+    told = served_identity(tmp_path, config, None, "cuda:1")
     assert told["device"] == "cuda"
     assert told["tokenizer"] is None
     assert told["model"] == folder_hash(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    beside = served_identity(Path(__file__), tmp_path, config, str(tmp_path), "cpu")
+    beside = served_identity(tmp_path, config, str(tmp_path), "cpu")
     assert beside["tokenizer"] == folder_hash(tmp_path, ())
     assert {name for name in told if told[name] != beside[name]} == {"device", "tokenizer", "model"}

@@ -85,7 +85,7 @@ class LiberoSource:
         gl: str,
     ) -> None:
         from gr00t.libero.assets.location import resolve_assets
-        from gr00t.libero.simulator.process import choose_backend, simulator_environ
+        from gr00t.libero.simulator.environ import choose_backend, simulator_environ
         from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks, parse_task_indices
 
         self.requests = requests
@@ -156,7 +156,7 @@ class Rollouts(NamedTuple):
     policy: Gr00tPolicy
 
     def get_action(self, observations: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
-        """See `gr00t.eval.rollout.episode.Policy`."""
+        """See `gr00t.eval.rollout.episode.PolicyClient`."""
         return self.policy.get_action(observations, seeds=seed)
 
 

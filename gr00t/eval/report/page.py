@@ -12,7 +12,7 @@ from markupsafe import Markup
 from gr00t.eval.report import facts, plots
 from gr00t.eval.report.gallery import BUDGET_BYTES, galleries
 from gr00t.eval.statistics.runs import Run
-from gr00t.eval.statistics.summary import Arm, Verdicts
+from gr00t.eval.statistics.summary import ComparedArm, Verdicts
 from gr00t.eval.statistics.tables import motion_rows, success_rows, task_rows, verdict_rows
 from gr00t.eval.statistics.words import CONTROL_REASONS, notes, percent, points, sentence
 
@@ -59,7 +59,7 @@ def render_page(verdicts: Verdicts, runs: Sequence[Run], page: Path, budget: int
     )
 
 
-def _card(arm: Arm, verdicts: Verdicts) -> dict[str, Any]:
+def _card(arm: ComparedArm, verdicts: Verdicts) -> dict[str, Any]:
     """What the head of the page says about one arm: in all, and in every suite if there are several."""
     row = verdicts.row(arm.name)
     suites = [verdicts.row(arm.name, suite) for suite in verdicts.suites]
@@ -75,7 +75,7 @@ def _card(arm: Arm, verdicts: Verdicts) -> dict[str, Any]:
     }
 
 
-def _control(arm: Arm, verdicts: Verdicts) -> dict[str, Any]:
+def _control(arm: ComparedArm, verdicts: Verdicts) -> dict[str, Any]:
     return {"arm": arm, "row": verdicts.row(arm.name), "reason": CONTROL_REASONS[arm.kind]}
 
 

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gr00t.eval.arms.recipes import CAMERA, GREY
-from gr00t.eval.rollout.episode import Episode, Policy, Simulator, play_episode
-from gr00t.eval.rollout.plan import EvalPlan, Job
-from gr00t.libero.simulator.simulator import IDLE_ACTION
+from gr00t.eval.rollout.episode import Episode, PolicyClient, Simulator, play_episode
+from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
+from gr00t.libero.simulator.expert_episode import play_expert
+from gr00t.libero.simulator.simulator import IDLE_ACTION, LiberoSimulator
 from gr00t.libero.tasks.suites import Task, load_init_states
 from gr00t.serving.client import NoReplyError, NoServerError, ServerError
 
@@ -33,10 +34,10 @@ class PolicyLostError(RuntimeError):
     """The policy went away in the middle of an episode, which says nothing about what it can do."""
 
 
-class Behaviour(Protocol):
+class Agent(Protocol):
     """Whoever acts, for one simulator."""
 
-    def play(self, simulator: Simulator, job: Job, plan: EvalPlan) -> Episode:
+    def play(self, simulator: Simulator, job: EpisodeJob, plan: EvalPlan) -> Episode:
         """Play an episode of the task that `simulator` has open.
 
         Raises:
@@ -54,24 +55,24 @@ class Behaviour(Protocol):
 class PolicyHost(Protocol):
     """Where a served policy lives, shared by all who ask it."""
 
-    def connect(self) -> Policy:
+    def connect(self) -> PolicyClient:
         """A connection of the caller's own."""
 
     def recover(self) -> None:
         """Return when a lost policy is back, the same as before."""
 
-    def confirm(self, policy: Policy) -> None:
+    def confirm(self, policy: PolicyClient) -> None:
         """Raise if what answers a connection now is not what the run began with."""
 
 
 class GreyPolicy:
     """A policy that is shown one even grey by every camera; state and instruction are what they are."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: PolicyClient) -> None:
         self._policy = policy
 
     def get_action(self, observations: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
-        """See `Policy`."""
+        """See `PolicyClient`."""
         shown = {
             key: np.full_like(value, MID_GREY) if key.startswith("video.") else value
             for key, value in observations.items()
@@ -79,7 +80,7 @@ class GreyPolicy:
         return self._policy.get_action(shown, seed=seed)
 
 
-class ServedPolicy:
+class PolicyAgent:
     """Asks a policy server; one connection, for one thread.
 
     Args:
@@ -90,10 +91,10 @@ class ServedPolicy:
     def __init__(self, host: PolicyHost, images: str = CAMERA) -> None:
         self._host = host
         self._policy: Any = host.connect()
-        self._asked: Policy = GreyPolicy(self._policy) if images == GREY else self._policy
+        self._asked: PolicyClient = GreyPolicy(self._policy) if images == GREY else self._policy
 
-    def play(self, simulator: Simulator, job: Job, plan: EvalPlan) -> Episode:
-        """See `Behaviour`."""
+    def play(self, simulator: Simulator, job: EpisodeJob, plan: EvalPlan) -> Episode:
+        """See `Agent`."""
         try:
             episode = play_episode(
                 simulator,
@@ -117,26 +118,26 @@ class ServedPolicy:
         return episode
 
     def recover(self) -> None:
-        """See `Behaviour`."""
+        """See `Agent`."""
         self._host.recover()
 
     def close(self) -> None:
-        """See `Behaviour`."""
+        """See `Agent`."""
         self._policy.close()
 
 
 class Zero:
     """Holds still, fingers open."""
 
-    def play(self, simulator: Simulator, job: Job, plan: EvalPlan) -> Episode:
-        """See `Behaviour`."""
+    def play(self, simulator: Simulator, job: EpisodeJob, plan: EvalPlan) -> Episode:
+        """See `Agent`."""
         return open_loop(simulator, job, plan, np.empty((0, 7)))
 
     def recover(self) -> None:
-        """See `Behaviour`; there is nothing to lose."""
+        """See `Agent`; there is nothing to lose."""
 
     def close(self) -> None:
-        """See `Behaviour`."""
+        """See `Agent`."""
 
 
 class Expert(Zero):
@@ -145,10 +146,10 @@ class Expert(Zero):
     def __init__(self, noise: float = 0.0) -> None:
         self._noise = noise
 
-    def play(self, simulator: Simulator, job: Job, plan: EvalPlan) -> Episode:
-        """See `Behaviour`."""
-        played = simulator.play_expert(
-            job.init_state, plan.step_limit, self._noise, plan.seed, plan.frame_interval
+    def play(self, simulator: Simulator, job: EpisodeJob, plan: EvalPlan) -> Episode:
+        """See `Agent`."""
+        played = simulator.run(
+            play_expert, job.init_state, plan.step_limit, self._noise, plan.seed, plan.frame_interval
         )
         episode = Episode(success=played.success, steps=len(played.actions))
         episode.add(played.timing)
@@ -171,13 +172,13 @@ class Replay(Zero):
         self._count_states = count_states or (lambda task: len(load_init_states(task)))
         self._recorded: dict[int, NDArray[np.float64]] = {}
 
-    def play(self, simulator: Simulator, job: Job, plan: EvalPlan) -> Episode:
-        """See `Behaviour`."""
+    def play(self, simulator: Simulator, job: EpisodeJob, plan: EvalPlan) -> Episode:
+        """See `Agent`."""
         task = job.task
         if task.index not in self._recorded:
             # Without noise: whichever simulator records it, it is the same.
             last = self._count_states(task) - 1
-            played = simulator.play_expert(last, plan.step_limit)
+            played = simulator.run(play_expert, last, plan.step_limit)
             if not played.success:
                 logger.warning(
                     "replay: the expert fails in task %d, initial state %d; its attempt is replayed "
@@ -189,17 +190,17 @@ class Replay(Zero):
         return open_loop(simulator, job, plan, self._recorded[task.index])
 
 
-def open_loop(simulator: Simulator, job: Job, plan: EvalPlan, actions: NDArray[np.float64]) -> Episode:
+def open_loop(simulator: Simulator, job: EpisodeJob, plan: EvalPlan, actions: NDArray[np.float64]) -> Episode:
     """Execute `actions` (N, 7), then hold still until the step limit; look at nothing but success."""
     rest = np.tile(np.asarray(IDLE_ACTION), (max(0, plan.step_limit - len(actions)), 1))
     if len(actions):
         rest[:, 6] = actions[-1, 6]
     commands = np.concatenate([actions, rest])[: plan.step_limit]
     episode = Episode()
-    progress = simulator.start_episode(job.init_state)
+    progress = simulator.run(LiberoSimulator.start_episode, job.init_state)
     episode.add(progress)
     if not progress.success:
-        progress = simulator.run(commands, plan.frame_interval)
+        progress = simulator.run(LiberoSimulator.execute, commands, plan.frame_interval)
         episode.add(progress)
         episode.steps = progress.steps
         episode.note_actions(commands[: progress.steps])

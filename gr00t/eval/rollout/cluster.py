@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.eval.arms.hosts import StartedHost, identity
-from gr00t.eval.rollout.agents import Behaviour
+from gr00t.eval.arms.server_process import ServerProcess
+from gr00t.eval.rollout.agents import Agent
 from gr00t.eval.rollout.episode import Simulator
-from gr00t.eval.rollout.plan import EvalPlan, Job
-from gr00t.eval.rollout.player import Player, Station, check_labels, describe_episode
+from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
+from gr00t.eval.rollout.player import Player, SimulatorSlot, check_labels, describe_episode
 from gr00t.eval.rollout.pool import JobBoard
 from gr00t.eval.rollout.run_folder import PlayedEpisode
 from gr00t.libero.tasks.suites import LiberoError
@@ -39,29 +40,27 @@ class ClusterError(LiberoError):
     """There is no cluster to play on."""
 
 
-class Seat:
+class SlotActor:
     """What an actor holds: a simulator, and a player of the present arm."""
 
     def __init__(self, make_simulator: Callable[[str], Simulator], name: str) -> None:
-        self._station = Station(make_simulator(name))
+        self._slot = SimulatorSlot(make_simulator(name))
         self._player: Player | None = None
 
-    def begin(
-        self, make_behaviour: Callable[[], Behaviour], plan: EvalPlan, labels: Mapping[str, Any]
-    ) -> None:
+    def begin(self, make_agent: Callable[[], Agent], plan: EvalPlan, labels: Mapping[str, Any]) -> None:
         """Take up an arm."""
         if self._player is not None:
             self._player.close()
-        self._player = Player(self._station, make_behaviour(), plan, labels)
+        self._player = Player(self._slot, make_agent(), plan, labels)
 
-    def play(self, job: Job) -> PlayedEpisode:
+    def play(self, job: EpisodeJob) -> PlayedEpisode:
         """Play an episode; see `Player.play`."""
         assert self._player is not None
         return self._player.play(job)
 
     def task(self) -> int | None:
         """The task that the simulator has open."""
-        return self._station.task
+        return self._slot.task
 
 
 class RayPool:
@@ -86,32 +85,32 @@ class RayPool:
         self.nodes = [node["NodeID"] for node in alive]
         self._gpus = {node["NodeID"]: node["Resources"].get("GPU", 0.0) for node in alive}
         places = [node for node in self.nodes for _ in range(per_node)]
-        self._seats = [self._seat(node, index) for index, node in enumerate(places)]
+        self._actors = [self._actor(node, index) for index, node in enumerate(places)]
         self._places = places
-        logger.info("cluster    %d nodes, %d simulators", len(self.nodes), len(self._seats))
+        logger.info("cluster    %d nodes, %d simulators", len(self.nodes), len(self._actors))
 
     def play(
         self,
-        jobs: Sequence[Job],
-        make_behaviour: Callable[[], Behaviour],
+        jobs: Sequence[EpisodeJob],
+        make_agent: Callable[[], Agent],
         plan: EvalPlan,
         labels: Mapping[str, Any],
     ) -> Generator[PlayedEpisode, None, None]:
         """See `gr00t.eval.rollout.pool.Pool`."""
         check_labels(labels)
         board = JobBoard(jobs)
-        deaths: Counter[Job] = Counter()
-        at: dict[int, int | None] = dict.fromkeys(range(len(self._seats)))
-        running: dict[Any, tuple[int, Job]] = {}
+        deaths: Counter[EpisodeJob] = Counter()
+        at: dict[int, int | None] = dict.fromkeys(range(len(self._actors)))
+        running: dict[Any, tuple[int, EpisodeJob]] = {}
 
         def begin(index: int) -> None:
-            self._seats[index].begin.remote(make_behaviour, plan, labels)
+            self._actors[index].begin.remote(make_agent, plan, labels)
 
         def go_on(index: int) -> None:
             job = board.take(index, at[index])
             if job is not None:
                 at[index] = job.task.index
-                running[self._seats[index].play.remote(job)] = (index, job)
+                running[self._actors[index].play.remote(job)] = (index, job)
 
         for index in at:
             begin(index)
@@ -124,7 +123,7 @@ class RayPool:
             except self._ray.exceptions.RayActorError as error:
                 deaths[job] += 1
                 logger.warning("task %d, initial state %d: its process died: %s", *_numbers(job), error)
-                self._seats[index] = self._seat(self._places[index], index)
+                self._actors[index] = self._actor(self._places[index], index)
                 begin(index)
                 if deaths[job] > 1:
                     yield describe_episode(
@@ -141,12 +140,12 @@ class RayPool:
             go_on(index)
 
     def start_servers(
-        self, command: Sequence[str], environ: Mapping[str, str], log_path: Path, closing: ExitStack
+        self, program: Sequence[str], environ: Mapping[str, str], log_path: Path, closing: ExitStack
     ) -> tuple[NodeHosts, dict[str, Any]]:
-        """Start a policy server on every node; see `StartedHost`.
+        """Start a policy server on every node; see `ServerProcess`.
 
         Args:
-            command: Starts one.
+            program: Serves.
             environ: Its environment variables.
             log_path: Of the log on each node, whose name is added.
             closing: Ends them.
@@ -162,10 +161,10 @@ class RayPool:
         for node in self.nodes:
             gpus = min(1.0, self._gpus.get(node, 0.0))
             log = log_path.with_name(f"{log_path.stem}-{node[:8]}.log")
-            servers[node] = on_node(self._ray, ServerSeat, node, gpus).remote(command, environ, log)
+            servers[node] = on_node(self._ray, ServerActor, node, gpus).remote(program, environ, log)
             closing.callback(self._end_server, servers[node])
         answers = dict(
-            zip(servers, self._ray.get([seat.start.remote() for seat in servers.values()]), strict=True)
+            zip(servers, self._ray.get([actor.start.remote() for actor in servers.values()]), strict=True)
         )
         first = answers[self.nodes[0]][1]
         for node, (_, described) in answers.items():
@@ -175,24 +174,24 @@ class RayPool:
 
     def close(self) -> None:
         """End the actors and with them the simulators."""
-        for seat in self._seats:
-            self._ray.kill(seat)
+        for actor in self._actors:
+            self._ray.kill(actor)
         self._ray.shutdown()
 
-    def _end_server(self, seat: Any) -> None:
-        self._ray.get(seat.close.remote())
-        self._ray.kill(seat)
+    def _end_server(self, actor: Any) -> None:
+        self._ray.get(actor.close.remote())
+        self._ray.kill(actor)
 
-    def _seat(self, node: str, index: int) -> Any:
-        return on_node(self._ray, Seat, node).remote(self._make_simulator, f"{node[:8]}-{index}")
+    def _actor(self, node: str, index: int) -> Any:
+        return on_node(self._ray, SlotActor, node).remote(self._make_simulator, f"{node[:8]}-{index}")
 
 
-class ServerSeat:
+class ServerActor:
     """What an actor holds: the policy server of its node."""
 
     def __init__(
         self,
-        command: Sequence[str],
+        program: Sequence[str],
         environ: Mapping[str, str],
         log_path: Path,
     ) -> None:
@@ -201,7 +200,7 @@ class ServerSeat:
         # Ray tells an actor which of the node's GPUs are its own.
         gpus = ",".join(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
         seen = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
-        self._host = StartedHost(command, {**environ, **seen}, log_path)
+        self._host = StartedHost(ServerProcess(program, {**environ, **seen}, log_path))
 
     def start(self) -> tuple[int, dict[str, Any]]:
         """Start the server; return its port and what it says of itself."""
@@ -223,7 +222,7 @@ class NodeHosts:
     """One policy server per node, each asked by the simulators of its node; travels to them.
 
     Args:
-        servers: An actor with a `ServerSeat` by node.
+        servers: An actor with a `ServerActor` by node.
         ports: Of their servers.
     """
 
@@ -273,12 +272,12 @@ def start_ray(address: str, root: Path) -> Any:
     return ray
 
 
-def on_node(ray: Any, seat: type, node: str, gpus: float = 0.0) -> Any:
+def on_node(ray: Any, actor: type, node: str, gpus: float = 0.0) -> Any:
     """An actor class that lives on `node`. How many run there is our own count, so they ask for no cores."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     place = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    return ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy=place)(seat)
+    return ray.remote(num_cpus=0, num_gpus=gpus, scheduling_strategy=place)(actor)
 
 
 def _this_node() -> str:
@@ -288,5 +287,5 @@ def _this_node() -> str:
     return node
 
 
-def _numbers(job: Job) -> tuple[int, int]:
+def _numbers(job: EpisodeJob) -> tuple[int, int]:
     return job.task.index, job.init_state

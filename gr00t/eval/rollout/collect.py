@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gr00t.eval.rollout.episode import Policy, Simulator, play_episode
+from gr00t.eval.rollout.episode import PolicyClient, Simulator, play_episode
 from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.libero.tasks.suites import LiberoError, Task
 
@@ -36,7 +36,7 @@ class Collection:
 
 def collect_observations(
     simulator: Simulator,
-    policy: Policy,
+    policy: PolicyClient,
     tasks: Sequence[Task],
     requests: int,
     *,
@@ -96,7 +96,7 @@ def collect_observations(
 class _Remembering:
     """A policy that remembers what it is asked."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: PolicyClient) -> None:
         self._policy = policy
         self.met: list[dict[str, Any]] = []
 
@@ -107,7 +107,7 @@ class _Remembering:
 
 def _meet(
     simulator: Simulator,
-    policy: Policy,
+    policy: PolicyClient,
     task: Task,
     init_state: int,
     *,

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.libero.simulator.simulator import ExpertEpisode, Observation, Progress
+from gr00t.libero.simulator.observation import Observation, StepResult
+from gr00t.libero.simulator.simulator import LiberoSimulator
 from gr00t.libero.tasks.suites import LiberoError, Task
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 STATE_KEYS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 
 
-class Policy(Protocol):
+class PolicyClient(Protocol):
     """What the runner needs of a policy; `gr00t.serving.client.ExternalRobotInferenceClient` is one."""
 
     def get_action(self, observations: dict[str, Any], *, seed: int | None = None) -> dict[str, Any]:
@@ -31,24 +35,19 @@ class Policy(Protocol):
 
 
 class Simulator(Protocol):
-    """What the runner needs of a simulator; `LiberoSimulator` and `SimulatorProcess` are such."""
+    """What the runner needs of a simulator; `SimulatorProcess` is one."""
 
     def open_task(self, task: Task, seed: int, placement: str = "recorded") -> int:
         """Create a task and return its number of initial states."""
 
-    def start_episode(self, init_state: int) -> Progress:
-        """Set an initial state and settle."""
-
-    def run(self, actions: NDArray[np.float64], record_every: int = 0) -> Progress:
-        """Execute actions (N, 7)."""
-
-    def play_expert(
-        self, init_state: int, max_steps: int, noise: float = 0.0, seed: int = 0, record_every: int = 0
-    ) -> ExpertEpisode:
-        """Let the scripted expert play."""
-
-    def view(self) -> NDArray[np.uint8]:
-        """Draw what the agent's camera sees now, (S, S, 3)."""
+    def run(
+        self,
+        function: Callable[Concatenate[LiberoSimulator, P], Result],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Result:
+        """Return what a function of the simulator returns where the simulator is."""
 
     def close(self) -> None:
         """Release the simulator."""
@@ -79,7 +78,7 @@ class Episode:
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     last_image: NDArray[np.uint8] | None = None
 
-    def add(self, progress: Progress) -> None:
+    def add(self, progress: StepResult) -> None:
         """Take over the simulator's share."""
         self.simulated_steps += progress.steps
         self.step_seconds += progress.step_seconds
@@ -100,7 +99,7 @@ class Episode:
 
 def play_episode(
     simulator: Simulator,
-    policy: Policy,
+    policy: PolicyClient,
     task: Task,
     init_state: int,
     *,
@@ -126,7 +125,7 @@ def play_episode(
         SimulatorError: if the simulator fails.
     """
     episode = Episode()
-    progress = simulator.start_episode(init_state)
+    progress = simulator.run(LiberoSimulator.start_episode, init_state)
     episode.add(progress)
     executed: list[NDArray[np.float64]] = []
     while not progress.success and episode.steps < max_steps:
@@ -139,7 +138,7 @@ def play_episode(
         episode.query_seconds.append(time.perf_counter() - started)
         episode.queries += 1
         actions = robot_actions(reply, replan_steps)[: max_steps - episode.steps]
-        progress = simulator.run(actions, record_every)
+        progress = simulator.run(LiberoSimulator.execute, actions, record_every)
         executed.append(actions[: progress.steps])
         episode.steps += progress.steps
         episode.add(progress)

@@ -14,7 +14,7 @@ from gr00t.spelling import did_you_mean
 VideoChoice = Literal["none", "failures", "all"]
 
 
-class Job(NamedTuple):
+class EpisodeJob(NamedTuple):
     """One episode to play."""
 
     task: Task
@@ -78,9 +78,9 @@ class EvalPlan:
         """Steps per video frame; 0 where no video is kept."""
         return 0 if self.video == "none" else self.record_every
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[EpisodeJob]:
         """Every episode, task by task: opening a task takes seconds."""
-        return [Job(task, state) for task in self.tasks for state in self.init_states]
+        return [EpisodeJob(task, state) for task in self.tasks for state in self.init_states]
 
     def conditions(self) -> dict[str, Any]:
         """What decides how an episode goes, as plain data; not which episodes there are."""

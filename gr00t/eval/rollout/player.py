@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.rollout.agents import Behaviour, PolicyLostError
+from gr00t.eval.rollout.agents import Agent, PolicyLostError
 from gr00t.eval.rollout.episode import Episode, Simulator
 from gr00t.eval.rollout.media import encode_thumbnail, encode_video
-from gr00t.eval.rollout.plan import EvalPlan, Job
+from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
 from gr00t.eval.rollout.records import EpisodeRecord
 from gr00t.eval.rollout.run_folder import PlayedEpisode
-from gr00t.libero.simulator.simulator import CONTROL_HZ, SimulatorError
+from gr00t.libero.simulator.simulator import CONTROL_HZ, LiberoSimulator, SimulatorError
 from gr00t.libero.tasks.suites import LiberoError, Task
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class StoppedError(RuntimeError):
     """The run ends: whoever plays lets go of its episode."""
 
 
-class Station:
+class SimulatorSlot:
     """A simulator and the task that it has open, through all arms of a run."""
 
     def __init__(self, simulator: Simulator) -> None:
@@ -60,11 +60,11 @@ class Station:
 
 
 class Player:
-    """Plays the episodes of one arm at one station.
+    """Plays the episodes of one arm at one slot.
 
     Args:
-        station: Where.
-        behaviour: Who.
+        slot: Where.
+        agent: Who.
         plan: How.
         labels: Fields of `EpisodeRecord` that are the same in the whole arm; `versions` get the simulator's
             added.
@@ -73,19 +73,19 @@ class Player:
 
     def __init__(
         self,
-        station: Station,
-        behaviour: Behaviour,
+        slot: SimulatorSlot,
+        agent: Agent,
         plan: EvalPlan,
         labels: Mapping[str, Any],
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.station = station
-        self._behaviour = behaviour
+        self.slot = slot
+        self._agent = agent
         self._plan = plan
         self._labels = dict(labels)
         self._stopped = stopped
 
-    def play(self, job: Job) -> PlayedEpisode:
+    def play(self, job: EpisodeJob) -> PlayedEpisode:
         """Play an episode, come what may of simulators.
 
         Raises:
@@ -97,7 +97,7 @@ class Player:
         episode, error, retried = self._attempts(job)
         wall = time.perf_counter() - started
         last_image = None if episode is None else self._last_image(job, episode)
-        versions = {**self._labels["versions"], **getattr(self.station.simulator, "versions", {})}
+        versions = {**self._labels["versions"], **getattr(self.slot.simulator, "versions", {})}
         return describe_episode(
             self._plan,
             {**self._labels, "versions": versions},
@@ -110,21 +110,21 @@ class Player:
         )
 
     def close(self) -> None:
-        """Release the behaviour; the station stays for the next arm."""
-        self._behaviour.close()
+        """Release the agent; the slot stays for the next arm."""
+        self._agent.close()
 
-    def _attempts(self, job: Job) -> tuple[Episode | None, str | None, bool]:
+    def _attempts(self, job: EpisodeJob) -> tuple[Episode | None, str | None, bool]:
         """Return the episode, or None after the second failure; the simulator's words; whether it failed."""
         error: str | None = None
         failures = losses = 0
         while failures < 2:
             try:
-                self.station.open(job.task, self._plan.seed, self._plan.placement)
-                return self._behaviour.play(self.station.simulator, job, self._plan), error, failures > 0
+                self.slot.open(job.task, self._plan.seed, self._plan.placement)
+                return self._agent.play(self.slot.simulator, job, self._plan), error, failures > 0
             except SimulatorError as failure:
                 self._check_stopped(failure)
                 # Whatever is left of the simulator is not to be trusted.
-                self.station.discard()
+                self.slot.discard()
                 failures += 1
                 error = str(failure)
                 outlook = "played once more" if failures == 1 else "counted apart"
@@ -141,30 +141,30 @@ class Player:
                     *_numbers(job),
                     loss,
                 )
-                self._behaviour.recover()
+                self._agent.recover()
         return None, error, True
 
     def _check_stopped(self, cause: Exception) -> None:
         if self._stopped():
             raise StoppedError("the run was stopped") from cause
 
-    def _last_image(self, job: Job, episode: Episode) -> NDArray[np.uint8] | None:
+    def _last_image(self, job: EpisodeJob, episode: Episode) -> NDArray[np.uint8] | None:
         if episode.last_image is not None:
             return episode.last_image
         try:
-            return self.station.simulator.view()
+            return self.slot.simulator.run(LiberoSimulator.view)
         except SimulatorError as failure:
             # The episode was played to its end; only its picture is lost.
             self._check_stopped(failure)
             logger.warning("task %d, initial state %d: no last view: %s", *_numbers(job), failure)
-            self.station.discard()
+            self.slot.discard()
             return None
 
 
 def describe_episode(
     plan: EvalPlan,
     labels: Mapping[str, Any],
-    job: Job,
+    job: EpisodeJob,
     episode: Episode | None,
     *,
     error: str | None,
@@ -218,7 +218,7 @@ def describe_episode(
     return PlayedEpisode(record, video, None if last_image is None else encode_thumbnail(last_image))
 
 
-def _numbers(job: Job) -> tuple[int, int]:
+def _numbers(job: EpisodeJob) -> tuple[int, int]:
     return job.task.index, job.init_state
 
 

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from gr00t.eval.rollout.agents import Behaviour
+from gr00t.eval.rollout.agents import Agent
 from gr00t.eval.rollout.episode import Simulator
-from gr00t.eval.rollout.plan import EvalPlan, Job
-from gr00t.eval.rollout.player import Player, Station, check_labels
+from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
+from gr00t.eval.rollout.player import Player, SimulatorSlot, check_labels
 from gr00t.eval.rollout.run_folder import PlayedEpisode
 from gr00t.libero.tasks.suites import LiberoError
 
@@ -31,8 +31,8 @@ class Pool(Protocol):
 
     def play(
         self,
-        jobs: Sequence[Job],
-        make_behaviour: Callable[[], Behaviour],
+        jobs: Sequence[EpisodeJob],
+        make_agent: Callable[[], Agent],
         plan: EvalPlan,
         labels: Mapping[str, Any],
     ) -> Generator[PlayedEpisode, None, None]:
@@ -45,14 +45,14 @@ class Pool(Protocol):
 class JobBoard:
     """Episodes to be taken, by several threads."""
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    def __init__(self, jobs: Iterable[EpisodeJob]) -> None:
         self._lock = threading.Lock()
-        self._by_task: dict[int, list[Job]] = {}
+        self._by_task: dict[int, list[EpisodeJob]] = {}
         self._at: dict[Hashable, int] = {}
         for job in jobs:
             self._by_task.setdefault(job.task.index, []).append(job)
 
-    def take(self, who: Hashable, task: int | None) -> Job | None:
+    def take(self, who: Hashable, task: int | None) -> EpisodeJob | None:
         """The next episode for simulator `who` that has `task` open, or None when all are taken.
 
         The same task while it has any; else the one with the most left for each simulator that is at it.
@@ -68,7 +68,7 @@ class JobBoard:
             self._at[who] = task
             return left[task].pop(0)
 
-    def give_back(self, job: Job) -> None:
+    def give_back(self, job: EpisodeJob) -> None:
         """Put an episode back that was taken and not played."""
         with self._lock:
             self._by_task[job.task.index].insert(0, job)
@@ -82,13 +82,13 @@ class LocalPool:
     """
 
     def __init__(self, simulators: Sequence[Simulator]) -> None:
-        self._stations = [Station(simulator) for simulator in simulators]
+        self._slots = [SimulatorSlot(simulator) for simulator in simulators]
         self._stop = threading.Event()
 
     def play(
         self,
-        jobs: Sequence[Job],
-        make_behaviour: Callable[[], Behaviour],
+        jobs: Sequence[EpisodeJob],
+        make_agent: Callable[[], Agent],
         plan: EvalPlan,
         labels: Mapping[str, Any],
     ) -> Generator[PlayedEpisode, None, None]:
@@ -102,12 +102,12 @@ class LocalPool:
         threads = [
             threading.Thread(
                 target=self._work,
-                args=(Player(station, make_behaviour(), plan, labels, self._stop.is_set), board, results),
+                args=(Player(slot, make_agent(), plan, labels, self._stop.is_set), board, results),
                 # A policy that never answers must not keep a stopped program alive.
                 daemon=True,
                 name=f"simulator {number}",
             )
-            for number, station in enumerate(self._stations[: len(jobs)])
+            for number, slot in enumerate(self._slots[: len(jobs)])
         ]
         finished = False
         try:
@@ -129,13 +129,13 @@ class LocalPool:
     def close(self) -> None:
         """End the simulators. The pool cannot be used any more."""
         self._stop.set()
-        for station in self._stations:
-            station.discard()
+        for slot in self._slots:
+            slot.discard()
 
     def _kill(self) -> None:
         """Wake the threads that wait for a simulator: it dies under them."""
-        for station in self._stations:
-            kill = getattr(station.simulator, "kill", None)
+        for slot in self._slots:
+            kill = getattr(slot.simulator, "kill", None)
             if kill is not None:
                 kill()
 
@@ -144,7 +144,7 @@ class LocalPool:
     ) -> None:
         try:
             while not self._stop.is_set():
-                job = board.take(player, player.station.task)
+                job = board.take(player, player.slot.task)
                 if job is None:
                     break
                 results.put(player.play(job))

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gr00t.eval.rollout.agents import Behaviour
-from gr00t.eval.rollout.plan import EvalPlan, Job
+from gr00t.eval.rollout.agents import Agent
+from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
 from gr00t.eval.rollout.pool import Pool
 from gr00t.eval.rollout.progress import Progress
 from gr00t.eval.rollout.records import EpisodeKey
@@ -25,7 +25,7 @@ class SimulatorsFailError(LiberoError):
     """Simulators lose one episode after the other: playing on would only burn the rest."""
 
 
-def jobs_left(arm: str, plan: EvalPlan, folder: RunFolder) -> list[Job]:
+def jobs_left(arm: str, plan: EvalPlan, folder: RunFolder) -> list[EpisodeJob]:
     """The episodes of `plan` that `arm` has not played yet, those last that the simulator has lost before."""
     left = [job for job in plan.jobs() if not folder.has_played(_key(arm, plan, job))]
     return sorted(left, key=lambda job: _key(arm, plan, job) in folder.records)
@@ -35,7 +35,7 @@ def run_arm(
     arm: str,
     plan: EvalPlan,
     pool: Pool,
-    make_behaviour: Callable[[], Behaviour],
+    make_agent: Callable[[], Agent],
     labels: Mapping[str, Any],
     folder: RunFolder,
     *,
@@ -47,7 +47,7 @@ def run_arm(
         arm: Its name.
         plan: What is to be played.
         pool: By whom.
-        make_behaviour: Makes what acts, once for each simulator.
+        make_agent: Makes what acts, once for each simulator.
         labels: Fields of `EpisodeRecord` that are the same in the whole arm, without `arm`.
         folder: Where records go, and where those of an earlier session are.
         left_elsewhere: Episodes of the arms that follow, for the time left.
@@ -68,7 +68,7 @@ def run_arm(
     if len(jobs) < len(plan.jobs()):
         logger.info("%s: %d episodes are there, %d are left", arm, len(plan.jobs()) - len(jobs), len(jobs))
     # Closed at once when adding a record fails, so that no simulator plays on.
-    with contextlib.closing(pool.play(jobs, make_behaviour, plan, {**labels, "arm": arm})) as played:
+    with contextlib.closing(pool.play(jobs, make_agent, plan, {**labels, "arm": arm})) as played:
         lost = 0
         for episode in played:
             folder.add(episode)
@@ -84,5 +84,5 @@ def run_arm(
     return progress
 
 
-def _key(arm: str, plan: EvalPlan, job: Job) -> EpisodeKey:
+def _key(arm: str, plan: EvalPlan, job: EpisodeJob) -> EpisodeKey:
     return EpisodeKey(arm, plan.suite.name, job.task.index, job.init_state, plan.seed)

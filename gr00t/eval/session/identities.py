@@ -9,11 +9,9 @@ from typing import Any
 
 from gr00t.eval.arms.hosts import ServerChangedError, report_hashes
 from gr00t.eval.rollout.run_folder import RunFolder
-from gr00t.eval.session.servers import ROOT
 from gr00t.quantization.calibration import record as calibration_record
 from gr00t.serving.identity import digest, files_hash, source_files, versions
 
-_SERVER_PROGRAM = ROOT / "scripts" / "inference_service.py"
 # Of the process that plays: what it makes of images and actions.
 _PLAYING = ("numpy", "scipy", "pillow")
 _MOST_FILES_NAMED = 5
@@ -56,8 +54,8 @@ def packs_hash(packdir: Path | None, layers: Mapping[str, Any]) -> str | None:
 
 def keep_sources(folder: RunFolder) -> None:
     """Write down which sources there are, so that a later run can tell which of them changed."""
-    for files in (source_files(), source_files(_SERVER_PROGRAM)):
-        folder.describe_sources(digest(files), files)
+    files = source_files()
+    folder.describe_sources(digest(files), files)
 
 
 def check_unchanged(folder: RunFolder, name: str, now: Mapping[str, Any]) -> None:
@@ -106,10 +104,8 @@ def check_unchanged(folder: RunFolder, name: str, now: Mapping[str, Any]) -> Non
 def _difference(folder: RunFolder, key: str, before: Any, now: Any) -> str:
     """Both values, or the files where they are hashes of known lists of sources."""
     old = folder.known_sources(before) if key.endswith("sources") else None
-    new = next(
-        (files for files in (source_files(), source_files(_SERVER_PROGRAM)) if digest(files) == now), None
-    )
-    if old is None or new is None:
+    new = source_files()
+    if old is None or digest(new) != now:
         return f"{before!r} there, {now!r} now"
     changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     more = len(changed) - _MOST_FILES_NAMED

@@ -8,7 +8,7 @@ from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class EvaluationOptions:
     """Evaluate policies on a LIBERO suite, side by side."""
 
     suite: str

@@ -21,9 +21,10 @@ from gr00t.eval.rollout.pool import LocalPool, Pool
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import jobs_left, run_arm
 from gr00t.eval.session import artefacts, servers
-from gr00t.eval.session.options import Options
-from gr00t.eval.session.preparation import Workshop, needs_calibration
+from gr00t.eval.session.options import EvaluationOptions
+from gr00t.eval.session.preparation import ArmSetup, needs_calibration
 from gr00t.files.output_folder import writing
+from gr00t.files.shipped import RECIPES
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.tasks.suites import (
     LiberoError,
@@ -32,13 +33,14 @@ from gr00t.libero.tasks.suites import (
     load_tasks,
     parse_task_indices,
 )
+from gr00t.quantization.settings.environment import settings_in
 
 logger = logging.getLogger("gr00t.evaluate")
 
 _MOST_WORKERS = 8
 
 
-def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
+def run(options: EvaluationOptions, environ: Mapping[str, str]) -> dict[str, Any]:
     """Evaluate as `options` say; return the summary.
 
     Raises:
@@ -67,8 +69,8 @@ def run(options: Options, environ: Mapping[str, str]) -> dict[str, Any]:
     plans = [dataclasses.replace(plan, seed=seed) for seed in seeds]
     arms = parse_arms(
         options.arms or f"{options.host}:{options.port}",
-        servers.RECIPES,
-        servers.exported_settings(environ),
+        RECIPES,
+        settings_in(environ),
     )
     check_arms(arms, plan, options)
     workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))
@@ -99,7 +101,7 @@ def unused_folder(wanted: Path) -> Iterator[Path]:
 
 
 def evaluate(
-    options: Options,
+    options: EvaluationOptions,
     plans: list[EvalPlan],
     arms: list[Arm],
     workers: int,
@@ -138,7 +140,7 @@ def evaluate(
     return summary
 
 
-def check_arms(arms: list[Arm], plan: EvalPlan, options: Options) -> None:
+def check_arms(arms: list[Arm], plan: EvalPlan, options: EvaluationOptions) -> None:
     """Refuse settings and initial states that cannot be, before anything is started."""
     needing = [arm.name for arm in arms if arm.kind == "replay"]
     for arm in arms:
@@ -154,7 +156,7 @@ def check_arms(arms: list[Arm], plan: EvalPlan, options: Options) -> None:
 
 
 def play(
-    options: Options,
+    options: EvaluationOptions,
     plans: list[EvalPlan],
     arms: list[Arm],
     workers: int,
@@ -179,7 +181,7 @@ def play(
             simulators.prepare()
             pool = LocalPool([simulators.make(number) for number in range(workers)])
         stack.callback(pool.close)
-        workshop = Workshop(options, plans[0], folder, environ, simulators, start_servers)
+        setup = ArmSetup(options, plans[0], folder, environ, simulators, start_servers)
         for arm in arms:
             unfinished = [plan for plan in plans if left[arm.name, plan.seed]]
             if not unfinished:
@@ -188,7 +190,7 @@ def play(
                 )
                 continue
             with contextlib.ExitStack() as closing:
-                prepared = workshop.prepare(arm, closing)
+                prepared = setup.prepare(arm, closing)
                 for plan in unfinished:
                     if len(plans) > 1:
                         logger.info("%s: seed %d", arm.name, plan.seed)
@@ -196,7 +198,7 @@ def play(
                         arm.name,
                         plan,
                         pool,
-                        prepared.make_behaviour,
+                        prepared.make_agent,
                         {**labels, **prepared.labels},
                         folder,
                         left_elsewhere=sum(left.values()) - left[arm.name, plan.seed],
@@ -236,7 +238,7 @@ def describe(
     logger.info("results    %s", folder.path)
 
 
-def conclude(folder: RunFolder, options: Options, *, complete: bool) -> dict[str, Any]:
+def conclude(folder: RunFolder, options: EvaluationOptions, *, complete: bool) -> dict[str, Any]:
     """Count what the folder holds, write the report, and print the verdicts."""
     arms = {}
     for name in folder.plan["arms"]:
@@ -269,7 +271,7 @@ def conclude(folder: RunFolder, options: Options, *, complete: bool) -> dict[str
     return summary
 
 
-def report(folder: RunFolder, options: Options) -> str:
+def report(folder: RunFolder, options: EvaluationOptions) -> str:
     """Write the report into the folder; return its table for the terminal."""
     from gr00t.eval.report import write_report
     from gr00t.eval.statistics import verdict_table

@@ -129,7 +129,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ComparedArm:
     """An arm and its kind; `is_control` if it stands beside policies that are to be judged."""
 
     name: str
@@ -152,7 +152,7 @@ class Verdicts:
 
     baseline: str
     margin: float
-    arms: Sequence[Arm]
+    arms: Sequence[ComparedArm]
     suites: Sequence[str]
     rows: Sequence[Row]
     versions: Mapping[str, Sequence[str]]
@@ -220,7 +220,7 @@ def compare(
     return Verdicts(base, margin, arms, suites, rows, known_versions(runs))
 
 
-def _arms(runs: Sequence[Run], baseline: str | None) -> list[Arm]:
+def _arms(runs: Sequence[Run], baseline: str | None) -> list[ComparedArm]:
     kinds = {name: run.kind(name) for run in runs for name in run.arm_names}
     judges_policies = any(kind not in CONTROL_KINDS for kind in kinds.values())
     # Experts may be compared with each other; what acts with closed eyes is never more than a control.
@@ -235,7 +235,7 @@ def _arms(runs: Sequence[Run], baseline: str | None) -> list[Arm]:
         base = "bf16"
     else:
         base = next((name for name in kinds if name not in controls), next(iter(kinds)))
-    arms = [Arm(name, kind, name in controls and name != base) for name, kind in kinds.items()]
+    arms = [ComparedArm(name, kind, name in controls and name != base) for name, kind in kinds.items()]
     return sorted(arms, key=lambda arm: (arm.name != base, arm.is_control))
 
 

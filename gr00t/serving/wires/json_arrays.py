@@ -19,7 +19,7 @@ import numpy as np
 from gr00t.data.dataset import ModalityConfig
 from gr00t.serving.wires.n1_5 import PackError, build_array, simplify, what_cannot_be_sent
 from gr00t.serving.wires.outline import MAX_KEYS, MAX_VALUES, WireError
-from gr00t.serving.wires.places import Faults, fields_of
+from gr00t.serving.wires.places import Undecodables, fields_of
 
 _MARK = "__numpy__"
 _SLICE_BYTES = 1024 * 1024  # gone over in 1.5 to 2 ms (AMD EPYC)
@@ -67,7 +67,7 @@ def loads(text: bytes) -> Any:
         JsonError: it is no JSON.
         WireError: an array that is not a plain one.
     """
-    faults = Faults()
+    faults = Undecodables()
     try:
         message = json.loads(text, object_pairs_hook=faults.kept(_decode), parse_int=_parse_int)
     except JsonError:

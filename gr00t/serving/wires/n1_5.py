@@ -26,7 +26,7 @@ import numpy as np
 
 from gr00t.serving.wires.foreign import name_message
 from gr00t.serving.wires.outline import MAX_VALUES, WireError, outline
-from gr00t.serving.wires.places import Faults, fields_of, write_place
+from gr00t.serving.wires.places import Undecodables, fields_of, write_place
 
 __all__ = [
     "BUSY",
@@ -100,7 +100,7 @@ def decode(part: bytes | memoryview) -> Any:
     Raises:
         WireError: A text that is not UTF-8, a map key that is no text, or an array that is no plain .npy.
     """
-    faults = Faults()
+    faults = Undecodables()
     try:
         message = msgpack.unpackb(part, object_pairs_hook=faults.kept(_decode), list_hook=_as_it_is)
     except ValueError as error:

@@ -14,7 +14,7 @@ _MAX_LOOKED_AT = 100_000
 _NAME_CHARACTERS = 60  # of a key
 
 
-class Fault:
+class Undecodable:
     """Stands in a decoded message for a value that could not be decoded."""
 
     def __init__(self, error: WireError) -> None:
@@ -22,21 +22,21 @@ class Fault:
         self.error = error
 
 
-class Faults:
+class Undecodables:
     """What could not be decoded in one message."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._found: list[Fault] = []
+        self._found: list[Undecodable] = []
 
     def kept(self, decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Return a function that does what `decode` does and puts a Fault where that raises a WireError."""
+        """Return `decode` with an Undecodable as its result where it raises a WireError."""
 
         def attempt(value: Any) -> Any:
             try:
                 return decode(value)
             except WireError as error:
-                self._found.append(Fault(error))
+                self._found.append(Undecodable(error))
                 return self._found[-1]
 
         return attempt
@@ -69,7 +69,7 @@ def write_place(names: list[Any]) -> str:
     return ": ".join(written).replace(": [", "[")
 
 
-def _find(message: Any, wanted: Fault) -> list[Any]:
+def _find(message: Any, wanted: Undecodable) -> list[Any]:
     """Return the keys that lead to a value; none if it is not found among the first many."""
     left: list[tuple[Any, tuple[Any, ...]]] = [(message, ())]
     for _ in range(_MAX_LOOKED_AT):

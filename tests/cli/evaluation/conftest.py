@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.eval.conftest import environ, evaluation, stub_simulators
+from tests.eval.conftest import environ, stub_simulators
 
-__all__ = ["environ", "evaluation", "stub_simulators"]
+__all__ = ["environ", "stub_simulators"]

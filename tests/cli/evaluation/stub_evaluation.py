@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from gr00t.eval.rollout.agents import Expert, ServedPolicy
+from gr00t.eval.rollout.agents import Expert, PolicyAgent
 from gr00t.eval.rollout.pool import LocalPool
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import run_arm
@@ -20,7 +20,7 @@ def main(folder: Path, step_seconds: float = 0.0, workers: int = 2) -> None:
     pool = LocalPool([StubSimulator(dict(SUCCESS_AT), {}, step_seconds) for _ in range(workers)])
     definitions = {"policy": {"kind": "address"}, "expert": {"kind": "expert"}}
     with RunFolder(folder, asked(PLAN, **definitions)) as run:
-        run_arm("policy", PLAN, pool, partial(ServedPolicy, StubHost()), LABELS, run)
+        run_arm("policy", PLAN, pool, partial(PolicyAgent, StubHost()), LABELS, run)
         run_arm("expert", PLAN, pool, Expert, LABELS, run)
     pool.close()
 

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from gr00t.cli import evaluation as program
+from gr00t.eval.session import session
 from tests.shell import REPO, heed_signals
 
 PROGRAM = """
@@ -70,6 +72,18 @@ def test_a_storm_is_one_end_with_the_status_of_its_first_signal(first: signal.Si
     assert (program.returncode, *said) == (128 + first, "in order\n", "interrupted\n")
 
 
+def test_of_signals_that_wait_for_the_program_the_one_that_came_first_decides() -> None:
+    # Python itself would hear of the lower number first, once the sum lets it.
+    program = start(work="print('busy', flush=True); sum(range(60_000_000)); time.sleep(60)")
+    assert program.stdout is not None
+    assert program.stdout.readline() == "busy\n"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        time.sleep(0.1)
+        program.send_signal(number)
+    said = program.communicate(timeout=20)
+    assert (program.returncode, *said) == (143, "in order\n", "interrupted\n")
+
+
 def test_a_signal_while_the_program_ends_by_itself_is_too_late_to_change_that() -> None:
     program = start(work="pass", end="print('done', flush=True); time.sleep(0.5)")
     assert program.stdout is not None
@@ -124,14 +138,12 @@ def test_a_terminal_that_is_gone_does_not_change_the_status(monkeypatch: pytest.
     assert program.wait(timeout=10) == 129
 
 
-def test_runs_of_the_same_second_get_folders_of_their_own(
-    evaluation: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> None:
     barrier, found = threading.Barrier(8), []
 
     def claim() -> None:
         barrier.wait()
-        with evaluation.session.unused_folder(tmp_path / "runs" / "libero_object-20261130-120000") as path:
+        with session.unused_folder(tmp_path / "runs" / "libero_object-20261130-120000") as path:
             found.append(path.name)
             (path / "plan.json").touch()
 
@@ -145,23 +157,19 @@ def test_runs_of_the_same_second_get_folders_of_their_own(
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(found)
 
 
-def test_a_folder_that_nothing_came_into_is_gone_again(evaluation: SimpleNamespace, tmp_path: Path) -> None:
-    with evaluation.session.unused_folder(tmp_path / "runs" / "a") as path:
+def test_a_folder_that_nothing_came_into_is_gone_again(tmp_path: Path) -> None:
+    with session.unused_folder(tmp_path / "runs" / "a") as path:
         assert path.is_dir()
     assert list((tmp_path / "runs").iterdir()) == []
 
 
 @pytest.mark.parametrize(("lost", "status"), [(0, 0), (2, 3)])
 def test_the_status_tells_of_lost_episodes(
-    evaluation: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     lost: int,
     status: int,
 ) -> None:
-    import importlib
-
-    program = importlib.import_module("gr00t.cli.evaluation")
     summary = {"arms": {"a": {"simulator_errors": lost}, "b": {"simulator_errors": 0}}}
     monkeypatch.setattr(program, "run", lambda options, environ: summary)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "--suite", "object"])
@@ -172,11 +180,8 @@ def test_the_status_tells_of_lost_episodes(
 
 
 def test_memory_that_is_short_is_told_in_one_line(
-    evaluation: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import importlib
-
-    program = importlib.import_module("gr00t.cli.evaluation")
 
     def run(options: object, environ: object) -> None:
         raise MemoryError

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import imageio_ffmpeg
@@ -20,6 +19,8 @@ import pytest
 from gr00t.eval.arms.hosts import free_port
 from gr00t.eval.rollout.episode import noise_seed
 from gr00t.eval.rollout.records import read_records
+from gr00t.eval.session import session
+from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.client import ExternalRobotInferenceClient, NoServerError
 from gr00t.serving.robot import RobotInferenceServer
@@ -45,7 +46,6 @@ def server() -> Iterator[tuple[StubPolicy, int]]:
 
 @pytest.mark.libero
 def test_a_short_run_leaves_records_videos_and_a_report(
-    evaluation: SimpleNamespace,
     server: tuple[StubPolicy, int],
     environ: dict[str, str],
     tmp_path: Path,
@@ -53,8 +53,8 @@ def test_a_short_run_leaves_records_videos_and_a_report(
 ) -> None:
     policy, port = server
     output = tmp_path / "out"
-    summary = evaluation.session.run(
-        evaluation.options.Options(
+    summary = session.run(
+        EvaluationOptions(
             suite="object",
             arms=f"served=localhost:{port},zero",
             tasks="3",
@@ -109,7 +109,7 @@ def test_a_short_run_leaves_records_videos_and_a_report(
 
 @pytest.mark.usefixtures("stub_simulators")
 def test_several_seeds_are_several_episodes_of_each_state_and_may_be_added_to(
-    evaluation: SimpleNamespace, server: tuple[StubPolicy, int], environ: dict[str, str], tmp_path: Path
+    server: tuple[StubPolicy, int], environ: dict[str, str], tmp_path: Path
 ) -> None:
     policy, port = server
 
@@ -126,7 +126,7 @@ def test_several_seeds_are_several_episodes_of_each_state_and_may_be_added_to(
             "workers": 2,
             **changes,
         }
-        found: dict[str, Any] = evaluation.session.run(evaluation.options.Options(**options), environ)
+        found: dict[str, Any] = session.run(EvaluationOptions(**options), environ)
         return found
 
     run(seed=4)
@@ -171,7 +171,6 @@ def test_several_seeds_are_several_episodes_of_each_state_and_may_be_added_to(
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_is_made(
-    evaluation: SimpleNamespace,
     environ: dict[str, str],
     tmp_path: Path,
     request_: dict[str, Any],
@@ -180,7 +179,7 @@ def test_a_wrong_request_is_refused_before_anything_is_made(
     pytest.importorskip("libero")
     options = {"suite": "object", "assets": "auto", "output": tmp_path / "out", **request_}
     with pytest.raises(LiberoError, match=message):
-        evaluation.session.run(evaluation.options.Options(**options), environ)
+        session.run(EvaluationOptions(**options), environ)
     assert not (tmp_path / "out").exists()
 
 
@@ -202,15 +201,13 @@ def test_the_program_says_an_error_in_one_line(environ: dict[str, str], tmp_path
 
 
 @pytest.mark.usefixtures("stub_simulators")
-def test_a_missing_server_is_reported_in_time(
-    evaluation: SimpleNamespace, environ: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_missing_server_is_reported_in_time(environ: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
-    options = evaluation.options.Options(
+    options = EvaluationOptions(
         suite="object", port=port, wait=0.3, output=tmp_path / "out", assets="stand-ins", rendering="full"
     )
     with pytest.raises(NoServerError, match=rf"no server at tcp://localhost:{port}: waited 0\.3 seconds"):
-        evaluation.session.run(options, environ)
+        session.run(options, environ)
     assert not (tmp_path / "out" / "episodes.jsonl").exists()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from gr00t.eval.rollout.agents import Expert, Replay, ServedPolicy, Zero
+from gr00t.eval.rollout.agents import Expert, PolicyAgent, Replay, Zero
 from gr00t.eval.rollout.episode import action_jerk
-from gr00t.eval.rollout.plan import Job
+from gr00t.eval.rollout.plan import EpisodeJob
 from gr00t.libero.simulator.simulator import IDLE_ACTION
 from tests.eval.rollout.stubs import TASKS, StubHost, StubSimulator, stub_plan
 
 PLAN = stub_plan(max_steps=20)
-JOB = Job(TASKS[0], 1)
+JOB = EpisodeJob(TASKS[0], 1)
 
 
 def opened(success_at: int = 0) -> StubSimulator:
@@ -64,7 +64,7 @@ def test_replay_records_a_task_once_and_stops_at_success() -> None:
 def test_a_policy_with_grey_images_is_asked_the_same_but_for_its_images() -> None:
     seen, shown = StubHost(), StubHost()
     for host, images in ((seen, "camera"), (shown, "grey")):
-        ServedPolicy(host, images).play(opened(), JOB, PLAN)
+        PolicyAgent(host, images).play(opened(), JOB, PLAN)
         # The server that answers is looked at behind the blindfold, too.
         assert host.confirmed == 1
     assert shown.policy.seeds == seen.policy.seeds

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gr00t.eval.arms.hosts import PORT
+from gr00t.eval.arms.server_process import PORT
 from gr00t.eval.rollout import cluster
-from gr00t.eval.rollout.agents import Expert, Replay, ServedPolicy
+from gr00t.eval.rollout.agents import Expert, PolicyAgent, Replay
 from gr00t.eval.rollout.cluster import ENABLE, ClusterError, RayPool
 from gr00t.eval.rollout.pool import LocalPool
 from gr00t.eval.rollout.records import EpisodeKey, EpisodeRecord, read_records
@@ -56,7 +56,7 @@ def test_two_workers_on_ray_play_what_one_machine_plays(
 ) -> None:
     here = LocalPool([stub_cluster.make(tmp_path, "0")])
     with RunFolder(tmp_path / "here", asked(PLAN, **ARMS)) as folder:
-        run_arm("policy", PLAN, here, partial(ServedPolicy, StubHost()), LABELS, folder)
+        run_arm("policy", PLAN, here, partial(PolicyAgent, StubHost()), LABELS, folder)
         run_arm("expert", PLAN, here, partial(Expert, 0.1), LABELS, folder)
         run_arm("replay", PLAN, here, partial(Replay, count_states), LABELS, folder)
     here.close()
@@ -65,7 +65,7 @@ def test_two_workers_on_ray_play_what_one_machine_plays(
     ray_pool, orders = pool
     (orders / "die-0-2").write_text("1")
     (orders / "die-1-1").write_text("2")
-    command = [sys.executable, "-m", "tests.eval.arms.stub_server", PORT]
+    command = ["-m", "tests.eval.arms.stub_server", PORT]
     environ = {**os.environ, "PYTHONPATH": str(repo)}
     with (
         contextlib.ExitStack() as closing,
@@ -73,7 +73,7 @@ def test_two_workers_on_ray_play_what_one_machine_plays(
     ):
         host, described = ray_pool.start_servers(command, environ, tmp_path / "server.log", closing)
         assert described["quantization"] == {"enabled": True, "layers_quantized": 116}
-        run_arm("policy", PLAN, ray_pool, partial(ServedPolicy, host), LABELS, folder)
+        run_arm("policy", PLAN, ray_pool, partial(PolicyAgent, host), LABELS, folder)
         run_arm("expert", PLAN, ray_pool, partial(Expert, 0.1), LABELS, folder)
         run_arm("replay", PLAN, ray_pool, partial(Replay, count_states), LABELS, folder)
 
@@ -105,11 +105,11 @@ def test_a_server_of_a_node_that_dies_is_started_again(
         contextlib.ExitStack() as closing,
         RunFolder(tmp_path / "run", asked(PLAN, **ARMS)) as folder,
     ):
-        command = [sys.executable, "-c", code, PORT]
+        command = ["-c", code, PORT]
         host, _ = ray_pool.start_servers(command, environ, tmp_path / "server.log", closing)
         first = int((tmp_path / "pid").read_text())
         os.kill(first, signal.SIGKILL)
-        run_arm("policy", PLAN, ray_pool, partial(ServedPolicy, host), LABELS, folder)
+        run_arm("policy", PLAN, ray_pool, partial(PolicyAgent, host), LABELS, folder)
         second = int((tmp_path / "pid").read_text())
     assert second != first
     assert len(played(tmp_path / "run")) == 8

@@ -18,7 +18,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from gr00t.eval.rollout.agents import PolicyLostError, ServedPolicy
+from gr00t.eval.rollout.agents import PolicyAgent, PolicyLostError
 from gr00t.eval.rollout.episode import PolicyReplyError, noise_seed
 from gr00t.eval.rollout.media import encode_thumbnail, encode_video
 from gr00t.eval.rollout.plan import EvalPlan, check_not_calibrated_on
@@ -43,7 +43,7 @@ def play(
     plan = plan or stub_plan()
     pool = LocalPool(simulators)
     with RunFolder(folder, asked(plan)) as run:
-        run_arm(arm, plan, pool, partial(ServedPolicy, host or StubHost()), LABELS, run)
+        run_arm(arm, plan, pool, partial(PolicyAgent, host or StubHost()), LABELS, run)
     pool.close()
     return read_records(folder / "episodes.jsonl")
 
@@ -287,7 +287,7 @@ def test_leaving_the_loop_ends_threads_that_wait_for_a_simulator(tmp_path: Path)
     plan = stub_plan()
     before = threading.active_count()
     episodes = LocalPool(simulators).play(
-        plan.jobs(), partial(ServedPolicy, StubHost()), plan, {**LABELS, "arm": "policy"}
+        plan.jobs(), partial(PolicyAgent, StubHost()), plan, {**LABELS, "arm": "policy"}
     )
     next(episodes)
     started = time.monotonic()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gr00t.eval.arms.arms import parse_arm
-from gr00t.eval.arms.hosts import free_port
-from gr00t.eval.rollout.agents import ServedPolicy
+from gr00t.eval.arms.server_process import free_port
+from gr00t.eval.rollout.agents import PolicyAgent
 from gr00t.eval.rollout.episode import noise_seed
+from gr00t.eval.session import preparation, servers, session
+from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.client import ExternalRobotInferenceClient
 from gr00t.serving.robot import RobotInferenceServer
@@ -26,8 +26,8 @@ RECIPES = REPO / "examples" / "Libero" / "recipes"
 QUANTIZED = {"enabled": True, "layers_quantized": 116, "calibrating": False, "layers_informed": 116}
 
 
-def described(evaluation: SimpleNamespace, arm: Any, **changes: Any) -> dict[str, Any]:
-    config = evaluation.servers.check_recipe(arm)
+def described(arm: Any, **changes: Any) -> dict[str, Any]:
+    config = servers.check_recipe(arm)
     settings = {} if config is None else config.to_dict()
     return {"quantization": {**QUANTIZED, "config": settings, **changes}, "server": None}
 
@@ -44,16 +44,16 @@ def described(evaluation: SimpleNamespace, arm: Any, **changes: Any) -> dict[str
     ],
 )
 def test_a_server_that_is_not_what_its_recipe_asks_for_is_refused(
-    evaluation: SimpleNamespace, name: str, changes: dict[str, Any], message: str
+    name: str, changes: dict[str, Any], message: str
 ) -> None:
     arm = parse_arm(name, RECIPES, {})
-    config = evaluation.servers.check_recipe(arm)
+    config = servers.check_recipe(arm)
     if name != "bf16":
-        evaluation.preparation.check_report(arm, config, described(evaluation, arm))
+        preparation.check_report(arm, config, described(arm))
     with pytest.raises(LiberoError, match=message):
-        evaluation.preparation.check_report(arm, config, described(evaluation, arm, **changes))
+        preparation.check_report(arm, config, described(arm, **changes))
     with pytest.raises(LiberoError, match="does not tell whether it is quantized"):
-        evaluation.preparation.check_report(arm, config, {"quantization": None})
+        preparation.check_report(arm, config, {"quantization": None})
 
 
 CALIBRATE = """
@@ -65,19 +65,17 @@ record = {"complete": True, "source": {"suite": "libero_object", "init_states_by
 """
 
 
-def recipes_on_stubs(
-    evaluation: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any
-) -> Any:
+def recipes_on_stubs(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any) -> Any:
     """The options of a run of recipes whose servers are stubs and are not looked at."""
 
     def server(options: Any, suite: Any, recipe: Any) -> list[str]:
-        return [sys.executable, "-m", "tests.eval.arms.stub_server", "{port}"]
+        return ["-m", "tests.eval.arms.stub_server", "{port}"]
 
-    monkeypatch.setattr(evaluation.servers, "server_command", server)
-    monkeypatch.setattr(evaluation.preparation, "check_report", lambda *arguments: None)
+    monkeypatch.setattr(servers, "server_program", server)
+    monkeypatch.setattr(preparation, "check_report", lambda *arguments: None)
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text("{}")
-    return evaluation.options.Options(
+    return EvaluationOptions(
         suite="object",
         model=str(folder / "model"),
         tasks="3",
@@ -93,7 +91,6 @@ def recipes_on_stubs(
 @pytest.mark.parametrize(("state", "refused"), [(48, False), (1, True)])
 @pytest.mark.usefixtures("stub_simulators")
 def test_a_static_arm_is_calibrated_once_and_never_on_what_is_evaluated(
-    evaluation: SimpleNamespace,
     environ: dict[str, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -104,46 +101,46 @@ def test_a_static_arm_is_calibrated_once_and_never_on_what_is_evaluated(
 
     def calibration(options: Any, suite: Any, recipe: Any, packdir: Path, gl: str) -> list[str]:
         packdir.mkdir(parents=True, exist_ok=True)
-        return [sys.executable, "-c", program, str(packdir)]
+        return ["-c", program, str(packdir)]
 
-    options = recipes_on_stubs(evaluation, monkeypatch, tmp_path, arms="w4a8", trials=2)
-    monkeypatch.setattr(evaluation.servers, "calibration_command", calibration)
+    options = recipes_on_stubs(monkeypatch, tmp_path, arms="w4a8", trials=2)
+    monkeypatch.setattr(servers, "calibration_program", calibration)
     calls = tmp_path / "out" / "packs" / "w4a8" / "calls"
     if refused:
         with pytest.raises(LiberoError, match="w4a8 was calibrated on initial state 1 of libero_object task"):
-            evaluation.session.run(options, environ)
+            session.run(options, environ)
         assert not (tmp_path / "out" / "episodes.jsonl").exists()
         return
-    evaluation.session.run(options, environ)
+    session.run(options, environ)
     assert [record.success for record in records_of(tmp_path / "out")] == [False, True]
     facts = json.loads((tmp_path / "out" / "arms" / "w4a8.json").read_text())
     assert facts["calibration"]["source"]["init_states_by_task"] == {"3": [49, 48]}
     assert len(facts["checkpoint"]["sha256"]) == 64
     # More trials go on with the same packs; another checkpoint is another arm.
-    grown = evaluation.options.Options(**{**vars(options), "trials": 3})
-    evaluation.session.run(grown, environ)
+    grown = EvaluationOptions(**{**vars(options), "trials": 3})
+    session.run(grown, environ)
     assert calls.read_text() == "called "
     (tmp_path / "model" / "config.json").write_text("{ }")
     with pytest.raises(
         LiberoError, match=r"arm w4a8 is not what the episodes in .* were played with, checkpoint"
     ):
-        evaluation.session.run(evaluation.options.Options(**{**vars(options), "trials": 4}), environ)
+        session.run(EvaluationOptions(**{**vars(options), "trials": 4}), environ)
 
 
 @pytest.mark.usefixtures("stub_simulators")
 def test_an_arm_with_grey_images_is_shown_grey_and_says_so(
-    evaluation: SimpleNamespace, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = []
 
-    class Watched(ServedPolicy):
+    class Watched(PolicyAgent):
         def play(self, *arguments: Any) -> Any:
             shown.append(type(self._asked).__name__)
             return super().play(*arguments)
 
-    options = recipes_on_stubs(evaluation, monkeypatch, tmp_path, arms="bf16,grey", trials=1)
-    monkeypatch.setattr(evaluation.preparation, "ServedPolicy", Watched)
-    evaluation.session.run(options, environ)
+    options = recipes_on_stubs(monkeypatch, tmp_path, arms="bf16,grey", trials=1)
+    monkeypatch.setattr(preparation, "PolicyAgent", Watched)
+    session.run(options, environ)
     assert shown == ["ExternalRobotInferenceClient", "GreyPolicy"]
     arms = [json.loads((tmp_path / "out" / "arms" / f"{name}.json").read_text()) for name in ("bf16", "grey")]
     assert [arm["images"] for arm in arms] == ["camera", "grey"]
@@ -161,15 +158,15 @@ class Calibrating(StubPolicy):
 
 @pytest.mark.usefixtures("stub_simulators")
 def test_a_server_that_calibrates_as_it_serves_is_driven_elsewhere_first(
-    evaluation: SimpleNamespace, environ: dict[str, str], tmp_path: Path
+    environ: dict[str, str], tmp_path: Path
 ) -> None:
     policy, port = Calibrating(), free_port()
     served = RobotInferenceServer(policy, port=port)
     thread = threading.Thread(target=served.run, daemon=True)
     thread.start()
     try:
-        evaluation.session.run(
-            evaluation.options.Options(
+        session.run(
+            EvaluationOptions(
                 suite="object",
                 arms=f"served=localhost:{port}",
                 tasks="3",
@@ -199,14 +196,14 @@ def test_a_server_that_calibrates_as_it_serves_is_driven_elsewhere_first(
 @pytest.mark.slow
 @pytest.mark.usefixtures("stub_simulators")
 def test_the_same_arm_does_the_same_to_the_last_bit_alone_and_with_company(
-    evaluation: SimpleNamespace, environ: dict[str, str], tmp_path: Path
+    environ: dict[str, str], tmp_path: Path
 ) -> None:
     from gr00t.testing.random_checkpoint import write_random_checkpoint
 
     write_random_checkpoint(tmp_path / "model")
 
     def actions(name: str, arms: str, **changes: Any) -> dict[str, list[str | None]]:
-        options = evaluation.options.Options(
+        options = EvaluationOptions(
             suite="object",
             arms=arms,
             model=str(tmp_path / "model"),
@@ -220,7 +217,7 @@ def test_the_same_arm_does_the_same_to_the_last_bit_alone_and_with_company(
             device="cpu",
             **changes,
         )
-        evaluation.session.run(options, environ)
+        session.run(options, environ)
         found: dict[str, list[str | None]] = {}
         for record in records_of(tmp_path / name):
             found.setdefault(record.arm, []).append(record.actions_hash)

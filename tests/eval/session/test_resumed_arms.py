@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from gr00t.eval.arms.hosts import ServerChangedError
 from gr00t.eval.rollout.run_folder import PlayedEpisode, RunFolder
+from gr00t.eval.session import identities, preparation, servers, session
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.identity import digest
 from tests.eval.rollout.stubs import records_of
@@ -46,17 +46,15 @@ def packdir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(
-    evaluation: SimpleNamespace, tmp_path: Path, packdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> RunFolder:
+def run(tmp_path: Path, packdir: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A folder with one episode of an arm, played with two sources."""
     files = {"gr00t/quantization/numerics/observers.py": "1", "gr00t/model/policy.py": "2"}
-    monkeypatch.setattr(evaluation.identities, "source_files", lambda *more: files)
+    monkeypatch.setattr(identities, "source_files", lambda: files)
     folder = RunFolder(tmp_path / "run", PLAN)
-    identity = evaluation.identities.arm_identity(FACTS, packdir)
+    identity = identities.arm_identity(FACTS, packdir)
     folder.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=0, identity=digest(identity))))
     folder.describe_arm("w4a8", {**FACTS, "identity": identity})
-    evaluation.identities.keep_sources(folder)
+    identities.keep_sources(folder)
     return folder
 
 
@@ -93,11 +91,11 @@ def served(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_differs_is_named_with_what_to_do(
-    evaluation: SimpleNamespace, run: RunFolder, packdir: Path, now: dict[str, Any], named: str
+    run: RunFolder, packdir: Path, now: dict[str, Any], named: str
 ) -> None:
     check, identity = (
-        evaluation.identities.check_unchanged,
-        evaluation.identities.arm_identity,
+        identities.check_unchanged,
+        identities.arm_identity,
     )
     check(run, "w4a8", identity(FACTS, packdir))
     with pytest.raises(ServerChangedError) as refusal:
@@ -113,34 +111,29 @@ def test_what_differs_is_named_with_what_to_do(
     check(run, "w4a8", identity(FACTS, packdir))
 
 
-def test_several_differences_are_one_error(
-    evaluation: SimpleNamespace, run: RunFolder, packdir: Path
-) -> None:
+def test_several_differences_are_one_error(run: RunFolder, packdir: Path) -> None:
     now = changed(denoising_steps=4, checkpoint={"sha256": "bb"})
     with pytest.raises(
         ServerChangedError, match=r"checkpoint: .* now; denoising_steps: 8 there, 4 now; name"
     ):
-        evaluation.identities.check_unchanged(run, "w4a8", evaluation.identities.arm_identity(now, packdir))
+        identities.check_unchanged(run, "w4a8", identities.arm_identity(now, packdir))
 
 
 @pytest.mark.parametrize("name", ["one.safetensors", "calibration.json"])
-def test_packs_that_were_calibrated_again_are_other_packs(
-    evaluation: SimpleNamespace, run: RunFolder, packdir: Path, name: str
-) -> None:
+def test_packs_that_were_calibrated_again_are_other_packs(run: RunFolder, packdir: Path, name: str) -> None:
     (packdir / "of-another-model.safetensors").write_text("changed")
-    evaluation.identities.check_unchanged(run, "w4a8", evaluation.identities.arm_identity(FACTS, packdir))
+    identities.check_unchanged(run, "w4a8", identities.arm_identity(FACTS, packdir))
     (packdir / name).write_text("changed")
     with pytest.raises(ServerChangedError, match="played with, packs: '"):
-        evaluation.identities.check_unchanged(run, "w4a8", evaluation.identities.arm_identity(FACTS, packdir))
+        identities.check_unchanged(run, "w4a8", identities.arm_identity(FACTS, packdir))
 
 
 def test_changed_code_is_named_by_its_files(
-    evaluation: SimpleNamespace, run: RunFolder, packdir: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, packdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    identities = evaluation.identities
     before = identities.source_files()
 
-    def edited(*more: Path) -> dict[str, str]:
+    def edited() -> dict[str, str]:
         return {**before, "gr00t/quantization/numerics/observers.py": "edited", "gr00t/new.py": "new"}
 
     monkeypatch.setattr(identities, "source_files", edited)
@@ -151,10 +144,7 @@ def test_changed_code_is_named_by_its_files(
         identities.check_unchanged(run, "w4a8", identities.arm_identity(FACTS, packdir))
 
 
-def test_records_that_do_not_tell_or_do_not_agree_are_not_played_on(
-    evaluation: SimpleNamespace, run: RunFolder, packdir: Path
-) -> None:
-    identities = evaluation.identities
+def test_records_that_do_not_tell_or_do_not_agree_are_not_played_on(run: RunFolder, packdir: Path) -> None:
     now = identities.arm_identity(FACTS, packdir)
     path = run.path / "arms" / "w4a8.json"
     path.write_text(json.dumps({**FACTS, "identity": {**now, "python": "3.0"}}))
@@ -168,23 +158,21 @@ def test_records_that_do_not_tell_or_do_not_agree_are_not_played_on(
         identities.check_unchanged(run, "w4a8", now)
 
 
-def test_an_arm_of_which_nothing_was_played_yet_may_become_another(
-    evaluation: SimpleNamespace, tmp_path: Path
-) -> None:
+def test_an_arm_of_which_nothing_was_played_yet_may_become_another(tmp_path: Path) -> None:
     lost = {"success": None, "simulator_error": "GL went away", "retried": True, "identity": "0c"}
     with RunFolder(tmp_path / "lost", PLAN) as folder:
         folder.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=0, **lost)))
-        evaluation.identities.check_unchanged(folder, "w4a8", {"sources": "repaired"})
+        identities.check_unchanged(folder, "w4a8", {"sources": "repaired"})
 
 
 @pytest.mark.parametrize(
     ("told", "warned"), [(None, 1), ({"dtype": "x"}, 1), ({"identity": {"model": "m"}}, 0)]
 )
 def test_a_server_that_could_change_unnoticed_is_told(
-    evaluation: SimpleNamespace, caplog: pytest.LogCaptureFixture, told: Any, warned: int
+    caplog: pytest.LogCaptureFixture, told: Any, warned: int
 ) -> None:
     arm = SimpleNamespace(name="served")
-    evaluation.preparation.say_what_it_is(arm, {"quantization": None, "server": told})
+    preparation.say_what_it_is(arm, {"quantization": None, "server": told})
     assert sum("it could be another unnoticed" in message for message in caplog.messages) == warned
 
 
@@ -199,30 +187,30 @@ RobotInferenceServer(StubPolicy(), port=int(sys.argv[1]), info=info).run()
 
 @pytest.mark.usefixtures("stub_simulators")
 def test_a_resumed_evaluation_notices_what_its_server_has_become(
-    evaluation: SimpleNamespace, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """End to end: the data configuration keeps its name, the packs their folder."""
 
     def calibration(options: Any, suite: Any, recipe: Any, packdir: Path, gl: str) -> list[str]:
         packdir.mkdir(parents=True, exist_ok=True)
-        return [sys.executable, "-c", CALIBRATE.replace("STATE", "48"), str(packdir)]
+        return ["-c", CALIBRATE.replace("STATE", "48"), str(packdir)]
 
     def server(*arguments: Any) -> list[str]:
-        return [sys.executable, "-c", SERVER, "{port}", str(told)]
+        return ["-c", SERVER, "{port}", str(told)]
 
     told = tmp_path / "told.json"
     told.write_text(json.dumps({"data_config": "module:Class", "identity": {"data_config": "0.95"}}))
-    options = recipes_on_stubs(evaluation, monkeypatch, tmp_path, arms="w4a8", trials=1)
-    monkeypatch.setattr(evaluation.servers, "server_command", server)
-    monkeypatch.setattr(evaluation.servers, "calibration_command", calibration)
-    evaluation.session.run(options, environ)
+    options = recipes_on_stubs(monkeypatch, tmp_path, arms="w4a8", trials=1)
+    monkeypatch.setattr(servers, "server_program", server)
+    monkeypatch.setattr(servers, "calibration_program", calibration)
+    session.run(options, environ)
     grown = dataclasses.replace(options, trials=2)
 
     told.write_text(json.dumps({"data_config": "module:Class", "identity": {"data_config": "0.5"}}))
     with pytest.raises(
         LiberoError, match=r"played with, server data_config: '0\.95' there, '0\.5' now; name"
     ):
-        evaluation.session.run(grown, environ)
+        session.run(grown, environ)
     told.write_text(json.dumps({"data_config": "module:Class", "identity": {"data_config": "0.95"}}))
 
     record = tmp_path / "out" / "packs" / "w4a8" / "calibration.json"
@@ -230,9 +218,9 @@ def test_a_resumed_evaluation_notices_what_its_server_has_become(
     record.write_text(before.replace("49", "47"))
     (tmp_path / "out" / "arms" / "w4a8.json").unlink()
     with pytest.raises(LiberoError, match=r"arms/w4a8\.json is missing"):
-        evaluation.session.run(grown, environ)
+        session.run(grown, environ)
     record.write_text(before)
-    evaluation.session.run(grown, environ)
+    session.run(grown, environ)
     played = records_of(tmp_path / "out")
     assert [(r.init_state, r.success) for r in played] == [(0, False), (1, True)]
     assert len({r.identity for r in played}) == 1
