@@ -80,6 +80,7 @@ class DuQuantLinear(ExactBuffers):
         self.is_calibrating = spec.static
         self.keep_unpacked = True
         self.refuse_nonfinite = False
+        self.bias: nn.Parameter | None
         self.register_parameter("bias", linear.bias)
         if spec.weight is None:
             self.weight = linear.weight
