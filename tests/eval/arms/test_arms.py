@@ -90,7 +90,7 @@ def test_where_a_server_is_does_not_make_it_another_arm() -> None:
         ("[duquan]", r"unknown key 'duquan'; did you mean duquant\?"),
         ("name = 3", "name: input should be a valid string, got 3"),
         ("calibrate = 1", "calibrate: input should be a valid boolean, got 1"),
-        ("denoising_steps = 0", "denoising_steps: input should be greater than or equal to 1, got 0"),
+        ("denoising_steps = 0", "denoising_steps: input should be greater than 0, got 0"),
         ("denoising_steps = true", "denoising_steps: input should be a valid integer, got True"),
         ("duquant = 4", "duquant: input should be a valid dictionary, got 4"),
         ("images = 3", "images: input should be 'camera' or 'grey', got 3"),
