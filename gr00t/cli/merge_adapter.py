@@ -8,8 +8,6 @@ OUT has NVIDIA's layout, with the metadata of the adapter's folder or training, 
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Literal
@@ -17,6 +15,7 @@ from typing import Literal
 import tyro
 
 from gr00t.console import log_to_stderr
+from gr00t.files.atomic import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +50,10 @@ def merge(arguments: Arguments) -> None:
     if source.adapter is None:
         raise ValueError(f"{source.folder} is no adapter; there is nothing to merge")
     model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
-    stage = arguments.out.with_name(f"{arguments.out.name}.partial-{os.getpid()}")
-    stage.mkdir(parents=True)
-    try:
+    with atomic_write(arguments.out) as stage:
+        stage.mkdir(parents=True)
         copy_beside_weights(source, stage)
         model.save_pretrained(stage)
-        stage.replace(arguments.out)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
 
 
 def main() -> None:
