@@ -89,7 +89,7 @@ SIMULATOR = """
 import os, sys
 from pathlib import Path
 from gr00t.libero.assets.location import resolve_assets
-from gr00t.libero.simulator.process import simulator_environ
+from gr00t.libero.simulator.environ import simulator_environ
 from gr00t.libero.tasks.suites import find_suite
 try:
     resolve_assets(find_suite("object"), package=Path("nowhere"), environ=os.environ, choice="stand-ins")

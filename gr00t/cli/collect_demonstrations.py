@@ -14,12 +14,11 @@ import dataclasses
 import itertools
 import json
 import os
-import queue
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,9 +29,10 @@ from gr00t.console import log_to_stderr
 from gr00t.data.lerobot.meta.layout import DatasetError
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.files.shipped import LIBERO_MODALITY
-from gr00t.libero.assets.location import resolve_assets
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
-from gr00t.libero.simulator.rendering import Rendering
+from gr00t.libero.datagen.demonstrations import demonstrate
+from gr00t.libero.simulator.pool import SimulatorPool
+from gr00t.libero.simulator.process import SimulatorProcess
+from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.simulator.simulator import CONTROL_HZ, SimulatorError
 from gr00t.libero.tasks.suites import (
     LiberoError,
@@ -49,7 +49,7 @@ CHANGES = ("x", "y", "z", "roll", "pitch", "yaw")
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class CollectDemonstrationsOptions:
     """Record the scripted expert in LIBERO as a data set in the LeRobot layout."""
 
     folder: Annotated[Path, tyro.conf.Positional]
@@ -79,7 +79,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class TaskEpisodes:
     """Episodes of one task under one seed."""
 
     task: Task
@@ -87,7 +87,9 @@ class Job:
     init_states: Sequence[int]
 
 
-def jobs(options: Options, tasks: Sequence[Task], done: set[tuple[Any, ...]]) -> Iterator[Job]:
+def jobs(
+    options: CollectDemonstrationsOptions, tasks: Sequence[Task], done: set[tuple[Any, ...]]
+) -> Iterator[TaskEpisodes]:
     """What is still to be recorded."""
     for repeat, task in itertools.product(range(options.repeats), tasks):
         recorded = parse_indices(options.init_states, 50, "initial states")
@@ -98,7 +100,7 @@ def jobs(options: Options, tasks: Sequence[Task], done: set[tuple[Any, ...]]) ->
             if (task.suite, task.index, state, options.placement, seed) not in done
         ]
         if left:
-            yield Job(task, seed, left)
+            yield TaskEpisodes(task, seed, left)
 
 
 class Recorder:
@@ -107,75 +109,54 @@ class Recorder:
     Args:
         options: the command line.
         max_steps: control steps after which the expert has failed.
-        simulators: one for each of the workers.
+        pool: of the simulators.
         writer: of the data set.
     """
 
     def __init__(
         self,
-        options: Options,
+        options: CollectDemonstrationsOptions,
         max_steps: int,
-        simulators: Sequence[SimulatorProcess],
+        pool: SimulatorPool,
         writer: LeRobotWriter,
     ) -> None:
         self._options = options
         self._max_steps = max_steps
+        self._pool = pool
         self._writer = writer
         self._writing = threading.Lock()
-        self._stop = threading.Event()
-        self._idle: queue.SimpleQueue[SimulatorProcess] = queue.SimpleQueue()
-        for simulator in simulators:
-            self._idle.put(simulator)
-        self._workers = len(simulators)
 
-    def record(self, todo: Sequence[Job]) -> tuple[int, int]:
+    def record(self, todo: Sequence[TaskEpisodes]) -> tuple[int, int]:
         """Play all jobs; return how many episodes were recorded and how many not solved."""
-        solved = failed = 0
-        with (
-            ThreadPoolExecutor(self._workers) as pool,
-            tqdm(total=sum(len(job.init_states) for job in todo), unit="episode") as bar,
-        ):
-            futures = [pool.submit(self._play, job, bar) for job in todo]
-            try:
-                for future in as_completed(futures):
-                    recorded, missed = future.result()
-                    solved, failed = solved + recorded, failed + missed
-            finally:
-                self._stop.set()
-                pool.shutdown(cancel_futures=True)
-        return solved, failed
+        with tqdm(total=sum(len(job.init_states) for job in todo), unit="episode") as bar:
+            counts = list(self._pool.map(partial(self._play, bar), todo))
+        return sum(solved for solved, _ in counts), sum(failed for _, failed in counts)
 
-    def _play(self, job: Job, bar: Any) -> tuple[int, int]:
-        simulator = self._idle.get()
+    def _play(self, bar: Any, simulator: SimulatorProcess, job: TaskEpisodes) -> tuple[int, int]:
         options = self._options
         recorded = failed = 0
-        try:
-            simulator.open_task(job.task, job.seed, options.placement)
-            for state in job.init_states:
-                if self._stop.is_set():
-                    break
-                level = options.levels[(state + job.seed) % len(options.levels)]
-                shown = simulator.demonstrate(state, self._max_steps, level, job.seed, options.size)
-                bar.update()
-                if shown is None:
-                    failed += 1
-                    continue
-                extra = {
-                    "suite": job.task.suite,
-                    "task_number": job.task.index,
-                    "init_state": state,
-                    "placement": options.placement,
-                    "seed": job.seed,
-                    "disturbance": level,
-                }
-                frames = {"image": shown.image, "wrist_image": shown.wrist_image}
-                with self._writing:
-                    self._writer.add(
-                        Demonstration(job.task.language, shown.states, shown.actions, frames, extra)
-                    )
-                recorded += 1
-        finally:
-            self._idle.put(simulator)
+        simulator.open_task(job.task, job.seed, options.placement)
+        for state in job.init_states:
+            if self._pool.is_stopping:
+                break
+            level = options.levels[(state + job.seed) % len(options.levels)]
+            shown = simulator.run(demonstrate, state, self._max_steps, level, job.seed, options.size)
+            bar.update()
+            if shown is None:
+                failed += 1
+                continue
+            extra = {
+                "suite": job.task.suite,
+                "task_number": job.task.index,
+                "init_state": state,
+                "placement": options.placement,
+                "seed": job.seed,
+                "disturbance": level,
+            }
+            frames = {"image": shown.image, "wrist_image": shown.wrist_image}
+            with self._writing:
+                self._writer.add(Demonstration(job.task.language, shown.states, shown.actions, frames, extra))
+            recorded += 1
         return recorded, failed
 
 
@@ -187,7 +168,7 @@ def modality() -> dict[str, Any]:
     return content
 
 
-def run(options: Options, environ: dict[str, str]) -> None:
+def run(options: CollectDemonstrationsOptions, environ: dict[str, str]) -> None:
     """Record as `options` say and print the counts, as JSON in the last line.
 
     Raises:
@@ -195,37 +176,23 @@ def run(options: Options, environ: dict[str, str]) -> None:
         SimulatorError: the simulator failed.
     """
     suite = find_suite(options.suite)
-    package = libero_package()
-    all_tasks = load_tasks(suite, package)
+    all_tasks = load_tasks(suite, libero_package())
     tasks = [all_tasks[index] for index in parse_task_indices(options.tasks, suite)]
     if min(options.workers, options.repeats, len(options.levels)) < 1 or min(options.levels) < 0:
         raise LiberoError("--workers, --repeats: at least 1 each; --levels: at least one, none below 0")
     if options.size < 1 or 256 % options.size:
         raise LiberoError(f"--size {options.size}: expected a divisor of 256")
-    backend = choose_backend(options.gl, environ)
-    assets = resolve_assets(suite, package=package, environ=environ, choice=options.assets)
-    writer = LeRobotWriter(options.folder, modality(), CONTROL_HZ)
-    keys = ("suite", "task_number", "init_state", "placement", "seed")
-    todo = list(jobs(options, tasks, {tuple(line[key] for key in keys) for line in writer.episodes}))
-    print(
-        f"{suite.name}, {options.placement} placements, assets: {assets}; "
-        f"{len(writer.episodes)} episodes are there"
-    )
     with tempfile.TemporaryDirectory() as logs:
-        simulators = [
-            SimulatorProcess(
-                assets.path,
-                simulator_environ(environ, backend=backend, package=package),
-                Path(logs) / f"simulator-{number}.log",
-                rendering=Rendering(light_robot=True, msaa=False),
+        setup = SimulatorSetup(suite, options.assets, options.gl, "fast", environ, Path(logs))
+        with setup.pool(options.workers) as pool:
+            writer = LeRobotWriter(options.folder, modality(), CONTROL_HZ)
+            keys = ("suite", "task_number", "init_state", "placement", "seed")
+            todo = list(jobs(options, tasks, {tuple(line[key] for key in keys) for line in writer.episodes}))
+            print(
+                f"{suite.name}, {options.placement} placements, assets: {setup.found_assets}; "
+                f"{len(writer.episodes)} episodes are there"
             )
-            for number in range(options.workers)
-        ]
-        try:
-            solved, failed = Recorder(options, suite.max_steps, simulators, writer).record(todo)
-        finally:
-            for simulator in simulators:
-                simulator.close()
+            solved, failed = Recorder(options, suite.max_steps, pool, writer).record(todo)
     print(
         json.dumps(
             {
@@ -242,7 +209,7 @@ def run(options: Options, environ: dict[str, str]) -> None:
 def main() -> int:
     """Parse the command line, record, and turn foreseeable errors into one line each."""
     log_to_stderr()
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(CollectDemonstrationsOptions, description=__doc__)
     try:
         run(options, dict(os.environ))
     except (LiberoError, DatasetError, SimulatorError, OSError) as error:

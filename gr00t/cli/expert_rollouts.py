@@ -12,24 +12,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-import queue
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
 from gr00t.console import log_to_stderr
-from gr00t.libero.assets.location import Assets, resolve_assets
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
+from gr00t.libero.simulator.expert_episode import play_expert
+from gr00t.libero.simulator.pool import SimulatorPool
+from gr00t.libero.simulator.process import SimulatorProcess
+from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.libero.tasks.suites import (
     LiberoError,
@@ -44,7 +44,7 @@ from gr00t.libero.tasks.suites import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class ExpertRolloutsOptions:
     """Let the scripted expert play LIBERO tasks, and count how often it solves them."""
 
     suite: Annotated[str, tyro.conf.Positional]
@@ -68,7 +68,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rollout:
+class ExpertRollout:
     """One episode of the expert; `success` is None if the simulator failed, `actions` what was executed."""
 
     task: int
@@ -79,114 +79,92 @@ class Rollout:
     actions: bytes
 
 
-class Rollouts:
-    """Plays tasks on several simulators at once; a task stays with one, since opening it takes a second.
+def play(
+    pool: SimulatorPool,
+    options: ExpertRolloutsOptions,
+    max_steps: int,
+    tasks: Sequence[Task],
+    init_states: Sequence[int],
+) -> Iterator[list[ExpertRollout]]:
+    """Yield the rollouts of each task, in the order of the tasks.
+
+    A task stays with one simulator where there are enough of them, since opening it takes a second.
 
     Args:
+        pool: The simulators.
         options: The command line.
         max_steps: Control steps after which an episode has failed.
-        simulators: One for each of the workers.
+        tasks: To be played.
+        init_states: Of each task.
     """
 
-    def __init__(self, options: Options, max_steps: int, simulators: Sequence[SimulatorProcess]) -> None:
-        self._options = options
-        self._max_steps = max_steps
-        self._simulators = simulators
-        self._idle: queue.SimpleQueue[SimulatorProcess] = queue.SimpleQueue()
-        for simulator in simulators:
-            self._idle.put(simulator)
-        self._stop = threading.Event()
-
-    def play(self, tasks: Sequence[Task], init_states: Sequence[int]) -> Iterator[list[Rollout]]:
-        """Yield the rollouts of each task, in the order of the tasks."""
-        # Fewer tasks than simulators: the initial states of each are dealt out.
-        shares = -(-len(self._simulators) // len(tasks))
-        with ThreadPoolExecutor(len(self._simulators)) as pool:
-            futures = [
-                [pool.submit(self._play_task, task, init_states[share::shares]) for share in range(shares)]
-                for task in tasks
-            ]
-            try:
-                for parts in futures:
-                    rollouts = [rollout for part in parts for rollout in part.result()]
-                    yield sorted(rollouts, key=lambda rollout: rollout.init_state)
-            finally:
-                self._stop.set()
-                pool.shutdown(cancel_futures=True)
-
-    def _play_task(self, task: Task, init_states: Sequence[int]) -> list[Rollout]:
-        simulator = self._idle.get()
+    def play_share(simulator: SimulatorProcess, share: tuple[Task, Sequence[int]]) -> list[ExpertRollout]:
+        task, states = share
         rollouts = []
         is_open = False
-        try:
-            for init_state in init_states:
-                if self._stop.is_set():
-                    break
-                started = time.perf_counter()
-                try:
-                    if not is_open:
-                        simulator.open_task(task, self._options.seed)
-                        is_open = True
-                        started = time.perf_counter()
-                    episode = simulator.play_expert(
-                        init_state, self._max_steps, self._options.noise, self._options.seed
-                    )
-                    success, steps, actions = episode.success, episode.steps, episode.actions.tobytes()
-                except SimulatorError as error:
-                    print(f"task {task.index}, initial state {init_state}: {error}", file=sys.stderr)
-                    success, steps, actions, is_open = None, 0, b"", False
-                seconds = time.perf_counter() - started
-                rollouts.append(Rollout(task.index, init_state, success, steps, seconds, actions))
-        finally:
-            self._idle.put(simulator)
+        for init_state in states:
+            if pool.is_stopping:
+                break
+            started = time.perf_counter()
+            try:
+                if not is_open:
+                    simulator.open_task(task, options.seed)
+                    is_open = True
+                    started = time.perf_counter()
+                episode = simulator.run(play_expert, init_state, max_steps, options.noise, options.seed)
+                success, steps, actions = episode.success, episode.steps, episode.actions.tobytes()
+            except SimulatorError as error:
+                print(f"task {task.index}, initial state {init_state}: {error}", file=sys.stderr)
+                success, steps, actions, is_open = None, 0, b"", False
+            seconds = time.perf_counter() - started
+            rollouts.append(ExpertRollout(task.index, init_state, success, steps, seconds, actions))
         return rollouts
 
+    # Fewer tasks than simulators: the initial states of each are dealt out.
+    shares = -(-len(pool) // len(tasks))
+    parts = pool.map(
+        play_share, [(task, init_states[share::shares]) for task in tasks for share in range(shares)]
+    )
+    for _ in tasks:
+        rollouts = itertools.chain.from_iterable(itertools.islice(parts, shares))
+        yield sorted(rollouts, key=lambda rollout: rollout.init_state)
 
-def run(options: Options, environ: dict[str, str]) -> int:
+
+def run(options: ExpertRolloutsOptions, environ: dict[str, str]) -> int:
     """Play as `options` say, print a table and, as the last line, the result; return the exit status.
 
     Raises:
         LiberoError: A request that cannot be met.
     """
     suite = find_suite(options.suite)
-    package = libero_package()
-    all_tasks = load_tasks(suite, package)
+    all_tasks = load_tasks(suite, libero_package())
     tasks = [all_tasks[index] for index in parse_task_indices(options.tasks, suite)]
     recorded = min(len(load_init_states(task)) for task in tasks)
     init_states = parse_indices(options.init_states, recorded, "initial states")
     if options.workers < 1 or options.noise < 0:
         raise LiberoError("--workers must be at least 1, --noise at least 0")
     max_steps = suite.max_steps if options.max_steps is None else options.max_steps
-    backend = choose_backend(options.gl, environ)
-    assets = resolve_assets(suite, package=package, environ=environ, choice=options.assets)
-
-    print(f"{suite.name}, at most {max_steps} steps, noise {options.noise:g}, assets: {assets}")
-    print(f"{'task':>4} {'success':>8} {'steps':>6} {'max':>4} {'s/ep.':>6}  failed from; instruction")
-    rollouts: list[Rollout] = []
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        simulators = [
-            SimulatorProcess(
-                assets.path,
-                simulator_environ(environ, backend=backend, package=package),
-                Path(folder) / f"simulator-{number}.log",
+    rollouts: list[ExpertRollout] = []
+    with tempfile.TemporaryDirectory() as logs:
+        setup = SimulatorSetup(suite, options.assets, options.gl, "full", environ, Path(logs))
+        assets = setup.found_assets
+        with setup.pool(options.workers) as pool:
+            print(f"{suite.name}, at most {max_steps} steps, noise {options.noise:g}, assets: {assets}")
+            print(
+                f"{'task':>4} {'success':>8} {'steps':>6} {'max':>4} {'s/ep.':>6}  failed from; instruction"
             )
-            for number in range(options.workers)
-        ]
-        try:
-            played = Rollouts(options, max_steps, simulators).play(tasks, init_states)
+            started = time.perf_counter()
+            played = play(pool, options, max_steps, tasks, init_states)
             for task, episodes in zip(tasks, played, strict=True):
                 rollouts += episodes
                 print(f"{row(task.index, episodes)}  {failures(episodes)}; {task.language}", flush=True)
-        finally:
-            for simulator in simulators:
-                simulator.close()
+            seconds = time.perf_counter() - started
     print(row("all", rollouts))
-    print(json.dumps(result(options, suite.name, max_steps, assets, rollouts, time.perf_counter() - started)))
+    print(json.dumps(result(options, suite.name, max_steps, assets.kind, rollouts, seconds)))
     return 0 if all(rollout.success is not None for rollout in rollouts) else 1
 
 
-def row(name: int | str, rollouts: Sequence[Rollout]) -> str:
+def row(name: int | str, rollouts: Sequence[ExpertRollout]) -> str:
     """Columns of the table; steps are those of successes."""
     solved = [rollout.steps for rollout in rollouts if rollout.success]
     steps = f"{statistics.mean(solved):6.0f} {max(solved):4d}" if solved else f"{'-':>6} {'-':>4}"
@@ -194,17 +172,17 @@ def row(name: int | str, rollouts: Sequence[Rollout]) -> str:
     return f"{name:>4} {f'{len(solved)}/{len(rollouts)}':>8} {steps} {seconds:6.2f}"
 
 
-def failures(rollouts: Sequence[Rollout]) -> str:
+def failures(rollouts: Sequence[ExpertRollout]) -> str:
     """The initial states that were not solved."""
     return ",".join(str(rollout.init_state) for rollout in rollouts if not rollout.success) or "-"
 
 
 def result(
-    options: Options,
+    options: ExpertRolloutsOptions,
     suite: str,
     max_steps: int,
-    assets: Assets,
-    rollouts: Sequence[Rollout],
+    assets: str,
+    rollouts: Sequence[ExpertRollout],
     wall_seconds: float,
 ) -> dict[str, Any]:
     """The last line of the output; its hash tells whether two runs were the same to the last bit."""
@@ -214,7 +192,7 @@ def result(
         "noise": options.noise,
         "seed": options.seed,
         "max_steps": max_steps,
-        "assets": assets.kind,
+        "assets": assets,
         "episodes": len(rollouts),
         "solved": solved,
         "success_rate": round(solved / len(rollouts), 4),
@@ -232,7 +210,7 @@ def result(
 def main() -> int:
     """Parse the command line, run, and turn foreseeable errors into one line each."""
     log_to_stderr()
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(ExpertRolloutsOptions, description=__doc__)
     try:
         return run(options, dict(os.environ))
     except (LiberoError, OSError) as error:

@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from gr00t.console import log_to_stderr
 from gr00t.libero.assets.location import resolve_assets
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
+from gr00t.libero.simulator.observation import CAMERAS
+from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.rendering import Rendering
-from gr00t.libero.simulator.simulator import CAMERAS, SimulatorError
+from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
 from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
 from gr00t.machine import describe_host
 
@@ -88,7 +90,7 @@ def main(arguments: Arguments, environ: dict[str, str]) -> None:
         try:
             for player in players:
                 player.simulator.open_task(task, seed=0)
-                player.simulator.start_episode(0)
+                player.simulator.run(LiberoSimulator.start_episode, 0)
             difference = play(players, arguments.rounds)
             rows = [summarize(player, players[0]) for player in players]
         finally:
@@ -119,7 +121,7 @@ def play(players: list[Player], rounds: int) -> float:
     for index, action in enumerate(actions):
         for player in players[index % len(players) :] + players[: index % len(players)]:
             started = time.perf_counter()
-            progress = player.simulator.run(action)
+            progress = player.simulator.run(LiberoSimulator.execute, action)
             elapsed = time.perf_counter() - started
             if index == 0 or progress.observation is None:
                 continue  # the first step warms up; a task solved by chance draws nothing
@@ -129,7 +131,7 @@ def play(players: list[Player], rounds: int) -> float:
             player.seconds["all"].append(elapsed)
             seen = progress.observation
             player.views.append(np.stack([seen.image, seen.wrist_image]))
-        first, *others = (player.simulator.positions() for player in players)
+        first, *others = (player.simulator.run(LiberoSimulator.positions) for player in players)
         difference = max([difference, *(float(np.abs(other - first).max()) for other in others)])
     return difference
 

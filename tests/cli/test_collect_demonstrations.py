@@ -18,7 +18,7 @@ def program() -> ModuleType:
 
 def test_what_is_there_is_not_recorded_again(program: ModuleType, tmp_path: Path) -> None:
     tasks = load_tasks(find_suite("libero_object_prompts"), libero_package())[:2]
-    options = program.Options(
+    options = program.CollectDemonstrationsOptions(
         tmp_path, "libero_object_prompts", init_states="20-22", placement="wide", repeats=2
     )
     done = {

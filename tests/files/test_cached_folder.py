@@ -18,8 +18,7 @@ from gr00t.files.private_folder import CacheError
 from gr00t.libero.assets.location import resolve_assets
 from gr00t.libero.assets.robot_meshes import robot_meshes_folder, triangle_counts, write_robot_meshes
 from gr00t.libero.assets.standins.folder import standin_files, write_standins
-from gr00t.libero.simulator import libero_import
-from gr00t.libero.simulator.process import simulator_environ
+from gr00t.libero.simulator.environ import numba_environ, simulator_environ
 from gr00t.libero.tasks.suites import find_suite
 
 
@@ -166,7 +165,7 @@ def test_the_simulators_caches_are_its_users_own(tmp_path, monkeypatch):
     package = types.SimpleNamespace(submodule_search_locations=[str(tmp_path / "robosuite")])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: package)
     (tmp_path / "robosuite" / "utils" / "__pycache__").mkdir(parents=True)
-    assert libero_import.numba_environ(environ) == {}
+    assert numba_environ(environ) == {}
     (tmp_path / "robosuite" / "utils" / "__pycache__").rmdir()
     before = os.umask(0)
     try:

@@ -147,25 +147,23 @@ BUSY_WORKER = """
 import pickle, sys, time
 pickle.dump({"mujoco": "3"}, sys.stdout.buffer)
 sys.stdout.flush()
-pickle.load(sys.stdin.buffer)
 open("busy", "w").close()
 time.sleep(60)
 """
 
 
 def test_a_simulator_in_the_middle_of_a_long_request_ends_with_its_evaluation(tmp_path: Path) -> None:
-    # The process puts its current folder first on the path, so that this worker takes the place of ours.
-    package = tmp_path / "gr00t" / "libero" / "simulator"
-    package.mkdir(parents=True)
-    for folder in (package, package.parent, package.parent.parent):
-        (folder / "__init__.py").touch()
-    (package / "worker.py").write_text(BUSY_WORKER)
+    (tmp_path / "worker.py").write_text(BUSY_WORKER)
     parent = run(
         "import os, sys; from pathlib import Path; "
         "from gr00t.libero.simulator.process import SimulatorProcess; "
-        "folder = Path(sys.argv[1]); "
+        "from gr00t.libero.simulator.simulator import LiberoSimulator; "
+        "from gr00t.processes import lifeline; "
+        "folder = Path(sys.argv[1]); tied = lifeline.command(); "
+        # What is added is left unread by the program that stands here in the simulator's place.
+        "lifeline.command = lambda: [*tied, str(folder / 'worker.py')]; "
         "process = SimulatorProcess(folder, dict(os.environ), folder / 'log'); process.start(); "
-        "process._call('run')",
+        "process.run(LiberoSimulator.view)",
         tmp_path,
     )
     deadline = time.monotonic() + 30

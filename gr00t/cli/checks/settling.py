@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from gr00t.cli.checks.installed import check_machine
-from gr00t.libero.assets.location import resolve_assets
 from gr00t.libero.simulator.mujoco_version import MUJOCO
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
+from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.resting_poses import SUITES, Poses, differences, read_poses, write_poses
-from gr00t.libero.simulator.settling import Rest
-from gr00t.libero.tasks.suites import LiberoError, Task, find_suite, libero_package, load_tasks
+from gr00t.libero.simulator.settling import Rest, settle
+from gr00t.libero.simulator.setup import SimulatorSetup
+from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
 from gr00t.spelling import did_you_mean
 
 INIT_STATES = 50
@@ -46,39 +44,17 @@ def settle_tasks(
         LiberoError: the simulator cannot be started.
         SimulatorError: it failed.
     """
-    package = libero_package()
+    known = load_tasks(find_suite(suite), libero_package())
     environ = {**environ, "HF_HUB_OFFLINE": "1"}  # a doctor downloads nothing
-    assets = resolve_assets(find_suite(suite), package=package, environ=environ, choice="auto")
-    prepared = simulator_environ(environ, backend=choose_backend("auto", environ), package=package)
-    known = load_tasks(find_suite(suite), package)
-    idle: SimpleQueue[SimulatorProcess] = SimpleQueue()
-    with tempfile.TemporaryDirectory(prefix="settling-") as folder, ThreadPoolExecutor(workers) as pool:
-        simulators = [
-            SimulatorProcess(assets.path, prepared, Path(folder) / f"simulator-{number}.log")
-            for number in range(workers)
-        ]
-        for simulator in simulators:
-            idle.put(simulator)
-        try:
-            settle = _on_an(idle)
-            settled = pool.map(lambda task: settle(known[task], init_states), tasks)
-            yield from zip(tasks, settled, strict=True)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            for simulator in simulators:
-                simulator.close()
 
+    def settle_task(simulator: SimulatorProcess, task: int) -> Settled:
+        simulator.open_task(known[task], seed=0)
+        return simulator.run(settle, init_states), simulator.versions["mujoco"]
 
-def _on_an(idle: SimpleQueue[SimulatorProcess]) -> Callable[[Task, Sequence[int]], Settled]:
-    def settle(task: Task, init_states: Sequence[int]) -> Settled:
-        simulator = idle.get()
-        try:
-            simulator.open_task(task, seed=0)
-            return simulator.settle(init_states), simulator.versions["mujoco"]
-        finally:
-            idle.put(simulator)
-
-    return settle
+    with tempfile.TemporaryDirectory(prefix="settling-") as logs:
+        setup = SimulatorSetup(find_suite(suite), "auto", "auto", "full", environ, Path(logs))
+        with setup.pool(workers) as pool:
+            yield from zip(tasks, pool.map(settle_task, tasks), strict=True)
 
 
 def examine_settling(suites: Sequence[str], environ: Mapping[str, str]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from gr00t.files.private_folder import CacheError
 from gr00t.libero.assets.location import cache_folder, hub_folder, missing_files
 from gr00t.libero.assets.robot_meshes import RobotMeshesError, robot_meshes_folder, triangle_counts
 from gr00t.libero.assets.standins.folder import STANDIN_SUITES, write_standins
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
+from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.rendering import FULL, Rendering
-from gr00t.libero.simulator.simulator import SimulatorError
+from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
 from gr00t.libero.tasks.suites import SUITES, LiberoError, find_suite, libero_package, load_tasks
 
 BACKENDS = ("osmesa", "egl")
@@ -85,8 +86,8 @@ def check_backend(name: str, environ: Mapping[str, str], light: bool, steps: int
             return Check(label, "missing", *split_advice(error))
         try:
             simulator.open_task(task, seed=0)
-            simulator.start_episode(0)
-            played = [simulator.run(np.zeros((1, 7))) for _ in range(steps)]
+            simulator.run(LiberoSimulator.start_episode, 0)
+            played = [simulator.run(LiberoSimulator.execute, np.zeros((1, 7))) for _ in range(steps)]
             memory = simulator.memory_mib()
         except (LiberoError, SimulatorError) as error:
             return Check(label, "missing", str(error).replace(f" (log: {log})", ""))

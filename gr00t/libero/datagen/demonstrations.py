@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from gr00t.libero.expert.disturbance import Disturbance
 from gr00t.libero.expert.motion import Action
-from gr00t.libero.simulator.simulator import LiberoSimulator, Observation
+from gr00t.libero.simulator.expert_episode import play_expert
+from gr00t.libero.simulator.observation import Observation
+from gr00t.libero.simulator.simulator import LiberoSimulator
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def demonstrate(
 
     disturb = Disturbance(level, np.random.default_rng([seed, init_state]))
     # Only what is solved is kept: that it can be need not be proven before.
-    episode = simulator.play_expert(init_state, max_steps, on_step=on_step, disturb=disturb, prove=False)
+    episode = play_expert(simulator, init_state, max_steps, on_step=on_step, disturb=disturb, prove=False)
     if not episode.success:
         return None
     actions: NDArray[Any] = np.clip(np.stack(meant_actions), -1.0, 1.0)

@@ -19,9 +19,10 @@ from gr00t.libero.datagen.demonstrations import shrink
 from gr00t.libero.expert.disturbance import Disturbance
 from gr00t.libero.expert.placement import Circle, draw_places, footprint, free_objects
 from gr00t.libero.expert.scene import Scene
+from gr00t.libero.simulator.expert_episode import play_expert
+from gr00t.libero.simulator.observation import CAMERAS, state_vector
 from gr00t.libero.simulator.rendering import draw
-from gr00t.libero.simulator.robot_state import state_vector
-from gr00t.libero.simulator.simulator import CAMERAS, LiberoSimulator
+from gr00t.libero.simulator.simulator import LiberoSimulator
 
 _EPISODES, _EXPERT_STEPS, _DISTURBANCE = 3, 300, 0.5
 # Scenes from one initial state, which gives the objects their heights and turns.
@@ -106,7 +107,8 @@ def arm_poses(
     """Joint positions of arm and, in the last two, fingers in some disturbed episodes of the expert."""
     poses: list[NDArray[np.float64]] = []
     for _ in range(_EPISODES):
-        simulator.play_expert(
+        play_expert(
+            simulator,
             int(random.choice(init_states)),
             _EXPERT_STEPS,
             on_step=lambda *_: poses.append(simulator.env.sim.data.qpos[_joints(simulator.env)].copy()),

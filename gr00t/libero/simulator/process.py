@@ -1,119 +1,41 @@
-"""The simulator in a process of its own.
+"""The simulator in a process of its own, which runs the functions that it is sent.
 
 A crash inside OpenGL or MuJoCo takes its process along, and an evaluation must survive that and not count it
-against the robot. So the simulator runs as a child, is spoken to over pipes (one pickled message per chunk of
-actions), and is replaced when it dies or falls silent. The child gets its own environment variables, which
-keeps the parent's untouched, and its chatter goes to a log file.
+against the robot. So the simulator runs as a child, and is replaced when it dies or falls silent. Requests
+and answers are pickles over its standard input and output: pipes whose other ends nobody else holds. The
+child gets its own environment variables, which keeps the parent's untouched, and what it prints goes to a log
+file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes.util
-import hashlib
-import json
-import logging
 import os
 import pickle
 import re
 import selectors
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gr00t.files.cached_folder import put_file
-from gr00t.files.private_folder import private_folder
 from gr00t.libero.assets.location import cache_folder
 from gr00t.libero.assets.robot_meshes import write_robot_meshes
-from gr00t.libero.datagen.demonstrations import Recording
-from gr00t.libero.datagen.labelled_scenes import LabelledScenes
-from gr00t.libero.simulator.egl_device import drawing_environ
-from gr00t.libero.simulator.libero_import import numba_environ
+from gr00t.libero.simulator.environ import SimulatorStartError
 from gr00t.libero.simulator.mujoco_version import warn_of_other_mujoco
 from gr00t.libero.simulator.rendering import FULL, Rendering
-from gr00t.libero.simulator.settling import Rest
-from gr00t.libero.simulator.simulator import ExpertEpisode, Progress, SimulatorError
-from gr00t.libero.tasks.suites import LiberoError, Task
+from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
+from gr00t.libero.tasks.suites import Task
 from gr00t.processes import lifeline
-from gr00t.spelling import did_you_mean
 
-logger = logging.getLogger(__name__)
-
-# Library to look for, and the Debian packages that bring it.
-_BACKENDS = {
-    "osmesa": ("OSMesa", "libosmesa6"),
-    "egl": ("EGL", "libegl1 libegl-mesa0 libgl1-mesa-dri"),
-}
-
-
-class SimulatorStartError(LiberoError):
-    """The simulator cannot run on this machine at all."""
-
-
-def choose_backend(requested: str, environ: Mapping[str, str]) -> str:
-    """The GL library to draw with: `requested`, else MUJOCO_GL where it works without a screen, else osmesa.
-
-    Raises:
-        LiberoError: for an unknown name.
-        SimulatorStartError: if the library is not installed, with the command that installs it.
-    """
-    name = requested if requested != "auto" else environ.get("MUJOCO_GL", "").lower()
-    if requested == "auto" and name not in _BACKENDS:
-        name = "osmesa"
-    if name not in _BACKENDS:
-        raise LiberoError(f"unknown GL backend {name!r}: {did_you_mean(name, _BACKENDS)}")
-    library, packages = _BACKENDS[name]
-    if ctypes.util.find_library(library) is None:
-        raise SimulatorStartError(f"lib{library} is missing; run: apt-get install -y {packages}")
-    return name
-
-
-def simulator_environ(environ: Mapping[str, str], *, backend: str, package: Path) -> dict[str, str]:
-    """`environ` plus what a process needs before it imports mujoco, robosuite and LIBERO.
-
-    LIBERO asks on stdin for its folders unless a configuration file names them: one is written into our
-    cache, so that no file of the user is read or changed.
-
-    Args:
-        environ: The variables to start from; not changed.
-        backend: `osmesa` or `egl`.
-        package: Folder of the installed `libero.libero`.
-
-    Raises:
-        LiberoError: MUJOCO_EGL_DEVICE_ID names no device that can be drawn with.
-        CacheError: the cache cannot be written, or is somebody else's.
-    """
-    key = hashlib.sha256(str(package).encode()).hexdigest()[:12]
-    config = private_folder(environ, "libero", f"config-{key}", is_verified=True)
-    folders = {
-        "assets": "assets",
-        "bddl_files": "bddl_files",
-        "benchmark_root": ".",
-        "datasets": "../datasets",
-        "init_states": "init_files",
-    }
-    # A JSON string is a YAML string, whatever characters the path holds.
-    text = "".join(f"{key}: {json.dumps(str(package / folder))}\n" for key, folder in folders.items())
-    put_file(config / "config.yaml", text.encode())
-    root = str(Path(__file__).resolve().parents[3])
-    path = os.pathsep.join(part for part in (root, environ.get("PYTHONPATH", "")) if part)
-    return {
-        **drawing_environ(environ, backend),
-        **numba_environ(environ),
-        "MUJOCO_GL": backend,
-        "PYOPENGL_PLATFORM": backend,
-        "LIBERO_CONFIG_PATH": str(config),
-        "MPLCONFIGDIR": environ.get("MPLCONFIGDIR") or str(private_folder(environ, "libero", "matplotlib")),
-        "PYTHONPATH": path,
-    }
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 class SimulatorProcess:
-    """`LiberoSimulator` with the same methods, elsewhere; started on first use, replaced after a failure.
+    """A `LiberoSimulator` in a process of its own, which `open_task` starts, again after a failure.
 
     Args:
         assets: Assets folder, complete for the tasks to come.
@@ -153,54 +75,34 @@ class SimulatorProcess:
             SimulatorError: if it ends or does not answer.
         """
         self.start()
-        count: int = self._call("open_task", task, seed, placement)
-        return count
+        return self.run(LiberoSimulator.open_task, task, seed, placement)
 
-    def start_episode(self, init_state: int) -> Progress:
-        """See `LiberoSimulator.start_episode`."""
-        progress: Progress = self._call("start_episode", init_state)
-        return progress
+    def run(
+        self,
+        function: Callable[Concatenate[LiberoSimulator, P], Result],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Result:
+        """Return what `function(simulator, *args, **kwargs)` returns in the process, for its `simulator`.
 
-    def run(self, actions: NDArray[np.float64], record_every: int = 0) -> Progress:
-        """See `LiberoSimulator.run`."""
-        progress: Progress = self._call("run", actions, record_every)
-        return progress
+        Args:
+            function: A method of `LiberoSimulator`, or a function of any module that this program can
+                import. It is sent by its name, and imported there.
+            args: Sent as pickles, as is the answer.
+            kwargs: The same.
 
-    def play_expert(
-        self, init_state: int, max_steps: int, noise: float = 0.0, seed: int = 0, record_every: int = 0
-    ) -> ExpertEpisode:
-        """See `LiberoSimulator.play_expert`; what it tells on every step stays in its own process."""
-        episode: ExpertEpisode = self._call("play_expert", init_state, max_steps, noise, seed, record_every)
-        return episode
-
-    def demonstrate(
-        self, init_state: int, max_steps: int, level: float, seed: int, size: int
-    ) -> Recording | None:
-        """See `gr00t.libero.datagen.demonstrations.demonstrate`."""
-        recording: Recording | None = self._call("demonstrate", init_state, max_steps, level, seed, size)
-        return recording
-
-    def sample_scenes(
-        self, kinds: Sequence[str], init_states: Sequence[int], count: int, seed: Sequence[int], size: int
-    ) -> LabelledScenes:
-        """See `gr00t.libero.datagen.labelled_scenes.sample_scenes`."""
-        scenes: LabelledScenes = self._call("sample_scenes", kinds, init_states, count, seed, size)
-        return scenes
-
-    def settle(self, init_states: Sequence[int]) -> dict[str, Rest]:
-        """See `gr00t.libero.simulator.settling.settle`."""
-        rests: dict[str, Rest] = self._call("settle", init_states)
-        return rests
-
-    def view(self) -> NDArray[np.uint8]:
-        """See `LiberoSimulator.view`."""
-        image: NDArray[np.uint8] = self._call("view")
-        return image
-
-    def positions(self) -> NDArray[np.float64]:
-        """See `LiberoSimulator.positions`."""
-        positions: NDArray[np.float64] = self._call("positions")
-        return positions
+        Raises:
+            TypeError: the function or an argument cannot be sent.
+            SimulatorError: the process does not run, ends or does not answer. What the function raises ends
+                it, and is quoted.
+        """
+        name = getattr(function, "__name__", repr(function))
+        if self._child is None:
+            raise SimulatorError("the simulator is not running")
+        self._send(_packed(function, args, kwargs), name)
+        result: Result = self._receive(name)
+        return result
 
     def memory_mib(self) -> float:
         """What the process holds in memory, in MiB; 0.0 if it does not run or the system does not tell."""
@@ -245,9 +147,11 @@ class SimulatorProcess:
         if self._child is not None:
             return
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        meshes = write_robot_meshes(cache_folder(self._environ)) if self._rendering.light_robot else ""
-        command = [*lifeline.command(), "-m", "gr00t.libero.simulator.worker", str(self._assets)]
-        command += [str(self._image_size), "msaa" if self._rendering.msaa else "", str(meshes)]
+        meshes = write_robot_meshes(cache_folder(self._environ)) if self._rendering.light_robot else None
+        command = [*lifeline.command(), "-m", "gr00t.libero.simulator.worker"]
+        # The functions that it will be sent stand where this program finds them.
+        search_path = [os.path.abspath(entry) for entry in sys.path]
+        simulator = partial(LiberoSimulator, self._assets, self._image_size, self._rendering, meshes)
         with self._log_path.open("ab") as log:
             self._child = subprocess.Popen(
                 command,
@@ -261,20 +165,20 @@ class SimulatorProcess:
                 start_new_session=True,
             )
         try:
+            self._send(pickle.dumps((search_path, simulator)), "start")
             self.versions = self._receive("start")
         except SimulatorError as error:
             raise SimulatorStartError(f"the simulator does not start: {error}") from None
         warn_of_other_mujoco(self.versions["mujoco"])
 
-    def _call(self, method: str, *arguments: Any) -> Any:
-        if self._child is None or self._child.stdin is None:
-            raise SimulatorError("the simulator is not running")
+    def _send(self, message: bytes, method: str) -> None:
+        assert self._child is not None
+        assert self._child.stdin is not None
         try:
-            pickle.dump((method, arguments), self._child.stdin)
+            self._child.stdin.write(message)
             self._child.stdin.flush()
         except BrokenPipeError:
             raise self._failure(method) from None
-        return self._receive(method)
 
     def _receive(self, method: str) -> Any:
         assert self._child is not None
@@ -304,3 +208,24 @@ class SimulatorProcess:
         lines = self._log_path.read_text(errors="replace").strip().splitlines()
         said = f": {lines[-1]}" if lines else ""
         return SimulatorError(f"simulator process, {method}: {reason}{said} (log: {self._log_path})")
+
+
+def _packed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """A request for the process, whole before its first byte is sent.
+
+    Raises:
+        TypeError: something of it cannot be sent.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    module = getattr(function, "__module__", None)
+    if "<" in name or module == "__main__":
+        raise TypeError(
+            f"{name} of {module} cannot be run in the simulator's process, which imports what it runs by its "
+            "name: expected a function at the top level of a module that is not the program itself"
+        )
+    try:
+        return pickle.dumps((function, args, kwargs))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise TypeError(
+            f"{name} and its arguments cannot be sent to the simulator's process: {error}"
+        ) from error

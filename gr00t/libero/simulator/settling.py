@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.libero.simulator.physics import computed_once
+from gr00t.libero.simulator.libero_environment import computed_once
 from gr00t.libero.simulator.simulator import IDLE_ACTION, SETTLING_STEPS, LiberoSimulator
 from gr00t.libero.tasks.suites import load_init_states
 

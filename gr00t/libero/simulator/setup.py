@@ -9,7 +9,9 @@ from pathlib import Path
 
 from gr00t.libero.assets.location import Assets, cache_folder, resolve_assets
 from gr00t.libero.assets.robot_meshes import write_robot_meshes
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
+from gr00t.libero.simulator.pool import SimulatorPool
+from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.rendering import Rendering, choose_rendering
 from gr00t.libero.tasks.suites import LiberoError, Suite, libero_package
 
@@ -79,3 +81,8 @@ class SimulatorSetup:
             self.logs / f"{number}.log",
             rendering=self.found_rendering,
         )
+
+    def pool(self, size: int) -> SimulatorPool:
+        """As many simulators, not started yet, with all that they share made."""
+        self.prepare()
+        return SimulatorPool([self.make(number) for number in range(size)])

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from gr00t.libero.simulator.simulator import Progress
+from gr00t.libero.simulator.observation import StepResult
 from tests.eval.rollout.stubs import StubSimulator
 
 
@@ -18,14 +18,14 @@ class Mortal(StubSimulator):
         super().__init__({(0, 1): 5, (1, 0): 12}, {}, step_seconds=0.005)
         self.orders = orders
 
-    def run(self, *arguments: Any) -> Progress:
+    def execute(self, *arguments: Any) -> StepResult:
         order = self.orders / f"die-{self._task}-{self._init_state}"
         times = int(order.read_text()) if order.exists() else 0
         if times:
             order.write_text(str(times - 1))
             os.kill(os.getpid(), signal.SIGKILL)
         (self.orders / f"process-{os.getpid()}").touch()
-        return super().run(*arguments)
+        return super().execute(*arguments)
 
 
 def make(orders: Path, name: str) -> Mortal:

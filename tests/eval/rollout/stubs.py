@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from gr00t.eval.rollout.episode import STATE_KEYS
 from gr00t.eval.rollout.plan import EvalPlan
 from gr00t.eval.rollout.records import EpisodeRecord, read_records
-from gr00t.libero.simulator.simulator import ExpertEpisode, Observation, Progress, SimulatorError
+from gr00t.libero.simulator.expert_episode import ExpertEpisode
+from gr00t.libero.simulator.observation import Observation, StepResult
+from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.libero.tasks.suites import Task, find_suite
 from gr00t.serving.client import NoServerError
 
@@ -77,10 +79,14 @@ class StubSimulator:
         self.placements.append(placement)
         return 4
 
-    def start_episode(self, init_state: int) -> Progress:
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the method of the function's name returns: nothing here is a `LiberoSimulator`."""
+        return getattr(self, function.__name__)(*arguments)
+
+    def start_episode(self, init_state: int) -> StepResult:
         assert self._task is not None, "an episode of a task that is not open"
         self._init_state, self._step = init_state, 0
-        return Progress(
+        return StepResult(
             observation=self._observation(),
             steps=10,
             step_seconds=0.1,
@@ -88,13 +94,13 @@ class StubSimulator:
             camera_seconds={"agentview": 0.02},
         )
 
-    def run(self, actions: NDArray[np.float64], record_every: int = 0) -> Progress:
+    def execute(self, actions: NDArray[np.float64], record_every: int = 0) -> StepResult:
         key = (self._task or 0, self._init_state)
         if self.failures.get(key, 0) > 0:
             self.failures[key] -= 1
             raise SimulatorError("GL went away")
         time.sleep(self.step_seconds * len(actions))
-        progress = Progress(step_seconds=0.01 * len(actions))
+        progress = StepResult(step_seconds=0.01 * len(actions))
         for action in actions:
             self.actions.append(action)
             self._step += 1
@@ -117,7 +123,7 @@ class StubSimulator:
         steps = min(max_steps, 5 + round(10 * noise))
         actions = np.full((steps, 7), 0.1 * (1 + init_state) + noise * seed)
         self.start_episode(init_state)
-        return ExpertEpisode(steps < max_steps, actions, Progress(steps=10 + steps, step_seconds=0.15))
+        return ExpertEpisode(steps < max_steps, actions, StepResult(steps=10 + steps, step_seconds=0.15))
 
     def view(self) -> NDArray[np.uint8]:
         return np.full((32, 32, 3), self._step, np.uint8)

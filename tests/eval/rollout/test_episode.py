@@ -17,8 +17,7 @@ from gr00t.eval.rollout.episode import (
     policy_input,
     robot_actions,
 )
-from gr00t.libero.simulator.robot_state import axis_angle, state_vector
-from gr00t.libero.simulator.simulator import Observation
+from gr00t.libero.simulator.observation import Observation, axis_angle, state_vector
 from tests.eval.rollout.stubs import TASKS, StubPolicy, StubSimulator
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from gr00t.libero.datagen.labelled_scenes import Strewn, kind_of, middles, sample_scenes, visible_centres
 from gr00t.libero.expert.scene import Scene
+from gr00t.libero.simulator.expert_episode import play_expert
 from gr00t.libero.simulator.simulator import LiberoSimulator
 from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks
 
@@ -73,7 +74,7 @@ def way_to_what_is_held(simulator: LiberoSimulator) -> float:
             state = observe().state
             ways.append(float(np.linalg.norm(middles(scene, [kind_of(name)])[0] - state[:3])))
 
-    simulator.play_expert(20, 200, on_step=on_step)
+    play_expert(simulator, 20, 200, on_step=on_step)
     return max(ways[:5])
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gr00t.libero.datagen import demonstrations
 from gr00t.libero.datagen.demonstrations import demonstrate, shrink
 from gr00t.libero.expert.motion import CLOSE, OPEN
-from gr00t.libero.simulator.simulator import ExpertEpisode, Observation, Progress
+from gr00t.libero.simulator.expert_episode import ExpertEpisode
+from gr00t.libero.simulator.observation import Observation, StepResult
 
 
 def test_images_are_averaged_by_cells_and_rounded() -> None:
@@ -24,15 +26,16 @@ def test_images_are_averaged_by_cells_and_rounded() -> None:
         shrink(image, 12)
 
 
-class StubSimulator:
+class StubExpert:
     """Asks for three actions that the expert means, and sees a grey that counts the steps."""
 
     def __init__(self, success: bool) -> None:
         self.success = success
         self.executed: list[np.ndarray] = []
 
-    def play_expert(
+    def play(
         self,
+        simulator: Any,
         init_state: int,
         max_steps: int,
         *,
@@ -46,11 +49,13 @@ class StubSimulator:
             self.executed.append(disturb(meant))
             grey = np.full((8, 8, 3), 10 * step, np.uint8)
             on_step(lambda grey=grey, step=step: Observation(grey, grey + 1, np.full(8, step)), None, meant)
-        return ExpertEpisode(self.success, np.array(self.executed), Progress())
+        return ExpertEpisode(self.success, np.array(self.executed), StepResult())
 
 
-def test_a_recording_holds_what_was_meant_not_what_was_done() -> None:
-    simulator: Any = StubSimulator(success=True)
+def test_a_recording_holds_what_was_meant_not_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    expert = StubExpert(success=True)
+    monkeypatch.setattr(demonstrations, "play_expert", expert.play)
+    simulator: Any = None
     recording = demonstrate(simulator, 4, 280, 0.3, 1, 4)
     assert recording is not None
     # Within the command's limits; the gripper as policies command it: 1 open, 0 closed.
@@ -59,13 +64,14 @@ def test_a_recording_holds_what_was_meant_not_what_was_done() -> None:
         [1, 0.5, 0, 0, 0, 0, 0.5],
         [1, 0.5, 0, 0, 0, 0, 0],
     ]
-    assert np.abs(np.array(simulator.executed)[:, :6] - recording.actions[:, :6]).max() > 0.05
+    assert np.abs(np.array(expert.executed)[:, :6] - recording.actions[:, :6]).max() > 0.05
     assert recording.image.shape == (3, 4, 4, 3)
     assert recording.image[:, 0, 0, 0].tolist() == [0, 10, 20]
     assert recording.wrist_image[:, 0, 0, 0].tolist() == [1, 11, 21]
     assert recording.states[:, 0].tolist() == [0, 1, 2]
 
 
-def test_what_was_not_solved_is_not_shown() -> None:
-    simulator: Any = StubSimulator(success=False)
+def test_what_was_not_solved_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demonstrations, "play_expert", StubExpert(success=False).play)
+    simulator: Any = None
     assert demonstrate(simulator, 4, 280, 0.3, 1, 4) is None

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.libero.simulator.simulator import LiberoSimulator, Observation
+from gr00t.libero.simulator.expert_episode import play_expert
+from gr00t.libero.simulator.observation import Observation
+from gr00t.libero.simulator.simulator import LiberoSimulator
 from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks
 
 LIMIT = 280
@@ -25,10 +27,10 @@ def facts(assets: Path) -> dict[str, Any]:
     tasks = load_tasks(find_suite("libero_object"), libero_package())
     simulator = LiberoSimulator(assets)
     simulator.open_task(tasks[1], 0)
-    first = simulator.play_expert(0, LIMIT)
-    noisy = [simulator.play_expert(0, 40, 0.3, seed).actions for seed in (1, 1, 2)]
+    first = play_expert(simulator, 0, LIMIT)
+    noisy = [play_expert(simulator, 0, 40, 0.3, seed).actions for seed in (1, 1, 2)]
     simulator.open_task(tasks[6], 0)
-    simulator.play_expert(2, 60)
+    play_expert(simulator, 2, 60)
     simulator.open_task(tasks[1], 0)
 
     # Watched as for a demonstration, with noise: what was seen, done and meant at every twentieth step.
@@ -42,10 +44,10 @@ def facts(assets: Path) -> dict[str, Any]:
         executed.append(done)
         meant.append(clean)
 
-    watched = simulator.play_expert(0, 40, 0.3, 1, on_step=on_step)
-    again = simulator.play_expert(0, LIMIT, record_every=25)
+    watched = play_expert(simulator, 0, 40, 0.3, 1, on_step=on_step)
+    again = play_expert(simulator, 0, LIMIT, record_every=25)
     simulator.start_episode(0)
-    replayed = simulator.run(first.actions)
+    replayed = simulator.execute(first.actions)
     lifted = lifted_wrong(simulator)
     simulator.close()
     return {
@@ -72,14 +74,14 @@ def lifted_wrong(simulator: LiberoSimulator) -> dict[str, str | None]:
     """What one and the same episode is said to have lifted wrongly, under its own prompt and another."""
     tasks = load_tasks(find_suite("libero_object_prompts"), libero_package())
     simulator.open_task(tasks[1], 0)
-    played = simulator.play_expert(0, LIMIT)
+    played = play_expert(simulator, 0, LIMIT)
     found = {"own prompt": played.timing.lifted_wrong}
     simulator.open_task(tasks[0], 0)
     simulator.start_episode(0)
-    found["other prompt"] = simulator.run(played.actions).lifted_wrong
-    found["later"] = simulator.run(played.actions[-1:]).lifted_wrong
+    found["other prompt"] = simulator.execute(played.actions).lifted_wrong
+    found["later"] = simulator.execute(played.actions[-1:]).lifted_wrong
     simulator.start_episode(0)
-    found["next episode"] = simulator.run(played.actions[:30]).lifted_wrong
+    found["next episode"] = simulator.execute(played.actions[:30]).lifted_wrong
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gr00t.libero.expert.scene import Scene
+from gr00t.libero.simulator.expert_episode import play_expert
 from gr00t.libero.simulator.simulator import LiberoSimulator
 from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks
 
@@ -40,7 +41,7 @@ def facts(assets: Path) -> dict[str, Any]:
         found[f"{name}_positions"] = simulator.positions().tolist()
     simulator.settle(STATE)
     found["again"] = bool(np.array_equal(simulator.positions(), found["other_seed_positions"]))
-    played = simulator.play_expert(STATE, 280)
+    played = play_expert(simulator, STATE, 280)
     simulator.open_task(prompt, 0, "wide")
     found["reopened"] = steps_to_settle(simulator)
     found["known"] = sorted(simulator._accepted)
@@ -57,11 +58,11 @@ def facts(assets: Path) -> dict[str, Any]:
 
 def steps_to_settle(simulator: LiberoSimulator) -> int:
     """Control steps until the policy may begin."""
-    step = simulator._step
+    move = simulator._move
     counted: list[int] = []
-    simulator._step = lambda *args: (counted.append(1), step(*args))[1]  # type: ignore[method-assign]
+    simulator._move = lambda *args: (counted.append(1), move(*args))[1]  # type: ignore[method-assign]
     simulator.settle(STATE)
-    simulator._step = step  # type: ignore[method-assign]
+    simulator._move = move  # type: ignore[method-assign]
     return len(counted)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from gr00t.libero.assets.standins.folder import write_standins
-from gr00t.libero.simulator.process import choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.tasks.suites import libero_package
 
 

@@ -31,7 +31,7 @@ from gr00t.libero.expert.fixtures import (
 )
 from gr00t.libero.expert.motion import CLOSE, DOWN, Action, Skill, hold
 from gr00t.libero.expert.scene import Boxes, Goal, Joint, Region, Scene
-from gr00t.libero.simulator.process import choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.tasks.suites import libero_package
 from tests.libero.expert.stub_scene import StubScene, box, joined
 

@@ -14,7 +14,7 @@ import pytest
 
 from gr00t.libero.assets.standins.folder import write_standins
 from gr00t.libero.expert.placement import GAP, REACH, draw_places
-from gr00t.libero.simulator.process import choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.simulator.simulator import SETTLING_STEPS
 from gr00t.libero.tasks.suites import libero_package
 

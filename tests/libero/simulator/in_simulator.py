@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.libero.simulator.observation import StepResult
 from gr00t.libero.simulator.simulator import (
     IDLE_ACTION,
     SETTLING_STEPS,
     LiberoSimulator,
-    Progress,
     SimulatorError,
 )
 from gr00t.libero.tasks.suites import Task, find_suite, libero_package, load_init_states, load_tasks
@@ -79,7 +79,7 @@ def facts(assets: Path) -> dict[str, Any]:
     after_others = trajectory(one, 3, 1)
     computed_thrice = everything(one)
     one.start_episode(3)
-    one.run(random_actions(1))
+    one.execute(random_actions(1))
     computed_once = everything(one)
     # Twist the arm, then set the state as a naive loop would: the controller still wants the old orientation.
     one.start_episode(5)
@@ -89,7 +89,7 @@ def facts(assets: Path) -> dict[str, Any]:
     without_restoring = naive_trajectory(one, 3, 1)
     task = check_task(one, 0, [0, 49])
     rules = {"refusal": error_of(two.open_task, TASKS[1], 0), "divergence": divergence(one)}
-    rules["steps_after_divergence"] = one.run(random_actions(0, 4)).steps if one.start_episode(0) else 0
+    rules["steps_after_divergence"] = one.execute(random_actions(0, 4)).steps if one.start_episode(0) else 0
     rules["whole_steps"] = whole_steps(one)
 
     one.open_task(TASKS[3], 0)
@@ -122,11 +122,11 @@ def check_task(simulator: LiberoSimulator, index: int, states: list[int]) -> dic
     for state in states:
         progress = simulator.start_episode(state)
         start = simulator.positions()
-        simulator.run(random_actions(state, 5))
+        simulator.execute(random_actions(state, 5))
         moved.append(float(np.abs(simulator.positions() - start).max()))
     observation = progress.observation
     assert observation is not None
-    seen = simulator.run(np.asarray(IDLE_ACTION)[None]).observation
+    seen = simulator.execute(np.asarray(IDLE_ACTION)[None]).observation
     assert seen is not None
     raw = env.sim.render(camera_name="agentview", width=256, height=256)
 
@@ -138,7 +138,7 @@ def check_task(simulator: LiberoSimulator, index: int, states: list[int]) -> dic
     env.sim.data.set_joint_qpos(target.joints[0], np.concatenate([place, pose[3:]]))
     env.sim.forward()
     before = bool(env.check_success())
-    fall = simulator.run(np.tile(np.asarray(IDLE_ACTION), (40, 1)))
+    fall = simulator.execute(np.tile(np.asarray(IDLE_ACTION), (40, 1)))
     return {
         "task": TASKS[index].name,
         "init_states": list(load_init_states(TASKS[index]).shape),
@@ -157,7 +157,7 @@ def divergence(simulator: LiberoSimulator) -> str:
     """What is said of velocities so high that MuJoCo gives up on the state and resets the scene by itself."""
     simulator.start_episode(0)
     simulator._env.sim.data.qvel[:] = 1e9
-    return error_of(simulator.run, random_actions(0, 4))
+    return error_of(simulator.execute, random_actions(0, 4))
 
 
 def whole_steps(simulator: LiberoSimulator) -> str:
@@ -165,7 +165,7 @@ def whole_steps(simulator: LiberoSimulator) -> str:
     simulator.start_episode(0)
     # mjINT_RK4
     simulator._env.sim.model._model.opt.integrator = 1
-    return error_of(simulator.run, random_actions(0, 1))
+    return error_of(simulator.execute, random_actions(0, 1))
 
 
 def error_of(call: Callable[..., Any], *arguments: Any) -> str:
@@ -201,7 +201,7 @@ def split_steps(assets: Path, suite: str) -> list[list[float]]:
         own = naive_trajectory(simulator, 7, 1, task)[-1]
         simulator.start_episode(7)
         for action in random_actions(1):
-            simulator._step(action, Progress())
+            simulator.step(action, StepResult())
         result.append([float(np.abs(own - start).max()), float(np.abs(simulator.positions() - own).max())])
     simulator.close()
     return result

@@ -25,8 +25,10 @@ from gr00t.libero.assets.robot_meshes import (
 )
 from gr00t.libero.assets.standins.folder import write_standins
 from gr00t.libero.assets.triangle_mesh import obj_bytes
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
+from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.rendering import RENDERINGS, Rendering, SceneEditor, choose_rendering
+from gr00t.libero.simulator.simulator import LiberoSimulator
 from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
 from tests.libero.assets.test_triangle_mesh import sphere
 from tests.shell import REPO
@@ -214,12 +216,12 @@ def test_physics_is_the_same_and_pixels_nearly(simulators: dict[str, SimulatorPr
     actions = np.clip(np.random.default_rng(0).normal(0, 0.5, (60, 7)), -1, 1)
     positions, views = {}, {}
     for name, simulator in simulators.items():
-        simulator.start_episode(0)
+        simulator.run(LiberoSimulator.start_episode, 0)
         positions[name], views[name] = [], []
         for chunk in np.split(actions, 10):
-            seen = simulator.run(chunk).observation
+            seen = simulator.run(LiberoSimulator.execute, chunk).observation
             assert seen is not None
-            positions[name].append(simulator.positions())
+            positions[name].append(simulator.run(LiberoSimulator.positions))
             views[name].append(np.stack([seen.image, seen.wrist_image]))
     moved = np.abs(positions["full"][-1] - positions["full"][0]).max()
     assert moved > 0.1

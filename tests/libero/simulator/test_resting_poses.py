@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from gr00t.libero.assets.standins.folder import write_standins
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.simulator.mujoco_version import MUJOCO, warn_of_other_mujoco
-from gr00t.libero.simulator.process import SimulatorProcess, choose_backend, simulator_environ
+from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.resting_poses import SUITES, differences, read_poses, write_poses
-from gr00t.libero.simulator.settling import Rest, _tilts
+from gr00t.libero.simulator.settling import Rest, _tilts, settle
 from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks
 
 BOWL = "akita_black_bowl_1"
@@ -121,7 +122,7 @@ def test_the_bowl_comes_to_rest_on_the_ramekin_as_in_the_published_benchmark(
 ) -> None:
     task = load_tasks(find_suite("libero_spatial"), libero_package())[5]
     simulator.open_task(task, 0)
-    found = simulator.settle([0, 49])
+    found = simulator.run(settle, [0, 49])
     assert np.abs(found[BOWL].position[:, 2] - 0.9344).max() <= 2e-4
     assert np.abs(found[BOWL].tilt - 15.95).max() <= 0.1
     # At rest when an evaluation begins.

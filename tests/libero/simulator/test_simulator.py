@@ -18,13 +18,9 @@ import numpy as np
 import pytest
 
 from gr00t.libero.assets.standins.folder import write_standins
-from gr00t.libero.simulator.process import (
-    SimulatorProcess,
-    SimulatorStartError,
-    choose_backend,
-    simulator_environ,
-)
-from gr00t.libero.simulator.simulator import SimulatorError
+from gr00t.libero.simulator.environ import SimulatorStartError, choose_backend, simulator_environ
+from gr00t.libero.simulator.process import SimulatorProcess
+from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
 from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
 
 REAL_ASSETS = os.environ.get("LIBERO_ASSETS", "")
@@ -174,10 +170,11 @@ def test_a_killed_simulator_is_an_error_that_says_so_and_the_next_one_starts(
 ) -> None:
     assert process._child is not None
     os.kill(process._child.pid, signal.SIGKILL)
-    with pytest.raises(SimulatorError, match=r"simulator process, run: killed by signal 9 .*simulator\.log"):
-        process.run(np.zeros((1, 7)))
+    killed = r"simulator process, execute: killed by signal 9 .*simulator\.log"
+    with pytest.raises(SimulatorError, match=killed):
+        process.run(LiberoSimulator.execute, np.zeros((1, 7)))
     with pytest.raises(SimulatorError, match="the simulator is not running"):
-        process.run(np.zeros((1, 7)))
+        process.run(LiberoSimulator.execute, np.zeros((1, 7)))
     process.start()
     assert set(process.versions) == {"mujoco", "robosuite", "hf-libero", "bddl", "numpy"}
 
@@ -186,7 +183,7 @@ def test_a_killed_simulator_is_an_error_that_says_so_and_the_next_one_starts(
 def test_an_error_inside_the_simulator_ends_its_process_and_is_quoted(process: SimulatorProcess) -> None:
     expected = r"start_episode: ended with status 1: gr00t\S+SimulatorError: no task is open \(log: "
     with pytest.raises(SimulatorError, match=expected):
-        process.start_episode(0)
+        process.run(LiberoSimulator.start_episode, 0)
     assert process._child is None
 
 

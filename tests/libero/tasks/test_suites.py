@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from gr00t.libero.simulator.process import simulator_environ
+from gr00t.libero.simulator.environ import simulator_environ
 from gr00t.libero.tasks.suites import (
     SUITES,
     LiberoError,

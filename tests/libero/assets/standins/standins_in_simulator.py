@@ -75,7 +75,7 @@ def check_task(simulator: LiberoSimulator, task: Task, states: int) -> dict[str,
         moved.append(float(np.abs(simulator.positions() - start).max()))
     observation = simulator.start_episode(0).observation
     assert observation is not None
-    last = simulator.run(np.asarray(IDLE_ACTION)[None])
+    last = simulator.execute(np.asarray(IDLE_ACTION)[None])
     return {
         "task": f"{task.suite} {task.index}",
         "init_states": list(recorded.shape),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from gr00t.libero.assets.standins.folder import STANDIN_SUITES, standin_files, write_standins
-from gr00t.libero.simulator.process import choose_backend, simulator_environ
+from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.tasks.suites import find_suite, libero_package
 
 pytestmark = pytest.mark.libero
