@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -136,8 +137,13 @@ def _failed(error: Exception) -> int:
 
 def _is_read() -> bool:
     """Whether somebody still reads the output; if not, what is left of it goes nowhere."""
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
+    try:
+        output = sys.stdout.fileno()
+    except io.UnsupportedOperation:
         return True
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    poll = select.poll()
+    poll.register(output, 0)  # that the other end is gone is told without asking
+    if not poll.poll(0):
+        return True
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return False

@@ -16,11 +16,9 @@ from gr00t.data.actions import check_actions
 from gr00t.serving.batching import MAX_WAITING
 from gr00t.serving.client import ExternalRobotInferenceClient
 from gr00t.serving.endpoints import Failure, PreparedRequest, RequestError, attempt
+from gr00t.serving.limits import DEFAULT_MAX_BATCH
 from gr00t.serving.server import BaseInferenceServer
 from gr00t.serving.wires.outline import MAX_MESSAGE_BYTES
-
-# On a CPU 8, 16 and 32 cost the same per answer (docs/BENCHMARKS.md); a GPU has more to gain from more.
-DEFAULT_MAX_BATCH = 16
 
 # How many dimensions a batch has; a single sample has one less.
 _BATCHED_DIMENSIONS = {"video": 5, "state": 3}

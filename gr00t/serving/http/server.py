@@ -21,7 +21,8 @@ from typing import Any
 from gr00t.serving.batching import MAX_WAITING, stopping
 from gr00t.serving.endpoints import Encoded, Failure, Request, RequestError, UnavailableError, attempt
 from gr00t.serving.http.conversation import Head, HttpConversation, HttpMessage, Refusal
-from gr00t.serving.robot import DEFAULT_MAX_BATCH, RobotInferenceServer, ServedPolicy
+from gr00t.serving.limits import DEFAULT_MAX_BATCH
+from gr00t.serving.robot import RobotInferenceServer, ServedPolicy
 from gr00t.serving.sockets.address import strip_brackets
 from gr00t.serving.sockets.connection import Connection, Conversation
 from gr00t.serving.sockets.zmtp import Message

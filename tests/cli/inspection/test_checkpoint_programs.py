@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gr00t.cli import calibrate, export, merge_adapter, serve
+from gr00t.cli import calibrate, export, merge_adapter
 from gr00t.cli.inspection import checkpoint
+from gr00t.cli.serving import server
+from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.model.checkpoint.names import from_checkpoint_name
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
@@ -32,7 +34,7 @@ SETTINGS = {"GR00T_DUQUANT_WBITS_DEFAULT": "4", "GR00T_DUQUANT_CALIB_STEPS": "0"
 def programs() -> dict[str, ModuleType]:
     """The programs, by their scripts."""
     return {
-        "inference_service": serve,
+        "inference_service": server,
         "inspect_checkpoint": checkpoint,
         "export_quantized": export,
         "calibrate": calibrate,
@@ -67,7 +69,7 @@ def test_a_groot_folder_needs_no_flags_to_be_served(
 ) -> None:
     caplog.set_level(logging.INFO)
     program = programs["inference_service"]
-    arguments = program.Arguments(
+    arguments = ServeArguments(
         server=True, model_path=str(groot), device="cpu", dtype="float32", denoising_steps=1
     )
     policy = program.load_policy(arguments, str(groot))

@@ -14,6 +14,9 @@ from types import ModuleType
 
 import pytest
 
+from gr00t.cli.errors import UsageError
+from gr00t.cli.serving import server
+from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.serving.client import ServerError
 from gr00t.serving.http.client import HTTPInferenceClient
 from gr00t.serving.http.server import HTTPInferenceServer
@@ -33,16 +36,16 @@ def test_http_is_served_and_asked_by_the_same_program(
     program: ModuleType, monkeypatch: pytest.MonkeyPatch, port: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     servers: list[HTTPInferenceServer] = []
-    monkeypatch.setattr(program, "load_policy", lambda arguments, model_path: StubPolicy())
+    monkeypatch.setattr(server, "load_policy", lambda arguments, model_path: StubPolicy())
     monkeypatch.setattr(HTTPInferenceServer, "run", lambda server: (servers.append(server), run(server)))
-    arguments = program.Arguments(server=True, http_server=True, model_path="MODEL", port=port)
+    arguments = ServeArguments(server=True, http_server=True, model_path="MODEL", port=port)
     thread = threading.Thread(target=program.run, args=[arguments])
     thread.start()
     client = HTTPInferenceClient(port=port)
     until = time.monotonic() + 10
     while not client.is_healthy() and time.monotonic() < until:
         time.sleep(0.05)
-    program.run(program.Arguments(client=True, http_server=True, port=port))
+    program.run(ServeArguments(client=True, http_server=True, port=port))
     assert capsys.readouterr().out.endswith(f" ms from http://localhost:{port}\n")
     servers[0].running = False
     thread.join(5)
@@ -54,7 +57,7 @@ def test_the_zeromq_port_asked_over_http_says_what_to_do(program: ModuleType) ->
         serving() as (_, port),
         pytest.raises(ServerError, match="this is the ZeroMQ server; for HTTP start it with --http-server"),
     ):
-        program.run(program.Arguments(client=True, http_server=True, port=port))
+        program.run(ServeArguments(client=True, http_server=True, port=port))
 
 
 @pytest.mark.slow
@@ -96,8 +99,8 @@ def test_without_h11_it_says_how_to_install_it_before_anything_is_loaded(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "h11" else found(name, *rest)
     )
-    with pytest.raises(program.UsageError) as caught:
-        program.run(program.Arguments(server=True, http_server=True, model_path="nowhere", port=0))
+    with pytest.raises(UsageError) as caught:
+        program.run(ServeArguments(server=True, http_server=True, model_path="nowhere", port=0))
     assert str(caught.value).startswith(
         "--http-server needs the package h11, which is not installed here; install it with "
         "scripts/setup_env.sh core http, or "

@@ -1,0 +1,1 @@
+"""The command that serves, in its two halves: the server, and the client that tries one."""

@@ -1,0 +1,169 @@
+"""Load, quantize and serve a policy, or list what would be quantized."""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gr00t.cli.errors import UsageError
+from gr00t.cli.serving.arguments import ServeArguments
+from gr00t.serving.sockets.address import check_port_free
+
+if TYPE_CHECKING:
+    from gr00t.model.policy import Gr00tPolicy
+
+DRYRUN = "GR00T_DUQUANT_DRYRUN"
+
+logger = logging.getLogger("gr00t.service")
+
+
+def serve(arguments: ServeArguments) -> None:
+    """Load, quantize and serve the policy. What can be checked without it is, first; the port opens last."""
+    from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
+
+    settings = DuQuantConfig.from_environ(os.environ)
+    if settings is not None and settings.dry_run:
+        list_layers(arguments.model_path, arguments.base)
+    if os.environ.get(DRYRUN, "0").strip().lower() not in ("0", "false", "no", "off"):
+        # GR00T_DUQUANT_ENABLE=0 beside it. Nothing to list, but a dry-run never serves.
+        logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s; nothing to list", why_not_enabled(os.environ))
+        return
+    if arguments.model_path is None:
+        raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
+    check_port_free(arguments.host, arguments.port)
+    make_server = server_class(arguments)
+    policy = load_policy(arguments, arguments.model_path)
+    server = make_server(
+        policy,
+        host=arguments.host,
+        port=arguments.port,
+        api_token=arguments.api_token,
+        max_batch=arguments.max_batch,
+        info=server_info(arguments, policy),
+    )
+    logger.info("Serving %s; %s", describe(arguments, policy), server.address)
+    logger.info(
+        "Observations are computed %s",
+        f"together, up to {server.max_batch} that wait" if server.is_batched else "one at a time",
+    )
+    server.run()
+
+
+def server_class(arguments: ServeArguments) -> Any:
+    """Return the server for the wanted language.
+
+    Raises:
+        UsageError: What it needs is not installed.
+    """
+    if not arguments.http_server:
+        from gr00t.serving.robot import RobotInferenceServer
+
+        return RobotInferenceServer
+    if importlib.util.find_spec("h11") is None:
+        raise UsageError(
+            "--http-server needs the package h11, which is not installed here; install it with "
+            f"scripts/setup_env.sh core http, or {Path(sys.executable).name} -m pip install 'h11>=0.14'"
+        )
+    from gr00t.serving.http.server import HTTPInferenceServer
+
+    return HTTPInferenceServer
+
+
+def list_layers(model_path: str | None, base: str | None = None) -> NoReturn:
+    """List what would be quantized, from the architecture alone, and end the program with status 0."""
+    from gr00t.quantization.checkpoint.manifest import read_manifest
+
+    manifest = read_manifest(Path(model_path)) if model_path is not None else None
+    if manifest is not None:
+        from gr00t.quantization.checkpoint.artefact import list_layers as list_artefact
+
+        manifest.config(os.environ)
+        list_artefact(manifest)
+    from gr00t.model.structure import build_structure
+    from gr00t.quantization import enable_duquant_if_configured
+
+    model, aliases = build_structure(model_path, base)
+    enable_duquant_if_configured(model, os.environ, aliases)
+    raise AssertionError("a dry-run ends the program")
+
+
+def load_policy(arguments: ServeArguments, model_path: str) -> Gr00tPolicy:
+    """Return the complete policy, on its device and quantized as the environment says."""
+    import torch
+
+    from gr00t.experiment.checkpoint_data_config import choose_data_config
+    from gr00t.model.policy import Gr00tPolicy
+
+    _, data_config = choose_data_config(arguments.data_config, model_path, arguments.base)
+    return Gr00tPolicy(
+        model_path,
+        arguments.embodiment_tag,
+        data_config.modality_config(),
+        data_config.transform(),
+        arguments.denoising_steps,
+        arguments.device,
+        torch_dtype=getattr(torch, arguments.dtype),
+        base=arguments.base,
+        tokenizer=arguments.tokenizer,
+        prompt_style=arguments.prompt_style,
+        seed=arguments.seed,
+        compiled=arguments.compile,
+        environ=os.environ,
+    )
+
+
+def describe(arguments: ServeArguments, policy: Any) -> str:
+    """Return what is served, in one line."""
+    report = policy.quantization_report()
+    quantized = f"NOT quantized, {arguments.dtype} throughout"
+    if report["enabled"] and report["layers_quantized"]:
+        bits = collections.Counter(
+            layer["bits"] for layer in report["layers"].values() if layer["bits"] != "W16 A16"
+        )
+        counts = ", ".join(f"{count} x {kind}" for kind, count in bits.items())
+        quantized = f"{report['layers_quantized']} layers quantized ({counts}), {arguments.dtype} elsewhere"
+    return (
+        f"{arguments.model_path}: {quantized}; prompt form {arguments.prompt_style}; "
+        f"{policy.denoising_steps} denoising steps; device {policy.device}"
+    )
+
+
+def server_info(arguments: ServeArguments, policy: Any) -> dict[str, Any]:
+    """Return what the endpoint `get_server_info` says of the policy."""
+    from gr00t.experiment.checkpoint_data_config import served_data_config
+    from gr00t.serving.example_request import describe_observation
+    from gr00t.serving.identity import served_identity
+
+    name, data_config = served_data_config(arguments.data_config, policy)
+    # A hub id's folder is where the policy found it.
+    folder = Path(getattr(policy, "model_path", str(arguments.model_path)))
+    metadata = getattr(policy, "metadata", None)
+    observation = (
+        {}
+        if metadata is None
+        else {"observation": describe_observation(policy.get_modality_config(), metadata)}
+    )
+    return {
+        **observation,
+        "model_path": str(arguments.model_path),
+        "data_config": name,
+        "embodiment_tag": getattr(policy, "embodiment_name", arguments.embodiment_tag),
+        "denoising_steps": policy.denoising_steps,
+        "dtype": arguments.dtype,
+        "compiled": arguments.compile,
+        "device": str(policy.device),
+        "prompt_style": arguments.prompt_style,
+        "seed": arguments.seed,
+        "identity": served_identity(
+            folder,
+            data_config,
+            arguments.tokenizer,
+            str(policy.device),
+            getattr(policy, "read_from", ()),
+        ),
+    }
