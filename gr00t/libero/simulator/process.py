@@ -28,7 +28,7 @@ from gr00t.libero.simulator.mujoco_version import warn_of_other_mujoco
 from gr00t.libero.simulator.rendering import FULL, Rendering
 from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
 from gr00t.libero.tasks.suites import Task
-from gr00t.processes import lifeline
+from gr00t.processes import watchdog
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -148,7 +148,7 @@ class SimulatorProcess:
             return
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         meshes = write_robot_meshes(cache_folder(self._environ)) if self._rendering.light_robot else None
-        command = [*lifeline.command(), "-m", "gr00t.libero.simulator.worker"]
+        command = [*watchdog.command(), "-m", "gr00t.libero.simulator.worker"]
         # The functions that it will be sent stand where this program finds them.
         search_path = [os.path.abspath(entry) for entry in sys.path]
         simulator = partial(LiberoSimulator, self._assets, self._image_size, self._rendering, meshes)

@@ -16,14 +16,14 @@ import pytest
 
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
-from gr00t.processes import lifeline
+from gr00t.processes import watchdog
 from tests.shell import REPO
 
 
 @pytest.fixture
 def process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimulatorProcess]:
     program = Path(__file__).with_name("stub_worker.py")
-    monkeypatch.setattr(lifeline, "command", lambda: [sys.executable, str(program)])
+    monkeypatch.setattr(watchdog, "command", lambda: [sys.executable, str(program)])
     environ = {**os.environ, "PYTHONPATH": str(REPO)}
     simulator = SimulatorProcess(tmp_path, environ, tmp_path / "logs" / "simulator.log")
     simulator.start()

@@ -8,11 +8,11 @@ from gr00t.libero.assets.standins.model import (
     Blocks,
     Body,
     Box,
-    Joint,
     Rgb,
     Site,
     Solid,
     Standin,
+    StandinJoint,
     Tube,
     Turned,
 )
@@ -111,7 +111,7 @@ def _drawer(level: str, boxes: tuple[Box, ...], region_height: float, front: Rgb
     return Body(
         f"cabinet_{level}",
         place={"pos": "0 0 0"},
-        joint=Joint(f"{level}_level", "slide", "0 1 0", "-0.16 0.01", "50"),
+        joint=StandinJoint(f"{level}_level", "slide", "0 1 0", "-0.16 0.01", "50"),
         inertial=HEAVY,
         boxes=boxes,
         looks=(
@@ -171,7 +171,7 @@ def _stove() -> Standin:
     button = Body(
         "button",
         place={"pos": "0 0 0", "quat": "0.7071068 0 0 0.7071068"},
-        joint=Joint("button", "hinge", "0 0 1", "-0.005 2.1", "1"),
+        joint=StandinJoint("button", "hinge", "0 0 1", "-0.005 2.1", "1"),
         inertial=HEAVY,
         boxes=KNOB_BOXES,
         looks=(
@@ -215,7 +215,7 @@ def _microwave() -> Standin:
     door = Body(
         "microdoorroot",
         place={"pos": "-0.1725 -0.088 0.096"},
-        joint=Joint("microjoint", "hinge", "0 0 1", "-2.094 0", "0.5"),
+        joint=StandinJoint("microjoint", "hinge", "0 0 1", "-2.094 0", "0.5"),
         solids=(
             _microwave_rod({"pos": "0.2375 -0.054 0"}, "0.065"),
             _microwave_rod({"pos": "0.2375 -0.0375 .065", "euler": "1.57 0 0"}, "0.015"),

@@ -24,7 +24,7 @@ _LATITUDES = tuple(math.radians(angle) for angle in (-90, -65, -40, -20, 0, 20, 
 
 
 @dataclass(frozen=True)
-class Mesh:
+class ShadedMesh:
     """Vertices (V, 3), their unit normals (V, 3), and triangles (T, 3) of vertices, seen from outside."""
 
     vertices: NDArray[np.float64]
@@ -32,9 +32,9 @@ class Mesh:
     triangles: NDArray[np.int64]
 
 
-def meshes(looks: Iterable[Look], upright: Upright) -> dict[Rgb, Mesh]:
+def meshes(looks: Iterable[Look], upright: Upright) -> dict[Rgb, ShadedMesh]:
     """One mesh per colour of all looks that are not textured."""
-    pieces: dict[Rgb, list[Mesh]] = {}
+    pieces: dict[Rgb, list[ShadedMesh]] = {}
     for look in looks:
         if isinstance(look, Layer):
             turn = _UPRIGHT[upright]
@@ -68,20 +68,20 @@ def rotation(quaternion: Iterable[float]) -> NDArray[np.float64]:
     )
 
 
-def _turned_by(mesh: Mesh, turn: NDArray[np.float64]) -> Mesh:
-    return Mesh(mesh.vertices @ turn.T, mesh.normals @ turn.T, mesh.triangles)
+def _turned_by(mesh: ShadedMesh, turn: NDArray[np.float64]) -> ShadedMesh:
+    return ShadedMesh(mesh.vertices @ turn.T, mesh.normals @ turn.T, mesh.triangles)
 
 
-def _joined(parts: list[Mesh]) -> Mesh:
+def _joined(parts: list[ShadedMesh]) -> ShadedMesh:
     starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
-    return Mesh(
+    return ShadedMesh(
         np.concatenate([part.vertices for part in parts]),
         np.concatenate([part.normals for part in parts]),
         np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=True)]),
     )
 
 
-def _box(box: Box) -> Mesh:
+def _box(box: Box) -> ShadedMesh:
     """Six faces with vertices of their own, so that edges stay sharp."""
     vertices: list[NDArray[np.float64]] = []
     normals: list[NDArray[np.float64]] = []
@@ -98,10 +98,10 @@ def _box(box: Box) -> Mesh:
             triangles += [(start, start + 1, start + 2), (start, start + 2, start + 3)]
     turn = rotation(box[3:7])
     corners = np.array(vertices) * np.array(box[7:]) @ turn.T + np.array(box[:3])
-    return Mesh(corners, np.array(normals) @ turn.T, np.array(triangles))
+    return ShadedMesh(corners, np.array(normals) @ turn.T, np.array(triangles))
 
 
-def _layer(layer: Layer) -> Mesh:
+def _layer(layer: Layer) -> ShadedMesh:
     """A layer in an upright frame: x, depth y, height z."""
     (x, y), (half_x, half_y) = layer.at, layer.half
     middle, half_height = (layer.bottom + layer.top) / 2, (layer.top - layer.bottom) / 2
@@ -116,10 +116,10 @@ def _layer(layer: Layer) -> Mesh:
     scale = np.array([half_x, half_y, half_height])
     normals = mesh.normals / scale
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return Mesh(mesh.vertices * scale + np.array([x, y, middle]), normals, mesh.triangles)
+    return ShadedMesh(mesh.vertices * scale + np.array([x, y, middle]), normals, mesh.triangles)
 
 
-def _strips(turned: Turned) -> list[tuple[Rgb, Mesh]]:
+def _strips(turned: Turned) -> list[tuple[Rgb, ShadedMesh]]:
     """Each strip of a turned piece with its colour, in an upright frame; smooth where strips meet gently."""
     rings = np.array([turned.start, *((radius, height) for radius, height, _ in turned.strips)])
     along = np.diff(rings, axis=0)
@@ -144,17 +144,17 @@ def _strips(turned: Turned) -> list[tuple[Rgb, Mesh]]:
     return result
 
 
-def _ribbon(vertices: NDArray[np.float64], normals: NDArray[np.float64], sides: int) -> Mesh:
+def _ribbon(vertices: NDArray[np.float64], normals: NDArray[np.float64], sides: int) -> ShadedMesh:
     """Triangles between two rings of `sides` vertices each, leaving out those that have no area."""
     here = np.arange(sides)
     there = (here + 1) % sides
     pairs = ((here, there, sides + there), (here, sides + there, sides + here))
     triangles = np.concatenate([np.column_stack(pair) for pair in pairs])
     a, b, c = (vertices[triangles[:, corner]] for corner in range(3))
-    return Mesh(vertices, normals, triangles[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-12])
+    return ShadedMesh(vertices, normals, triangles[np.linalg.norm(np.cross(b - a, c - a), axis=1) > 1e-12])
 
 
-def _tube(tube: Tube) -> Mesh:
+def _tube(tube: Tube) -> ShadedMesh:
     """A rod with an eight-sided section, which bends halfway at each inner point, closed at its ends."""
     points = np.array(tube.points)
     along = np.diff(points, axis=0)
@@ -178,7 +178,7 @@ def _tube(tube: Tube) -> Mesh:
     ]
     for ring, outwards in ((rings[0][::-1], -tangents[0]), (rings[-1], tangents[-1])):
         fan = np.array([(0, i, i + 1) for i in range(1, _TUBE_SIDES - 1)])
-        parts.append(Mesh(ring, np.tile(outwards, (_TUBE_SIDES, 1)), fan))
+        parts.append(ShadedMesh(ring, np.tile(outwards, (_TUBE_SIDES, 1)), fan))
     return _joined(parts)
 
 

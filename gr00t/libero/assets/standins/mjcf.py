@@ -19,10 +19,10 @@ from gr00t.libero.assets.standins.model import (
     Box,
     Look,
     Panel,
-    Scene,
     Site,
     Solid,
     Standin,
+    StandinScene,
     Upright,
 )
 
@@ -47,7 +47,7 @@ def object_xml(standin: Standin) -> bytes:
     return _bytes(root)
 
 
-def scene_xml(scene: Scene) -> bytes:
+def scene_xml(scene: StandinScene) -> bytes:
     """The description of a room; LIBERO's code sets the size of its table, its cameras and its styles."""
     root = ET.Element("mujoco", model=scene.name)
     assets = _add(root, "asset")

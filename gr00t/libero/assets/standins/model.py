@@ -115,7 +115,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Joint:
+class StandinJoint:
     """How a part of a fixture moves against the body above it."""
 
     name: str
@@ -143,7 +143,7 @@ class Body:
 
     name: str
     place: Mapping[str, str] = field(default_factory=dict)
-    joint: Joint | None = None
+    joint: StandinJoint | None = None
     inertial: Mapping[str, str] | None = None
     solids: tuple[Solid, ...] = ()
     boxes: tuple[Box, ...] = ()
@@ -184,7 +184,7 @@ class Standin:
 
 
 @dataclass(frozen=True)
-class Scene:
+class StandinScene:
     """A room with its table.
 
     Attributes:

@@ -11,9 +11,9 @@ from gr00t.libero.assets.standins.model import (
     Box,
     Look,
     Panel,
-    Scene,
     Site,
     Solid,
+    StandinScene,
     Tube,
     Turned,
 )
@@ -155,21 +155,21 @@ def _lamp() -> tuple[Look, ...]:
     )
 
 
-SCENES: tuple[Scene, ...] = (
-    Scene(
+SCENES: tuple[StandinScene, ...] = (
+    StandinScene(
         "libero_floor_base_style",
         floor="floor",
         textures={"floorplane": GREY_FLOOR, "walls_mat": PLASTER},
         looks=WALLS,
     ),
-    Scene(
+    StandinScene(
         "libero_tabletop_base_style",
         floor="",
         textures={"floorplane": GREY_FLOOR, "walls_mat": PLASTER, "table_texture": LIGHT_WOOD},
         bodies=(_table(),),
         looks=WALLS,
     ),
-    Scene(
+    StandinScene(
         "libero_kitchen_tabletop_base_style",
         floor="",
         textures={"floorplane": CERAMIC_FLOOR, "walls_mat": LINEN, "table_texture": LIGHT_WOOD},
@@ -177,7 +177,7 @@ SCENES: tuple[Scene, ...] = (
         looks=(*WALLS, *_kitchen()),
         ceiling_light=True,
     ),
-    Scene(
+    StandinScene(
         "libero_living_room_tabletop_base_style",
         floor="floor",
         textures={"floorplane": PLANK_FLOOR, "walls_mat": PLASTER, "table_texture": DARK_WOOD},
@@ -197,7 +197,7 @@ SCENES: tuple[Scene, ...] = (
         ),
         looks=(*WALLS, *_living_room()),
     ),
-    Scene(
+    StandinScene(
         "libero_study_base_style",
         floor="",
         textures={"floorplane": GREY_FLOOR, "walls_mat": PLASTER, "table_texture": BROWN_WOOD},

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gr00t.libero.assets.standins.folder import STANDINS
-from gr00t.libero.assets.standins.meshes import Mesh, around, meshes, rotation
+from gr00t.libero.assets.standins.meshes import ShadedMesh, around, meshes, rotation
 from gr00t.libero.assets.standins.model import Blocks, Body, Box, Layer, Look, Standin, Tube, Turned
 from gr00t.libero.assets.standins.scenes import SCENES
 
@@ -21,13 +21,13 @@ MUG = Turned(
 )
 
 
-def volume(mesh: Mesh) -> float:
+def volume(mesh: ShadedMesh) -> float:
     """Enclosed by the triangles, negative if they face inwards: a sum over signed tetrahedra."""
     a, b, c = (mesh.vertices[mesh.triangles[:, corner]] for corner in range(3))
     return float((a * np.cross(b, c)).sum() / 6)
 
 
-def face_normals(mesh: Mesh) -> NDArray[np.float64]:
+def face_normals(mesh: ShadedMesh) -> NDArray[np.float64]:
     a, b, c = (mesh.vertices[mesh.triangles[:, corner]] for corner in range(3))
     normals = np.cross(b - a, c - a)
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
@@ -103,7 +103,7 @@ def parts(body: Body) -> list[Body]:
     return [body, *(below for part in body.bodies for below in parts(part))]
 
 
-def all_meshes() -> list[tuple[str, Mesh]]:
+def all_meshes() -> list[tuple[str, ShadedMesh]]:
     found = [
         (f"{standin.name} {body.name}", mesh)
         for standin in STANDINS
