@@ -127,7 +127,7 @@ check_port() {
 
 # What stands before a Python program in place of $python, where the program must not outlive this script, whatever
 # ends the script.
-tied=("$python" gr00t/processes/lifeline.py $$)
+tied=("$python" gr00t/processes/watchdog.py $$)
 
 # wait_until_ready PORT: for the background only; ends with status 0 once the server answers a ping. It becomes the
 # waiting program, so that killing the background process leaves nothing behind.

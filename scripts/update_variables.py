@@ -9,7 +9,7 @@ import argparse
 import re
 from pathlib import Path
 
-from gr00t.quantization.settings.environment import DuQuantConfig
+from gr00t.model.quantized_layers import DEFAULTS
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "QUANTIZATION.md"
 BEGIN = "<!-- variables: written by scripts/update_variables.py -->"
@@ -21,7 +21,7 @@ LONGEST_DEFAULT = 24
 def variables_table() -> str:
     """Every variable with its default and meaning, as a table in Markdown."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for name, default, meaning in DuQuantConfig.variables():
+    for name, default, meaning in DEFAULTS.variables():
         shown = f"`{default}`" if default else "(unset)"
         if len(default) > LONGEST_DEFAULT:
             shown = "as in [SERVING.md](SERVING.md)"

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization import DuQuantConfig
 from gr00t.quantization.settings.environment import PREFIX
 from tests.shell import REPO
@@ -17,7 +18,7 @@ DOCUMENTS = {
     for path in [*REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("examples/**/*.md")]
 }
 QUANTIZATION = DOCUMENTS["docs/QUANTIZATION.md"]
-VARIABLES = {name for name, _, _ in DuQuantConfig.variables()}
+VARIABLES = {name for name, _, _ in DEFAULTS.variables()}
 
 
 def blocks(document: str, language: str) -> str:
@@ -62,7 +63,7 @@ def test_exports_of_the_manual_way_are_the_defaults_of_the_config() -> None:
     assert len(exports) == 13
     config = DuQuantConfig.from_environ(exports)
     assert config is not None
-    differing = {name for name, value in config.to_dict().items() if DuQuantConfig().to_dict()[name] != value}
+    differing = {name for name, value in config.to_dict().items() if DEFAULTS.to_dict()[name] != value}
     assert differing == {PREFIX + "DEBUG", PREFIX + "PACKDIR"}
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from gr00t.quantization import DuQuantConfig
+from gr00t.model.quantized_layers import DEFAULTS
 from tests.shell import REPO
 
 ENGLISH = (REPO / "README.md").read_text(encoding="utf-8")
@@ -52,9 +52,9 @@ def test_the_measurements_are_the_same() -> None:
 
 def test_every_variable_has_a_row_with_its_default() -> None:
     rows = re.findall(r"^\| `(GR00T_DUQUANT_\w+)` \| (.*?) \|", CHINESE, re.MULTILINE)
-    assert [name for name, _ in rows] == [name for name, _, _ in DuQuantConfig.variables()]
+    assert [name for name, _ in rows] == [name for name, _, _ in DEFAULTS.variables()]
     shown = dict(rows)
-    for name, default, _ in DuQuantConfig.variables():
+    for name, default, _ in DEFAULTS.variables():
         if "SERVING.md" not in shown[name]:
             assert shown[name] == (f"`{default}`" if default else "(unset)"), name
 

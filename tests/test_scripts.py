@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization import DuQuantConfig
 from tests.shell import REPO, heed_signals, shell
 
@@ -116,7 +117,7 @@ def exported_settings(**environ: str) -> dict[str, str]:
 def test_scripts_export_the_documented_settings() -> None:
     settings = exported_settings()
     assert settings == {f"GR00T_DUQUANT_{name}": value for name, value in DOCUMENTED.items()}
-    assert DuQuantConfig.from_environ(settings) == DuQuantConfig()
+    assert DuQuantConfig.from_environ(settings) == DEFAULTS
 
 
 def test_an_exported_setting_wins_and_is_marked() -> None:

@@ -42,8 +42,9 @@ from gr00t.cli.errors import UsageError
 from gr00t.console import log_to_stderr
 from gr00t.files.output_folder import writing
 from gr00t.libero.simulator.simulator import SimulatorError
-from gr00t.quantization.checkpoint.manifest import read_manifest
-from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, why_not_enabled
+from gr00t.model.checkpoints import find_manifest
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization.settings.environment import DuQuantConfig, to_environ, why_not_enabled
 from gr00t.serving.observation_file import read_observations, write_observations
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Arguments:
     """With --libero: library to draw with (default: MUJOCO_GL, else osmesa)."""
 
 
-class Plan(NamedTuple):
+class Calibration(NamedTuple):
     """What is to be done, all checks passed that need no weights."""
 
     config: DuQuantConfig
@@ -122,27 +123,27 @@ class Plan(NamedTuple):
     source: Source
 
 
-def plan(arguments: Arguments, environ: Mapping[str, str]) -> Plan:
+def check_arguments(arguments: Arguments, environ: Mapping[str, str]) -> Calibration:
     """Check flags and settings, before anything large is read.
 
     Raises:
         UsageError, DuQuantConfigError, LiberoError: they cannot be used.
         OSError: PACKDIR cannot be written.
     """
-    manifest = read_manifest(Path(arguments.model_path))
+    manifest = find_manifest(arguments.model_path)
     if manifest is not None:
         raise UsageError(
             f"{arguments.model_path} is quantized already; calibrate what it was exported from: "
             f"{manifest.checkpoint}"
         )
-    config = DuQuantConfig.from_environ(environ)
+    config = DuQuantConfig.from_environ(environ, DEFAULTS)
     if config is None:
         raise UsageError(f"nothing to calibrate, DuQuant is not enabled: {why_not_enabled(environ)}")
     if config.dry_run:
-        raise UsageError(f"{PREFIX}DRYRUN=1 asks for a list of layers; unset it to calibrate")
+        raise UsageError("GR00T_DUQUANT_DRYRUN=1 asks for a list of layers; unset it to calibrate")
     packdir = arguments.packdir or config.pack_dir
     if packdir is None:
-        raise UsageError(f"nowhere to write: set {PREFIX}PACKDIR or give --packdir")
+        raise UsageError("nowhere to write: set GR00T_DUQUANT_PACKDIR or give --packdir")
     given = [arguments.observations, arguments.libero, arguments.synthetic]
     if sum(source is not None for source in given) != 1:
         raise UsageError("give one of --libero SUITE, --observations FILE and --synthetic N")
@@ -154,8 +155,8 @@ def plan(arguments: Arguments, environ: Mapping[str, str]) -> Plan:
     requests = counts[0] if counts else max(config.calibration_steps, FEWEST_REQUESTS)
     if requests < config.calibration_steps:
         raise UsageError(
-            f"{requests} requests do not fix static scales: {PREFIX}CALIB_STEPS={config.calibration_steps} "
-            f"asks for at least {config.calibration_steps}"
+            f"{requests} requests do not fix static scales: GR00T_DUQUANT_CALIB_STEPS="
+            f"{config.calibration_steps} asks for at least {config.calibration_steps}"
         )
     if not arguments.prompts:
         raise UsageError("--prompts: give at least one instruction")
@@ -181,7 +182,7 @@ def plan(arguments: Arguments, environ: Mapping[str, str]) -> Plan:
         tempfile.TemporaryFile(dir=packdir).close()  # a folder that cannot be written is said now
     if arguments.save is not None:
         arguments.save.parent.mkdir(parents=True, exist_ok=True)
-    return Plan(dataclasses.replace(config, pack_dir=packdir), packdir, requests, source)
+    return Calibration(dataclasses.replace(config, pack_dir=packdir), packdir, requests, source)
 
 
 def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPolicy, dict[str, Any]]:
@@ -192,19 +193,22 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
         ObservationError, ObservationFileError, LiberoError, SimulatorError: from the observations.
         CheckpointError and others: from loading the policy.
     """
-    todo = plan(arguments, environ)
+    todo = check_arguments(arguments, environ)
     # After the checks: importing torch and transformers takes seconds.
     from gr00t.experiment.checkpoint_data_config import served_data_config
     from gr00t.model.checkpoint.folder import module_aliases
-    from gr00t.quantization import select_targets, wrap_duquant
+    from gr00t.quantization import plan, quantize_
     from gr00t.quantization.calibration.record import write_record
     from gr00t.quantization.calibration.recording import record_inputs
 
     seconds: dict[str, float] = {}
     with timed(seconds, "load"):
         policy = load_policy(arguments)
-        targets = select_targets(policy.model, todo.config, module_aliases(policy.model))
-    logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(targets))
+        asked = (todo.config.scheme, todo.config.layer_filter)
+        aliases = module_aliases(policy.model)
+        plans = plan(policy.model, *asked, aliases=aliases)
+    layers = {layer.name: layer.linear for layer in plans if layer.spec is not None}
+    logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(layers))
     with timed(seconds, "gather"):
         observations, source = todo.source.gather(policy)
         if arguments.save is not None:
@@ -214,7 +218,6 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
 
     with timed(seconds, "record"):
         candidates = []
-        layers = {target.name: target.linear for target in targets}
         with (
             record_inputs(policy.model, layers) as recording,
             progress("recording", todo.requests) as bar,
@@ -252,13 +255,15 @@ def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPo
         "dtype": arguments.dtype,
         "prompt_style": arguments.prompt_style,
         "settings": todo.config.to_dict(),
-        "layers": len(targets),
+        "layers": len(layers),
     }
     write_record(todo.packdir, facts, complete=False)
     with timed(seconds, "quantize"):
         # Where a server does it, too: on the CPU, before the model moves.
         policy.model.to("cpu")
-        policy.quantization = wrap_duquant(policy.model, targets, todo.config, statistics)
+        policy.quantization = quantize_(
+            policy.model, *asked, statistics=statistics, runtime=todo.config.runtime, aliases=aliases
+        )
         policy.model.to(policy.device)
     with timed(seconds, "replay"):
         replay(policy, policy.quantization, replayed, arguments.seed)
@@ -293,7 +298,7 @@ def replay(
     if report.pools_requests:
         raise UsageError(
             f"the static scales are not fixed: of {len(observations)} requests too many are left out, see "
-            f"above; calibrate by other observations, or with {PREFIX}CALIB_STEPS=0"
+            f"above; calibrate by other observations, or with GR00T_DUQUANT_CALIB_STEPS=0"
         )
 
 
@@ -332,24 +337,19 @@ def answer(policy: Gr00tPolicy, observation: dict[str, Any], index: int, seed: i
 
 def load_policy(arguments: Arguments) -> Gr00tPolicy:
     """Return the policy, unquantized, on its device."""
-    import torch
+    from gr00t.experiment import checkpoint_data_config
 
-    from gr00t.experiment.checkpoint_data_config import choose_data_config
-    from gr00t.model.policy import Gr00tPolicy
-
-    _, data_config = choose_data_config(arguments.data_config, arguments.model_path, arguments.base)
-    return Gr00tPolicy(
+    return checkpoint_data_config.load_policy(
         arguments.model_path,
-        arguments.embodiment_tag,
-        data_config.modality_config(),
-        data_config.transform(),
-        arguments.denoising_steps,
-        arguments.device,
-        torch_dtype=getattr(torch, arguments.dtype),
+        arguments.data_config,
         base=arguments.base,
+        dtype=arguments.dtype,
+        embodiment_tag=arguments.embodiment_tag,
+        denoising_steps=arguments.denoising_steps,
+        device=arguments.device,
         tokenizer=arguments.tokenizer,
         prompt_style=arguments.prompt_style,
-        environ={PREFIX + "ENABLE": "0"},
+        environ=to_environ({"ENABLE": "0"}),
     )
 
 

@@ -14,7 +14,6 @@ import dataclasses
 import itertools
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,15 +24,14 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
-from gr00t.console import log_to_stderr
-from gr00t.data.lerobot.meta.layout import DatasetError
+from gr00t.cli.running import run_command
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.files.shipped import LIBERO_MODALITY
 from gr00t.libero.datagen.demonstrations import demonstrate
 from gr00t.libero.simulator.pool import SimulatorPool
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.setup import SimulatorSetup
-from gr00t.libero.simulator.simulator import CONTROL_HZ, SimulatorError
+from gr00t.libero.simulator.simulator import CONTROL_HZ
 from gr00t.libero.tasks.suites import (
     LiberoError,
     Task,
@@ -207,15 +205,10 @@ def run(options: CollectDemonstrationsOptions, environ: dict[str, str]) -> None:
 
 
 def main() -> int:
-    """Parse the command line, record, and turn foreseeable errors into one line each."""
-    log_to_stderr()
-    options = tyro.cli(CollectDemonstrationsOptions, description=__doc__)
-    try:
-        run(options, dict(os.environ))
-    except (LiberoError, DatasetError, SimulatorError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    """Run as a program."""
+    return run_command(
+        CollectDemonstrationsOptions,
+        lambda options: run(options, dict(os.environ)),
+        __doc__,
+        interrupted="interrupted; the same command goes on",
+    )

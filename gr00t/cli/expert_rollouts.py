@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from gr00t.console import log_to_stderr
+from gr00t.cli.running import run_command
 from gr00t.libero.simulator.expert_episode import play_expert
 from gr00t.libero.simulator.pool import SimulatorPool
 from gr00t.libero.simulator.process import SimulatorProcess
@@ -208,14 +208,5 @@ def result(
 
 
 def main() -> int:
-    """Parse the command line, run, and turn foreseeable errors into one line each."""
-    log_to_stderr()
-    options = tyro.cli(ExpertRolloutsOptions, description=__doc__)
-    try:
-        return run(options, dict(os.environ))
-    except (LiberoError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    """Run as a program."""
+    return run_command(ExpertRolloutsOptions, lambda options: run(options, dict(os.environ)), __doc__)

@@ -27,7 +27,8 @@ from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
 from gr00t.console import log_to_stderr
 from gr00t.eval.arms.recipes import Recipe, find_recipes, load_recipe
 from gr00t.files.shipped import RECIPES
-from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, why_not_enabled
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization.settings.environment import DuQuantConfig, to_environ, why_not_enabled
 from gr00t.spelling import did_you_mean
 
 
@@ -51,33 +52,30 @@ class Arguments:
     """Checkpoint that CHECKPOINT, an adapter, was trained on, or that it, a policy of lerobot, began from."""
 
 
-def settings_of(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `environ` with the settings to export by: those of the recipe and no others, if one is given.
+def config_of(arguments: Arguments, environ: Mapping[str, str]) -> DuQuantConfig:
+    """Return the settings to export by: those of the recipe and no others, if one is given.
 
     Raises:
         UsageError, RecipeError, DuQuantConfigError: there is nothing to export, or it cannot be.
     """
     recipe = None if arguments.recipe is None else find_recipe(arguments.recipe)
-    chosen = dict(environ)
     if recipe is not None:
-        chosen = {name: text for name, text in environ.items() if not name.startswith(PREFIX)}
-        chosen |= {PREFIX + name: text for name, text in recipe.settings.items()}
-    if arguments.packdir is not None:
-        chosen[PREFIX + "PACKDIR"] = str(arguments.packdir)
-    config = DuQuantConfig.from_environ(chosen)
+        environ = to_environ(recipe.settings, environ)
+    config = DuQuantConfig.from_environ(environ, DEFAULTS)
     if config is None:
-        raise UsageError(f"nothing to export, DuQuant is not enabled: {why_not_enabled(chosen)}")
+        raise UsageError(f"nothing to export, DuQuant is not enabled: {why_not_enabled(environ)}")
+    if arguments.packdir is not None:
+        config = dataclasses.replace(config, pack_dir=arguments.packdir)
     if config.dry_run:
-        raise UsageError(f"{PREFIX}DRYRUN=1 asks for a list of layers; unset it to export")
-    is_static = config.calibration_steps > 0 and config.act_bits is not None
-    if config.pack_dir is None and (is_static or (recipe is not None and recipe.calibrate)):
+        raise UsageError("GR00T_DUQUANT_DRYRUN=1 asks for a list of layers; unset it to export")
+    if config.pack_dir is None and (config.is_static or (recipe is not None and recipe.calibrate)):
         raise UsageError(
             "static activation scales and smoothing come from recorded inputs: run scripts/calibrate.py "
-            f"with these settings and give its --packdir; or set {PREFIX}CALIB_STEPS=0"
+            "with these settings and give its --packdir; or set GR00T_DUQUANT_CALIB_STEPS=0"
         )
     if config.pack_dir is not None and not config.pack_dir.is_dir():
         raise UsageError(f"PACKDIR {config.pack_dir}: no such folder")
-    return chosen
+    return config
 
 
 def find_recipe(name: str) -> Recipe:
@@ -102,7 +100,7 @@ def export(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
         UsageError and ValueErrors with messages for people.
         OSError: the folder is there already, or cannot be written.
     """
-    settings = settings_of(arguments, environ)
+    config = config_of(arguments, environ)
     # After the checks: importing torch and transformers takes seconds.
     import torch
 
@@ -110,7 +108,7 @@ def export(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
     from gr00t.model.checkpoint.folder import module_aliases
     from gr00t.model.checkpoint.source import open_source
     from gr00t.model.gr00t_n1 import GR00T_N1_5
-    from gr00t.quantization import enable_duquant_if_configured
+    from gr00t.quantization.configured import quantize_as_configured
 
     check_absent(arguments.out)
     source = open_source(arguments.checkpoint, arguments.base)
@@ -119,8 +117,7 @@ def export(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
             f"{source.weights} is exported already; start from the checkpoint that it was exported from"
         )
     model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
-    report = enable_duquant_if_configured(model, settings, module_aliases(model))
-    assert report is not None
+    report = quantize_as_configured(model, config, environ, module_aliases(model))
     if arguments.recipe is not None and find_recipe(arguments.recipe).calibrate and not report.informed:
         raise UsageError(
             f"--recipe {arguments.recipe} wants statistics of recorded inputs; PACKDIR "

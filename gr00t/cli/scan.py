@@ -13,14 +13,14 @@ import dataclasses
 import json
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from gr00t.console import log_to_stderr
-from gr00t.quantization.checkpoint.manifest import read_manifest
-from gr00t.quantization.settings.environment import DuQuantConfig
+from gr00t.model.checkpoints import find_manifest, list_layers
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,44 +37,40 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
-    manifest = read_manifest(Path(arguments.model_path)) if arguments.model_path is not None else None
+    if arguments.dry_run:
+        list_layers(arguments.model_path, to_environ({**settings_in(os.environ), "DRYRUN": "1"}, os.environ))
+        return
+    manifest = find_manifest(arguments.model_path)
     # Bad settings are told before anything is built.
     if manifest is not None:
-        settings: DuQuantConfig | None = manifest.config(os.environ)
+        config = manifest.config(os.environ)
     else:
-        settings = DuQuantConfig.from_environ(os.environ)
+        config = DuQuantConfig.from_environ(os.environ, DEFAULTS) or DEFAULTS
     from gr00t.model.structure import build_structure
+    from gr00t.quantization.settings.selection import check_plans, plan_layers
 
     model, aliases = build_structure(arguments.model_path)
-    from gr00t.quantization import enable_duquant_if_configured, judge_layers, select_targets
-    from gr00t.quantization.checkpoint.artefact import list_layers as list_artefact
-
-    if arguments.dry_run and manifest is not None:
-        list_artefact(manifest)
-    if arguments.dry_run:
-        enable_duquant_if_configured(model, {**os.environ, "GR00T_DUQUANT_DRYRUN": "1"}, aliases)
-        return  # only where GR00T_DUQUANT_ENABLE=0: a dry-run ends the program
-    settings = settings or DuQuantConfig()
-    select_targets(model, settings, aliases)  # refuses what a server would refuse
-    verdicts = judge_layers(model, settings, aliases)
-    rows = [
+    plans = plan_layers(model, config.scheme, config.layer_filter, aliases)
+    # Refuses what a server would refuse.
+    check_plans(plans, config.scheme, config.layer_filter, list_all=config.debug)
+    rows: list[dict[str, Any]] = [
         {
-            "name": verdict.name,
-            "checkpoint_name": verdict.alias,
-            "in_features": verdict.linear.in_features,
-            "out_features": verdict.linear.out_features,
-            "bias": verdict.linear.bias is not None,
-            "quantized": verdict.spec is not None,
-            "settings": str(verdict.spec or ""),
-            "reason": verdict.reason,
+            "name": plan.name,
+            "checkpoint_name": plan.alias,
+            "in_features": plan.linear.in_features,
+            "out_features": plan.linear.out_features,
+            "bias": plan.linear.bias is not None,
+            "quantized": plan.spec is not None,
+            "settings": str(plan.spec or ""),
+            "reason": plan.reason,
         }
-        for verdict in verdicts
+        for plan in plans
     ]
-    quantized = sum(row["quantized"] for row in rows)
+    quantized = sum(plan.spec is not None for plan in plans)
     if arguments.json:
         print(json.dumps({"linear_layers": len(rows), "quantized": quantized, "layers": rows}, indent=1))
         return
-    width = max(len(verdict.name) for verdict in verdicts)
+    width = max(len(plan.name) for plan in plans)
     for row in rows:
         shape = f"{row['in_features']}->{row['out_features']}{' +bias' if row['bias'] else ''}"
         print(f"{row['name']:<{width}}  {shape:<17}  {row['settings'] or 'float: ' + row['reason']}")

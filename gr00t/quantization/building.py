@@ -6,7 +6,7 @@ second thread, but layers are independent of each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -16,13 +16,12 @@ from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.statistics import InputStatistics
 from gr00t.quantization.propagation import rotation_to_absorb
-from gr00t.quantization.settings.selection import Verdict
+from gr00t.quantization.settings.selection import LayerPlan
 
 
 def build_layers(
     model: nn.Module,
-    targets: list[Verdict],
-    absorbers: Mapping[str, str],
+    targets: Sequence[LayerPlan],
     store: PackStore,
     statistics: Mapping[str, InputStatistics],
 ) -> dict[str, DuQuantLinear]:
@@ -31,7 +30,6 @@ def build_layers(
     Args:
         model: what the targets are in; it is only read.
         targets: the layers, with their specifications.
-        absorbers: the absorbing layer's name by that of the one whose output stays rotated.
         store: where packs are found and left.
         statistics: of the layers' inputs, by name.
 
@@ -43,7 +41,7 @@ def build_layers(
     """
     absorbed: dict[str, Tensor] = {}
 
-    def build(target: Verdict) -> DuQuantLinear:
+    def build(target: LayerPlan) -> DuQuantLinear:
         assert target.spec is not None
         name = target.name
         try:
@@ -51,19 +49,19 @@ def build_layers(
         except ValueError as error:
             raise ValueError(f"{name} cannot be quantized: {error}") from error
 
-    late = set(absorbers.values())
+    late = [target for target in targets if target.absorbs is not None]
     built: dict[str, DuQuantLinear] = {}
-    for absorbing in (False, True):
-        wave = [target for target in targets if (target.name in late) == absorbing]
+    for wave in ([target for target in targets if target.absorbs is None], late):
+        for target in wave:
+            if target.absorbs is not None:
+                rotated = built[target.absorbs]
+                absorbed[target.name] = rotation_to_absorb(model, target.absorbs, rotated, target.name)
         built |= zip((target.name for target in wave), _on_all_threads(build, wave), strict=True)
-        for rotated, consumer in absorbers.items():
-            if not absorbing:
-                absorbed[consumer] = rotation_to_absorb(model, rotated, built[rotated], consumer)
     return {target.name: built[target.name] for target in targets}
 
 
 def _on_all_threads(
-    build: Callable[[Verdict], DuQuantLinear], wave: Iterable[Verdict]
+    build: Callable[[LayerPlan], DuQuantLinear], wave: Iterable[LayerPlan]
 ) -> list[DuQuantLinear]:
     """`[build(target) for target in wave]`, with one thread of torch for each call at work."""
     threads = torch.get_num_threads()

@@ -14,52 +14,47 @@ restored.
 from __future__ import annotations
 
 import dataclasses
-import logging
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.settings.options import RowRotation
-from gr00t.quantization.settings.selection import Verdict
-
-logger = logging.getLogger(__name__)
+from gr00t.quantization.settings.selection import LayerPlan
 
 
-def plan_propagation(model: nn.Module, targets: list[Verdict]) -> tuple[list[Verdict], dict[str, str]]:
+def propagate(model: nn.Module, plans: Sequence[LayerPlan]) -> list[LayerPlan]:
     """Decide which outputs stay rotated.
 
     Args:
-        model: the model that the targets are in; an attention is recognised by its `head_dim`, `v_proj` and
+        model: the model that the plans are of; an attention is recognised by its `head_dim`, `v_proj` and
             `o_proj`.
-        targets: selected layers with ROW_ROT=propagate.
+        plans: of its layers, as asked: with ROW_ROT=propagate.
 
     Returns:
-        The targets, those that must be restored with that specification, those that absorb marked so; and the
-        absorbing layer's name by that of the rotated one's.
+        The plans: those that must be restored with that specification, and those that absorb a rotation with
+        the name of the layer that it comes from.
     """
-    by_name = {target.name: target for target in targets}
-    absorbers = {}
+    by_name = {plan.name: plan for plan in plans if plan.spec is not None}
+    absorbed = {}  # name of the rotated layer, by that of the one that absorbs its rotation
     for name in by_name:
         parent, _, child = name.rpartition(".")
         consumer = f"{parent}.o_proj"
         if child == "v_proj" and consumer in by_name:
             head_dim = _head_dim(model, name)
             if head_dim is not None and _absorbs(by_name[name], by_name[consumer], head_dim):
-                absorbers[name] = consumer
+                absorbed[consumer] = name
     planned = []
-    for target in targets:
-        assert target.spec is not None
-        spec = dataclasses.replace(
-            target.spec,
-            row_rotation=RowRotation.PROPAGATE if target.name in absorbers else RowRotation.RESTORE,
-            absorbs=target.name in absorbers.values(),
-        )
-        planned.append(dataclasses.replace(target, spec=spec))
-    for name, consumer in absorbers.items():
-        logger.info("[GR00T-DUQUANT] ROW_ROT=propagate: %s stays rotated, %s absorbs it", name, consumer)
-    restored = len(targets) - len(absorbers)
-    logger.info("[GR00T-DUQUANT] ROW_ROT=propagate: the outputs of %d layers are restored", restored)
-    return planned, absorbers
+    for plan in plans:
+        if plan.spec is not None:
+            spec = dataclasses.replace(
+                plan.spec,
+                row_rotation=RowRotation.PROPAGATE if plan.name in absorbed.values() else RowRotation.RESTORE,
+                absorbs=plan.name in absorbed,
+            )
+            plan = dataclasses.replace(plan, spec=spec, absorbs=absorbed.get(plan.name))
+        planned.append(plan)
+    return planned
 
 
 def rotation_to_absorb(model: nn.Module, values: str, layer: DuQuantLinear, output: str) -> Tensor:
@@ -92,7 +87,7 @@ def _head_dim(model: nn.Module, linear: str) -> int | None:
     return head_dim if isinstance(head_dim, int) else None
 
 
-def _absorbs(values: Verdict, output: Verdict, head_dim: int) -> bool:
+def _absorbs(values: LayerPlan, output: LayerPlan, head_dim: int) -> bool:
     v, o = values.spec, output.spec
     return (
         v is not None

@@ -1,4 +1,10 @@
-"""From settings to a quantized model.
+"""`quantize_` and `plan`: any `nn.Module`, quantized in place, or looked at first.
+
+    from gr00t.quantization import IntFormat, LinearScheme, plan, quantize_
+
+    scheme = LinearScheme(weight=IntFormat(4), activation=IntFormat(8), block=16, calibration_steps=0)
+    plans = plan(model, scheme, filter_fn=lambda module, name: name != "head")   # changes nothing
+    report = quantize_(model, scheme, filter_fn=lambda module, name: name != "head")
 
 All layers are built before the first one is put in place, so a failure leaves the model as it was: it is
 never served half quantized. Nothing is caught here; whoever starts a server dies with the error.
@@ -6,8 +12,9 @@ never served half quantized. Nothing is caught here; whoever starts a server die
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -19,77 +26,132 @@ from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.numerics.statistics import InputStatistics
 from gr00t.quantization.profile import StageProfiler
-from gr00t.quantization.propagation import plan_propagation
+from gr00t.quantization.propagation import propagate
 from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport, model_bytes
-from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
-from gr00t.quantization.settings.options import RowRotation
-from gr00t.quantization.settings.selection import Verdict, judge_layers, select_targets
+from gr00t.quantization.settings.environment import DuQuantConfig
+from gr00t.quantization.settings.layer_filter import LayerFilter
+from gr00t.quantization.settings.options import Execution, RowRotation
+from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
+from gr00t.quantization.settings.selection import (
+    EVERY_LINEAR,
+    FilterFn,
+    LayerPlan,
+    check_plans,
+    plan_layers,
+)
 
 logger = logging.getLogger(__name__)
 
-
-class DuQuantDryRun(SystemExit):
-    """GR00T_DUQUANT_DRYRUN=1: the layers are listed, and the program ends with status 0 before it can serve
-    anything.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(0)
+_W4A8, _AS_IT_RUNS = LinearScheme(), RuntimeOptions()
 
 
-def enable_duquant_if_configured(
-    model: nn.Module, environ: Mapping[str, str], aliases: Mapping[str, str] | None = None
-) -> DuQuantReport | None:
-    """Quantize `model` in place as the `GR00T_DUQUANT_*` entries of `environ` say.
+def plan(
+    model: nn.Module,
+    scheme: LinearScheme = _W4A8,
+    filter_fn: FilterFn = EVERY_LINEAR,
+    *,
+    statistics: Mapping[str, InputStatistics] | None = None,
+    aliases: Mapping[str, str] | None = None,
+) -> list[LayerPlan]:
+    """Return what `quantize_` would do with every `nn.Linear` of `model`; nothing is changed.
 
     Args:
-        model: with its weights loaded, or on `meta` for a dry-run.
-        environ: usually `os.environ`, passed in by the entry point. The kernels are compiled by its compiler,
-            into its cache (`kernels.library.load`).
-        aliases: other names of layers, by module name (`select_targets`).
+        model: any module, on any device, `meta` included: no weight is read.
+        scheme: how layers are to be quantized.
+        filter_fn: which of them, by the module and its name; a `LayerFilter` can say why.
+        statistics: of layers' inputs by name (`calibration.recording.record_inputs`).
+        aliases: other names of layers, by module name, that a `LayerFilter` and `weight_by_layer` know, too.
 
     Returns:
-        The report, or None where nothing turns quantization on; the model is then untouched.
+        In model order, a plan of every layer. One whose `spec` is None stays in floating point, and `reason`
+        says why. What statistics a folder of packs holds is known only once layers are built.
 
     Raises:
-        DuQuantConfigError: settings that cannot be used.
-        DuQuantSelectionError: settings that select nothing, or name layers that are not there.
-        DuQuantDryRun: a dry-run was asked for, and is done.
+        DuQuantSelectionError: no layer is taken, or a name stands for none.
     """
-    config = DuQuantConfig.from_environ(environ)
-    if config is None:
-        logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s", why_not_enabled(environ))
-        return None
-    _log_settings(config)
-    if not config.dry_run:
-        load_kernels(environ)
-    if config.debug:
-        for verdict in judge_layers(model, config, aliases):
-            logger.info("[GR00T-DUQUANT][DEBUG] %s: %s", verdict, verdict.reason)
-    logger.info("[GR00T-DUQUANT] SCOPE filter: %r", config.scope)
-    targets = select_targets(model, config, aliases)
-    logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(targets))
-    if config.dry_run:
-        for target in targets:
-            logger.info("[GR00T-DUQUANT][DRYRUN] %s %s", target, target.spec)
-        logger.info("[GR00T-DUQUANT] Dry-run total layers listed: %d", len(targets))
-        raise DuQuantDryRun
-    return wrap_duquant(model, targets, config)
+    plans = plan_layers(model, scheme, filter_fn, aliases)
+    check_plans(plans, scheme, filter_fn)
+    return decided(model, plans, statistics)
 
 
-def wrap_duquant(
+def quantize_(
     model: nn.Module,
-    targets: list[Verdict],
+    scheme: LinearScheme = _W4A8,
+    filter_fn: FilterFn = EVERY_LINEAR,
+    *,
+    statistics: Mapping[str, InputStatistics] | None = None,
+    runtime: RuntimeOptions = _AS_IT_RUNS,
+    aliases: Mapping[str, str] | None = None,
+) -> DuQuantReport:
+    """Replace linear layers of `model` by quantized ones, in place: all that `filter_fn` takes, or none.
+
+    Args:
+        model: any module, with its weights; they are only read.
+        scheme: how layers are quantized.
+        filter_fn: as for `plan`.
+        statistics: as for `plan`; where they are None, those in the packs of `runtime.pack_dir` serve.
+        runtime: how the layers run, and where they are kept.
+        aliases: as for `plan`.
+
+    Returns:
+        What was done, with the layers.
+
+    Raises:
+        DuQuantSelectionError: as `plan`.
+        UnfinishedCalibrationError: the packs come from a calibration that did not end.
+        ValueError: a layer cannot be quantized; it is named, and the model is as before.
+    """
+    plans = plan(model, scheme, filter_fn, statistics=statistics, aliases=aliases)
+    if runtime.kernels is not None:
+        load_kernels(runtime.kernels)
+    if not isinstance(filter_fn, LayerFilter) or (filter_fn.include is None and not filter_fn.layers):
+        filter_fn = LayerFilter(layers=[plan.name for plan in plans if plan.spec is not None])
+    return apply_plans(model, plans, DuQuantConfig.describing(scheme, filter_fn, runtime), statistics)
+
+
+def decided(
+    model: nn.Module, plans: Sequence[LayerPlan], statistics: Mapping[str, InputStatistics] | None = None
+) -> list[LayerPlan]:
+    """Return plans of layers by themselves with what their neighbours and statistics decide."""
+    asked = [plan.asked for plan in plans if plan.asked is not None]
+    if any(spec.row_rotation is RowRotation.PROPAGATE for spec in asked):
+        plans = propagate(model, plans)
+    return [
+        plan
+        if plan.spec is None
+        else dataclasses.replace(
+            plan, spec=dataclasses.replace(plan.spec, informed=plan.name in (statistics or {}))
+        )
+        for plan in plans
+    ]
+
+
+def with_execution(plans: Sequence[LayerPlan], execution: Execution) -> list[LayerPlan]:
+    """Return the plans of the layers that are quantized, which run in this way.
+
+    Raises:
+        ValueError: a layer cannot.
+    """
+    return [
+        dataclasses.replace(plan, spec=dataclasses.replace(plan.spec, execution=execution))
+        for plan in plans
+        if plan.spec is not None
+    ]
+
+
+def apply_plans(
+    model: nn.Module,
+    plans: Sequence[LayerPlan],
     config: DuQuantConfig,
     statistics: Mapping[str, InputStatistics] | None = None,
 ) -> DuQuantReport:
-    """Replace `targets`, selected from `model` by `select_targets`, with quantized layers: all or none.
+    """Do what `plan` has returned for `model`.
 
     Args:
-        model: the model.
-        targets: its layers, with their specifications.
-        config: the settings.
+        model: what the plans are of.
+        plans: of its layers; those without a specification are left alone.
+        config: what was asked for, as variables would say it.
         statistics: of the layers' inputs by name, if recorded just now; else those of PACKDIR serve.
 
     Raises:
@@ -97,12 +159,12 @@ def wrap_duquant(
             that did not end.
         ValueError: a layer cannot be quantized; it is named, and the model is as before.
     """
+    targets = with_execution(plans, config.execution)
     calibration = read_record(config.pack_dir) if statistics is None else None
-    absorbers: dict[str, str] = {}
     if config.row_rotation is RowRotation.PROPAGATE:
-        targets, absorbers = plan_propagation(model, targets)
+        _log_propagation(targets)
     store = PackStore(config.pack_dir)
-    layers = build_layers(model, targets, absorbers, store, statistics or {})
+    layers = build_layers(model, targets, store, statistics or {})
     for layer in layers.values():
         layer.keep_unpacked = config.precache_weights
         layer.refuse_nonfinite = config.debug
@@ -157,16 +219,17 @@ def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
     )
 
 
-def _log_settings(config: DuQuantConfig) -> None:
-    """Say what a setting does not do, once."""
-    if config.include_action_head is not None:
-        logger.info(
-            "[GR00T-DUQUANT] INCLUDE_ACTION_HEAD has no effect: INCLUDE decides which layers are taken"
-        )
-    if config.weight_bits is None and config.act_bits is None and not config.weight_bits_by_layer:
-        logger.warning(
-            "[GR00T-DUQUANT] Weights and activations both stay in floating point: nothing is quantized"
-        )
+def _log_propagation(targets: Sequence[LayerPlan]) -> None:
+    rotated = {target.absorbs: target.name for target in targets if target.absorbs is not None}
+    for target in targets:
+        if target.name in rotated:
+            logger.info(
+                "[GR00T-DUQUANT] ROW_ROT=propagate: %s stays rotated, %s absorbs it",
+                target.name,
+                rotated[target.name],
+            )
+    restored = len(targets) - len(rotated)
+    logger.info("[GR00T-DUQUANT] ROW_ROT=propagate: the outputs of %d layers are restored", restored)
 
 
 def _log_smoothing(report: DuQuantReport) -> None:

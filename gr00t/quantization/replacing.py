@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.settings.selection import Verdict
+from gr00t.quantization.settings.selection import LayerPlan
 
 logger = logging.getLogger(__name__)
 
 
-def put_in_place(model: nn.Module, targets: list[Verdict], layers: Mapping[str, DuQuantLinear]) -> None:
+def put_in_place(model: nn.Module, targets: Sequence[LayerPlan], layers: Mapping[str, DuQuantLinear]) -> None:
     """Replace every target by the layer of its name, wherever in `model` it is, and say so in the log."""
     for target in targets:
         for name in _names_of(model, target.linear):

@@ -30,7 +30,7 @@ from policy_parts.arm import ARMS, Setting, answer
 
 from gr00t.machine import describe_machine
 from gr00t.quantization.checkpoint.manifest import read_manifest
-from gr00t.quantization.settings.environment import PREFIX
+from gr00t.quantization.settings.environment import to_environ
 from gr00t.spelling import did_you_mean
 
 SCRIPTS = Path(__file__).parents[1]
@@ -99,10 +99,9 @@ def prepare(arguments: Arguments) -> Setting:
 def run(script: str, *arguments: str) -> None:
     """Run one of the scripts, quietly unless it fails."""
     print("+", script, *arguments, flush=True)
-    environ = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
     done = subprocess.run(
         [sys.executable, str(SCRIPTS / script), *arguments],
-        env={**environ, PREFIX + "CALIB_STEPS": "0"},
+        env=to_environ({"CALIB_STEPS": "0"}, os.environ),
         capture_output=True,
         text=True,
         check=False,
@@ -115,7 +114,7 @@ def run(script: str, *arguments: str) -> None:
 def started(names: tuple[str, ...], setting: Setting) -> Iterator[dict[str, Connection]]:
     """A process for every arm, all of them ready."""
     context = multiprocessing.get_context("spawn")
-    environ = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    environ = to_environ({}, os.environ)
     arms: dict[str, Connection] = {}
     processes = []
     try:

@@ -34,7 +34,7 @@ from shapes import QUANTIZED_LAYERS
 from tqdm import tqdm
 
 from gr00t.machine import describe_machine
-from gr00t.quantization import LinearSpec, select_targets
+from gr00t.quantization import LinearSpec, plan
 
 ACT_BITS = (8, 4)
 FLOAT_SCALE = "float scale per block (no integer GEMM)"
@@ -131,8 +131,8 @@ def measure(
         for recipe in rows:
             for bits in ACT_BITS:
                 model = quantized(case.model, recipe, bits, case.statistics, case.requests[:REQUESTS])
-                targets = select_targets(case.model, recipe.config(bits))
-                specs[recipe.label, bits] = {target.name: target.spec for target in targets}
+                layers = plan(case.model, recipe.with_bits(bits))
+                specs[recipe.label, bits] = {layer.name: layer.spec for layer in layers}
                 yield recipe.label, bits, layer_sqnr(case, model), model
                 progress.update()
         for label, (answer, shares) in REFERENCES.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from shapes import QUANTIZED_LAYERS
 from torch import nn
 
 from gr00t.machine import describe_machine
-from gr00t.quantization import enable_duquant_if_configured
+from gr00t.quantization import LinearScheme, Rotation, RuntimeOptions, quantize_
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,15 +114,11 @@ def measure(arguments: Arguments) -> dict[str, float | int]:
         for parameter in model.parameters():
             parameter.sum()
     else:
-        environ = {
-            "GR00T_DUQUANT_INCLUDE": ".",
-            "GR00T_DUQUANT_CALIB_STEPS": "0",
-            "GR00T_DUQUANT_BLOCK": str(arguments.blocks[0]),
-            "GR00T_DUQUANT_ROTATION": arguments.rotations[0],
-            "GR00T_DUQUANT_PACKDIR": str(arguments.packs),
-        }
-        report = enable_duquant_if_configured(model, environ)
-        assert report is not None
+        scheme = LinearScheme(
+            block=arguments.blocks[0], rotation=Rotation(arguments.rotations[0]), calibration_steps=0
+        )
+        runtime = RuntimeOptions(kernels=os.environ, pack_dir=arguments.packs)
+        report = quantize_(model, scheme, runtime=runtime)
         result = {
             "layers": len(report.layers),
             "layers_from_packs": report.packed,

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from gr00t.eval.arms.hosts import PORT, StartedHost
+from gr00t.eval.arms.hosts import StartedHost
+from gr00t.eval.arms.server_process import PORT, ServerProcess
 from gr00t.eval.rollout.agents import Expert, PolicyAgent
 from gr00t.eval.rollout.pool import LocalPool
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import run_arm
 from gr00t.libero.simulator.process import SimulatorProcess
-from gr00t.processes import lifeline
+from gr00t.processes import watchdog
 from gr00t.serving.robot import RobotInferenceServer
 from tests.eval.rollout.stubs import LABELS, TASKS, StubPolicy, StubSimulator, asked, stub_plan
 
@@ -46,12 +47,12 @@ class SeededPolicy(StubPolicy):
 def evaluate(folder: Path, log: Path) -> None:
     """Play two arms by two simulators; what is there already is not played again."""
     program = os.path.realpath(__file__)
-    lifeline_command = lifeline.command()
-    # What SimulatorProcess adds is left unread by the program that stands here in its place.
-    lifeline.command = lambda: [*lifeline_command, program]  # type: ignore[assignment]
+    watchdog_command = watchdog.command()
+    # This program in place of the ones that are started; what SimulatorProcess adds is left unread.
+    watchdog.command = lambda: [*watchdog_command, program]  # type: ignore[assignment]
     simulators = [SimulatorProcess(folder, dict(os.environ), log / f"{n}.log") for n in range(2)]
     pool = LocalPool(simulators)
-    host = StartedHost([sys.executable, program, "server", PORT], dict(os.environ), log / "server.log")
+    host = StartedHost(ServerProcess(["server", PORT], dict(os.environ), log / "server.log"))
     definitions = {"policy": {"kind": "address"}, "expert": {"kind": "expert"}}
     try:
         with RunFolder(folder, asked(PLAN, **definitions)) as run:

@@ -11,6 +11,7 @@ from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import module_aliases
 from gr00t.model.compiling import compile_model
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization import enable_duquant_if_configured
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 
@@ -35,7 +36,7 @@ def test_a_traced_model_answers_the_same_bits(tmp_path: Path, execution: str | N
     model = GR00T_N1_5.from_pretrained(folder)
     if execution is not None:
         settings = {"GR00T_DUQUANT_CALIB_STEPS": "0", "GR00T_DUQUANT_EXECUTION": execution}
-        assert enable_duquant_if_configured(model, settings, module_aliases(model)) is not None
+        assert enable_duquant_if_configured(model, settings, module_aliases(model), DEFAULTS)
     inputs = request(model.config)
     eager = model.get_action(inputs, seeds=[0])["action_pred"]
     traced: list[object] = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gr00t.processes import watchdog
+from gr00t.eval.arms import server_process
 from tests.eval.arms.test_hosts import children_of, gone
 from tests.shell import REPO
 
@@ -42,51 +42,14 @@ def number_in(path: Path) -> int:
     raise AssertionError(f"{path} was not written")
 
 
-@pytest.mark.parametrize("program", [POLITE, STUBBORN])
-def test_a_command_ends_with_its_watchdog(tmp_path: Path, program: str) -> None:
-    kept = subprocess.Popen(
-        watchdog.kept([sys.executable, "-c", program, str(tmp_path / "pid")]), stdin=subprocess.PIPE
-    )
-    child = number_in(tmp_path / "pid")
-    kept.kill()
-    kept.wait()
-    assert kept.stdin is not None
-    kept.stdin.close()
-    assert gone(child, WITHIN_S)
-
-
-@pytest.mark.parametrize("program", [POLITE, STUBBORN])
-def test_a_kept_command_ends_with_who_wanted_it(tmp_path: Path, program: str) -> None:
-    parent = run(
-        "import subprocess, sys, time; from gr00t.processes import watchdog; "
-        "subprocess.Popen(watchdog.kept([sys.executable, '-c', *sys.argv[1:]]), stdin=subprocess.PIPE); "
-        "time.sleep(60)",
-        program,
-        tmp_path / "pid",
-    )
-    child = number_in(tmp_path / "pid")
-    below = children_of(parent.pid)
-    assert child in below
-    parent.kill()
-    parent.wait()
-    assert [pid for pid in below if not gone(pid, WITHIN_S)] == []
-
-
-def test_a_watchdog_that_is_told_to_end_ends_what_does_not_want_to(
+def test_a_server_that_does_not_want_to_end_is_ended_by_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from gr00t.processes import watchdog; "
-         "watchdog._PATIENCE_SECONDS = 0.3; sys.exit(watchdog.main(sys.argv[1:]))",
-         sys.executable, "-c", STUBBORN, str(tmp_path / "pid")],
-        cwd=REPO,
-        stdin=subprocess.PIPE,
-    )  # fmt: skip
+    monkeypatch.setattr(server_process, "_PATIENCE_SECONDS", 0.3)
+    tied = server_process.start_tied(["-c", STUBBORN, str(tmp_path / "pid")], os.environ, None)
     number_in(tmp_path / "pid")
-    kept.terminate()
-    assert kept.wait(timeout=WITHIN_S) == 128 + signal.SIGKILL
-    assert kept.stdin is not None
-    kept.stdin.close()
+    server_process.end(tied)
+    assert tied.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("program", [POLITE, STUBBORN])
@@ -94,8 +57,8 @@ def test_a_tied_program_outlives_the_thread_that_started_it_but_not_the_process(
     tmp_path: Path, program: str
 ) -> None:
     parent = run(
-        "import subprocess, sys, threading, time; from gr00t.processes import lifeline; "
-        "start = lambda: subprocess.Popen([*lifeline.command(), '-c', *sys.argv[1:]]); "
+        "import subprocess, sys, threading, time; from gr00t.processes import watchdog; "
+        "start = lambda: subprocess.Popen([*watchdog.command(), '-c', *sys.argv[1:]]); "
         "thread = threading.Thread(target=start); thread.start(); thread.join(); time.sleep(60)",
         program,
         tmp_path / "pid",
@@ -109,8 +72,8 @@ def test_a_tied_program_outlives_the_thread_that_started_it_but_not_the_process(
 
 
 def test_a_program_whose_starter_is_gone_already_does_not_begin_a_life_of_its_own(tmp_path: Path) -> None:
-    lifeline = REPO / "gr00t" / "processes" / "lifeline.py"
-    tied = subprocess.Popen([sys.executable, str(lifeline), "1", "-c", STUBBORN, str(tmp_path / "pid")])
+    watchdog = REPO / "gr00t" / "processes" / "watchdog.py"
+    tied = subprocess.Popen([sys.executable, str(watchdog), "1", "-c", STUBBORN, str(tmp_path / "pid")])
     assert tied.wait(timeout=WITHIN_S) in (-signal.SIGTERM, -signal.SIGKILL)
 
 
@@ -128,7 +91,7 @@ def test_a_tied_program_finds_what_it_would_find_alone(tmp_path: Path) -> None:
         [sys.executable, str(program), "a", "--b"], capture_output=True, text=True, check=False
     )
     # By path, as the module of a folder, and as text; the last two differ in what Python calls the program.
-    tied = [sys.executable, str(REPO / "gr00t/processes/lifeline.py"), str(os.getpid())]
+    tied = [sys.executable, str(REPO / "gr00t/processes/watchdog.py"), str(os.getpid())]
     found = subprocess.run([*tied, str(program), "a", "--b"], capture_output=True, text=True, check=False)
     assert (found.stdout, found.stderr, found.returncode) == (alone.stdout, "", 7)
     for arguments in (
@@ -158,10 +121,10 @@ def test_a_simulator_in_the_middle_of_a_long_request_ends_with_its_evaluation(tm
         "import os, sys; from pathlib import Path; "
         "from gr00t.libero.simulator.process import SimulatorProcess; "
         "from gr00t.libero.simulator.simulator import LiberoSimulator; "
-        "from gr00t.processes import lifeline; "
-        "folder = Path(sys.argv[1]); tied = lifeline.command(); "
+        "from gr00t.processes import watchdog; "
+        "folder = Path(sys.argv[1]); tied = watchdog.command(); "
         # What is added is left unread by the program that stands here in the simulator's place.
-        "lifeline.command = lambda: [*tied, str(folder / 'worker.py')]; "
+        "watchdog.command = lambda: [*tied, str(folder / 'worker.py')]; "
         "process = SimulatorProcess(folder, dict(os.environ), folder / 'log'); process.start(); "
         "process.run(LiberoSimulator.view)",
         tmp_path,
@@ -181,7 +144,7 @@ from pathlib import Path
 from types import SimpleNamespace as Stub
 from gr00t.eval.session import preparation, servers
 program, pid, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-servers.calibration_command = lambda *arguments: [sys.executable, "-c", program, pid]
+servers.calibration_program = lambda *arguments: ["-c", program, pid]
 servers.server_environ = lambda *arguments: dict(os.environ)
 setup = Stub(
     folder=Stub(log_path=lambda kind, name: folder / "log"),

@@ -10,7 +10,7 @@ from torch import nn
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
-from gr00t.quantization import DuQuantConfig, select_targets, wrap_duquant
+from gr00t.quantization import DuQuantConfig, quantize_
 from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.settings.options import RowRotation
 
@@ -51,7 +51,7 @@ def quantized(**variables: str) -> Qwen3Model:
     }
     config = DuQuantConfig.from_environ({f"GR00T_DUQUANT_{name}": text for name, text in settings.items()})
     assert config is not None
-    wrap_duquant(model, select_targets(model, config), config)
+    quantize_(model, config.scheme, config.layer_filter, runtime=config.runtime)
     return model
 
 

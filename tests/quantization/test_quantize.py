@@ -9,15 +9,28 @@ import pytest
 import torch
 from torch import nn
 
+from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization import (
+    DuQuantConfig,
     DuQuantConfigError,
-    DuQuantDryRun,
+    DuQuantDryRunError,
     DuQuantLinear,
     DuQuantSelectionError,
     enable_duquant_if_configured,
+    list_layers,
 )
 
 NAMES = ["backbone.layers.0.q_proj", "action_head.layers.0.mlp.up_proj"]
+
+LISTED = [
+    "[GR00T-DUQUANT] SCOPE filter: ''",
+    "[GR00T-DUQUANT] Matched Linear layers: 2",
+    "[GR00T-DUQUANT][DRYRUN] backbone.layers.0.q_proj: Linear(64->48) W4 A8 perm=True "
+    "block_in=16 block_out=16 row_rot=restore",
+    "[GR00T-DUQUANT][DRYRUN] action_head.layers.0.mlp.up_proj: Linear(48->32) W4 A8 perm=True "
+    "block_in=16 block_out=16 row_rot=restore",
+    "[GR00T-DUQUANT] Dry-run total layers listed: 2",
+]
 
 
 class Small(nn.Module):
@@ -40,10 +53,12 @@ class Small(nn.Module):
         return self.lm_head(self.action_head["layers"][0]["mlp"]["up_proj"](x))
 
 
+def environ(**variables: str) -> dict[str, str]:
+    return {f"GR00T_DUQUANT_{name}": text for name, text in variables.items()}
+
+
 def enable(model: nn.Module, **variables: str):
-    return enable_duquant_if_configured(
-        model, {f"GR00T_DUQUANT_{name}": text for name, text in variables.items()}
-    )
+    return enable_duquant_if_configured(model, environ(**variables), defaults=DEFAULTS)
 
 
 @pytest.fixture
@@ -69,21 +84,21 @@ def test_the_log_lines_are_the_documents_verbatim(log):
     ]
 
 
-def test_a_dry_run_lists_and_ends_the_program_with_status_0(log):
+def test_a_dry_run_is_a_value_and_the_documents_lines(log):
     model = Small()
-    with pytest.raises(SystemExit) as ended:
+    config = DuQuantConfig.from_environ(environ(DRYRUN="1", LS="0"), DEFAULTS)
+    plans = list_layers(model, config)
+    assert [(plan.name, str(plan.spec.bits)) for plan in plans] == [(name, "W4 A8") for name in NAMES]
+    assert log.messages == LISTED
+    assert linears(model) == 3
+
+
+def test_where_a_quantized_model_is_wanted_a_dry_run_lists_and_then_is_an_error(log):
+    """Whoever builds a policy in a dry-run must not go on with one in floating point."""
+    model = Small()
+    with pytest.raises(DuQuantDryRunError, match="asks for a list of layers, which is in the log; unset it"):
         enable(model, DRYRUN="1", LS="0")
-    assert isinstance(ended.value, DuQuantDryRun)
-    assert ended.value.code == 0
-    assert log.messages == [
-        "[GR00T-DUQUANT] SCOPE filter: ''",
-        "[GR00T-DUQUANT] Matched Linear layers: 2",
-        "[GR00T-DUQUANT][DRYRUN] backbone.layers.0.q_proj: Linear(64->48) W4 A8 perm=True "
-        "block_in=16 block_out=16 row_rot=restore",
-        "[GR00T-DUQUANT][DRYRUN] action_head.layers.0.mlp.up_proj: Linear(48->32) W4 A8 perm=True "
-        "block_in=16 block_out=16 row_rot=restore",
-        "[GR00T-DUQUANT] Dry-run total layers listed: 2",
-    ]
+    assert log.messages == LISTED
     assert linears(model) == 3
 
 

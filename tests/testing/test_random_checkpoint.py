@@ -16,7 +16,8 @@ from gr00t.model.checkpoint.folder import module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.model.preprocessing.tokenizer import load_tokenizer
-from gr00t.quantization import DuQuantConfig, select_targets
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization import plan
 from gr00t.testing.random_checkpoint import small_config, write_random_checkpoint
 
 
@@ -51,8 +52,8 @@ def test_loads_strictly_and_stays_finite(checkpoint: Path) -> None:
 
 def test_the_documented_settings_select_its_llm_and_dit_mlp_layers(checkpoint: Path) -> None:
     model = GR00T_N1_5.on_meta(Gr00tConfig.from_folder(checkpoint))
-    targets = select_targets(model, DuQuantConfig(), module_aliases(model))
-    names = [target.name for target in targets]
+    plans = plan(model, DEFAULTS.scheme, DEFAULTS.layer_filter, aliases=module_aliases(model))
+    names = [layer.name for layer in plans if layer.spec is not None]
     # 2 decoder layers x 7, 4 DiT layers x 2.
     assert len(names) == 2 * 7 + 4 * 2
     assert sum(name.startswith("backbone.language_model.layers.") for name in names) == 14

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from gr00t.cli.errors import UsageError
 from gr00t.cli.serving.arguments import ServeArguments
@@ -17,19 +17,19 @@ from gr00t.serving.sockets.address import check_port_free
 if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
 
-DRYRUN = "GR00T_DUQUANT_DRYRUN"
-
 logger = logging.getLogger("gr00t.service")
 
 
 def serve(arguments: ServeArguments) -> None:
     """Load, quantize and serve the policy. What can be checked without it is, first; the port opens last."""
+    from gr00t.model.checkpoints import list_layers
     from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
 
     settings = DuQuantConfig.from_environ(os.environ)
     if settings is not None and settings.dry_run:
-        list_layers(arguments.model_path, arguments.base)
-    if os.environ.get(DRYRUN, "0").strip().lower() not in ("0", "false", "no", "off"):
+        list_layers(arguments.model_path, os.environ, arguments.base)
+        return
+    if DuQuantConfig.given(os.environ).get("dry_run"):
         # GR00T_DUQUANT_ENABLE=0 beside it. Nothing to list, but a dry-run never serves.
         logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s; nothing to list", why_not_enabled(os.environ))
         return
@@ -74,41 +74,18 @@ def server_class(arguments: ServeArguments) -> Any:
     return HTTPInferenceServer
 
 
-def list_layers(model_path: str | None, base: str | None = None) -> NoReturn:
-    """List what would be quantized, from the architecture alone, and end the program with status 0."""
-    from gr00t.quantization.checkpoint.manifest import read_manifest
-
-    manifest = read_manifest(Path(model_path)) if model_path is not None else None
-    if manifest is not None:
-        from gr00t.quantization.checkpoint.artefact import list_layers as list_artefact
-
-        manifest.config(os.environ)
-        list_artefact(manifest)
-    from gr00t.model.structure import build_structure
-    from gr00t.quantization import enable_duquant_if_configured
-
-    model, aliases = build_structure(model_path, base)
-    enable_duquant_if_configured(model, os.environ, aliases)
-    raise AssertionError("a dry-run ends the program")
-
-
 def load_policy(arguments: ServeArguments, model_path: str) -> Gr00tPolicy:
     """Return the complete policy, on its device and quantized as the environment says."""
-    import torch
+    from gr00t.experiment import checkpoint_data_config
 
-    from gr00t.experiment.checkpoint_data_config import choose_data_config
-    from gr00t.model.policy import Gr00tPolicy
-
-    _, data_config = choose_data_config(arguments.data_config, model_path, arguments.base)
-    return Gr00tPolicy(
+    return checkpoint_data_config.load_policy(
         model_path,
-        arguments.embodiment_tag,
-        data_config.modality_config(),
-        data_config.transform(),
-        arguments.denoising_steps,
-        arguments.device,
-        torch_dtype=getattr(torch, arguments.dtype),
+        arguments.data_config,
         base=arguments.base,
+        dtype=arguments.dtype,
+        embodiment_tag=arguments.embodiment_tag,
+        denoising_steps=arguments.denoising_steps,
+        device=arguments.device,
         tokenizer=arguments.tokenizer,
         prompt_style=arguments.prompt_style,
         seed=arguments.seed,

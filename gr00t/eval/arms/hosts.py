@@ -6,18 +6,13 @@ And after each episode: is what answers still what the run began with?
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import socket
-import subprocess
 import threading
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
+from gr00t.eval.arms.server_process import PING_MS, ServerProcess
 from gr00t.libero.tasks.suites import LiberoError
-from gr00t.processes import watchdog
 from gr00t.serving.client import (
     DEFAULT_TIMEOUT_MS,
     BaseInferenceClient,
@@ -28,18 +23,11 @@ from gr00t.serving.client import (
 
 logger = logging.getLogger(__name__)
 
-# Stands in a command where the port belongs.
-PORT = "{port}"
-_PING_MS = 1_000
 _PATIENCE_PINGS = 10
 
 
 class ServerChangedError(LiberoError):
     """A server is not, or no longer, what its arm says."""
-
-
-class ServerEndedError(LiberoError):
-    """A server that the run started has ended by itself; the message holds its last words."""
 
 
 class AddressHost:
@@ -120,63 +108,21 @@ class AddressHost:
 
 
 class StartedHost(AddressHost):
-    """A policy server of the run's own: a process that is started, restarted when it dies, and ended.
+    """A policy server of the run's own: started, started again when it dies, and ended.
 
     Args:
-        command: Starts it, listening at the port that takes the place of `PORT`.
-        environ: Its environment variables.
-        log_path: Receives what it prints.
-        wait_s: How long it may take to come up; loading and quantizing a model takes minutes.
+        server: It, not started yet.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        log_path: Path,
-        *,
-        wait_s: float = 3600.0,
-    ) -> None:
-        super().__init__("127.0.0.1", free_port(), wait_s=wait_s)
-        self._command = [part.replace(PORT, str(self.port)) for part in command]
-        self._environ = dict(environ)
-        self._log_path = log_path
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, server: ServerProcess) -> None:
+        super().__init__("127.0.0.1", server.port)
+        self.server = server
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
     def start(self) -> None:
-        """Start the server, if it does not run, and wait until it answers.
-
-        Raises:
-            ServerEndedError: it ends before it answers.
-            NoServerError: it does not answer in time.
-        """
-        if self._process is None:
-            with self._log_path.open("ab") as log:
-                self._process = subprocess.Popen(
-                    watchdog.kept(self._command),
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=log,
-                    env=self._environ,
-                    # Ctrl-C belongs to the evaluation, which ends the server in order.
-                    start_new_session=True,
-                )
-        deadline = time.monotonic() + self._wait_s
-        with self.connect() as client:
-            while not client.ping(_PING_MS):
-                status = self._process.poll()
-                if status is not None:
-                    self._end()
-                    raise ServerEndedError(
-                        f"the policy server ended with status {status} before it was ready"
-                        f"{self._last_words()}"
-                    )
-                if self._closed.is_set() or time.monotonic() > deadline:
-                    raise NoServerError(
-                        f"the policy server does not answer within {self._wait_s:g} s (log: {self._log_path})"
-                    )
+        """See `ServerProcess.start`."""
+        self.server.start()
 
     def recover(self) -> None:
         """Return when the server answers again, started anew if it died.
@@ -190,8 +136,8 @@ class StartedHost(AddressHost):
                 raise NoServerError("the run ends")
             if self._answers_again():
                 return
-            logger.warning("starting the policy server again (log: %s)", self._log_path)
-            self._end()
+            logger.warning("starting the policy server again%s", self.server.where)
+            self.server.end()
             self.start()
             with self.connect() as client:
                 self._check_same(client)
@@ -203,41 +149,16 @@ class StartedHost(AddressHost):
         """Whether the server answers by itself, within seconds: it may only have been slow."""
         with self.connect() as client:
             for _ in range(_PATIENCE_PINGS):
-                if self._process is None or self._process.poll() is not None:
+                if not self.server.is_running:
                     return False
-                if client.ping(_PING_MS):
+                if client.ping(PING_MS):
                     return True
         return False
 
     def close(self) -> None:
         """End the server."""
         self._closed.set()
-        self._end()
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()  # the watchdog's signal
-        try:
-            process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def _last_words(self) -> str:
-        lines = self._log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        shown = "\n  ".join(lines[-8:])
-        return f"; the end of {self._log_path}:\n  {shown}" if shown else f" (log: {self._log_path})"
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nobody uses at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        self.server.close()
 
 
 def identity(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.eval.arms.hosts import StartedHost, identity
+from gr00t.eval.arms.server_process import ServerProcess
 from gr00t.eval.rollout.agents import Agent
 from gr00t.eval.rollout.episode import Simulator
 from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
@@ -139,12 +140,12 @@ class RayPool:
             go_on(index)
 
     def start_servers(
-        self, command: Sequence[str], environ: Mapping[str, str], log_path: Path, closing: ExitStack
+        self, program: Sequence[str], environ: Mapping[str, str], log_path: Path, closing: ExitStack
     ) -> tuple[NodeHosts, dict[str, Any]]:
-        """Start a policy server on every node; see `StartedHost`.
+        """Start a policy server on every node; see `ServerProcess`.
 
         Args:
-            command: Starts one.
+            program: Serves.
             environ: Its environment variables.
             log_path: Of the log on each node, whose name is added.
             closing: Ends them.
@@ -160,7 +161,7 @@ class RayPool:
         for node in self.nodes:
             gpus = min(1.0, self._gpus.get(node, 0.0))
             log = log_path.with_name(f"{log_path.stem}-{node[:8]}.log")
-            servers[node] = on_node(self._ray, ServerActor, node, gpus).remote(command, environ, log)
+            servers[node] = on_node(self._ray, ServerActor, node, gpus).remote(program, environ, log)
             closing.callback(self._end_server, servers[node])
         answers = dict(
             zip(servers, self._ray.get([actor.start.remote() for actor in servers.values()]), strict=True)
@@ -190,7 +191,7 @@ class ServerActor:
 
     def __init__(
         self,
-        command: Sequence[str],
+        program: Sequence[str],
         environ: Mapping[str, str],
         log_path: Path,
     ) -> None:
@@ -199,7 +200,7 @@ class ServerActor:
         # Ray tells an actor which of the node's GPUs are its own.
         gpus = ",".join(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
         seen = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
-        self._host = StartedHost(command, {**environ, **seen}, log_path)
+        self._host = StartedHost(ServerProcess(program, {**environ, **seen}, log_path))
 
     def start(self) -> tuple[int, dict[str, Any]]:
         """Start the server; return its port and what it says of itself."""

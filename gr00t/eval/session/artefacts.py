@@ -9,7 +9,7 @@ from gr00t.eval.arms.recipes import RecipeError
 from gr00t.eval.session import servers
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import FILE, Manifest, read_manifest
-from gr00t.quantization.settings.environment import DuQuantConfig, DuQuantConfigError
+from gr00t.quantization.settings.environment import DuQuantConfig, DuQuantConfigError, to_environ
 
 
 def find_artefact(model: str) -> Manifest | None:
@@ -42,7 +42,7 @@ def settle_recipe(arm: Arm, model: str) -> tuple[DuQuantConfig | None, Manifest 
         artefact = find_artefact(model)
         if artefact is None:
             return config, None
-        found = artefact.config(servers.settings_of(arm.recipe))
+        found = artefact.config(to_environ(arm.recipe.settings))
     except (ArtefactError, DuQuantConfigError) as error:
         raise RecipeError(f"arm {arm.name}: {model}: {error}") from None
     advice = f"evaluate it as it is: --arms {ENVIRONMENT}, with nothing exported"

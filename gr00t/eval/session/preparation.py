@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gr00t.eval.arms.arms import Arm
 from gr00t.eval.arms.hosts import AddressHost, StartedHost
+from gr00t.eval.arms.server_process import ServerProcess, end, last_lines, start_tied
 from gr00t.eval.rollout.agents import Agent, Expert, PolicyAgent, PolicyHost, Replay, Zero
 from gr00t.eval.rollout.collect import collect_observations
 from gr00t.eval.rollout.plan import EvalPlan, check_not_calibrated_on
@@ -22,9 +22,8 @@ from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.tasks.suites import LiberoError, libero_package, load_tasks
 from gr00t.machine import describe_host
-from gr00t.processes import watchdog
 from gr00t.quantization.calibration.record import UnfinishedCalibrationError, read_record
-from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig
+from gr00t.quantization.settings.environment import DuQuantConfig, settings_in
 from gr00t.serving.identity import digest
 
 logger = logging.getLogger("gr00t.evaluate")
@@ -113,12 +112,12 @@ class ArmSetup:
             self._check_states(arm, calibration)
         environ = servers.server_environ(self.environ, arm.recipe, packdir)
         log = self.folder.log_path("servers", arm.name)
-        command = servers.server_command(self.options, self.plan.suite, arm.recipe)
+        program = servers.server_program(self.options, self.plan.suite, arm.recipe)
         logger.info("%s: starting its policy server (log: %s)", arm.name, log)
         if self.start_servers is not None:
-            host, described = self.start_servers(command, environ, log, closing)
+            host, described = self.start_servers(program, environ, log, closing)
         else:
-            started = StartedHost(command, environ, log)
+            started = StartedHost(ServerProcess(program, environ, log))
             closing.callback(started.close)
             started.start()
             described = started.describe()
@@ -228,27 +227,16 @@ class ArmSetup:
             packdir,
             log,
         )
-        command = servers.calibration_command(
+        program = servers.calibration_program(
             self.options, self.plan.suite, arm.recipe, packdir, self.simulators.backend
         )
-        with log.open("ab") as file:
-            child = subprocess.Popen(
-                watchdog.kept(command),
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=file,
-                env=servers.server_environ(self.environ, arm.recipe, packdir),
-                start_new_session=True,
-            )
-            try:
-                status = child.wait()
-            finally:
-                child.terminate()
-                child.wait()
-                assert child.stdin is not None
-                child.stdin.close()
+        child = start_tied(program, servers.server_environ(self.environ, arm.recipe, packdir), log)
+        try:
+            status = child.wait()
+        finally:
+            end(child)
         if status:
-            last = "\n  ".join(log.read_text(errors="replace").strip().splitlines()[-5:])
+            last = last_lines(log, 5)
             raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py ended with {status}:\n  {last}")
         made = read_record(packdir)
         if made is None:
@@ -257,7 +245,7 @@ class ArmSetup:
 
     def _calibrate_running(self, arm: Arm, host: AddressHost, report: Mapping[str, Any]) -> dict[str, Any]:
         """Drive the robot by a server that calibrates on what it serves, until it has seen enough."""
-        requests = int(report["config"][PREFIX + "CALIB_STEPS"])
+        requests = int(settings_in(report["config"])["CALIB_STEPS"])
         logger.info(
             "%s: the server at %s calibrates on what it is asked: %d requests, on initial states that are "
             "not evaluated",
@@ -293,13 +281,13 @@ class ArmSetup:
 
 def packdir_of(report: Mapping[str, Any]) -> Path | None:
     """Where a server that runs already has its packs, by its own report."""
-    packdir = (report.get("config") or {}).get(PREFIX + "PACKDIR")
+    packdir = settings_in(report.get("config") or {}).get("PACKDIR")
     return Path(packdir) if packdir else None
 
 
 def needs_calibration(arm: Arm, config: DuQuantConfig) -> bool:
     """Whether packs have to be calibrated before the first episode: evaluated episodes never do it."""
-    return (arm.recipe is not None and arm.recipe.calibrate) or servers.is_static(config)
+    return (arm.recipe is not None and arm.recipe.calibrate) or config.is_static
 
 
 def say_what_it_is(arm: Arm, described: Mapping[str, Any]) -> None:
@@ -345,8 +333,5 @@ def check_report(arm: Arm, config: DuQuantConfig | None, described: Mapping[str,
     # What was exported is calibrated, or it would not have been.
     if needs_calibration(arm, config) and not report.get("layers_informed") and not report.get("artefact"):
         raise LiberoError(f"arm {arm.name}: its server found no calibrated packs")
-    for name, text in config.to_dict().items():
-        if name != PREFIX + "PACKDIR" and report["config"].get(name) != text:
-            raise LiberoError(
-                f"arm {arm.name}: its server runs with {name}={report['config'].get(name)!r}, not {text!r}"
-            )
+    for name, found, text in config.disagreements(report["config"]):
+        raise LiberoError(f"arm {arm.name}: its server runs with {name}={found!r}, not {text!r}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gr00t.eval.arms.arms import Arm
-from gr00t.eval.arms.hosts import PORT
 from gr00t.eval.arms.recipes import Recipe, RecipeError
+from gr00t.eval.arms.server_process import PORT
 from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.tasks.suites import LiberoError, Suite
-from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError, warn_of_unread
+from gr00t.quantization.settings.environment import DuQuantConfig, DuQuantConfigError, to_environ
 from gr00t.serving.identity import folder_hash
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,12 +29,6 @@ def suite_data_config(suite: Suite) -> str:
     return f"examples.Libero.custom_data_config:{name}"
 
 
-def exported_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings in `environ` by their short names; the log tells what looks like one and is none."""
-    warn_of_unread(environ)
-    return {name.removeprefix(PREFIX): text for name, text in environ.items() if name.startswith(PREFIX)}
-
-
 def check_recipe(arm: Arm) -> DuQuantConfig | None:
     """Parse an arm's settings; None where they do not quantize.
 
@@ -44,32 +37,21 @@ def check_recipe(arm: Arm) -> DuQuantConfig | None:
     """
     assert arm.recipe is not None
     try:
-        config = DuQuantConfig.from_environ(settings_of(arm.recipe))
+        config = DuQuantConfig.from_environ(to_environ(arm.recipe.settings))
     except DuQuantConfigError as error:
         raise RecipeError(f"arm {arm.name}: {error}") from None
     if config is None and arm.recipe.calibrate:
         raise RecipeError(f"arm {arm.name}: calibrate = true, but its settings quantize nothing")
     if config is not None and config.dry_run:
-        raise RecipeError(f"arm {arm.name}: {PREFIX}DRYRUN lists layers; there is nothing to evaluate")
+        raise RecipeError(f"arm {arm.name}: GR00T_DUQUANT_DRYRUN lists layers; there is nothing to evaluate")
     return config
-
-
-def is_static(config: DuQuantConfig) -> bool:
-    """Whether activation scales are to be fixed by the first requests."""
-    return config.calibration_steps > 0 and config.act_bits is not None
-
-
-def settings_of(recipe: Recipe, packdir: Path | None = None) -> dict[str, str]:
-    """A recipe's settings under the names of their variables, in a folder of packs if given."""
-    settings = {PREFIX + name: text for name, text in recipe.settings.items()}
-    return settings if packdir is None else {**settings, PREFIX + "PACKDIR": str(packdir)}
 
 
 def server_environ(environ: Mapping[str, str], recipe: Recipe, packdir: Path | None) -> dict[str, str]:
     """`environ` with the settings of the recipe and none of the caller's own."""
-    kept = {name: text for name, text in environ.items() if not name.startswith(PREFIX)}
+    settings = {**recipe.settings, **({} if packdir is None else {"PACKDIR": str(packdir)})}
     # Threads that spin while they wait take the simulators' time.
-    return {"OMP_WAIT_POLICY": "PASSIVE", **kept, **settings_of(recipe, packdir)}
+    return {"OMP_WAIT_POLICY": "PASSIVE", **to_environ(settings, environ)}
 
 
 def model_flags(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> list[str]:
@@ -98,16 +80,18 @@ def conditions(options: EvaluationOptions, suite: Suite) -> dict[str, object]:
     }
 
 
-def server_command(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> list[str]:
-    """Start a policy server of this machine, for `StartedHost`."""
-    command = [sys.executable, "-m", "gr00t.cli.serve", "--server"]
+def server_program(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> list[str]:
+    """The program that serves on this machine, for `ServerProcess`."""
+    command = ["-m", "gr00t.cli.serve", "--server"]
     command += [*model_flags(options, suite, recipe), "--host", "127.0.0.1", "--port", PORT]
     return command + (["--max-batch", "1"] if options.deterministic else [])
 
 
-def calibration_command(options: EvaluationOptions, suite: Suite, recipe: Recipe, packdir: Path, gl: str) -> list[str]:
-    """Record the inputs of the policy's layers in rollouts, and write packs by them."""
-    command = [sys.executable, "-m", "gr00t.cli.calibrate"]
+def calibration_program(
+    options: EvaluationOptions, suite: Suite, recipe: Recipe, packdir: Path, gl: str
+) -> list[str]:
+    """The program that records the inputs of the policy's layers in rollouts, and writes packs by them."""
+    command = ["-m", "gr00t.cli.calibrate"]
     command += [*model_flags(options, suite, recipe), "--libero", suite.name, "--packdir", str(packdir)]
     command += ["--seed", str(options.seed), "--replan-steps", str(options.replan_steps)]
     command += ["--max-steps", str(options.max_steps)] if options.max_steps is not None else []

@@ -33,6 +33,7 @@ from gr00t.libero.tasks.suites import (
     load_tasks,
     parse_task_indices,
 )
+from gr00t.quantization.settings.environment import settings_in
 
 logger = logging.getLogger("gr00t.evaluate")
 
@@ -69,7 +70,7 @@ def run(options: EvaluationOptions, environ: Mapping[str, str]) -> dict[str, Any
     arms = parse_arms(
         options.arms or f"{options.host}:{options.port}",
         RECIPES,
-        servers.exported_settings(environ),
+        settings_in(environ),
     )
     check_arms(arms, plan, options)
     workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))

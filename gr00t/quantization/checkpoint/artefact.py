@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -31,12 +31,11 @@ from gr00t.quantization.checkpoint.tensor_file import read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state
 from gr00t.quantization.profile import StageProfiler
-from gr00t.quantization.quantize import DuQuantDryRun
 from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport
 from gr00t.quantization.settings.environment import DuQuantConfig
 from gr00t.quantization.settings.options import RowRotation
-from gr00t.quantization.settings.selection import Verdict, spec_for
+from gr00t.quantization.settings.selection import LayerPlan
 from gr00t.quantization.settings.spec import LinearSpec
 
 logger = logging.getLogger(__name__)
@@ -137,7 +136,7 @@ def place_layers(
         model: built by the artefact's own configuration, in the dtype that its biases are to have.
         manifest: what its layers are.
         config: the settings, `Manifest.config`.
-        aliases: other names of layers, by module name (`select_targets`).
+        aliases: other names of layers, by module name (`quantize.plan`).
 
     Raises:
         ArtefactError: the model has no such linear, or the settings make another layer of it.
@@ -149,9 +148,10 @@ def place_layers(
         if linear is None or tuple(linear.weight.shape) != shape:
             found = "nothing" if linear is None else f"a Linear {tuple(linear.weight.shape)}"
             raise ArtefactError(f"the artefact has a layer {name} {shape}, the architecture {found}")
-        _check_agreement(name, spec, spec_for(name, (aliases or {}).get(name), linear, config))
+        names = [known for known in (name, (aliases or {}).get(name)) if known]
+        _check_agreement(name, spec, config.scheme.spec_for(linear.in_features, linear.out_features, *names))
         spec = dataclasses.replace(spec, execution=config.execution)
-        targets.append(Verdict(name, None, linear, spec, "in the artefact"))
+        targets.append(LayerPlan(name, None, linear, spec, "in the artefact"))
     layers = {}
     for target in targets:
         assert target.spec is not None
@@ -178,19 +178,15 @@ def place_layers(
     )
 
 
-def list_layers(manifest: Manifest) -> NoReturn:
-    """Log what a dry-run lists: the layers of the artefact, whatever a selection would have taken.
-
-    Raises:
-        DuQuantDryRun: always.
-    """
+def list_layers(manifest: Manifest) -> Mapping[str, LinearSpec]:
+    """Log what a dry-run lists, and return it: the layers of the artefact, whatever a selection takes."""
     logger.info("[GR00T-DUQUANT] Matched Linear layers: %d, all of the artefact", len(manifest.layers))
     for name, spec in manifest.layers.items():
         logger.info(
             "[GR00T-DUQUANT][DRYRUN] %s: Linear(%d->%d) %s", name, spec.in_features, spec.out_features, spec
         )
     logger.info("[GR00T-DUQUANT] Dry-run total layers listed: %d", len(manifest.layers))
-    raise DuQuantDryRun
+    return manifest.layers
 
 
 def settle(report: DuQuantReport) -> None:

@@ -18,9 +18,10 @@ from typing import Any
 
 from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header
 from gr00t.quantization.checkpoint.manifest_values import checked_values, spec_to_json
-from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError, as_text
+from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError
 from gr00t.quantization.settings.options import Execution
 from gr00t.quantization.settings.spec import LinearSpec
+from gr00t.quantization.settings.variable import as_text
 from gr00t.strict_json import parse_json
 
 FILE = "duquant.safetensors"

@@ -1,71 +1,71 @@
-"""The `GR00T_DUQUANT_*` settings, parsed once from a mapping into one typed object. Standard library only.
+"""The one adapter between `GR00T_DUQUANT_*` variables and what the library takes. Standard library only.
 
-A field and its variable are one declaration: the parser, the error texts, the README table and the
-completeness test all read the same list. Nothing below an entry point reads the environment; scripts pass it
-in.
+A `DuQuantConfig` is what variables say; its properties `scheme`, `layer_filter` and `runtime` are what
+`quantize_` and `plan` take. A field and its variable are one declaration: the parser, the error texts, the
+table of the documentation and the completeness test all read the same list. Nothing below an entry point
+reads the environment; programs pass it in. Nobody else spells a variable: who hands settings to another
+process does so by `to_environ`.
 """
 
-# ruff: noqa: RUF009  (_var makes a dataclass field, whose default is a fresh one each time)
+# ruff: noqa: RUF009  (var makes a dataclass field, whose default is a fresh one each time)
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
-from enum import Enum
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gr00t.quantization.settings import parsers
+from gr00t.quantization.settings.layer_filter import LayerFilter
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
+from gr00t.quantization.settings.spec import LARGEST_BLOCK, MOST_CALIBRATION_STEPS, IntFormat
 from gr00t.quantization.settings.unread_variables import warn_of_unread_variables
+from gr00t.quantization.settings.variable import Variable, typed, var
 from gr00t.spelling import did_you_mean
 
 PREFIX = "GR00T_DUQUANT_"
 
-# Every linear of the language model and of the DiT's MLP; never vision, DiT attention, norms, embeddings or
-# heads.
-DEFAULT_INCLUDE = (
-    r".*(backbone\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-    r"|action_head\..*\.mlp\.(gate_proj|up_proj|down_proj)).*"
+_SCHEME, _RUNTIME = LinearScheme(), RuntimeOptions()
+# What they call by the same name as a `DuQuantConfig`.
+_OF_SCHEME = (
+    *("weight_scale", "permute", "rotation", "row_rotation"),
+    *("smoothing", "calibration_steps", "act_percentile"),
 )
-DEFAULT_EXCLUDE = (
-    r"(?:^|\.)(vision|radio|norm|ln|layernorm|embed|lm_head)(?:\.|$)|action_head\..*\.self_attn\."
-)
+_OF_RUNTIME = ("execution", "pack_dir", "precache_weights", "debug", "profile", "profile_sync")
 
 
 class DuQuantConfigError(ValueError):
     """One or more `GR00T_DUQUANT_*` variables cannot be used; the message lists every one of them."""
 
 
-class _Variable(NamedTuple):
-    suffix: str
-    parse: Callable[[str], Any]
-    meaning: str
-    enables: bool  # whether setting it alone turns quantization on
-    empty_is_unset: bool
+class DuQuantDryRunError(DuQuantConfigError):
+    """DRYRUN=1 was set where a quantized model is wanted: layers are listed, and there is none."""
 
 
-def _var(
-    suffix: str,
-    parse: Callable[[str], Any],
-    default: Any,
-    meaning: str,
-    *,
-    enables: bool = True,
-    empty: bool = False,
-) -> Any:
-    """Declare a config field together with its environment variable."""
-    return dataclasses.field(
-        default=default, metadata={"variable": _Variable(suffix, parse, meaning, enables, empty)}
-    )
+def _same(source: object, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(source, name) for name in names}
+
+
+def _bits(side: IntFormat | None) -> int | None:
+    return None if side is None else side.bits
+
+
+def _format(bits: int | None) -> IntFormat | None:
+    return None if bits is None else IntFormat(bits)
 
 
 @dataclasses.dataclass(frozen=True)
 class DuQuantConfig:
-    """Everything DuQuant needs to know; every field is one `GR00T_DUQUANT_*` variable."""
+    """What the variables say; every field is one `GR00T_DUQUANT_*` variable.
 
-    enable: bool | None = _var(
+    Which layers are taken where none of them says so is a model family's to know: `include` and `exclude` of
+    the `defaults` that `from_environ` is given.
+    """
+
+    enable: bool | None = var(
         "ENABLE",
         parsers.switch,
         None,
@@ -73,152 +73,158 @@ class DuQuantConfig:
         enables=False,
         empty=True,
     )
-    weight_bits: int | None = _var(
+    weight_bits: int | None = var(
         "WBITS_DEFAULT",
         parsers.bits,
-        4,
+        _bits(_SCHEME.weight),
         "weight bits where `WBITS` names no other: 2 to 8, or 16 (or 0) for floating point",
     )
-    act_bits: int | None = _var(
-        "ABITS", parsers.bits, 8, "activation bits: 2 to 8, or 16 (or 0) for floating point"
+    act_bits: int | None = var(
+        "ABITS",
+        parsers.bits,
+        _bits(_SCHEME.activation),
+        "activation bits: 2 to 8, or 16 (or 0) for floating point",
     )
-    weight_bits_by_layer: tuple[tuple[str, int | None], ...] = _var(
+    weight_bits_by_layer: tuple[tuple[str, int | None], ...] = var(
         "WBITS",
         parsers.bits_by_layer,
         (),
         "weight bits of single layers, `LAYER:BITS,LAYER:BITS`; `*` stands for any part of a name",
         empty=True,
     )
-    scope: str = _var(
+    scope: str = var(
         "SCOPE", str.strip, "", "prefix a layer name must have; empty: the whole model", empty=True
     )
-    include: re.Pattern[str] = _var(
+    include: re.Pattern[str] | None = var(
         "INCLUDE",
         parsers.regex,
-        re.compile(DEFAULT_INCLUDE),
+        None,
         "regular expression a layer name must match",
         empty=True,
     )
-    exclude: re.Pattern[str] = _var(
+    exclude: re.Pattern[str] | None = var(
         "EXCLUDE",
         parsers.regex,
-        re.compile(DEFAULT_EXCLUDE),
+        None,
         "regular expression a layer name must not match",
         empty=True,
     )
-    layers: tuple[str, ...] = _var(
+    layers: tuple[str, ...] = var(
         "LAYERS",
         parsers.names,
         (),
         "exact layer names, comma-separated; replaces `INCLUDE` and `EXCLUDE`",
         empty=True,
     )
-    block_in: int = _var(
+    block_in: int = var(
         "BLOCK",
-        parsers.integer(1, 4096),
-        16,
+        parsers.integer(1, LARGEST_BLOCK),
+        _SCHEME.block,
         "block of input channels: one rotation and one weight scale each",
     )
-    block_out_or_none: int | None = _var(
+    block_out_or_none: int | None = var(
         "BLOCK_OUT",
-        parsers.integer(1, 4096),
-        None,
+        parsers.integer(1, LARGEST_BLOCK),
+        _SCHEME.block_out,
         "block of the output rotation; `BLOCK` when unset",
         empty=True,
     )
-    weight_scale: WeightScale = _var(
+    weight_scale: WeightScale = var(
         "WSCALE",
         parsers.choice(WeightScale),
-        WeightScale.BLOCK,
+        _SCHEME.weight_scale,
         "`block`: a float scale per output row times an integer per block; `channel`: per output row alone",
     )
-    permute: bool = _var(
+    permute: bool = var(
         "PERMUTE",
         parsers.switch,
-        True,
+        _SCHEME.permute,
         "deal the input channels over the blocks in snake order of their peaks: of the recorded inputs, "
         "else of the weights",
     )
-    rotation: Rotation = _var(
+    rotation: Rotation = var(
         "ROTATION",
         parsers.choice(Rotation),
-        Rotation.HADAMARD,  # the best by measurement: docs/QUALITY.md, section 3
+        _SCHEME.rotation,
         "block rotation: `hadamard`, `svd`, `none` or `duquant` (greedy, by the recorded inputs, else by the "
         "weights)",
     )
-    row_rotation: RowRotation = _var(
+    row_rotation: RowRotation = var(
         "ROW_ROT",
         parsers.choice(RowRotation),
-        RowRotation.RESTORE,
+        _SCHEME.row_rotation,
         "output-side rotation: `restore` undoes it; `propagate` leaves it to the next layer where that is "
         "exact (`v_proj` to `o_proj`) and undoes it elsewhere; `0`: none",
     )
-    smoothing: float = _var(
+    smoothing: float = var(
         "LS",
         parsers.number(0, 1),
-        0.15,
+        _SCHEME.smoothing,
         "migration strength of the smoothing diagonal; no effect without recorded inputs "
         "(`scripts/calibrate.py`)",
     )
-    calibration_steps: int = _var(
+    calibration_steps: int = var(
         "CALIB_STEPS",
-        parsers.integer(0, 1_000_000),
-        32,
+        parsers.integer(0, MOST_CALIBRATION_STEPS),
+        _SCHEME.calibration_steps,
         "requests pooled into static activation scales, by `scripts/calibrate.py` or else the first ones "
         "served; `0`: dynamic per-token scales, always",
     )
-    act_percentile: float = _var(
-        "ACT_PCT", parsers.number(50, 100), 99.9, "percentile of |x| that a static scale covers"
+    act_percentile: float = var(
+        "ACT_PCT",
+        parsers.number(50, 100),
+        _SCHEME.act_percentile,
+        "percentile of |x| that a static scale covers",
     )
-    pack_dir: Path | None = _var(
+    pack_dir: Path | None = var(
         "PACKDIR",
         Path,
-        None,
+        _RUNTIME.pack_dir,
         "folder that keeps the quantized layers, and statistics of their inputs, for the next start",
         enables=False,
         empty=True,
     )
-    execution: Execution = _var(
+    execution: Execution = var(
         "EXECUTION",
         parsers.choice(Execution),
-        Execution.FAKE,
+        _RUNTIME.execution,
         "`fake`, `integer` or `auto`: the same bits; `integer` insists on int8 GEMMs, by kernels that read "
         "the packed codes where there are some: on a CPU compiled on first use, on an NVIDIA GPU Triton's "
         "(extra `gpu`); `auto` takes them where there are some",
     )
-    precache_weights: bool = _var(
+    precache_weights: bool = var(
         "PRECACHE_WEIGHTS",
         parsers.switch,
-        True,
+        _RUNTIME.precache_weights,
         "`1` keeps one unpacked weight per layer, where a kernel does not read the packed codes; `0` unpacks "
         "at each call: slower, least memory",
         enables=False,
     )
-    dry_run: bool = _var(
+    dry_run: bool = var(
         "DRYRUN", parsers.switch, False, "`1` lists the layers, leaves the model alone and ends the program"
     )
-    debug: bool = _var(
+    debug: bool = var(
         "DEBUG",
         parsers.switch,
-        False,
+        _RUNTIME.debug,
         "`1` logs every Linear with the reason it was taken or left, and refuses inf and nan",
         enables=False,
     )
-    profile: bool = _var(
+    profile: bool = var(
         "PROFILE",
         parsers.switch,
-        False,
+        _RUNTIME.profile,
         "`1` times the stages of every layer, printed at exit",
         enables=False,
     )
-    profile_sync: bool = _var(
+    profile_sync: bool = var(
         "PROFILE_SYNC",
         parsers.switch,
-        False,
+        _RUNTIME.profile_sync,
         "`1` waits for the device around each timed stage",
         enables=False,
     )
-    include_action_head: bool | None = _var(
+    include_action_head: bool | None = var(
         "INCLUDE_ACTION_HEAD",
         parsers.switch,
         None,
@@ -232,19 +238,82 @@ class DuQuantConfig:
         """Block of the output rotation, in output channels."""
         return self.block_in if self.block_out_or_none is None else self.block_out_or_none
 
+    @property
+    def is_static(self) -> bool:
+        """Whether activation scales are fixed by what layers are called with."""
+        return self.calibration_steps > 0 and self.act_bits is not None
+
+    @property
+    def scheme(self) -> LinearScheme:
+        """How layers are quantized."""
+        return LinearScheme(
+            weight=_format(self.weight_bits),
+            activation=_format(self.act_bits),
+            block=self.block_in,
+            block_out=self.block_out_or_none,
+            weight_by_layer=tuple((name, _format(bits)) for name, bits in self.weight_bits_by_layer),
+            **_same(self, _OF_SCHEME),
+        )
+
+    @property
+    def layer_filter(self) -> LayerFilter:
+        """Which layers are quantized.
+
+        Raises:
+            DuQuantConfigError: nothing says so.
+        """
+        if self.include is None and not self.layers:
+            raise DuQuantConfigError(
+                f"nothing says which layers to quantize: set {PREFIX}INCLUDE to a regular expression that "
+                f"their names match ({PREFIX}INCLUDE='.*': all), or {PREFIX}LAYERS to their names"
+            )
+        return LayerFilter(self.scope, self.include, self.exclude, self.layers)
+
+    @property
+    def runtime(self) -> RuntimeOptions:
+        """How the quantized model runs; `kernels` is not among the variables."""
+        return RuntimeOptions(**_same(self, _OF_RUNTIME))
+
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> DuQuantConfig | None:
+    def describing(
+        cls, scheme: LinearScheme, layer_filter: LayerFilter, runtime: RuntimeOptions
+    ) -> DuQuantConfig:
+        """Return the settings whose `scheme`, `layer_filter` and `runtime` are these."""
+        return cls(
+            weight_bits=_bits(scheme.weight),
+            act_bits=_bits(scheme.activation),
+            weight_bits_by_layer=tuple((name, _bits(weight)) for name, weight in scheme.weight_by_layer),
+            scope=layer_filter.scope,
+            include=layer_filter.include,
+            exclude=layer_filter.exclude,
+            layers=tuple(layer_filter.layers),
+            block_in=scheme.block,
+            block_out_or_none=scheme.block_out,
+            **_same(scheme, _OF_SCHEME),
+            **_same(runtime, _OF_RUNTIME),
+        )
+
+    @classmethod
+    def from_environ(
+        cls, environ: Mapping[str, str], defaults: DuQuantConfig | None = None
+    ) -> DuQuantConfig | None:
         """Read every `GR00T_DUQUANT_*` entry of `environ`; None where they do not turn quantization on.
+
+        Args:
+            environ: usually `os.environ`.
+            defaults: what holds where `environ` says nothing, of a family of models.
 
         Raises:
             DuQuantConfigError: naming every unknown variable and every unusable value at once.
         """
         values = cls.given(environ)
-        config = cls(**values)
-        enabled = config.enable
-        if enabled is None:
-            enabled = any(_turns_on(field, values) for field in dataclasses.fields(cls))
-        return config if enabled else None
+        config = dataclasses.replace(defaults or cls(), **values)
+        if config.enable is not None:
+            return config if config.enable else None
+        # DRYRUN=0 asks for nothing, so it must not quantize a model; DRYRUN=1 asks for the list.
+        asking = [name for name, value in values.items() if name != "dry_run" or value]
+        fields = cls.__dataclass_fields__
+        return config if any(fields[name].metadata["variable"].enables for name in asking) else None
 
     @classmethod
     def given(cls, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -266,7 +335,7 @@ class DuQuantConfig:
                 hint = did_you_mean(name[len(PREFIX) :], (known[len(PREFIX) :] for known in fields))
                 problems.append(f"{name}: unknown variable; {hint.replace('mean ', f'mean {PREFIX}', 1)}")
                 continue
-            variable: _Variable = fields[name].metadata["variable"]
+            variable: Variable = fields[name].metadata["variable"]
             if not text.strip() and variable.empty_is_unset:
                 continue
             try:
@@ -277,26 +346,47 @@ class DuQuantConfig:
             raise DuQuantConfigError("bad DuQuant settings\n  " + "\n  ".join(problems))
         return values
 
-    @classmethod
-    def variables(cls) -> list[tuple[str, str, str]]:
-        """Name, default as one would type it, and meaning of every variable, in declaration order."""
-        rows = []
-        for field in dataclasses.fields(cls):
-            variable: _Variable = field.metadata["variable"]
-            rows.append((PREFIX + variable.suffix, _typed(field, field.default), variable.meaning))
-        return rows
+    def variables(self) -> list[tuple[str, str, str]]:
+        """Name, value as one would type it, and meaning of every variable, in declaration order."""
+        declared = [(field, field.metadata["variable"]) for field in dataclasses.fields(self)]
+        return [(PREFIX + v.suffix, typed(f, getattr(self, f.name)), v.meaning) for f, v in declared]
 
     def to_dict(self) -> dict[str, str]:
         """Every setting by its variable's name, as text that `from_environ` reads back."""
-        return {
-            PREFIX + field.metadata["variable"].suffix: _typed(field, getattr(self, field.name))
-            for field in dataclasses.fields(self)
-        }
+        return {name: text for name, text, _ in self.variables()}
+
+    def disagreements(self, found: Mapping[str, str]) -> list[tuple[str, str | None, str]]:
+        """Per variable that differs in `found`, `to_dict` of a server: its text there, and the one here.
+
+        Where packs are kept decides nothing, and where nothing says which layers, the server has defaults.
+        """
+        expected = {name: text for name, text in self.to_dict().items() if name != PREFIX + "PACKDIR"}
+        for name in ("include", "exclude"):
+            if getattr(self, name) is None:
+                del expected[PREFIX + name.upper()]
+        return [(name, found.get(name), text) for name, text in expected.items() if found.get(name) != text]
+
+
+def settings_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings in `environ` as text, by variable less `GR00T_DUQUANT_`; see `warn_of_unread`."""
+    warn_of_unread(environ)
+    return {name.removeprefix(PREFIX): text for name, text in environ.items() if name.startswith(PREFIX)}
+
+
+def to_environ(settings: Mapping[str, str], environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return `environ` with `settings` and none of its own: for a process that is to quantize by them.
+
+    Args:
+        settings: text by variable less `GR00T_DUQUANT_`, as `settings_in` returns it and recipes have it.
+        environ: the rest of the environment; None: nothing.
+    """
+    kept = {name: text for name, text in (environ or {}).items() if not name.startswith(PREFIX)}
+    return {**kept, **{PREFIX + name: text for name, text in settings.items()}}
 
 
 def warn_of_unread(environ: Mapping[str, str]) -> None:
     """Tell in the log, once, what looks like a setting and is none (`unread_variables`)."""
-    known = [name.removeprefix(PREFIX) for name, _, _ in DuQuantConfig.variables()]
+    known = [field.metadata["variable"].suffix for field in dataclasses.fields(DuQuantConfig)]
     warn_of_unread_variables(environ, PREFIX, known)
 
 
@@ -308,30 +398,3 @@ def why_not_enabled(environ: Mapping[str, str]) -> str:
     if given:
         return f"{', '.join(given)} alone does not turn it on; set {PREFIX}WBITS_DEFAULT=4"
     return f"no {PREFIX}* variable is set; set {PREFIX}WBITS_DEFAULT=4"
-
-
-def as_text(value: Any) -> str:
-    """Write a setting the way one would type it into a variable."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, re.Pattern):
-        return value.pattern
-    if isinstance(value, tuple):
-        return ",".join(item if isinstance(item, str) else f"{item[0]}:{item[1] or 16}" for item in value)
-    return str(value)
-
-
-def _typed(field: dataclasses.Field[Any], value: Any) -> str:
-    """`as_text` of the value of one field; floating point is 16 bits."""
-    return "16" if value is None and field.metadata["variable"].parse is parsers.bits else as_text(value)
-
-
-def _turns_on(field: dataclasses.Field[Any], values: Mapping[str, Any]) -> bool:
-    # DRYRUN=0 asks for nothing, so it must not quantize a model; DRYRUN=1 asks for the list.
-    if field.name == "dry_run":
-        return bool(values.get(field.name))
-    return field.name in values and field.metadata["variable"].enables

@@ -1,23 +1,27 @@
-"""Which linear layers are quantized, and how; on any `nn.Module`, on any device, `meta` included.
+"""What is decided about every linear layer of a model; on any `nn.Module`, on any device, `meta` included.
 
 A layer is known by its module name and, where the caller passes one, by an alias (its name in a checkpoint's
-format). INCLUDE is met by either name, EXCLUDE by either, and SCOPE, LAYERS and WBITS take either: recipes
-written for the checkpoint's names work unchanged. In WBITS a `*` stands for any part of a name, since recipes
-cannot know how many layers a model has; a name that is written out comes before one with `*`. The aliases are
-data; nothing here knows a model.
+format): filters and `weight_by_layer` take either, so recipes written for the checkpoint's names work
+unchanged. The aliases are data; nothing here knows a model.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
-from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig
-from gr00t.quantization.settings.spec import IntFormat, LinearSpec
+from gr00t.quantization.settings.environment import PREFIX
+from gr00t.quantization.settings.layer_filter import LayerFilter
+from gr00t.quantization.settings.scheme import LinearScheme
+from gr00t.quantization.settings.spec import LinearSpec
 from gr00t.spelling import did_you_mean
+
+# Whether to take a layer, by the module and its name.
+FilterFn = Callable[[nn.Module, str], bool]
+EVERY_LINEAR = LayerFilter()
 
 
 class DuQuantSelectionError(ValueError):
@@ -25,15 +29,17 @@ class DuQuantSelectionError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """One linear layer, and whether it is quantized.
+class LayerPlan:
+    """What is decided about one linear layer.
 
     Attributes:
         name: module name.
         alias: its other name, or None.
         linear: the module itself.
-        spec: how it is quantized; None where it is not.
+        spec: what it becomes; None where it stays in floating point.
         reason: why it was taken or left.
+        asked: the same as the scheme alone would have it, before neighbours and statistics count.
+        absorbs: name of the layer whose output stays rotated because the weight of this one makes up for it.
     """
 
     name: str
@@ -41,38 +47,76 @@ class Verdict:
     linear: nn.Linear
     spec: LinearSpec | None
     reason: str
+    asked: LinearSpec | None = None
+    absorbs: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Both names, or the one that there is."""
+        return (self.name, self.alias) if self.alias else (self.name,)
 
     def __str__(self) -> str:
         return f"{self.name}: Linear({self.linear.in_features}->{self.linear.out_features})"
 
 
-def select_targets(
-    model: nn.Module, config: DuQuantConfig, aliases: Mapping[str, str] | None = None
-) -> list[Verdict]:
-    """Return the layers that `config` quantizes, in model order; every `spec` is set.
+def plan_layers(
+    model: nn.Module,
+    scheme: LinearScheme,
+    filter_fn: FilterFn = EVERY_LINEAR,
+    aliases: Mapping[str, str] | None = None,
+) -> list[LayerPlan]:
+    """Return a plan of every `nn.Linear` of `model` by itself, in model order.
 
     Args:
         model: any module; only its structure is read.
-        config: the settings.
+        scheme: how to quantize those that are taken.
+        filter_fn: which are taken.
         aliases: other names of layers, by module name.
+    """
+    plans = []
+    for name, module in model.named_modules():
+        # Subclasses of Linear are left alone: their owners read .weight directly (nn.MultiheadAttention
+        # does).
+        if type(module) is nn.Linear:
+            alias = (aliases or {}).get(name)
+            plan = LayerPlan(name, alias, module, None, "")
+            if isinstance(filter_fn, LayerFilter):
+                taken, reason = filter_fn.judge(*plan.names)
+            else:
+                taken = filter_fn(module, name)
+                reason = f"{'taken' if taken else 'left'} by filter_fn"
+            spec = scheme.spec_for(module.in_features, module.out_features, *plan.names) if taken else None
+            plans.append(dataclasses.replace(plan, spec=spec, asked=spec, reason=reason))
+    return plans
+
+
+def check_plans(
+    plans: Sequence[LayerPlan], scheme: LinearScheme, filter_fn: FilterFn, *, list_all: bool = False
+) -> None:
+    """Refuse a selection that is empty, or not what was asked for.
+
+    Args:
+        plans: of every layer, by `scheme` and `filter_fn`.
+        scheme: how they are quantized.
+        filter_fn: how they were chosen.
+        list_all: name all layers that were left where none is taken, not three of each kind.
 
     Raises:
         DuQuantSelectionError: nothing is selected, LAYERS names no Linear, or WBITS a layer that is not
             selected.
     """
-    verdicts = judge_layers(model, config, aliases)
-    known = _names(verdicts)
+    known = _names(plans)
+    layers = filter_fn.layers if isinstance(filter_fn, LayerFilter) else ()
     problems = [
         f"{PREFIX}LAYERS: no Linear is named {name!r}; {did_you_mean(name, known)}"
-        for name in config.layers
+        for name in layers
         if name not in known
     ]
-    targets = [verdict for verdict in verdicts if verdict.spec is not None]
-    selected = _names(targets)
-    if not targets and not problems:
-        problems.append(_nothing_selected(verdicts, config))
+    selected = _names(plan for plan in plans if plan.spec is not None)
+    if not selected and not problems:
+        problems.append(_nothing_selected(plans, list_all))
     elif not problems:
-        for name in dict(config.weight_bits_by_layer):
+        for name in dict(scheme.weight_by_layer):
             if any(fnmatchcase(layer, name) for layer in selected):
                 continue
             fault = "not selected" if any(fnmatchcase(layer, name) for layer in known) else "no Linear"
@@ -81,85 +125,21 @@ def select_targets(
         raise DuQuantSelectionError(
             "DuQuant cannot use these settings on this model\n  " + "\n  ".join(problems)
         )
-    return targets
 
 
-def judge_layers(
-    model: nn.Module, config: DuQuantConfig, aliases: Mapping[str, str] | None = None
-) -> list[Verdict]:
-    """Return a verdict on every `nn.Linear` of `model`, in model order."""
-    verdicts = []
-    for name, module in model.named_modules():
-        # Subclasses of Linear are left alone: their owners read .weight directly (nn.MultiheadAttention
-        # does).
-        if type(module) is nn.Linear:
-            alias = (aliases or {}).get(name)
-            taken, reason = _judge((name, alias) if alias else (name,), config)
-            verdicts.append(
-                Verdict(name, alias, module, spec_for(name, alias, module, config) if taken else None, reason)
-            )
-    return verdicts
+def _names(plans: Iterable[LayerPlan]) -> set[str]:
+    return {name for plan in plans for name in plan.names}
 
 
-def _judge(names: tuple[str, ...], config: DuQuantConfig) -> tuple[bool, str]:
-    if config.layers:
-        named = any(name in config.layers for name in names)
-        return named, "named by LAYERS" if named else "not named by LAYERS"
-    if not any(name.startswith(config.scope) for name in names):
-        return False, f"outside SCOPE {config.scope!r}"
-    if not any(config.include.search(name) for name in names):
-        return False, "INCLUDE does not match"
-    for name, whose in zip(names, ("", " in the checkpoint's name"), strict=False):
-        if found := config.exclude.search(name):
-            return False, f"EXCLUDE matches {found.group()!r}{whose}"
-    return True, "INCLUDE matches"
-
-
-def spec_for(name: str, alias: str | None, linear: nn.Linear, config: DuQuantConfig) -> LinearSpec:
-    """Return the specification that the settings give a layer, by itself."""
-    weight_bits = _weight_bits((name, alias or ""), config)
-    return LinearSpec(
-        in_features=linear.in_features,
-        out_features=linear.out_features,
-        weight=None if weight_bits is None else IntFormat(weight_bits),
-        activation=None if config.act_bits is None else IntFormat(config.act_bits),
-        block_in=config.block_in,
-        block_out=config.block_out,
-        weight_scale=config.weight_scale,
-        permute=config.permute,
-        rotation=config.rotation,
-        row_rotation=config.row_rotation,
-        smoothing=config.smoothing,
-        calibration_steps=0 if config.act_bits is None else config.calibration_steps,
-        act_percentile=config.act_percentile,
-        execution=config.execution,
-    )
-
-
-def _weight_bits(names: tuple[str, ...], config: DuQuantConfig) -> int | None:
-    by_layer = dict(config.weight_bits_by_layer)
-    for name in names:
-        if name in by_layer:
-            return by_layer[name]
-    for pattern, bits in by_layer.items():
-        if any(fnmatchcase(name, pattern) for name in names):
-            return bits
-    return config.weight_bits
-
-
-def _names(verdicts: Iterable[Verdict]) -> set[str]:
-    return {name for verdict in verdicts for name in (verdict.name, verdict.alias) if name}
-
-
-def _nothing_selected(verdicts: list[Verdict], config: DuQuantConfig) -> str:
+def _nothing_selected(plans: Sequence[LayerPlan], list_all: bool) -> str:
     """Say why the selection is empty, with the layers that come nearest to it."""
     reasons: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        reasons.setdefault(verdict.reason, []).append(verdict.name)
-    lines = [f"none of {len(verdicts)} Linear layers is selected"]
+    for plan in plans:
+        reasons.setdefault(plan.reason, []).append(plan.name)
+    lines = [f"none of {len(plans)} Linear layers is selected"]
     # What EXCLUDE took had passed the other filters: it came nearest, so it is shown first.
     for reason, names in sorted(reasons.items(), key=lambda item: not item[0].startswith("EXCLUDE"))[:4]:
-        shown = names if config.debug else names[:3]
+        shown = names if list_all else names[:3]
         more = (
             f", ... {len(names) - len(shown)} more ({PREFIX}DEBUG=1 lists all)"
             if len(names) > len(shown)

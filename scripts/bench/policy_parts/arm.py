@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from gr00t.model.artefact import load_artefact
 from gr00t.model.checkpoint.folder import module_aliases
+from gr00t.model.checkpoints import open_checkpoint
 from gr00t.model.compiling import compile_model
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization import enable_duquant_if_configured
-from gr00t.quantization.kernels.library import load as load_kernels
-from gr00t.quantization.settings.environment import PREFIX
+from gr00t.quantization.settings.environment import to_environ
 from policy_parts.request import random_request
 
 
@@ -88,15 +88,13 @@ def answer(connection: Connection, arm: Arm, setting: Setting, environ: dict[str
 def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
     """The arm's model, on its device."""
     if arm.execution == "integer":
-        model, _ = load_artefact(
-            setting.artefact, torch.bfloat16, {**environ, PREFIX + "EXECUTION": "integer"}
-        )
+        settings = to_environ({"EXECUTION": "integer"}, environ)
+        model, _ = open_checkpoint(setting.artefact).load_model(torch.bfloat16, settings)
     else:
         model = GR00T_N1_5.from_pretrained(setting.checkpoint, torch.bfloat16)
         if arm.execution is not None:
-            load_kernels(environ)
-            settings = {PREFIX + "CALIB_STEPS": "0", PREFIX + "EXECUTION": arm.execution}
-            enable_duquant_if_configured(model, settings, module_aliases(model))
+            settings = to_environ({"CALIB_STEPS": "0", "EXECUTION": arm.execution}, environ)
+            enable_duquant_if_configured(model, settings, module_aliases(model), DEFAULTS)
     model.to(setting.device)
     if arm.compiled:
         compile_model(model)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from gr00t.quantization import DuQuantConfig, select_targets, wrap_duquant
+from gr00t.quantization import IntFormat, LinearScheme, Rotation, WeightScale, quantize_
 from gr00t.quantization.numerics.statistics import InputStatistics
-from gr00t.quantization.settings.environment import PREFIX
-from gr00t.quantization.settings.options import Rotation
 
-EVERY_LAYER = {"ENABLE": "1", "INCLUDE": ".*", "EXCLUDE": "$^"}
-DYNAMIC = {"CALIB_STEPS": "0"}
-PLAIN = {"ROTATION": "none", "PERMUTE": "0", **DYNAMIC}
+DOCUMENTED = LinearScheme()
+DYNAMIC = replace(DOCUMENTED, calibration_steps=0)
+PLAIN = replace(DYNAMIC, rotation=Rotation.NONE, permute=False)
 
 ROUND_TO_NEAREST = "round to nearest per channel"
 BLOCK_SCALES = "block scales only"
@@ -29,42 +28,34 @@ DOCUMENT_SMOOTH = "document's default, LS=0.5"
 
 
 class Recipe(NamedTuple):
-    """Settings by variable name less its prefix, and whether recorded inputs choose the transforms."""
+    """A scheme, and whether recorded inputs choose the transforms."""
 
     label: str
-    settings: Mapping[str, str]
+    scheme: LinearScheme
     informed: bool = False
 
-    @property
-    def static(self) -> bool:
-        """Whether activation scales are pooled over 32 requests, which is the default."""
-        return self.settings.get("CALIB_STEPS") != "0"
-
-    def config(self, act_bits: int) -> DuQuantConfig:
-        """Read the settings as a server would, for W4 and activations of `act_bits`."""
-        given = {**EVERY_LAYER, **self.settings, "ABITS": str(act_bits)}
-        config = DuQuantConfig.from_environ({PREFIX + name: text for name, text in given.items()})
-        assert config is not None
-        return config
+    def with_bits(self, act_bits: int) -> LinearScheme:
+        """The scheme for activations of `act_bits`."""
+        return replace(self.scheme, activation=IntFormat(act_bits))
 
 
 def headline_recipes() -> list[Recipe]:
     """The recipes that the project's aims are about."""
-    predecessor = {"ROTATION": "svd", "WSCALE": "channel"}
-    smooth = {"LS": "0.5"}
+    predecessor = replace(DOCUMENTED, rotation=Rotation.SVD, weight_scale=WeightScale.CHANNEL)
+    smooth = replace(DYNAMIC, smoothing=0.5)
     return [
-        Recipe(ROUND_TO_NEAREST, {"WSCALE": "channel", **PLAIN}),
+        Recipe(ROUND_TO_NEAREST, replace(PLAIN, weight_scale=WeightScale.CHANNEL)),
         Recipe(PREDECESSOR, predecessor),
-        Recipe(PREDECESSOR + ", BLOCK=64", {**predecessor, "BLOCK": "64"}),
+        Recipe(PREDECESSOR + ", BLOCK=64", replace(predecessor, block=64)),
         Recipe(BLOCK_SCALES, PLAIN),
         Recipe(OURS, DYNAMIC),
         Recipe(OURS_INFORMED, DYNAMIC, informed=True),
-        Recipe(OURS_SMOOTH, DYNAMIC | smooth, informed=True),
-        Recipe(DOCUMENT, {}),
-        Recipe(DOCUMENT_INFORMED, {}, informed=True),
-        Recipe(DOCUMENT_SMOOTH, smooth, informed=True),
-        Recipe("ours, no statistics, BLOCK=64", {**DYNAMIC, "BLOCK": "64"}),
-        Recipe("ours, LS=0.5, BLOCK=64", {**DYNAMIC, **smooth, "BLOCK": "64"}, informed=True),
+        Recipe(OURS_SMOOTH, smooth, informed=True),
+        Recipe(DOCUMENT, DOCUMENTED),
+        Recipe(DOCUMENT_INFORMED, DOCUMENTED, informed=True),
+        Recipe(DOCUMENT_SMOOTH, replace(DOCUMENTED, smoothing=0.5), informed=True),
+        Recipe("ours, no statistics, BLOCK=64", replace(DYNAMIC, block=64)),
+        Recipe("ours, LS=0.5, BLOCK=64", replace(smooth, block=64), informed=True),
     ]
 
 
@@ -72,13 +63,13 @@ def transform_recipes() -> list[Recipe]:
     """Every ROTATION with and without PERMUTE, dynamic: without statistics, and with them at each LS."""
     recipes = []
     for rotation in Rotation:
-        for permute in "01":
-            settings = {"ROTATION": rotation.value, "PERMUTE": permute, **DYNAMIC}
-            name = f"ROTATION={rotation.value} PERMUTE={permute}"
-            recipes.append(Recipe(name, settings))
+        for permute in (False, True):
+            scheme = replace(DYNAMIC, rotation=rotation, permute=permute)
+            name = f"ROTATION={rotation.value} PERMUTE={int(permute)}"
+            recipes.append(Recipe(name, scheme))
             recipes += [
-                Recipe(f"{name} LS={strength}", settings | {"LS": strength}, informed=True)
-                for strength in ("0", "0.15", "0.5")
+                Recipe(f"{name} LS={strength:g}", replace(scheme, smoothing=strength), informed=True)
+                for strength in (0, 0.15, 0.5)
             ]
     return recipes
 
@@ -92,10 +83,9 @@ def quantized(
 ) -> nn.Module:
     """Return a quantized copy of `model`; where scales are static, it has answered `requests` to fix them."""
     model = copy.deepcopy(model)
-    config = recipe.config(act_bits)
-    targets = select_targets(model, config)
-    wrap_duquant(model, targets, config, statistics if recipe.informed else None)
-    if recipe.static:
+    scheme = recipe.with_bits(act_bits)
+    quantize_(model, scheme, statistics=statistics if recipe.informed else None)
+    if scheme.calibration_steps:
         for request in requests:
             model(request)
     return model

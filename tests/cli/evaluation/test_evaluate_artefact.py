@@ -28,7 +28,9 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from gr00t.model.artefact import export_artefact
     from gr00t.model.checkpoint.folder import module_aliases
     from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.model.quantized_layers import DEFAULTS
     from gr00t.quantization import enable_duquant_if_configured
+    from gr00t.quantization.settings.environment import to_environ
     from gr00t.testing.random_checkpoint import write_random_checkpoint
 
     folder = tmp_path_factory.mktemp("model")
@@ -36,8 +38,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = GR00T_N1_5.from_pretrained(checkpoint)
     rtn = parse_arm("rtn", RECIPES, {}).recipe
     assert rtn is not None
-    settings = {f"GR00T_DUQUANT_{name}": text for name, text in rtn.settings.items()}
-    report = enable_duquant_if_configured(model, settings, module_aliases(model))
+    report = enable_duquant_if_configured(model, to_environ(rtn.settings), module_aliases(model), DEFAULTS)
     assert report is not None
     export_artefact(model, report, checkpoint, folder / "out")
     return folder / "out"
@@ -165,25 +166,27 @@ def test_states_that_it_was_calibrated_on_are_not_evaluated(
     from gr00t.model.artefact import export_artefact
     from gr00t.model.checkpoint.folder import module_aliases
     from gr00t.model.gr00t_n1 import GR00T_N1_5
-    from gr00t.quantization import DuQuantConfig, enable_duquant_if_configured, select_targets, wrap_duquant
+    from gr00t.model.quantized_layers import DEFAULTS
+    from gr00t.quantization import DuQuantConfig, enable_duquant_if_configured, plan, quantize_
     from gr00t.quantization.numerics.statistics import InputStatistics
 
     checkpoint = artefact.with_name("checkpoint")
     settings = {"GR00T_DUQUANT_CALIB_STEPS": "0", "GR00T_DUQUANT_PACKDIR": str(tmp_path / "packs")}
-    config = DuQuantConfig.from_environ(settings)
+    config = DuQuantConfig.from_environ(settings, DEFAULTS)
     assert config is not None
     model = GR00T_N1_5.from_pretrained(checkpoint)
-    targets = select_targets(model, config, module_aliases(model))
+    asked = (config.scheme, config.layer_filter)
+    targets = [layer for layer in plan(model, *asked, aliases=module_aliases(model)) if layer.spec]
     statistics = {
         target.name: InputStatistics(
             torch.ones(target.linear.in_features), torch.ones(32, target.linear.in_features).bfloat16()
         )
         for target in targets
     }
-    wrap_duquant(model, targets, config, statistics)
+    quantize_(model, *asked, statistics=statistics, runtime=config.runtime, aliases=module_aliases(model))
     write_record(tmp_path / "packs", CALIBRATION, complete=True)
     model = GR00T_N1_5.from_pretrained(checkpoint)
-    report = enable_duquant_if_configured(model, settings, module_aliases(model))
+    report = enable_duquant_if_configured(model, settings, module_aliases(model), DEFAULTS)
     assert report is not None
     export_artefact(model, report, checkpoint, tmp_path / "calibrated")
     with pytest.raises(

@@ -16,7 +16,8 @@ import pytest
 from gr00t.eval.arms.arms import Arm, ArmError, parse_arm, parse_arms
 from gr00t.eval.arms.recipes import Recipe, RecipeError, find_recipes, load_recipe
 from gr00t.libero.tasks.suites import SUITES
-from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, to_environ
 from tests.shell import REPO, shell
 
 RECIPES = REPO / "examples" / "Libero" / "recipes"
@@ -119,15 +120,15 @@ def test_settings_are_read_as_one_would_type_them(tmp_path: Path) -> None:
 
 def config(name: str) -> DuQuantConfig | None:
     recipe = load_recipe(RECIPES / f"{name}.toml")
-    return DuQuantConfig.from_environ({PREFIX + key: text for key, text in recipe.settings.items()})
+    return DuQuantConfig.from_environ(to_environ(recipe.settings), DEFAULTS)
 
 
 def test_the_recipe_and_the_scripts_have_the_same_documented_settings() -> None:
     run = shell("source scripts/common.sh; duquant_defaults; env -0")
     exported = dict(entry.split("=", 1) for entry in run.stdout.split("\0") if entry.startswith(PREFIX))
     recipe = load_recipe(RECIPES / "w4a8.toml")
-    assert {PREFIX + key: text for key, text in recipe.settings.items()} == exported
-    assert config("w4a8") == DuQuantConfig()
+    assert to_environ(recipe.settings) == exported
+    assert config("w4a8") == DEFAULTS
     assert (recipe.denoising_steps, recipe.calibrate) == (8, True)
 
 
@@ -153,15 +154,13 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
     assert (rtn.rotation.value, rtn.row_rotation.value, rtn.permute) == ("none", "0", False)
     assert (rtn.weight_scale.value, rtn.calibration_steps) == ("channel", 0)
     # What must hurt differs from the documented settings in what its name says, and in nothing else.
-    assert config("w2a8") == dataclasses.replace(DuQuantConfig(), weight_bits=2)
-    assert config("static_one_batch") == dataclasses.replace(DuQuantConfig(), calibration_steps=1)
+    assert config("w2a8") == dataclasses.replace(DEFAULTS, weight_bits=2)
+    assert config("static_one_batch") == dataclasses.replace(DEFAULTS, calibration_steps=1)
     for bits in (3, 2):
         vision = config(f"vision_w{bits}")
         assert vision is not None
         names = ("include", "exclude", "weight_bits_by_layer")
-        assert vision == dataclasses.replace(
-            DuQuantConfig(), **{name: getattr(vision, name) for name in names}
-        )
+        assert vision == dataclasses.replace(DEFAULTS, **{name: getattr(vision, name) for name in names})
         assert vision.weight_bits_by_layer == (("backbone.vision.*", bits),)
     # Smoothing without statistics has no effect, and statistics that nothing uses are a wasted hour.
     calibrates = {name: load_recipe(path).calibrate for name, path in find_recipes(RECIPES).items()}

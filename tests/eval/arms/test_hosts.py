@@ -14,14 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from gr00t.eval.arms.hosts import (
-    PORT,
-    AddressHost,
-    ServerChangedError,
-    ServerEndedError,
-    StartedHost,
-    free_port,
-)
+from gr00t.eval.arms.hosts import AddressHost, ServerChangedError, StartedHost
+from gr00t.eval.arms.server_process import PORT, ServerEndedError, ServerProcess, free_port
 from gr00t.eval.rollout.agents import PolicyAgent
 from gr00t.eval.rollout.pool import LocalPool
 from gr00t.eval.rollout.records import read_records
@@ -30,7 +24,7 @@ from gr00t.eval.rollout.runner import run_arm
 from gr00t.serving.client import ExternalRobotInferenceClient, NoServerError
 from tests.eval.rollout.stubs import LABELS, StubSimulator, asked, stub_plan
 
-SERVER = [sys.executable, "-m", "tests.eval.arms.stub_server"]
+SERVER = ["-m", "tests.eval.arms.stub_server"]
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def environ(repo: Path) -> dict[str, str]:
 
 @pytest.fixture
 def started(environ: dict[str, str], tmp_path: Path) -> Iterator[StartedHost]:
-    host = StartedHost([*SERVER, PORT], environ, tmp_path / "server.log")
+    host = StartedHost(ServerProcess([*SERVER, PORT], environ, tmp_path / "server.log"))
     host.start()
     host.remember(host.describe())
     yield host
@@ -62,9 +56,8 @@ def children_of(pid: int) -> list[int]:
 
 
 def server_pid(host: StartedHost) -> int:
-    assert host._process is not None
-    (pid,) = children_of(host._process.pid)
-    return pid
+    assert host.server._process is not None
+    return host.server._process.pid
 
 
 def gone(pid: int, within_s: float = 10.0) -> bool:
@@ -115,8 +108,8 @@ def test_a_server_that_dies_in_the_middle_is_started_again_and_nothing_is_lost(
 def test_a_server_that_does_not_come_up_is_reported_with_its_last_words(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", "import sys; sys.exit('no weights here')", PORT]
-    host = StartedHost(command, environ, tmp_path / "server.log")
+    program = ["-c", "import sys; sys.exit('no weights here')", PORT]
+    host = StartedHost(ServerProcess(program, environ, tmp_path / "server.log"))
     with pytest.raises(
         ServerEndedError, match=r"(?s)status 1 before it was ready; the end of .*no weights here"
     ):
@@ -128,9 +121,10 @@ def test_a_server_does_not_outlive_a_run_that_is_killed(
     environ: dict[str, str], tmp_path: Path, repo: Path
 ) -> None:
     program = (
-        "import os, sys; from pathlib import Path; from gr00t.eval.arms.hosts import PORT, StartedHost; "
-        f"host = StartedHost({SERVER!r} + [PORT], dict(os.environ), Path({str(tmp_path / 'log')!r})); "
-        "host.start(); print('up', flush=True); sys.stdin.read()"
+        "import os, sys; from pathlib import Path; "
+        "from gr00t.eval.arms.server_process import PORT, ServerProcess; "
+        f"server = ServerProcess({SERVER!r} + [PORT], dict(os.environ), Path({str(tmp_path / 'log')!r})); "
+        "server.start(); print('up', flush=True); sys.stdin.read()"
     )
     run = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -144,7 +138,7 @@ def test_a_server_does_not_outlive_a_run_that_is_killed(
     assert run.stdin is not None
     assert run.stdout.readline() == "up\n"
     below = children_of(run.pid)
-    assert len(below) == 2, "the watchdog and the server"
+    assert len(below) == 1
     run.kill()
     run.wait()
     run.stdin.close()
@@ -158,7 +152,7 @@ def test_an_address_is_waited_for_and_refused_when_something_else_comes_back(
     port = free_port()
 
     def serve(layers: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*SERVER, str(port), str(layers)], cwd=repo, env=environ)
+        return subprocess.Popen([sys.executable, *SERVER, str(port), str(layers)], cwd=repo, env=environ)
 
     server = serve(116)
     try:

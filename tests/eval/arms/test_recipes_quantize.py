@@ -17,8 +17,9 @@ from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
-from gr00t.quantization import DuQuantConfig, select_targets
-from gr00t.quantization.settings.environment import PREFIX
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization import DuQuantConfig, LinearSpec, plan
+from gr00t.quantization.settings.environment import to_environ
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.testing.synthetic import synthetic_observation
 from tests.shell import REPO
@@ -33,8 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environ(name: str) -> dict[str, str]:
-    settings = load_recipe(RECIPES / f"{name}.toml").settings
-    return {PREFIX + key: text for key, text in settings.items()}
+    return to_environ(load_recipe(RECIPES / f"{name}.toml").settings)
 
 
 def serve(checkpoint: Path, name: str) -> Gr00tPolicy:
@@ -111,10 +111,13 @@ def test_static_scales_from_one_batch_are_fixed_by_one_request(checkpoint: Path)
 def test_of_the_full_size_model_the_whole_vision_tower_is_taken_and_nothing_else() -> None:
     model = GR00T_N1_5.on_meta(Gr00tConfig.full_size())
     aliases = module_aliases(model)
-    config = DuQuantConfig.from_environ(environ("vision_w3"))
-    documented = {target.name for target in select_targets(model, DuQuantConfig(), aliases)}
-    targets = {target.name: target.spec for target in select_targets(model, config, aliases)}
-    assert documented < targets.keys()
+
+    def taken(config: DuQuantConfig) -> dict[str, LinearSpec]:
+        plans = plan(model, config.scheme, config.layer_filter, aliases=aliases)
+        return {layer.name: layer.spec for layer in plans if layer.spec is not None}
+
+    documented, targets = taken(DEFAULTS), taken(DuQuantConfig.from_environ(environ("vision_w3")))
+    assert documented.keys() < targets.keys()
     tower = {name for name in targets if name not in documented}
     # SigLIP: 27 layers of four projections and two of an MLP.
     assert tower == {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gr00t.eval.arms.hosts import PORT
+from gr00t.eval.arms.server_process import PORT
 from gr00t.eval.rollout import cluster
 from gr00t.eval.rollout.agents import Expert, PolicyAgent, Replay
 from gr00t.eval.rollout.cluster import ENABLE, ClusterError, RayPool
@@ -65,7 +65,7 @@ def test_two_workers_on_ray_play_what_one_machine_plays(
     ray_pool, orders = pool
     (orders / "die-0-2").write_text("1")
     (orders / "die-1-1").write_text("2")
-    command = [sys.executable, "-m", "tests.eval.arms.stub_server", PORT]
+    command = ["-m", "tests.eval.arms.stub_server", PORT]
     environ = {**os.environ, "PYTHONPATH": str(repo)}
     with (
         contextlib.ExitStack() as closing,
@@ -105,7 +105,7 @@ def test_a_server_of_a_node_that_dies_is_started_again(
         contextlib.ExitStack() as closing,
         RunFolder(tmp_path / "run", asked(PLAN, **ARMS)) as folder,
     ):
-        command = [sys.executable, "-c", code, PORT]
+        command = ["-c", code, PORT]
         host, _ = ray_pool.start_servers(command, environ, tmp_path / "server.log", closing)
         first = int((tmp_path / "pid").read_text())
         os.kill(first, signal.SIGKILL)

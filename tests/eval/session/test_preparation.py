@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from gr00t.eval.arms.arms import parse_arm
-from gr00t.eval.arms.hosts import free_port
+from gr00t.eval.arms.server_process import free_port
 from gr00t.eval.rollout.agents import PolicyAgent
 from gr00t.eval.rollout.episode import noise_seed
 from gr00t.eval.session import preparation, servers, session
@@ -70,9 +69,9 @@ def recipes_on_stubs(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: A
     """The options of a run of recipes whose servers are stubs and are not looked at."""
 
     def server(options: Any, suite: Any, recipe: Any) -> list[str]:
-        return [sys.executable, "-m", "tests.eval.arms.stub_server", "{port}"]
+        return ["-m", "tests.eval.arms.stub_server", "{port}"]
 
-    monkeypatch.setattr(servers, "server_command", server)
+    monkeypatch.setattr(servers, "server_program", server)
     monkeypatch.setattr(preparation, "check_report", lambda *arguments: None)
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text("{}")
@@ -102,10 +101,10 @@ def test_a_static_arm_is_calibrated_once_and_never_on_what_is_evaluated(
 
     def calibration(options: Any, suite: Any, recipe: Any, packdir: Path, gl: str) -> list[str]:
         packdir.mkdir(parents=True, exist_ok=True)
-        return [sys.executable, "-c", program, str(packdir)]
+        return ["-c", program, str(packdir)]
 
     options = recipes_on_stubs(monkeypatch, tmp_path, arms="w4a8", trials=2)
-    monkeypatch.setattr(servers, "calibration_command", calibration)
+    monkeypatch.setattr(servers, "calibration_program", calibration)
     calls = tmp_path / "out" / "packs" / "w4a8" / "calls"
     if refused:
         with pytest.raises(LiberoError, match="w4a8 was calibrated on initial state 1 of libero_object task"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -194,16 +193,16 @@ def test_a_resumed_evaluation_notices_what_its_server_has_become(
 
     def calibration(options: Any, suite: Any, recipe: Any, packdir: Path, gl: str) -> list[str]:
         packdir.mkdir(parents=True, exist_ok=True)
-        return [sys.executable, "-c", CALIBRATE.replace("STATE", "48"), str(packdir)]
+        return ["-c", CALIBRATE.replace("STATE", "48"), str(packdir)]
 
     def server(*arguments: Any) -> list[str]:
-        return [sys.executable, "-c", SERVER, "{port}", str(told)]
+        return ["-c", SERVER, "{port}", str(told)]
 
     told = tmp_path / "told.json"
     told.write_text(json.dumps({"data_config": "module:Class", "identity": {"data_config": "0.95"}}))
     options = recipes_on_stubs(monkeypatch, tmp_path, arms="w4a8", trials=1)
-    monkeypatch.setattr(servers, "server_command", server)
-    monkeypatch.setattr(servers, "calibration_command", calibration)
+    monkeypatch.setattr(servers, "server_program", server)
+    monkeypatch.setattr(servers, "calibration_program", calibration)
     session.run(options, environ)
     grown = dataclasses.replace(options, trials=2)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gr00t.quantization import DuQuantConfig, DuQuantLinear, select_targets, wrap_duquant
+from gr00t.quantization import DuQuantLinear, LayerFilter, LinearScheme, quantize_
 from gr00t.quantization.calibration.screening import Screening
 from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.numerics.observers import PooledPercentile
@@ -75,15 +75,7 @@ class Loop(nn.Module):
 
 def quantized_loop(steps: int) -> tuple[Loop, DuQuantLinear]:
     model = Loop().requires_grad_(False)
-    config = DuQuantConfig.from_environ(
-        {
-            "GR00T_DUQUANT_INCLUDE": "proj|idle",
-            "GR00T_DUQUANT_CALIB_STEPS": str(steps),
-            "GR00T_DUQUANT_EXCLUDE": "a^",
-        }
-    )
-    assert config is not None
-    wrap_duquant(model, select_targets(model, config), config)
+    quantize_(model, LinearScheme(calibration_steps=steps), LayerFilter(layers=("proj", "idle")))
     assert isinstance(model.proj, DuQuantLinear)
     return model, model.proj
 

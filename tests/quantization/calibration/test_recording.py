@@ -17,8 +17,8 @@ from gr00t.quantization import (
     DuQuantLinear,
     DuQuantReport,
     enable_duquant_if_configured,
-    select_targets,
-    wrap_duquant,
+    plan,
+    quantize_,
 )
 from gr00t.quantization.calibration.record import (
     UnfinishedCalibrationError,
@@ -174,13 +174,15 @@ def calibrated(folder: Path, *, complete: bool = True) -> Loop:
     model = Loop()
     config = DuQuantConfig.from_environ(settings(folder))
     assert config is not None
-    targets = select_targets(model, config)
+    plans = plan(model, config.scheme, config.layer_filter)
     requests = [normal(5, 32, seed=request) for request in range(4)]
-    with record_inputs(model, {target.name: target.linear for target in targets}) as recording:
+    layers = {layer.name: layer.linear for layer in plans if layer.spec is not None}
+    with record_inputs(model, layers) as recording:
         for x in requests:
             model(x)
     write_record(folder, {"date": "today", "requests": 4, "observations": "numbers"}, complete=False)
-    wrap_duquant(model, targets, config, recording.statistics())
+    statistics, runtime = recording.statistics(), config.runtime
+    quantize_(model, config.scheme, config.layer_filter, statistics=statistics, runtime=runtime)
     for x in requests[:2]:
         model(x)
     if complete:
@@ -323,4 +325,7 @@ def test_statistics_given_now_are_used_whatever_the_folder_says(tmp_path):
     config = DuQuantConfig.from_environ(settings(tmp_path, LAYERS="last"))
     assert config is not None
     statistics = {"last": InputStatistics(torch.ones(32), torch.ones(32, 32, dtype=torch.bfloat16))}
-    assert wrap_duquant(model, select_targets(model, config), config, statistics).informed == 1
+    report = quantize_(
+        model, config.scheme, config.layer_filter, statistics=statistics, runtime=config.runtime
+    )
+    assert report.informed == 1

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization import plan
 from gr00t.quantization.numerics.storage import buffer_shapes
 from gr00t.quantization.settings.environment import DuQuantConfig
-from gr00t.quantization.settings.selection import select_targets
 
 BF16 = 1_812_185_088
 # What was promised, rotations included.
@@ -29,9 +30,10 @@ AT_MOST = 550_000_000
 )
 def test_the_layers_fit_into_what_was_promised(full_size, settings, expected):
     environ = {f"GR00T_DUQUANT_{name}": text for name, text in {"CALIB_STEPS": "0", **settings}.items()}
-    config = DuQuantConfig.from_environ(environ)
+    config = DuQuantConfig.from_environ(environ, DEFAULTS)
     assert config is not None
-    targets = select_targets(full_size[0], config, full_size[1])
+    plans = plan(full_size[0], config.scheme, config.layer_filter, aliases=full_size[1])
+    targets = [layer for layer in plans if layer.spec is not None]
     assert len(targets) == 116
     size = before = 0
     for target in targets:

@@ -44,7 +44,7 @@ def settings(**variables: str) -> DuQuantConfig | None:
 
 
 def test_the_variables_are_those_of_the_document():
-    assert {name for name, _, _ in DuQuantConfig.variables()} == EVERY_VARIABLE
+    assert {name for name, _, _ in DuQuantConfig().variables()} == EVERY_VARIABLE
 
 
 def test_the_documents_settings_are_read_as_it_means_them():
@@ -72,7 +72,7 @@ def test_the_documents_settings_are_read_as_it_means_them():
 
 def test_the_defaults_are_the_documents():
     defaults = {
-        name.removeprefix("GR00T_DUQUANT_"): default for name, default, _ in DuQuantConfig.variables()
+        name.removeprefix("GR00T_DUQUANT_"): default for name, default, _ in DuQuantConfig().variables()
     }
     documented = {
         "WBITS_DEFAULT": "4",

@@ -7,7 +7,9 @@ import re
 import pytest
 from torch import nn
 
-from gr00t.quantization import DuQuantConfig, DuQuantSelectionError, judge_layers, select_targets
+from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization import DuQuantConfig, DuQuantSelectionError, LayerPlan
+from gr00t.quantization.settings.selection import check_plans, plan_layers
 
 DOCUMENT_INCLUDE = (
     r".*(backbone\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -34,9 +36,22 @@ INTENDED = [
 
 
 def config(**variables: str) -> DuQuantConfig:
-    found = DuQuantConfig.from_environ({f"GR00T_DUQUANT_{name}": text for name, text in variables.items()})
+    environ = {f"GR00T_DUQUANT_{name}": text for name, text in variables.items()}
+    found = DuQuantConfig.from_environ(environ, DEFAULTS)
     assert found is not None
     return found
+
+
+def judged(model: nn.Module, config: DuQuantConfig, aliases: dict[str, str] | None = None) -> list[LayerPlan]:
+    return plan_layers(model, config.scheme, config.layer_filter, aliases)
+
+
+def selected(
+    model: nn.Module, config: DuQuantConfig, aliases: dict[str, str] | None = None
+) -> list[LayerPlan]:
+    plans = judged(model, config, aliases)
+    check_plans(plans, config.scheme, config.layer_filter, list_all=config.debug)
+    return [plan for plan in plans if plan.spec is not None]
 
 
 @pytest.mark.parametrize(
@@ -51,13 +66,13 @@ def config(**variables: str) -> DuQuantConfig:
 )
 def test_exactly_the_84_llm_and_32_dit_mlp_layers(full_size, variables):
     model, aliases = full_size
-    names = [target.name for target in select_targets(model, config(**variables), aliases)]
+    names = [target.name for target in selected(model, config(**variables), aliases)]
     assert sorted(names) == sorted(INTENDED)
     assert len(names) == len(set(names)) == 116
 
 
 def test_without_aliases_the_defaults_still_select_them(full_size):
-    assert len(select_targets(full_size[0], config(WBITS_DEFAULT="4"))) == 116
+    assert len(selected(full_size[0], config(WBITS_DEFAULT="4"))) == 116
 
 
 @pytest.mark.parametrize(
@@ -72,12 +87,12 @@ def test_without_aliases_the_defaults_still_select_them(full_size):
 )
 def test_scope_is_a_prefix_of_either_name(full_size, scope, count):
     model, aliases = full_size
-    assert len(select_targets(model, config(SCOPE=scope), aliases)) == count
+    assert len(selected(model, config(SCOPE=scope), aliases)) == count
 
 
 def test_layers_and_wbits_take_either_name(full_size):
     model, aliases = full_size
-    targets = select_targets(
+    targets = selected(
         model,
         config(
             LAYERS="backbone.language_model.layers.0.self_attn.q_proj,"
@@ -95,7 +110,7 @@ def test_layers_and_wbits_take_either_name(full_size):
 
 def test_a_star_in_wbits_stands_for_any_part_of_either_name(full_size):
     model, aliases = full_size
-    targets = select_targets(
+    targets = selected(
         model,
         config(
             WBITS="backbone.*.mlp.*:6,action_head.model.transformer_blocks.*.ff.*:5,backbone.*:8,"
@@ -115,19 +130,19 @@ def test_a_star_in_wbits_stands_for_any_part_of_either_name(full_size):
 
 def test_every_linear_gets_a_reason(full_size):
     model, aliases = full_size
-    reasons = {v.name: v.reason for v in judge_layers(model, config(WBITS_DEFAULT="4"), aliases)}
+    reasons = {v.name: v.reason for v in judged(model, config(WBITS_DEFAULT="4"), aliases)}
     assert len(reasons) == sum(type(module) is nn.Linear for module in model.modules())
     assert reasons["backbone.language_model.layers.0.mlp.up_proj"] == "INCLUDE matches"
     assert reasons["backbone.connector"] == "INCLUDE does not match"
     assert reasons["backbone.vision.encoder.layers.0.self_attn.q_proj"] == "EXCLUDE matches '.vision.'"
     recipe = config(INCLUDE=".*proj.*", EXCLUDE="attn1")
-    reasons = {v.name: v.reason for v in judge_layers(model, recipe, aliases)}
+    reasons = {v.name: v.reason for v in judged(model, recipe, aliases)}
     assert reasons["action_head.layers.0.attn.q_proj"] == "EXCLUDE matches 'attn1' in the checkpoint's name"
 
 
 def refusal(full_size, **variables: str) -> str:
     with pytest.raises(DuQuantSelectionError) as refused:
-        select_targets(full_size[0], config(**variables), full_size[1])
+        selected(full_size[0], config(**variables), full_size[1])
     return str(refused.value)
 
 
@@ -164,4 +179,4 @@ def test_unknown_names_are_refused_with_the_nearest(full_size):
 
 def test_subclasses_of_linear_are_left_alone():
     attention = nn.MultiheadAttention(8, 2)
-    assert judge_layers(attention, config(INCLUDE=".*")) == []
+    assert judged(attention, config(INCLUDE=".*")) == []

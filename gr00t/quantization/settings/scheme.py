@@ -1,0 +1,113 @@
+"""What is asked of linear layers, whatever their shapes, and how a model is to run that has them.
+
+A `LinearScheme` says how to quantize. What becomes of one layer by it is that layer's `LinearSpec`; what has
+been decided about every layer of a model, its `LayerPlan`. `RuntimeOptions` change no number and are in no
+hash. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.spec import IntFormat, LinearSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearScheme:
+    """How linear layers are to be quantized. A ValueError names what cannot be.
+
+    Attributes:
+        weight: code format, or None: weights stay in floating point, exactly.
+        activation: likewise, for the inputs.
+        block: input channels that share one rotation and one weight scale.
+        block_out: output channels that share one rotation; `block` where it is None.
+        weight_scale: BLOCK: a float scale per output row times an integer per block; CHANNEL: per row alone.
+        permute: deal the input channels over the blocks in snake order of their peaks.
+        rotation: kind of the block rotations.
+        row_rotation: RESTORE undoes the output rotation; PROPAGATE leaves it to the next layer where that is
+            exact, and undoes it elsewhere; NONE: there is none.
+        smoothing: migration strength of the smoothing diagonal, in [0, 1]; no effect without statistics.
+        calibration_steps: calls of the model pooled into static activation scales; 0: per-token scales.
+        act_percentile: percentile of |x| that a static scale covers, in [50, 100].
+        weight_by_layer: other weight formats of single layers: (name, format), where `*` stands for any part
+            of a name, and a name that is written out comes before one with `*`.
+    """
+
+    weight: IntFormat | None = IntFormat(4)  # noqa: RUF009  (it is frozen)
+    activation: IntFormat | None = IntFormat(8)  # noqa: RUF009
+    block: int = 16
+    block_out: int | None = None
+    weight_scale: WeightScale = WeightScale.BLOCK
+    permute: bool = True
+    rotation: Rotation = Rotation.HADAMARD  # the best by measurement: docs/QUALITY.md, section 3
+    row_rotation: RowRotation = RowRotation.RESTORE
+    smoothing: float = 0.15
+    calibration_steps: int = 32
+    act_percentile: float = 99.9
+    weight_by_layer: tuple[tuple[str, IntFormat | None], ...] = ()
+
+    def __post_init__(self) -> None:
+        self.spec_for(1, 1)  # which refuses what no layer can be
+
+    def weight_of(self, *names: str) -> IntFormat | None:
+        """Return the weight format of the layer that has these names."""
+        by_layer = dict(self.weight_by_layer)
+        for name in names:
+            if name in by_layer:
+                return by_layer[name]
+        for pattern, weight in by_layer.items():
+            if any(fnmatchcase(name, pattern) for name in names):
+                return weight
+        return self.weight
+
+    def spec_for(self, in_features: int, out_features: int, *names: str) -> LinearSpec:
+        """Return what this scheme makes of a layer by itself, without neighbours and statistics.
+
+        Args:
+            in_features: of the layer.
+            out_features: of the layer.
+            names: of the layer, for `weight_by_layer`.
+        """
+        return LinearSpec(
+            in_features=in_features,
+            out_features=out_features,
+            weight=self.weight_of(*names),
+            activation=self.activation,
+            block_in=self.block,
+            block_out=self.block if self.block_out is None else self.block_out,
+            weight_scale=self.weight_scale,
+            permute=self.permute,
+            rotation=self.rotation,
+            row_rotation=self.row_rotation,
+            smoothing=self.smoothing,
+            calibration_steps=0 if self.activation is None else self.calibration_steps,
+            act_percentile=self.act_percentile,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeOptions:
+    """How a quantized model runs, and what is kept and told of it. No bit of an answer depends on it.
+
+    Attributes:
+        execution: what multiplies the codes.
+        kernels: environment variables whose compiler and cache the CPU kernels come from; None: only kernels
+            that this process has loaded already (`kernels.library.load`).
+        pack_dir: folder that keeps the quantized layers, and statistics of their inputs, for the next time.
+        precache_weights: keep one unpacked weight per layer, where a kernel does not read the packed codes.
+        debug: refuse inf and nan in the input of a layer.
+        profile: time the stages of every layer, logged at exit.
+        profile_sync: wait for the device around each timed stage.
+    """
+
+    execution: Execution = Execution.FAKE
+    kernels: Mapping[str, str] | None = None
+    pack_dir: Path | None = None
+    precache_weights: bool = True
+    debug: bool = False
+    profile: bool = False
+    profile_sync: bool = False
