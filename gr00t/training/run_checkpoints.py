@@ -11,16 +11,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from gr00t.files.atomic import atomic_write, unfinished
-from gr00t.files.private_folder import remove
 from gr00t.model.checkpoint.config import CONFIG_FILE
 from gr00t.training.state import STATE_FILE
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-_REMOVED = re.compile(r"\.checkpoint-\d+\.removed")
+_HIDDEN = re.compile(r"\.checkpoint-\d+\.(?:partial|removed)")
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
@@ -40,11 +38,17 @@ def new_checkpoint(run: Path, step: int) -> Iterator[Path]:
     config.json is to be written last: without it nothing loads what else is there.
     """
     target = run / f"checkpoint-{step}"
-    with atomic_write(target) as partial:
-        partial.mkdir(parents=True)
+    partial = run / f".checkpoint-{step}.partial"
+    _remove(partial)
+    partial.mkdir(parents=True)
+    try:
         yield partial
-        if target.exists():
-            remove_checkpoint(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if target.exists():
+        remove_checkpoint(target)
+    partial.rename(target)
 
 
 def keep_newest(run: Path, count: int) -> None:
@@ -57,16 +61,15 @@ def keep_newest(run: Path, count: int) -> None:
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, its name first."""
     aside = folder.with_name(f".{folder.name}.removed")
-    remove(aside)
+    _remove(aside)
     folder.rename(aside)
     shutil.rmtree(aside)
 
 
 def remove_remains(run: Path) -> None:
     """Remove what a killed run was writing or removing."""
-    removed = [path for path in run.iterdir() if _REMOVED.fullmatch(path.name)]
-    for path in (*unfinished(run), *removed):
-        remove(path)
+    for path in [path for path in run.iterdir() if _HIDDEN.fullmatch(path.name)]:
+        _remove(path)
 
 
 def publish(checkpoint: Path, target: Path) -> None:
@@ -91,9 +94,20 @@ def publish(checkpoint: Path, target: Path) -> None:
 
 def _put(source: Path, target: Path) -> None:
     """Copy a file; weights, which nobody edits, are linked where the file system can."""
-    with atomic_write(target) as aside:
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
         if _SHARD.fullmatch(source.name):
-            with suppress(OSError):  # some file systems know no links
+            try:
                 os.link(source, aside)
-                return
-        shutil.copyfile(source, aside)
+            except OSError:
+                shutil.copyfile(source, aside)
+        else:
+            shutil.copyfile(source, aside)
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
