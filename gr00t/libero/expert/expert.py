@@ -17,8 +17,8 @@ import numpy as np
 from gr00t.libero.expert.doors import close
 from gr00t.libero.expert.fixtures import open_drawer, turn_on
 from gr00t.libero.expert.motion import OPEN, Action, Skill, hold, settle
+from gr00t.libero.expert.putting import put_inside, put_onto
 from gr00t.libero.expert.scene import Array, Scene
-from gr00t.libero.expert.store import put_inside, put_onto
 
 ATTEMPTS = 3
 # Noise on rotations is scaled down: a full unit of command turns the hand by half a radian.

@@ -35,12 +35,6 @@ class Target:
     top: float
 
 
-def put_in(scene: Scene, name: str, target: str) -> Skill:
-    """Pick an object up and drop it into a container's region."""
-    picked = yield from pick(scene, name)
-    return picked and (yield from place(scene, name, target, inside=True))
-
-
 def put_on(scene: Scene, name: str, target: str) -> Skill:
     """Pick an object up and set it down on an object or region."""
     picked = yield from pick(scene, name)

@@ -28,7 +28,8 @@ from gr00t.libero.expert.motion import (
     move,
     rotation_vector,
 )
-from gr00t.libero.expert.pick_place import pick, put_in, put_on, upright
+from gr00t.libero.expert.pick_place import pick, put_on, upright
+from gr00t.libero.expert.putting import put_inside
 from gr00t.libero.expert.scene import Boxes, Region, Scene
 from tests.libero.expert.stub_scene import StubScene, bowl, box, joined
 
@@ -224,7 +225,7 @@ def test_candidates_differ_and_come_in_the_same_order() -> None:
 
 
 def test_putting_in_and_on() -> None:
-    for skill, goal in ((put_in, "in"), (put_on, "on")):
+    for skill, goal in ((put_inside, "in"), (put_on, "on")):
         scene = StubScene({"can": CAN}, {"basket": BASKET})
         worked, _ = play(scene, skill(scene, "can", "basket"))
         assert worked is True
@@ -237,7 +238,7 @@ def test_what_is_carried_passes_above_what_stands_on_its_way() -> None:
     for objects, clearance in (({"can": CAN}, 0.14), ({"can": CAN, "wall": wall}, 0.32)):
         scene = StubScene(objects, {"basket": BASKET}, fixed=("wall",))
         bottoms = []
-        for action in put_in(scene, "can", "basket"):
+        for action in put_inside(scene, "can", "basket"):
             scene.execute(action)
             if scene.held and abs(scene.object_position("can")[1] + 0.05) < 0.04:
                 bottoms.append(scene.corners("can")[:, 2].min())
