@@ -129,21 +129,16 @@ def opened_policy(arguments: Arguments) -> Iterator[Policy]:
 
 def loaded_policy(arguments: Arguments, model_path: str) -> Policy:
     """The policy of a checkpoint, quantized as the environment says."""
-    import torch
+    from gr00t.experiment.checkpoint_data_config import load_policy
 
-    from gr00t.experiment.checkpoint_data_config import choose_data_config
-    from gr00t.model.policy import Gr00tPolicy
-
-    _, data_config = choose_data_config(arguments.data_config, model_path, arguments.base)
-    policy = Gr00tPolicy(
+    policy = load_policy(
         model_path,
-        arguments.embodiment_tag,
-        data_config.modality_config(),
-        data_config.transform(),
-        arguments.denoising_steps,
-        arguments.device,
-        torch_dtype=getattr(torch, arguments.dtype),
+        arguments.data_config,
         base=arguments.base,
+        dtype=arguments.dtype,
+        embodiment_tag=arguments.embodiment_tag,
+        denoising_steps=arguments.denoising_steps,
+        device=arguments.device,
         tokenizer=arguments.tokenizer,
         prompt_style=arguments.prompt_style,
         environ=os.environ,

@@ -1,13 +1,16 @@
-"""Which data configuration a checkpoint is served with where none is named."""
+"""A checkpoint and the data configuration that it is served with, where none is named, too."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gr00t.experiment.data_config import load_data_config
-from gr00t.model.checkpoint.source import open_source
+from gr00t.model.checkpoints import Checkpoint, open_checkpoint
 from gr00t.model.lerobot.serving import groot_serving
+
+if TYPE_CHECKING:
+    from gr00t.model.policy import Gr00tPolicy
 
 # What most published LIBERO checkpoints of N1.5 were trained with.
 STANDARD = "examples.Libero.custom_data_config:LiberoDataConfig"
@@ -15,21 +18,55 @@ STANDARD = "examples.Libero.custom_data_config:LiberoDataConfig"
 OF_LEROBOT = "lerobot"
 
 
-def choose_data_config(
-    name: str | None, model_path: str | Path | None, base: str | Path | None = None
-) -> tuple[str, Any]:
+def load_policy(
+    model_path: str | Path,
+    data_config: str | None = None,
+    *,
+    base: str | Path | None = None,
+    dtype: str = "bfloat16",
+    **options: Any,
+) -> Gr00tPolicy:
+    """Load a checkpoint as a policy; its folder is looked for once.
+
+    Args:
+        model_path: folder or hub id of the checkpoint.
+        data_config: of `choose_data_config`.
+        base: see `gr00t.model.checkpoints.open_checkpoint`.
+        dtype: of what is not quantized, as torch calls it.
+        options: others of `Gr00tPolicy`.
+
+    Raises:
+        DataConfigError: there is no such data configuration.
+        CheckpointError and others: see `Gr00tPolicy`.
+    """
+    import torch
+
+    from gr00t.model.policy import Gr00tPolicy
+
+    checkpoint = open_checkpoint(model_path, base)
+    _, data = choose_data_config(data_config, checkpoint)
+    return Gr00tPolicy(
+        checkpoint,
+        modality_config=data.modality_config(),
+        modality_transform=data.transform(),
+        torch_dtype=getattr(torch, dtype),
+        **options,
+    )
+
+
+def choose_data_config(name: str | None, checkpoint: Checkpoint | None) -> tuple[str, Any]:
     """Return a data configuration and its name: the one of that name, else the one that the checkpoint has.
 
     Args:
         name: of `load_data_config`; None: what a policy of lerobot says itself, for others `STANDARD`.
-        model_path: folder or hub id of the checkpoint; None: not known.
-        base: see `gr00t.model.checkpoint.source.open_source`.
+        checkpoint: None: not known.
 
     Raises:
-        DataConfigError, CheckpointError: there is no such data configuration, or no such checkpoint.
+        DataConfigError: there is no such data configuration.
+        CheckpointError: the files of a policy of lerobot contradict each other.
     """
-    if name is None and model_path is not None:
-        serving = groot_serving(open_source(model_path, base))
+    if name is None and checkpoint is not None:
+        serving = groot_serving(checkpoint.source)
         if serving is not None:
             return OF_LEROBOT, serving
     name = STANDARD if name is None else name

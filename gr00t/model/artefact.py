@@ -21,7 +21,6 @@ from typing import Any
 import torch
 
 from gr00t import __version__
-from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import (
     checkpoint_tensors,
     load_weights,
@@ -45,10 +44,11 @@ from gr00t.quantization.checkpoint.artefact import (
     settle,
     write_layers,
 )
-from gr00t.quantization.checkpoint.checksums import ArtefactError, seal_file
+from gr00t.quantization.checkpoint.checksums import seal_file
 from gr00t.quantization.checkpoint.manifest import FILE, Manifest, exported_settings, read_manifest
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.report import DuQuantReport
+from gr00t.quantization.settings.environment import DuQuantDryRunError
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,13 @@ _ALONG = ("*.json", "*.txt", "*.md", "*.model", "*.jinja", "LICENSE*", "NOTICE*"
 
 
 def load_artefact(
-    folder: Path, torch_dtype: torch.dtype, environ: Mapping[str, str] | None = None
+    source: Source, manifest: Manifest, torch_dtype: torch.dtype, environ: Mapping[str, str] | None = None
 ) -> tuple[GR00T_N1_5, DuQuantReport]:
     """Load an exported model: every file is read once, hashed, and used as it was hashed.
 
     Args:
-        folder: of the artefact; `read_manifest` finds a manifest in it.
+        source: the artefact's folder and architecture.
+        manifest: its manifest.
         torch_dtype: of what is not quantized.
         environ: may decide what `Manifest.config` lets it; kernels are compiled by its compiler, into its
             cache. None: the defaults, and only kernels that this process has loaded already.
@@ -71,17 +72,16 @@ def load_artefact(
         The model on the CPU, and the report of its quantized layers.
 
     Raises:
-        ArtefactError: the artefact is damaged, contradicts itself, or is of another version of the format.
+        ArtefactError: the artefact is damaged, or contradicts itself.
         CheckpointError: its configuration and its weights do not fit together.
         DuQuantConfigError: `environ` asks for another quantization.
-        DuQuantDryRun: `environ` asks for a list of the layers, which is in the log then.
+        DuQuantDryRunError: `environ` asks for a list of the layers, which is in the log then.
     """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise ArtefactError(f"{folder}: no artefact, it has no {FILE}")
+    folder = source.folder
     config = manifest.config(environ or {})
     if config.dry_run:
         list_layers(manifest)
+        raise DuQuantDryRunError(f"{folder}: DRYRUN=1 asks for a list of its layers, which is in the log")
     if environ is not None:
         load_kernels(environ)
     started = time.perf_counter()
@@ -97,7 +97,7 @@ def load_artefact(
     dtype = str(torch_dtype).removeprefix("torch.")
     if dtype != manifest.dtype:
         logger.warning("[GR00T-DUQUANT] Artefact exported for %s, loaded in %s", manifest.dtype, dtype)
-    model = GR00T_N1_5.on_meta(Gr00tConfig.from_folder(folder), torch_dtype)
+    model = GR00T_N1_5.on_meta(source.config, torch_dtype)
     report = place_layers(model, manifest, config, module_aliases(model))
     load_weights(model, folder, tensors)
     settle(report)

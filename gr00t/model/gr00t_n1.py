@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import load_weights, save_checkpoint
+from gr00t.model.checkpoint.folder_kind import FolderKind
+from gr00t.model.checkpoint.json_section import CheckpointError
 from gr00t.model.checkpoint.source import Source, open_source
 from gr00t.model.inputs import ModelInputs, draw_noise
 from gr00t.model.network.action_head import ActionHead
@@ -61,7 +63,7 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
         *,
         base: str | Path | None = None,
     ) -> GR00T_N1_5:
-        """Load a checkpoint, NVIDIA's or lerobot's, or a quantized artefact, from a folder or the model hub.
+        """Load a checkpoint in floating point, NVIDIA's or lerobot's, from a folder or the model hub.
 
         Args:
             path_or_hub_id: of the checkpoint, or of an adapter.
@@ -69,20 +71,19 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
             base: the checkpoint that an adapter was trained on, or that a policy of lerobot began from.
 
         Raises:
-            CheckpointError: nothing usable is found; the message names the file and the key.
-            ArtefactError: a quantized artefact that is damaged or of another version.
+            CheckpointError: nothing usable is found; the message names the file and the key. A quantized
+                checkpoint is opened by `gr00t.model.checkpoints.open_checkpoint`.
         """
-        # An artefact brings layers of its own, which this module knows nothing of.
-        from gr00t.model.artefact import load_artefact, read_manifest
-
-        source = open_source(path_or_hub_id, base)
-        if source.adapter is None and read_manifest(source.folder) is not None:
-            return load_artefact(source.folder, torch_dtype)[0]
-        return cls.from_source(source, torch_dtype)
+        return cls.from_source(open_source(path_or_hub_id, base), torch_dtype)
 
     @classmethod
     def from_source(cls, source: Source, torch_dtype: torch.dtype = torch.float32) -> GR00T_N1_5:
         """Load a checkpoint whose folders are found already; see `from_pretrained`."""
+        if source.kind is FolderKind.QUANTIZED:
+            raise CheckpointError(
+                f"{source.folder} is a quantized checkpoint, whose layers are no nn.Linear; serve it with "
+                "Gr00tPolicy, or load it with gr00t.model.checkpoints.open_checkpoint(...).load_model(DTYPE)"
+            )
         model = cls.on_meta(source.config, torch_dtype)
         load_weights(model, source.weights, adapter=source.adapter)
         return model

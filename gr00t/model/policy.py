@@ -20,11 +20,9 @@ from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.observation import prepare_observation
 from gr00t.data.schema import load_metadata
 from gr00t.data.transform.base import ComposedModalityTransform
-from gr00t.model.artefact import load_artefact
-from gr00t.model.checkpoint.folder import module_aliases
-from gr00t.model.checkpoint.source import find_metadata, open_source
+from gr00t.model.checkpoint.source import find_metadata
+from gr00t.model.checkpoints import Checkpoint, open_checkpoint
 from gr00t.model.compiling import compile_model
-from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import draw_noise
 from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.serving import GrootServing, groot_serving
@@ -33,8 +31,6 @@ from gr00t.model.preprocessing.fitting import check_fit, described_keys, set_hor
 from gr00t.model.preprocessing.gr00t_transform import Tokenizer
 from gr00t.model.preprocessing.prepared import PreparedObservation, collate
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
-from gr00t.quantization import DuQuantReport, enable_duquant_if_configured
-from gr00t.quantization.checkpoint.manifest import read_manifest
 
 __all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
 
@@ -67,7 +63,7 @@ class Gr00tPolicy(BasePolicy):
 
     def __init__(
         self,
-        model_path: str | Path,
+        model_path: str | Path | Checkpoint,
         embodiment_tag: str | EmbodimentTag | None = None,
         modality_config: dict[str, ModalityConfig] | None = None,
         modality_transform: ComposedModalityTransform | None = None,
@@ -85,8 +81,8 @@ class Gr00tPolicy(BasePolicy):
         """Load a checkpoint; everything that can be checked without reading its weights is checked before.
 
         Args:
-            model_path: a checkpoint folder, a quantized artefact's or an adapter's, or its id on the model
-                hub.
+            model_path: a checkpoint folder, a quantized one's or an adapter's, or its id on the model hub; or
+                what `open_checkpoint` made of it.
             embodiment_tag: whose statistics and whose part of the action head are used; new_embodiment if
                 None. A groot policy of lerobot knows its own, and contradicts another one.
             modality_config: keys and time steps; as many actions are predicted as `action` has time steps. A
@@ -95,7 +91,8 @@ class Gr00tPolicy(BasePolicy):
             denoising_steps: Euler steps per action chunk; the checkpoint's own number if None.
             device: a GPU if there is one and it is None.
             torch_dtype: bfloat16 if None.
-            base: the checkpoint that an adapter was trained on, or that a groot policy began from.
+            base: of a path or id, the checkpoint that an adapter was trained on, or that a groot policy began
+                from.
             tokenizer: a tokenizer, or where to look if the checkpoint has none: a folder or a hub id.
             prompt_style: "brackets" (the reference's inference) or "plain" (its training).
             seed: fixes the noise of the requests that name no seed themselves, by the order of their coming.
@@ -112,7 +109,9 @@ class Gr00tPolicy(BasePolicy):
                 not fit the checkpoint; the errors above are ValueErrors, too.
         """
         self.device = _device(device)
-        source = open_source(model_path, base)
+        if isinstance(model_path, str | Path):
+            model_path = open_checkpoint(model_path, base)
+        source = model_path.source
         self.model_path = source.folder
         self.read_from = source.more
         self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
@@ -143,15 +142,7 @@ class Gr00tPolicy(BasePolicy):
         bind_to_model(modality_transform, source.config, tokenizer, self.embodiment_tag, prompt_style)
         self._pad_token_id = tokenizer.pad_token_id
 
-        dtype = torch_dtype or torch.bfloat16
-        self.quantization: DuQuantReport | None
-        if read_manifest(source.weights) is not None:
-            self.model, self.quantization = load_artefact(self.model_path, dtype, environ)
-        else:
-            self.model = GR00T_N1_5.from_source(source, torch_dtype=dtype)
-            self.quantization = enable_duquant_if_configured(
-                self.model, environ=environ, aliases=module_aliases(self.model)
-            )
+        self.model, self.quantization = model_path.load_model(torch_dtype or torch.bfloat16, environ)
         if self.groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
             set_horizon_(self.model, len(modality_config["action"].delta_indices))
         self.model.to(self.device)

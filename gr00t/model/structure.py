@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gr00t.model.checkpoint.config import Gr00tConfig
-from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, recognize, refuse_quantized_base
-from gr00t.model.checkpoint.hub import HUB_ID, resolve_checkpoint
+from gr00t.model.checkpoint.folder_kind import FolderKind, check_base, recognize
+from gr00t.model.checkpoint.hub import expanded, local_folder
 
 if TYPE_CHECKING:
     from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -63,18 +63,16 @@ def find_config(path_or_hub_id: str | Path | None, base: str | Path | None = Non
     """
     if path_or_hub_id is None:
         return Gr00tConfig.full_size(), "the built-in full-size architecture"
-    name = str(path_or_hub_id)
-    if Path(name).exists() or not HUB_ID.fullmatch(name):
-        folder = resolve_checkpoint(name)
-        if base is not None and recognize(folder) is FolderKind.ADAPTER:
-            refuse_quantized_base(Path(base))
-            return find_config(base)
-        return Gr00tConfig.from_folder(folder, base, download=False), name
-    from huggingface_hub import try_to_load_from_cache  # only needed here, and slow to import
-
-    cached = try_to_load_from_cache(name, CONFIG_FILE)
-    if isinstance(cached, str):
-        folder = Path(cached).parent
-        config = Gr00tConfig.from_folder(folder, base, download=False)
-        return config, f"{name}, as cached in {folder}"
-    return Gr00tConfig.full_size(), f"the built-in full-size architecture: {name} is not in the local cache"
+    folder = local_folder(path_or_hub_id)
+    if folder is None:
+        return (
+            Gr00tConfig.full_size(),
+            f"the built-in full-size architecture: {path_or_hub_id} is not in the local cache",
+        )
+    if base is not None and recognize(folder) is FolderKind.ADAPTER:
+        if (weights := local_folder(base)) is not None:
+            check_base(weights)
+        return find_config(base)
+    config = Gr00tConfig.from_folder(folder, base, download=False)
+    cached = "" if folder == expanded(path_or_hub_id) else f", as cached in {folder}"
+    return config, f"{path_or_hub_id}{cached}"

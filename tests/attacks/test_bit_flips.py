@@ -19,12 +19,10 @@ import torch
 
 from gr00t.model.artefact import export_artefact
 from gr00t.model.checkpoint.folder import CheckpointError
-from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.quantization import DuQuantConfig, wrap_duquant
+from gr00t.quantization import DuQuantConfig, LayerPlan, plan, quantize_
 from gr00t.quantization.checkpoint.checksums import ArtefactError
-from gr00t.quantization.settings.selection import Verdict, select_targets
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from tests.model.small_artefact import quantized, variables
+from tests.model.small_artefact import load, quantized, variables
 
 # Nearly every tensor that a pack can have, and codes in both ways that they are stored in.
 SETTINGS = {
@@ -81,20 +79,20 @@ class Pair(torch.nn.Module):
 X = torch.randn(20, 48, generator=torch.Generator().manual_seed(4))
 
 
-def start(folder: Path, statistics: bool) -> tuple[Pair, int, list[Verdict]]:
+def start(folder: Path, statistics: bool) -> tuple[Pair, int, list[LayerPlan]]:
     """Quantize a model as a server does that finds packs in a folder; return how many layers it restored."""
     from gr00t.quantization.calibration.recording import record_inputs
 
     model = Pair()
     config = DuQuantConfig.from_environ(variables(PACKDIR=str(folder), **SETTINGS))
     assert config is not None
-    targets = select_targets(model, config)
+    targets = [layer for layer in plan(model, config.scheme, config.layer_filter) if layer.spec is not None]
     recorded = None
     if statistics:
         with record_inputs(model, {target.name: target.linear for target in targets}) as recording:
             model(X)
         recorded = recording.statistics()
-    report = wrap_duquant(model, targets, config, recorded)
+    report = quantize_(model, config.scheme, config.layer_filter, statistics=recorded, runtime=config.runtime)
     if report.pools_requests:
         model(X)
     return model, report.packed, targets
@@ -164,7 +162,7 @@ def test_no_damage_to_an_artefact_is_a_wrong_model(
     artefact: Path, tmp_path: Path, blows: Callable[[int, int], int], figure: Callable[[str], None]
 ) -> None:
     """Every second blow hits a file of weights; oracle: the state of the whole artefact, tensor by tensor."""
-    expected = GR00T_N1_5.from_pretrained(artefact, torch.bfloat16).state_dict()
+    expected = load(artefact).state_dict()
     files = sorted(path.relative_to(artefact) for path in artefact.rglob("*") if path.is_file())
     weights = [name for name in files if name.suffix == ".safetensors"]
     assert len(weights) == 2
@@ -176,7 +174,7 @@ def test_no_damage_to_an_artefact_is_a_wrong_model(
         name = weights[blow // 2 % 2] if blow % 2 else files[blow // 2 % len(files)]
         how = strike(folder / name, generator)
         try:
-            model = GR00T_N1_5.from_pretrained(folder, torch.bfloat16)
+            model = load(folder)
         except (ArtefactError, CheckpointError) as error:
             outcomes[how, "refused" if str(folder) in str(error) else "refused without a name"] += 1
         else:

@@ -323,18 +323,18 @@ def test_an_artefact_is_not_calibrated_again(program, checkpoint, tmp_path):
 @pytest.mark.parametrize(("steps", "requests"), [("0", 32), ("8", 32), ("100", 100)])
 def test_at_least_32_requests_and_all_calib_steps_are_used_by_default(program, tmp_path, steps, requests):
     (tmp_path / "observations").touch()
-    arguments = program.Arguments("checkpoint", observations=tmp_path / "observations")
+    arguments = program.Arguments("somebody/a-policy", observations=tmp_path / "observations")
     assert program.plan(arguments, settings(tmp_path, CALIB_STEPS=steps)).requests == requests
 
 
 def test_the_folder_of_the_saved_observations_is_made_before_they_are_collected(program, tmp_path):
-    arguments = program.Arguments("checkpoint", synthetic=2, save=tmp_path / "runs" / "file")
+    arguments = program.Arguments("somebody/a-policy", synthetic=2, save=tmp_path / "runs" / "file")
     program.plan(arguments, settings(tmp_path))
     assert (tmp_path / "runs").is_dir()
 
 
 def test_the_flag_wins_over_the_variable(program, tmp_path):
-    arguments = program.Arguments("checkpoint", synthetic=2, packdir=tmp_path / "flag")
+    arguments = program.Arguments("somebody/a-policy", synthetic=2, packdir=tmp_path / "flag")
     todo = program.plan(arguments, settings(tmp_path / "variable"))
     assert todo.packdir == todo.config.pack_dir == tmp_path / "flag"
     assert not (tmp_path / "variable").exists()

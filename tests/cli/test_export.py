@@ -15,17 +15,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from gr00t.cli import export
 from gr00t.cli.inspection import checkpoint as checkpoint_program
 from gr00t.eval.arms.recipes import RecipeError
-from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.quantization import DuQuantConfigError, DuQuantLinear
 from gr00t.quantization.checkpoint.manifest import FILE
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from tests.model.small_artefact import reseal
+from tests.model.small_artefact import load, reseal
 from tests.shell import REPO
 
 LAYERS = 2 * 7 + 4 * 2
@@ -76,7 +74,7 @@ def run(program: str, *arguments: object, **settings: str) -> subprocess.Complet
 
 def test_bytes_are_those_that_the_layers_hold_in_memory(exported):
     out, found = exported
-    model = GR00T_N1_5.from_pretrained(out, torch.bfloat16)
+    model = load(out)
     layers = [module for module in model.modules() if isinstance(module, DuQuantLinear)]
     said = found["quantized"]
     assert said["layers"] == len(layers) == LAYERS
@@ -232,15 +230,15 @@ def test_what_is_no_checkpoint_is_one_message(programs, tmp_path, monkeypatch):
 def test_settings_that_export_nothing_are_refused(programs, tmp_path, flags, settings, message):
     program = programs["export_quantized"]
     with pytest.raises(program.UsageError, match=message):
-        program.settings_of(program.Arguments("a/b", tmp_path / "out", **flags), variables(**settings))
+        program.config_of(program.Arguments("a/b", tmp_path / "out", **flags), variables(**settings))
 
 
 def test_settings_and_recipes_that_are_wrong_are_named(programs, tmp_path):
     program = programs["export_quantized"]
     with pytest.raises(DuQuantConfigError, match="did you mean GR00T_DUQUANT_ABITS"):
-        program.settings_of(program.Arguments("a/b", tmp_path), variables(ABIT="8"))
+        program.config_of(program.Arguments("a/b", tmp_path), variables(ABIT="8"))
     with pytest.raises(RecipeError, match=r"no/such\.toml: cannot be read"):
-        program.settings_of(program.Arguments("a/b", tmp_path, "no/such.toml"), {})
+        program.config_of(program.Arguments("a/b", tmp_path, "no/such.toml"), {})
 
 
 def test_a_recipe_with_statistics_is_not_exported_from_packs_without(programs, checkpoint, tmp_path):

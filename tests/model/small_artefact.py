@@ -15,13 +15,15 @@ from safetensors.torch import load_file, save
 
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.model.checkpoint.folder import module_aliases
+from gr00t.model.checkpoints import open_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
+from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization import (
     DuQuantConfig,
     enable_duquant_if_configured,
-    select_targets,
-    wrap_duquant,
+    plan,
+    quantize_,
 )
 from gr00t.quantization.calibration.record import write_record
 from gr00t.quantization.calibration.recording import record_inputs
@@ -64,6 +66,11 @@ def serve(folder: Path, environ: dict[str, str], dtype: torch.dtype = torch.bflo
     )
 
 
+def load(folder: Path, dtype: torch.dtype = torch.bfloat16) -> GR00T_N1_5:
+    """The model of a checkpoint alone, with no settings."""
+    return open_checkpoint(folder).load_model(dtype, {})[0]
+
+
 def act(policy: Gr00tPolicy, seed: int = 1) -> np.ndarray:
     observation = synthetic_observation(policy.modality_config, policy.metadata, "open the drawer", seed)
     return np.concatenate(list(policy.get_action(observation, seeds=seed).values()), axis=-1)
@@ -71,7 +78,7 @@ def act(policy: Gr00tPolicy, seed: int = 1) -> np.ndarray:
 
 def quantized(checkpoint: Path, environ: dict[str, str]) -> tuple[GR00T_N1_5, Any]:
     model = GR00T_N1_5.from_pretrained(checkpoint, torch.bfloat16)
-    report = enable_duquant_if_configured(model, environ, module_aliases(model))
+    report = enable_duquant_if_configured(model, environ, module_aliases(model), DEFAULTS)
     assert report is not None
     return model, report
 
@@ -79,13 +86,16 @@ def quantized(checkpoint: Path, environ: dict[str, str]) -> tuple[GR00T_N1_5, An
 def calibrate(checkpoint: Path, environ: dict[str, str]) -> None:
     """Do what scripts/calibrate.py does, by two observations."""
     policy = serve(checkpoint, variables(ENABLE="0"))
-    config = DuQuantConfig.from_environ(environ)
+    config = DuQuantConfig.from_environ(environ, DEFAULTS)
     assert config is not None
     assert config.pack_dir is not None
-    targets = select_targets(policy.model, config, module_aliases(policy.model))
-    with record_inputs(policy.model, {target.name: target.linear for target in targets}) as recording:
+    asked, aliases = (config.scheme, config.layer_filter), module_aliases(policy.model)
+    plans = plan(policy.model, *asked, aliases=aliases)
+    layers = {layer.name: layer.linear for layer in plans if layer.spec is not None}
+    with record_inputs(policy.model, layers) as recording:
         act(policy, 3)
-    wrap_duquant(policy.model, targets, config, recording.statistics())
+    statistics, runtime = recording.statistics(), config.runtime
+    quantize_(policy.model, *asked, statistics=statistics, runtime=runtime, aliases=aliases)
     for seed in (3, 4):
         act(policy, seed)
     write_record(config.pack_dir, CALIBRATION, complete=True)

@@ -14,12 +14,13 @@ import torch
 from safetensors import safe_open
 
 from gr00t.model import artefact
-from gr00t.model.artefact import export_artefact, load_artefact
+from gr00t.model.artefact import export_artefact
+from gr00t.model.checkpoints import open_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.quantization import (
     DuQuantConfigError,
-    DuQuantDryRun,
+    DuQuantDryRunError,
     DuQuantLinear,
     duquant_layers,
 )
@@ -28,7 +29,17 @@ from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.choice import choose_accumulator
 from gr00t.quantization.numerics.storage import BUFFERS
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from tests.model.small_artefact import CALIBRATION, KINDS, LAYERS, act, calibrate, quantized, serve, variables
+from tests.model.small_artefact import (
+    CALIBRATION,
+    KINDS,
+    LAYERS,
+    act,
+    calibrate,
+    load,
+    quantized,
+    serve,
+    variables,
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +98,7 @@ def test_every_execution_gives_the_same_bits(exported, execution):
 
 def test_the_model_alone_is_loaded_without_any_setting(exported):
     folder, expected = exported
-    model = GR00T_N1_5.from_pretrained(folder, torch.bfloat16)
+    model = load(folder)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, DuQuantLinear)}
     assert len(layers) == LAYERS
     assert all(
@@ -100,7 +111,7 @@ def test_the_model_alone_is_loaded_without_any_setting(exported):
 
 def test_kernels_are_chosen_for_where_the_weights_are(exported):
     # Built on meta, where others would be: float32 sums by PyTorch even on a CPU with an int8 GEMM.
-    report = load_artefact(exported[0], torch.bfloat16, variables(EXECUTION="fake"))[1]
+    report = open_checkpoint(exported[0]).load_model(torch.bfloat16, variables(EXECUTION="fake"))[1]
     wanted = choose_accumulator(torch.device("cpu"))
     layers = [layer for layer in report.layers.values() if layer.row_scale is not None]
     assert {(layer.accumulator, layer.accumulator_reason) for layer in layers} == {wanted}
@@ -126,7 +137,7 @@ def test_nothing_is_quantized_and_no_float_copy_is_in_the_files(exported, monkey
 def test_no_weight_is_mapped_from_a_file(exported, checkpoint):
     """Whoever wrote over a mapped file changed a model that was being served."""
     folder, _ = exported
-    models = [GR00T_N1_5.from_pretrained(path, torch.bfloat16) for path in (folder, checkpoint)]
+    models = [load(folder), GR00T_N1_5.from_pretrained(checkpoint, torch.bfloat16)]
     mapped = Path("/proc/self/maps").read_text()
     assert [model.dtype for model in models] == [torch.bfloat16] * 2
     assert str(folder) not in mapped
@@ -136,7 +147,7 @@ def test_no_weight_is_mapped_from_a_file(exported, checkpoint):
 def test_files_that_are_written_over_or_cut_afterwards_do_not_reach_the_model(exported, checkpoint, tmp_path):
     for source in (exported[0], checkpoint):
         copy = shutil.copytree(source, tmp_path / f"{source.name}-copy")
-        model = GR00T_N1_5.from_pretrained(copy, torch.bfloat16)
+        model = load(copy)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         for path in copy.glob("*.safetensors"):
             with path.open("r+b") as file:
@@ -218,7 +229,7 @@ def test_settings_that_it_is_not_end_the_start_before_weights_are_read(exported,
 def test_a_dry_run_lists_the_layers_of_the_artefact(exported, caplog):
     folder, _ = exported
     caplog.set_level(logging.INFO)
-    with pytest.raises(DuQuantDryRun):
+    with pytest.raises(DuQuantDryRunError):
         serve(folder, variables(DRYRUN="1"))
     assert sum("[DRYRUN]" in line for line in caplog.messages) == LAYERS
     assert caplog.messages[-1] == f"[GR00T-DUQUANT] Dry-run total layers listed: {LAYERS}"

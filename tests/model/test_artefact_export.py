@@ -14,11 +14,10 @@ from safetensors import safe_open
 from gr00t.model import artefact
 from gr00t.model.artefact import export_artefact
 from gr00t.model.checkpoint.folder import CheckpointError
-from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from tests.model.small_artefact import LAYERS, quantized, serve, variables
+from tests.model.small_artefact import LAYERS, load, quantized, serve, variables
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def test_a_changed_file_is_refused_by_policy_and_model(copy, file, place, messag
     with pytest.raises(ArtefactError, match=message):
         serve(copy, {})
     with pytest.raises(ArtefactError, match=message):
-        GR00T_N1_5.from_pretrained(copy)
+        load(copy)
 
 
 def test_a_changed_configuration_is_refused(copy):
@@ -68,13 +67,13 @@ def test_a_changed_configuration_is_refused(copy):
     config["action_head_cfg"]["num_inference_timesteps"] += 1
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ArtefactError, match=r"config\.json: \d+ bytes, exported were"):
-        GR00T_N1_5.from_pretrained(copy)
+        load(copy)
 
 
 def test_a_folder_that_lost_its_quantized_layers_is_refused(copy):
     (copy / FILE).unlink()
     with pytest.raises(CheckpointError, match=r"names duquant\.safetensors \(for .*\), which is not in"):
-        GR00T_N1_5.from_pretrained(copy)
+        load(copy)
 
 
 def test_a_layer_that_the_architecture_does_not_have_is_named(copy):
@@ -176,7 +175,7 @@ def test_an_export_that_is_killed_leaves_nothing_that_loads(checkpoint, tmp_path
     left = list(tmp_path.iterdir())
     assert [path.name for path in left] == [f"out.partial-{os.getpid()}"]
     with pytest.raises(ArtefactError, match="truncated"):
-        GR00T_N1_5.from_pretrained(left[0])
+        load(left[0])
     left[0].rename(tmp_path / "out.partial-1")  # the next export has another process's number
     export_artefact(model, report, checkpoint, tmp_path / "out")
     assert (
@@ -187,7 +186,7 @@ def test_an_export_that_is_killed_leaves_nothing_that_loads(checkpoint, tmp_path
 
 
 def test_a_quantized_model_is_not_saved_as_a_float_checkpoint(copy, tmp_path):
-    model = GR00T_N1_5.from_pretrained(copy)
+    model = load(copy)
     with pytest.raises(CheckpointError, match="a quantized layer has no place in NVIDIA's layout"):
         model.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()

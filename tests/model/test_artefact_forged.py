@@ -22,7 +22,7 @@ from gr00t.quantization.checkpoint.artefact import check_exportable, place_layer
 from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header, write_with_metadata
 from gr00t.quantization.checkpoint.manifest import FILE, FORMAT, read_manifest
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from tests.model.small_artefact import KINDS, calibrate, quantized, reseal, serve, variables
+from tests.model.small_artefact import KINDS, calibrate, load, quantized, reseal, serve, variables
 
 LAYER = "backbone.eagle_model.language_model.model.layers.0.self_attn.q_proj"
 
@@ -44,10 +44,6 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(sealed: Path, tmp_path: Path) -> Path:
     return shutil.copytree(sealed, tmp_path / "copy")
-
-
-def load(folder: Path) -> None:
-    GR00T_N1_5.from_pretrained(folder, torch.bfloat16)
 
 
 def test_what_is_resealed_without_a_change_loads(copy):
@@ -221,7 +217,7 @@ def test_a_tensor_that_is_missing_is_named(copy, name):
 
 
 def test_a_damaged_layer_is_not_exported(sealed):
-    model = GR00T_N1_5.from_pretrained(sealed, torch.bfloat16)
+    model = load(sealed)
     manifest = read_manifest(sealed)
     layers = dict(model.named_modules())
     report = place_layers(

@@ -6,6 +6,7 @@ with what it is and with what to give instead.
 
 from __future__ import annotations
 
+import os
 import re
 from enum import Enum
 from pathlib import Path
@@ -22,7 +23,7 @@ from gr00t.model.checkpoint.json_section import (
 )
 
 CONFIG_FILE = "config.json"
-# `quantization.manifest.FILE`, which this module may not import; a test holds the two together.
+# `quantization.checkpoint.manifest.FILE`, which this module may not import; a test holds the two together.
 EXPORTED_FILE = "duquant.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -68,7 +69,8 @@ _OTHER_CONTENTS = (
 class FolderKind(Enum):
     """What can be opened."""
 
-    NVIDIA = "NVIDIA's layout"  # also what scripts/export_quantized.py writes
+    NVIDIA = "NVIDIA's layout"
+    QUANTIZED = "a quantized checkpoint"  # in NVIDIA's layout but for its quantized layers
     LEROBOT = "a groot policy of lerobot"
     ADAPTER = "a LoRA adapter"
 
@@ -85,8 +87,8 @@ def recognize(folder: Path) -> FolderKind:
         raise CheckpointError(f"{folder}: no such folder")
     _refuse_pointers(folder)
     refuse_special(folder / CONFIG_FILE)
-    if (folder / EXPORTED_FILE).exists():
-        return FolderKind.NVIDIA
+    if os.path.lexists(folder / EXPORTED_FILE):
+        return FolderKind.QUANTIZED
     adapter = [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if (folder / name).exists()]
     whole = sorted(path.name for path in folder.glob("model*.safetensors"))
     if adapter and whole:
@@ -113,10 +115,18 @@ def refuse_file(path: Path) -> NoReturn:
     )
 
 
-def refuse_quantized_base(folder: Path) -> None:
-    """Raise a CheckpointError if the checkpoint beside an adapter is quantized: nothing merges into codes."""
-    if (folder / EXPORTED_FILE).exists():
+def check_base(folder: Path) -> FolderKind:
+    """Say what the checkpoint is that an adapter is to be merged into.
+
+    Raises:
+        CheckpointError: as `recognize`; it is an adapter itself, or quantized: nothing merges into codes.
+    """
+    kind = recognize(folder)
+    if kind is FolderKind.ADAPTER:
+        raise CheckpointError(f"--base {folder} is an adapter itself; give a whole checkpoint")
+    if kind is FolderKind.QUANTIZED:
         raise CheckpointError(f"{folder} is quantized; an adapter is merged into what it was exported from")
+    return kind
 
 
 def adapter_advice(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, recognize
-from gr00t.model.checkpoint.hub import HUB_ID, fetch_file
+from gr00t.model.checkpoint.hub import HUB_ID, expanded, fetch_file
 from gr00t.model.checkpoint.json_section import CheckpointError, read_json
 
 NVIDIA_BASE = "nvidia/GR00T-N1.5-3B"
@@ -59,7 +59,7 @@ def _named_base(folder: Path, base: str | Path | None, download: bool) -> Path |
 
 def _folder(name: str) -> Path | None:
     try:
-        path = Path(name).expanduser()
+        path = expanded(name)
         return path if path.is_dir() else None
-    except (OSError, RuntimeError):  # too long for a path, or the home of nobody
+    except OSError:  # too long for a path
         return None

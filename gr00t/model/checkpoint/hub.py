@@ -25,17 +25,43 @@ def resolve_checkpoint(path_or_hub_id: str | Path) -> Path:
     Raises:
         CheckpointError: it is neither a folder nor a hub id, or the hub does not give it.
     """
-    path = Path(path_or_hub_id)
+    return _named_folder(path_or_hub_id) or _download(str(path_or_hub_id))
+
+
+def local_folder(path_or_hub_id: str | Path) -> Path | None:
+    """Return the folder of a checkpoint without a download; None for a hub id that the cache does not have.
+
+    Raises:
+        CheckpointError: it is neither a folder nor a hub id.
+    """
+    folder = _named_folder(path_or_hub_id)
+    if folder is not None:
+        return folder
+    from huggingface_hub import try_to_load_from_cache  # only needed here, and slow to import
+
+    cached = try_to_load_from_cache(str(path_or_hub_id), CONFIG_FILE)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home of `~` written out; one that is nobody's home stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _named_folder(path_or_hub_id: str | Path) -> Path | None:
+    """The folder of that path; None for a hub id."""
+    path = expanded(path_or_hub_id)
     if path.is_dir():
         return path
     if path.exists():
         refuse_file(path)
     name = str(path_or_hub_id)
-    if not HUB_ID.fullmatch(name):
-        raise CheckpointError(
-            f"{name}: no such folder (and not a model hub id of the form ORGANIZATION/NAME)"
-        )
-    return _download(name)
+    if HUB_ID.fullmatch(name):
+        return None
+    raise CheckpointError(f"{name}: no such folder (and not a model hub id of the form ORGANIZATION/NAME)")
 
 
 def fetch_file(hub_id: str, file: str) -> Path | None:

@@ -12,9 +12,9 @@ from gr00t.model.checkpoint.folder_kind import (
     CONFIG_FILE,
     FolderKind,
     adapter_advice,
+    check_base,
     newest_first,
     recognize,
-    refuse_quantized_base,
 )
 from gr00t.model.checkpoint.groot_base import base_folder
 from gr00t.model.checkpoint.hub import resolve_checkpoint
@@ -30,12 +30,14 @@ class Source:
     """Folders that a model is read from.
 
     Attributes:
+        kind: what `folder` is.
         folder: what was named; its metadata, or lerobot's rules in it, count.
         weights: the checkpoint; another folder where `folder` is an adapter's.
         config: the architecture.
         more: other folders and files that the model is read from.
     """
 
+    kind: FolderKind
     folder: Path
     weights: Path
     config: Gr00tConfig
@@ -44,7 +46,7 @@ class Source:
     @property
     def adapter(self) -> Path | None:
         """The adapter's folder, if there is one."""
-        return None if self.folder == self.weights else self.folder
+        return self.folder if self.kind is FolderKind.ADAPTER else None
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -65,22 +67,18 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
     """
     folder = resolve_checkpoint(path_or_hub_id)
     kind = recognize(folder)
-    if kind is FolderKind.NVIDIA and base is not None:
-        raise CheckpointError(f"{folder} is a whole checkpoint and needs no base; leave --base out")
-    if kind is FolderKind.NVIDIA:
-        return Source(folder, folder, Gr00tConfig.from_folder(folder))
+    if kind is FolderKind.ADAPTER:
+        if base is None:
+            raise CheckpointError(adapter_advice(folder))
+        weights = resolve_checkpoint(base)
+        files = _architecture(weights, None) if check_base(weights) is FolderKind.LEROBOT else ()
+        return Source(kind, folder, weights, Gr00tConfig.from_folder(weights), (weights, *files))
     if kind is FolderKind.LEROBOT:
         config = Gr00tConfig.from_folder(folder, base)
-        return Source(folder, folder, config, _architecture(folder, base))
-    if base is None:
-        raise CheckpointError(adapter_advice(folder))
-    weights = resolve_checkpoint(base)
-    kind = recognize(weights)
-    if kind is FolderKind.ADAPTER:
-        raise CheckpointError(f"--base {weights} is an adapter itself; give a whole checkpoint")
-    refuse_quantized_base(weights)
-    files = _architecture(weights, None) if kind is FolderKind.LEROBOT else ()
-    return Source(folder, weights, Gr00tConfig.from_folder(weights), (weights, *files))
+        return Source(kind, folder, folder, config, _architecture(folder, base))
+    if base is not None:
+        raise CheckpointError(f"{folder} is a whole checkpoint and needs no base; leave --base out")
+    return Source(kind, folder, folder, Gr00tConfig.from_folder(folder))
 
 
 def _architecture(folder: Path, base: str | Path | None) -> tuple[Path, ...]:

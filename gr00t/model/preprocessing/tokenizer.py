@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gr00t.model.checkpoint.hub import expanded
 from gr00t.model.checkpoint.json_section import LFS_POINTER
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def resolve_tokenizer(
 
 def _from_place(place: str, source: str, tried: list[str]) -> PromptTokenizer | None:
     """Return the tokenizer of a folder or a hub repository; what went wrong is appended to `tried`."""
-    folder = Path(place).expanduser()
+    folder = expanded(place)
     if folder.is_dir():
         tried.append(f"{source}: {_NO_FILES}")
         return load_tokenizer(folder, source)
