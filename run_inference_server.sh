@@ -10,21 +10,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/common.sh
 
-usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; }
-
 case ${1-} in
     -h | --help) usage; exit 0 ;;
     '' | -*) usage >&2; exit 2 ;;
 esac
-suite=$(canonical_suite "$1")
-shift
-model=$(suite_model "$suite")
-if [[ ${1-} != '' && ${1-} != -* ]]; then
-    model=$1
-    shift
-fi
-
-scripts/setup_env.sh core
-server_command "$model" "$suite" 5555
-# A later --port wins over the one above.
-exec "${server[@]}" "$@"
+launch "$@"

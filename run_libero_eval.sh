@@ -12,15 +12,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/common.sh
 
-usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; }
-
 case ${1-} in
     -h | --help) usage; exit 0 ;;
     '' | -*) usage >&2; exit 2 ;;
 esac
-suite=$(canonical_suite "$1")
-shift
-
-scripts/setup_env.sh libero
-# A video per episode, as documented; a later --video wins.
-exec "$python" scripts/evaluate.py --suite "$suite" --video all "$@"
+launch "$@"

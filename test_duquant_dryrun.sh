@@ -8,12 +8,5 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/common.sh
 
-case ${1-} in
-    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0"; exit 0 ;;
-    -*) die "unknown option '$1'" "usage: ./test_duquant_dryrun.sh [MODEL_PATH_OR_HUB_ID]" ;;
-esac
-(($# <= 1)) || die "expected one model at most, got $#: $*"
-
-scripts/setup_env.sh core
-duquant_defaults
-exec "$python" scripts/scan_linear_layers.py --dry-run ${1:+--model-path "$1"}
+[[ ${1-} != -h && ${1-} != --help ]] || { usage; exit 0; }
+launch "$@"

@@ -3,4 +3,4 @@
 Importing this package imports nothing else: the simulator's client needs neither torch nor transformers.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

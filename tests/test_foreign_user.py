@@ -112,16 +112,17 @@ def test_the_simulator_names_the_variable_and_works_with_it(home: str | None, tm
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_results_that_cannot_be_written_name_the_option(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--output", "-- --output"])
+def test_results_that_cannot_be_written_name_the_option(tmp_path: Path, option: str) -> None:
     tmp_path.chmod(0o555)
     program = (
-        "import pathlib, sys; from gr00t.eval.session.session import unused_folder\n"
-        "with unused_folder(pathlib.Path('runs/new')): pass"
+        "import pathlib, sys; from gr00t.files.output_folder import unused_folder\n"
+        f"with unused_folder(pathlib.Path('runs/new'), '{option}'): pass"
     )
     done = run([sys.executable, "-c", program, str(REPO / "scripts")], None, cwd=tmp_path)
     said = done.stderr.splitlines()[-1]
     assert f"no results can be written to {tmp_path}/runs/new (Permission denied)" in said
-    assert said.endswith("name another folder: --output FOLDER")
+    assert said.endswith(f"name another folder: {option} FOLDER")
 
 
 def test_no_place_for_temporary_files_names_the_variable() -> None:
@@ -135,15 +136,6 @@ def test_no_place_for_temporary_files_names_the_variable() -> None:
     assert run(["bash", "-c", command], None, TMPDIR="/proc", TMP="/nowhere").returncode == 1
     assert run(["bash", "-c", command], None, TMPDIR="/proc", TMP="/dev/shm").returncode == 0
     assert "no folder for temporary files can be written; set TMPDIR to one that can" in text
-
-
-def test_a_demo_that_cannot_be_written_names_the_option(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    done = run(["bash", "-c", f"source {REPO}/scripts/common.sh; fresh_folder runs/demo"], None, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (
-        1,
-        f"error: cannot make the folder runs/demo in {tmp_path}; name another one: -- --output FOLDER\n",
-    )
 
 
 def test_a_set_up_that_cannot_be_written_says_so_in_one_line(tmp_path: Path) -> None:

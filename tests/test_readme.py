@@ -7,9 +7,13 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
 
+from gr00t.eval.arms.published import suite_data_config, suite_model
 from gr00t.model.quantized_layers import DEFAULTS
-from gr00t.quantization import DuQuantConfig
+from gr00t.quantization import DuQuantConfig, DuQuantLinear
+from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.settings.environment import PREFIX
 from tests.shell import REPO
 
@@ -86,11 +90,26 @@ def test_the_readme_is_read_in_one_go() -> None:
     } <= set(re.findall(r"\]\(([\w/.-]+)\)", DOCUMENTS["README.md"]))
 
 
+def test_python_of_the_readme_quantizes_any_module_and_gr00t(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 48), nn.GELU(), nn.Linear(48, 64))
+    x = torch.randn(5, 64)
+    before = model(x)
+    names = {"model": model, "checkpoint": REPO / "examples" / "Libero" / "demo_policy"}
+    exec(compile(blocks("README.md", "python"), "README.md", "exec"), names)
+    assert capsys.readouterr().out.splitlines()[0].startswith("0: Linear(64->48) W4 A8 ")
+    assert [type(layer).__name__ for layer in model] == ["DuQuantLinear", "GELU", "DuQuantLinear"]
+    # Measured: 20.4 dB on an AMD EPYC.
+    assert 10 < sqnr_db(before, model(x)) < 40
+    quantized = [
+        name for name, layer in names["policy_model"].named_modules() if isinstance(layer, DuQuantLinear)
+    ]
+    assert len(quantized) == 40
+    assert not [name for name in quantized if "vision" in name or ("attn" in name and "language" not in name)]
+
+
 @pytest.mark.parametrize("suite", ["spatial", "object", "goal", "10", "90"])
 def test_table_of_suites_is_that_of_the_scripts(suite: str) -> None:
-    command = (
-        f"source scripts/common.sh; s=libero_{suite}; c=$(suite_data_config $s);"
-        'printf \'| `%s` | `%s` | `%s` |\' $s "$(suite_model $s)" "${c#*:}"'
-    )
-    run = subprocess.run(["bash", "-c", command], cwd=REPO, capture_output=True, text=True, check=True)
-    assert run.stdout in DOCUMENTS["docs/EVALUATION.md"]
+    name = f"libero_{suite}"
+    config = suite_data_config(name).partition(":")[2]
+    assert f"| `{name}` | `{suite_model(name)}` | `{config}` |" in DOCUMENTS["docs/EVALUATION.md"]

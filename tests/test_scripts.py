@@ -17,8 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from gr00t.model.quantized_layers import DEFAULTS
-from gr00t.quantization import DuQuantConfig
 from tests.shell import REPO, heed_signals, shell
 
 SCRIPTS = sorted([*REPO.glob("*.sh"), *REPO.glob("scripts/*.sh"), REPO / ".ci" / "run"])
@@ -41,94 +39,15 @@ def test_scripts_pass_shellcheck() -> None:
     assert run.stdout == ""
 
 
-# suites and settings, as documented
-
-
 @pytest.mark.parametrize(
-    ("name", "suite", "model", "data_config"),
-    [
-        ("libero_spatial", "libero_spatial", "spatial", "LiberoDataConfig"),
-        ("object", "libero_object", "object", "LiberoDataConfig"),
-        ("LIBERO-Goal", "libero_goal", "goal", "LiberoDataConfigMeanStd"),
-        ("libero_10", "libero_10", "long", "LiberoDataConfig"),
-        ("long", "libero_10", "long", "LiberoDataConfig"),
-        ("libero_90", "libero_90", "90", "LiberoDataConfig"),
-    ],
+    "script", ["run_inference_server.sh", "run_libero_eval.sh", "run_libero_quant_w4a8.sh"]
 )
-def test_suite_has_the_documented_model_and_data_config(name, suite, model, data_config) -> None:
-    run = shell(
-        f"source scripts/common.sh; s=$(canonical_suite {name}); server_command $(suite_model $s) $s 5555;"
-        'echo $s; echo "${server[@]:1}"'
-    )
-    assert run.stdout.splitlines() == [
-        suite,
-        f"scripts/inference_service.py --model_path youliangtan/gr00t-n1.5-libero-{model}-posttrain --server "
-        f"--data_config examples.Libero.custom_data_config:{data_config} --denoising-steps 8 --port 5555 "
-        f"--embodiment-tag new_embodiment",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "value"),
-    [
-        ("", ""),
-        ("--arms bf16 --trials 3", ""),
-        ("--output a --arms bf16", "a"),
-        ("--output=a/b=c", "a/b=c"),
-        ("--output a --output=b", "b"),
-    ],
-)
-def test_an_option_of_the_evaluation_is_found(arguments: str, value: str) -> None:
-    run = shell(f"set -eu; source scripts/common.sh; option_value --output {arguments}")
-    assert (run.returncode, run.stdout) == (0, value)
-
-
-@pytest.mark.parametrize("script", ["run_inference_server.sh", "run_libero_quant_w4a8.sh"])
 def test_unknown_suite_is_refused_with_the_nearest_name(script: str) -> None:
     run = shell(f"./{script} libero_spatail")
     assert run.returncode == 1
     assert run.stderr == (
         f"error: unknown suite 'libero_spatail'; did you mean libero_spatial?\n  suites: {SUITES}\n"
     )
-
-
-DOCUMENTED = {
-    "SCOPE": "",
-    "INCLUDE": r".*(backbone\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-    r"|action_head\..*\.mlp\.(gate_proj|up_proj|down_proj)).*",
-    "EXCLUDE": r"(?:^|\.)(vision|radio|norm|ln|layernorm|embed|lm_head)(?:\.|$)|action_head\..*\.self_attn\.",
-    "WBITS_DEFAULT": "4",
-    "ABITS": "8",
-    "BLOCK": "16",
-    "PERMUTE": "1",
-    "ROW_ROT": "restore",
-    "ACT_PCT": "99.9",
-    "CALIB_STEPS": "32",
-    "LS": "0.15",
-}
-
-
-def exported_settings(**environ: str) -> dict[str, str]:
-    run = shell("source scripts/common.sh; duquant_defaults; env -0", **environ)
-    pairs = (entry.partition("=") for entry in run.stdout.split("\0"))
-    return {name: value for name, _, value in pairs if name.startswith("GR00T_")}
-
-
-def test_scripts_export_the_documented_settings() -> None:
-    settings = exported_settings()
-    assert settings == {f"GR00T_DUQUANT_{name}": value for name, value in DOCUMENTED.items()}
-    assert DuQuantConfig.from_environ(settings) == DEFAULTS
-
-
-def test_an_exported_setting_wins_and_is_marked() -> None:
-    changed = {"GR00T_DUQUANT_ABITS": "16", "GR00T_DUQUANT_INCLUDE": "", "GR00T_DUQUANT_ROTATION": "svd"}
-    settings = exported_settings(**changed)
-    assert {name: settings[name] for name in changed} == changed
-    run = shell("source scripts/common.sh; duquant_defaults; show_duquant", **changed)
-    marked = {
-        line.split("=")[0].strip() for line in run.stdout.splitlines() if "(from your environment)" in line
-    }
-    assert marked == changed.keys()
 
 
 # one command: serve, or evaluate

@@ -16,7 +16,7 @@ import pytest
 from tests.shell import REPO
 
 # Part of gr00t -> the other parts that it may import. Imports run downward only.
-_LOW = {"spelling", "console", "machine", "files", "processes", "strict_json"}
+_LOW = {"spelling", "console", "machine", "files", "processes", "strict_json", "validation"}
 MAY_IMPORT = {
     "spelling": set(),
     "console": set(),
@@ -24,11 +24,12 @@ MAY_IMPORT = {
     "files": {"strict_json"},
     "processes": set(),
     "strict_json": set(),
+    "validation": set(),
     "quantization": {"files", "spelling", "strict_json"},
     "data": {"files", "spelling", "strict_json"},
     "model": {"data", "files", "quantization", "spelling", "strict_json"},
     "experiment": {"data", "model", "spelling"},
-    "serving": {"data", "spelling", "strict_json"},
+    "serving": {"data", "files", "spelling", "strict_json"},
     "libero": {"files", "processes", "spelling", "strict_json"},
     "testing": {"data", "model"},
     "training": {"data", "experiment", "files", "model", "serving", "spelling", "strict_json", "testing"},

@@ -20,7 +20,6 @@ import itertools
 import json
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -28,20 +27,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import tyro
-
 from gr00t.cli.calibration.sources import (
     FileSource,
     LiberoSource,
-    Source,
+    ObservationSource,
     SyntheticSource,
     progress,
     request_seed,
 )
 from gr00t.cli.errors import UsageError
-from gr00t.console import log_to_stderr
+from gr00t.cli.running import run_command
 from gr00t.files.output_folder import writing
-from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.model.checkpoints import find_manifest
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.settings.environment import DuQuantConfig, to_environ, why_not_enabled
@@ -64,7 +60,7 @@ FEWEST_REQUESTS = 32
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class CalibrateArguments:
     """What to calibrate, by which observations."""
 
     model_path: str
@@ -120,10 +116,10 @@ class Calibration(NamedTuple):
     config: DuQuantConfig
     packdir: Path
     requests: int
-    source: Source
+    source: ObservationSource
 
 
-def check_arguments(arguments: Arguments, environ: Mapping[str, str]) -> Calibration:
+def check_arguments(arguments: CalibrateArguments, environ: Mapping[str, str]) -> Calibration:
     """Check flags and settings, before anything large is read.
 
     Raises:
@@ -160,7 +156,7 @@ def check_arguments(arguments: Arguments, environ: Mapping[str, str]) -> Calibra
         )
     if not arguments.prompts:
         raise UsageError("--prompts: give at least one instruction")
-    source: Source
+    source: ObservationSource
     if arguments.observations is not None:
         source = FileSource(arguments.observations)
     elif arguments.libero is not None:
@@ -185,7 +181,9 @@ def check_arguments(arguments: Arguments, environ: Mapping[str, str]) -> Calibra
     return Calibration(dataclasses.replace(config, pack_dir=packdir), packdir, requests, source)
 
 
-def calibrate(arguments: Arguments, environ: Mapping[str, str]) -> tuple[Gr00tPolicy, dict[str, Any]]:
+def calibrate(
+    arguments: CalibrateArguments, environ: Mapping[str, str]
+) -> tuple[Gr00tPolicy, dict[str, Any]]:
     """Record, quantize, replay, check; return the calibrated policy and the report.
 
     Raises:
@@ -335,7 +333,7 @@ def answer(policy: Gr00tPolicy, observation: dict[str, Any], index: int, seed: i
         raise ObservationError(f"observation {index}: {error}") from error
 
 
-def load_policy(arguments: Arguments) -> Gr00tPolicy:
+def load_policy(arguments: CalibrateArguments) -> Gr00tPolicy:
     """Return the policy, unquantized, on its device."""
     from gr00t.experiment import checkpoint_data_config
 
@@ -371,21 +369,16 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run as a program: status 0 when the packs are there, 2 for wrong flags, 1 for everything else."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    log_to_stderr()
-    try:
-        report = calibrate(arguments, os.environ)[1]
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, SimulatorError, OSError) as error:
-        sys.exit(f"error: {error}")
+def run(arguments: CalibrateArguments) -> None:
+    """Calibrate, and say what there is."""
+    report = calibrate(arguments, os.environ)[1]
     print(table(report))
     print(json.dumps(report))
+
+
+def main() -> int:
+    """Run as a program: status 0 when the packs are there, 2 for wrong flags, 1 for everything else."""
+    return run_command(CalibrateArguments, run, __doc__)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from pathlib import Path
 import tyro
 
 from gr00t.eval.report.markdown import render_markdown
-from gr00t.eval.report.write import write_text
 from gr00t.eval.statistics import compare, read_run, verdict_table
 from gr00t.eval.statistics.summary import DEFAULT_MARGIN
+from gr00t.files.atomic import replace_file
 from gr00t.libero.tasks.suites import LiberoError
 
 
@@ -63,14 +63,14 @@ def run(arguments: CompareOptions) -> int:
         )
         print(verdict_table(verdicts))
         if arguments.json:
-            write_text(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
+            replace_file(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
         if arguments.markdown:
-            write_text(arguments.markdown, render_markdown(verdicts, runs))
+            replace_file(arguments.markdown, render_markdown(verdicts, runs))
         if arguments.html:
             # Drawing takes a second to import.
             from gr00t.eval.report.page import render_page
 
-            write_text(arguments.html, render_page(verdicts, runs, arguments.html))
+            replace_file(arguments.html, render_page(verdicts, runs, arguments.html))
     except (LiberoError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ import tyro
 
 from gr00t.cli.errors import UsageError
 from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
-from gr00t.console import log_to_stderr
+from gr00t.cli.running import run_command
 from gr00t.eval.arms.recipes import Recipe, find_recipes, load_recipe
 from gr00t.files.shipped import RECIPES
 from gr00t.model.quantized_layers import DEFAULTS
@@ -33,7 +32,7 @@ from gr00t.spelling import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class ExportArguments:
     """What to export, how quantized, and where to."""
 
     checkpoint: tyro.conf.Positional[str]
@@ -52,7 +51,7 @@ class Arguments:
     """Checkpoint that CHECKPOINT, an adapter, was trained on, or that it, a policy of lerobot, began from."""
 
 
-def config_of(arguments: Arguments, environ: Mapping[str, str]) -> DuQuantConfig:
+def config_of(arguments: ExportArguments, environ: Mapping[str, str]) -> DuQuantConfig:
     """Return the settings to export by: those of the recipe and no others, if one is given.
 
     Raises:
@@ -93,7 +92,7 @@ def find_recipe(name: str) -> Recipe:
     return load_recipe(known[name])
 
 
-def export(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
+def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, Any]:
     """Load, quantize and write; return what is in the folder.
 
     Raises:
@@ -134,18 +133,17 @@ def export(arguments: Arguments, environ: Mapping[str, str]) -> dict[str, Any]:
     return read_contents(arguments.out, verify=False)
 
 
-def main() -> None:
-    """Run as a program: status 0 when the folder is there, 2 for wrong flags, 1 for everything else."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    log_to_stderr()
-    try:
-        found = export(arguments, os.environ)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+def run(arguments: ExportArguments) -> None:
+    """Export, and say what there is."""
+    found = export(arguments, os.environ)
     print(as_text(found))
     print(json.dumps(found))
+
+
+def main() -> int:
+    """Run as a program: status 0 when the folder is there, 2 for wrong flags, 1 for everything else."""
+    return run_command(ExportArguments, run, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -8,14 +8,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import tyro
-
-from gr00t.model.checkpoint.config import Gr00tConfig
-from gr00t.testing.random_checkpoint import write_random_checkpoint
+from gr00t.cli.running import run_command
 
 
 @dataclasses.dataclass(frozen=True)
-class Args:
+class MakeDemoCheckpointArguments:
     """What to write and where."""
 
     folder: Path
@@ -26,14 +23,21 @@ class Args:
     """the architecture of nvidia/GR00T-N1.5-3B (5 GB) instead of a small one; without a tokenizer"""
 
 
-def run(args: Args) -> None:
+def run(arguments: MakeDemoCheckpointArguments) -> None:
     """Write the checkpoint and say how large it is."""
-    config = Gr00tConfig.full_size() if args.full_size else None
-    folder = write_random_checkpoint(args.folder, config, seed=args.seed)
+    from gr00t.model.checkpoint.config import Gr00tConfig
+    from gr00t.testing.random_checkpoint import write_random_checkpoint
+
+    config = Gr00tConfig.full_size() if arguments.full_size else None
+    folder = write_random_checkpoint(arguments.folder, config, seed=arguments.seed)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: random weights, {size / 1e6:.1f} MB. It solves no task.")
 
 
-def main() -> None:
+def main() -> int:
     """Run as a program."""
-    run(tyro.cli(Args, description=__doc__))
+    return run_command(MakeDemoCheckpointArguments, run, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

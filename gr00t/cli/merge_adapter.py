@@ -8,19 +8,17 @@ OUT has NVIDIA's layout, with the metadata of the adapter's folder or training, 
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-import sys
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
-from gr00t.console import log_to_stderr
+from gr00t.cli.running import run_command
+from gr00t.files.atomic import atomic_write
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class MergeArguments:
     """What to merge, and where to write it."""
 
     adapter: tyro.conf.Positional[str]
@@ -33,7 +31,7 @@ class Arguments:
     """Of the weights that are written."""
 
 
-def merge(arguments: Arguments) -> None:
+def merge(arguments: MergeArguments) -> None:
     """Write the merged checkpoint; a folder of its name is there when it is complete.
 
     Raises:
@@ -51,25 +49,22 @@ def merge(arguments: Arguments) -> None:
     if source.adapter is None:
         raise ValueError(f"{source.folder} is no adapter; there is nothing to merge")
     model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
-    stage = arguments.out.with_name(f"{arguments.out.name}.partial-{os.getpid()}")
-    stage.mkdir(parents=True)
-    try:
+    with atomic_write(arguments.out) as stage:
+        stage.mkdir(parents=True)
         copy_beside_weights(source, stage)
         model.save_pretrained(stage)
-        stage.replace(arguments.out)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
 
 
-def main() -> None:
-    """Run as a program: status 0 when the checkpoint is there."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    log_to_stderr()
-    try:
-        merge(arguments)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+def run(arguments: MergeArguments) -> None:
+    """Merge, and say what to do next."""
+    merge(arguments)
     print(f"{arguments.out}: merged; serve it with --model-path {arguments.out}")
+
+
+def main() -> int:
+    """Run as a program: status 0 when the checkpoint is there."""
+    return run_command(MergeArguments, run, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -18,21 +18,18 @@ import dataclasses
 import importlib.util
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from gr00t.cli.errors import UsageError
-from gr00t.console import at_home, log_to_stderr
+from gr00t.cli.running import run_command
 from gr00t.data.dataset import ModalityConfig
 from gr00t.eval.open_loop import Error, Followed, follow, mean_error
-from gr00t.serving.client import ExternalRobotInferenceClient, NoReplyError, NoServerError, ServerError
-from gr00t.serving.wires.n1_5 import PackError, WireError
+from gr00t.serving.client import ExternalRobotInferenceClient, ServerError
 from gr00t.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -43,7 +40,7 @@ _NEEDED = ("av", "pyarrow")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class OpenLoopArguments:
     """Compare a policy's actions with recorded ones."""
 
     dataset_path: Path
@@ -95,7 +92,7 @@ class Arguments:
 
 
 @dataclasses.dataclass(frozen=True)
-class Policy:
+class OpenLoopPolicy:
     """What is evaluated.
 
     Attributes:
@@ -112,14 +109,14 @@ class Policy:
 
 
 @contextlib.contextmanager
-def opened_policy(arguments: Arguments) -> Iterator[Policy]:
+def opened_policy(arguments: OpenLoopArguments) -> Iterator[OpenLoopPolicy]:
     """Load the policy, or connect to its server."""
     if arguments.model_path is not None:
         yield loaded_policy(arguments, arguments.model_path)
         return
     client = ExternalRobotInferenceClient(arguments.host, arguments.port, api_token=arguments.api_token)
     with client:
-        yield Policy(
+        yield OpenLoopPolicy(
             name=f"server at {client.address}",
             quantized=served_quantization(client),
             modalities=client.get_modality_config(),
@@ -127,7 +124,7 @@ def opened_policy(arguments: Arguments) -> Iterator[Policy]:
         )
 
 
-def loaded_policy(arguments: Arguments, model_path: str) -> Policy:
+def loaded_policy(arguments: OpenLoopArguments, model_path: str) -> OpenLoopPolicy:
     """The policy of a checkpoint, quantized as the environment says."""
     from gr00t.experiment.checkpoint_data_config import load_policy
 
@@ -143,7 +140,7 @@ def loaded_policy(arguments: Arguments, model_path: str) -> Policy:
         prompt_style=arguments.prompt_style,
         environ=os.environ,
     )
-    return Policy(
+    return OpenLoopPolicy(
         name=f"{model_path}, {policy.denoising_steps} denoising steps, {policy.device}",
         quantized=describe_quantization(policy.quantization_report()),
         modalities=policy.get_modality_config(),
@@ -171,13 +168,13 @@ def describe_quantization(report: Mapping[str, Any]) -> str:
     return f"{report['layers_quantized']} layers ({counts}){calibrating}"
 
 
-def plot_path(arguments: Arguments) -> str | None:
+def plot_path(arguments: OpenLoopArguments) -> str | None:
     """Where to draw, if at all."""
     wanted = arguments.plot or arguments.plot_state
     return arguments.save_plot_path or (_PLOT if wanted else None)
 
 
-def check_first(arguments: Arguments) -> None:
+def check_first(arguments: OpenLoopArguments) -> None:
     """Find before minutes are spent what would be found at the end.
 
     Raises:
@@ -203,7 +200,7 @@ def check_first(arguments: Arguments) -> None:
         raise UsageError(f"--save-plot-path {path}: there is no such folder")
 
 
-def compared_keys(arguments: Arguments, policy: Policy) -> list[str]:
+def compared_keys(arguments: OpenLoopArguments, policy: OpenLoopPolicy) -> list[str]:
     """The actions to compare, without "action.".
 
     Raises:
@@ -217,7 +214,7 @@ def compared_keys(arguments: Arguments, policy: Policy) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def chosen_episodes(arguments: Arguments, dataset: LeRobotSingleDataset) -> dict[int, int]:
+def chosen_episodes(arguments: OpenLoopArguments, dataset: LeRobotSingleDataset) -> dict[int, int]:
     """The episodes to follow, and how many time steps of each.
 
     Raises:
@@ -233,7 +230,7 @@ def chosen_episodes(arguments: Arguments, dataset: LeRobotSingleDataset) -> dict
     return {number: min(arguments.steps, lengths[number]) for number in numbers}
 
 
-def evaluate(arguments: Arguments) -> dict[str, Any]:
+def evaluate(arguments: OpenLoopArguments) -> dict[str, Any]:
     """Follow every episode; print a table, draw, and return the result."""
     check_first(arguments)
     from gr00t.data.lerobot.single_dataset import LeRobotSingleDataset
@@ -272,7 +269,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
 
 
 def seeded(
-    policy: Policy, seed: int | None, episode: int
+    policy: OpenLoopPolicy, seed: int | None, episode: int
 ) -> Callable[[dict[str, Any], int], Mapping[str, Any]]:
     """The policy with the noise of an episode: the same in every run."""
 
@@ -286,7 +283,11 @@ def seeded(
 
 
 def summarize(
-    arguments: Arguments, policy: Policy, keys: list[str], horizon: int, followed: list[Followed]
+    arguments: OpenLoopArguments,
+    policy: OpenLoopPolicy,
+    keys: list[str],
+    horizon: int,
+    followed: list[Followed],
 ) -> dict[str, Any]:
     """Print the means, write the drawing, and return everything as plain data."""
     by_key = {key: mean_error([one.errors()[key] for one in followed]) for key in keys}
@@ -322,19 +323,15 @@ def cells(error: Error) -> str:
     return f"{error.mse:12.6g} {error.mae:12.6g}"
 
 
+def run(arguments: OpenLoopArguments) -> None:
+    """Compare, and say the result as JSON."""
+    print(json.dumps(evaluate(arguments)))
+
+
 def main() -> int:
     """Run as a program: 0 when all episodes were followed, 2 for wrong flags, 1 for everything else."""
-    log_to_stderr()
-    arguments = tyro.cli(Arguments, description=__doc__, args=at_home(sys.argv[1:]))
-    try:
-        print(json.dumps(evaluate(arguments)))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (ValueError, OSError, ServerError, NoServerError, NoReplyError, PackError, WireError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(OpenLoopArguments, run, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -29,6 +29,7 @@ def run_command(
     *,
     interrupted: str = "interrupted",
     heeds_signals: bool = False,
+    logs: bool = True,
 ) -> int:
     """Read this process's command line and do what it says; return the exit status.
 
@@ -38,11 +39,13 @@ def run_command(
         description: of the command, for its help.
         interrupted: see `run_program`.
         heeds_signals: see `run_program`.
+        logs: see `run_program`.
     """
     return run_program(
         lambda: action(parse_command_line(kind, description)),
         interrupted=interrupted,
         heeds_signals=heeds_signals,
+        logs=logs,
     )
 
 
@@ -66,7 +69,11 @@ def program_name() -> str:
 
 
 def run_program(
-    action: Callable[[], int | None], *, interrupted: str = "interrupted", heeds_signals: bool = False
+    action: Callable[[], int | None],
+    *,
+    interrupted: str = "interrupted",
+    heeds_signals: bool = False,
+    logs: bool = True,
 ) -> int:
     """Do something as a program does; return the exit status.
 
@@ -77,10 +84,13 @@ def run_program(
         action: returns the status, None for 0.
         interrupted: what to say after a signal; nothing if it is empty.
         heeds_signals: end in order at SIGTERM and SIGHUP, too, with the status 128 and the signal's number.
+        logs: send this project's log lines to stderr.
     """
     # First of all: a signal during the imports of a command is received in order, too.
     ending = Ending() if heeds_signals else None
     try:
+        if logs:
+            log_to_stderr()
         return _with_errors_told(action)
     except KeyboardInterrupt as stop:
         if interrupted:
@@ -111,7 +121,6 @@ def is_foreseen(error: Exception) -> bool:
 def _with_errors_told(action: Callable[[], int | None]) -> int:
     """Do it, with its errors told; return the status."""
     try:
-        log_to_stderr()
         try:
             return action() or 0
         finally:

@@ -12,19 +12,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from typing import Annotated, Any
 
 import tyro
 
-from gr00t.console import log_to_stderr
+from gr00t.cli.running import run_command
 from gr00t.model.checkpoints import find_manifest, list_layers
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class ScanArguments:
     """List every Linear layer of a GR00T N1.5, and what DuQuant would do with it; no weight is read."""
 
     model_path: str | None = None
@@ -35,7 +34,7 @@ class Arguments:
     """List as GR00T_DUQUANT_DRYRUN=1 does when a server starts."""
 
 
-def run(arguments: Arguments) -> None:
+def run(arguments: ScanArguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
     if arguments.dry_run:
         list_layers(arguments.model_path, to_environ({**settings_in(os.environ), "DRYRUN": "1"}, os.environ))
@@ -77,10 +76,10 @@ def run(arguments: Arguments) -> None:
     print(f"{len(rows)} Linear layers, {quantized} quantized, {len(rows) - quantized} in floating point")
 
 
-def main() -> None:
+def main() -> int:
     """Run as a program: status 0 when the layers are listed, 1 with one line of error."""
-    log_to_stderr()
-    try:
-        run(tyro.cli(Arguments))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    return run_command(ScanArguments, run, None)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

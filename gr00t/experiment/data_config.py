@@ -83,6 +83,10 @@ __all__ = [
 ]
 
 
+# Where these are not found, or the current directory has an `examples` of its own.
+_SHIPPED = ("examples", "examples.Libero")
+
+
 class DataConfigError(ValueError):
     """A data configuration that cannot be found or is not one."""
 
@@ -90,7 +94,8 @@ class DataConfigError(ValueError):
 def load_data_config(name: str) -> Any:
     """Return a data configuration: a registered name, or "module:Class", imported and constructed.
 
-    Modules are looked for in the current directory, in this repository, then as Python does.
+    Modules are looked for in the current directory, in this repository, then as Python does. Without a
+    checkout `examples.Libero` is `gr00t.examples.Libero`.
 
     Raises:
         DataConfigError: there is no such name, module or class, the module imports something that is not
@@ -132,6 +137,8 @@ def _import(module_name: str, name: str) -> ModuleType:
                 raise DataConfigError(
                     f"data config {name!r}: module {module_name} imports {missing!r}, which is not installed"
                 ) from error
+            if missing in _SHIPPED:
+                return _import(f"gr00t.{module_name}", name)
             raise DataConfigError(
                 f"data config {name!r}: no module {missing!r}; {did_you_mean(missing, _siblings(missing))}"
             ) from error

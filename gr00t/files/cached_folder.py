@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from gr00t.files.atomic import atomic_write
 from gr00t.files.private_folder import CacheError, make_folders, remove
 
 
@@ -63,7 +64,8 @@ def publish(target: Path, files: Mapping[str, bytes]) -> None:
             except OSError:
                 # Another process was faster, or files are missing or damaged: put all in their places.
                 for name in files:
-                    _put_in_place(staging / name, target, name)
+                    _make_way(target, name)
+                    os.replace(staging / name, target / name)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
@@ -76,15 +78,14 @@ def put_file(path: Path, content: bytes) -> None:
     """
     if _hash_of(path) == content_hash(content):
         return
-    with _errors_named(path.parent):
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        _put_in_place(Path(name), path.parent, path.name)
+    with _errors_named(path.parent), atomic_write(path) as aside:
+        aside.write_bytes(content)
+        aside.chmod(0o600)
+        _make_way(path.parent, path.name)
 
 
-def _put_in_place(source: Path, folder: Path, name: str) -> None:
-    """Move a file to `folder / name`, whatever may lie in its way."""
+def _make_way(folder: Path, name: str) -> None:
+    """Remove whatever keeps a file from being moved to `folder / name`; make the folders between."""
     target = folder / name
     for parent in reversed(target.relative_to(folder).parents[:-1]):
         if not (folder / parent).is_dir():
@@ -92,7 +93,6 @@ def _put_in_place(source: Path, folder: Path, name: str) -> None:
             (folder / parent).mkdir(exist_ok=True)
     if target.is_dir() and not target.is_symlink():
         remove(target)
-    os.replace(source, target)
 
 
 @contextlib.contextmanager

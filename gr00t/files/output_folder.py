@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,3 +34,24 @@ def writing(folder: Path, option: str) -> Iterator[None]:
             f"no results can be written to {folder.absolute()} ({error.strerror or error}); "
             f"{room}name another folder: {option} FOLDER"
         ) from error
+
+
+@contextlib.contextmanager
+def unused_folder(wanted: Path, option: str) -> Iterator[Path]:
+    """Make a folder of this name, or with -2, -3, ... where that is taken; removed if it stays empty.
+
+    Raises:
+        OutputError: it cannot be made; another one is named with `option`.
+    """
+    with writing(wanted, option):
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        for count in itertools.count(1):
+            path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                break
+    try:
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            path.rmdir()

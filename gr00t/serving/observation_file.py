@@ -14,6 +14,7 @@ from typing import Any
 
 import msgpack
 
+from gr00t.files.atomic import atomic_write
 from gr00t.serving.wires import n1_5 as wire
 
 # What one observation may take, as on the wire. A frame of 256 x 256 takes 0.2 MB.
@@ -38,16 +39,11 @@ def write_observations(path: Path, observations: Iterable[dict[str, Any]]) -> in
         TypeError: a value that the wire cannot carry.
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
-    try:
-        with temporary.open("wb") as file:
-            for observation in observations:
-                file.write(wire.pack(observation))
-                count += 1
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        for observation in observations:
+            file.write(wire.pack(observation))
+            count += 1
     return count
 
 

@@ -5,13 +5,13 @@ It is what `torch.save` writes, a zip file in which every part has a checksum.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from gr00t.files.atomic import atomic_write
 
 STATE_FILE = "training_state.pt"
 
@@ -27,17 +27,13 @@ def write_state(state: dict[str, Any], folder: Path) -> None:
         OSError: the system refused it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{STATE_FILE}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with atomic_write(folder / STATE_FILE) as aside, aside.open("wb") as file:
             torch.save(state, file)
-        Path(name).replace(folder / STATE_FILE)
     except RuntimeError as error:
         # What torch makes of a full disk; its own cause says so.
         cause = error.__cause__ or error.__context__
         raise cause if isinstance(cause, OSError) else OSError(str(error)) from error
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def check_state(path: Path) -> None:

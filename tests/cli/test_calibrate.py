@@ -62,7 +62,9 @@ class Done:
 def done(program: ModuleType, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("calibrated")
     packs, saved = folder / "packs", folder / "observations"
-    arguments = program.Arguments(str(checkpoint), synthetic=4, save=saved, device="cpu", denoising_steps=2)
+    arguments = program.CalibrateArguments(
+        str(checkpoint), synthetic=4, save=saved, device="cpu", denoising_steps=2
+    )
     return Done(*program.calibrate(arguments, settings(packs)), packs, saved)
 
 
@@ -113,7 +115,7 @@ def test_the_static_scales_are_not_those_of_served_requests(done, checkpoint):
 
 def test_smoothing_takes_effect_by_the_statistics(done, program, checkpoint, tmp_path):
     """LS=0 by the same observations gives other answers, and has no diagonal."""
-    arguments = program.Arguments(
+    arguments = program.CalibrateArguments(
         str(checkpoint), observations=done.saved, requests=4, device="cpu", denoising_steps=2
     )
     plain = program.calibrate(arguments, settings(tmp_path, LS="0"))[0]
@@ -136,7 +138,7 @@ def test_another_block_is_rebuilt_by_the_same_statistics(done, checkpoint, tmp_p
 
 def test_the_saved_observations_give_the_same_packs_again(done, program, checkpoint, tmp_path):
     copy = shutil.copytree(done.packs, tmp_path / "packs")
-    arguments = program.Arguments(
+    arguments = program.CalibrateArguments(
         str(checkpoint), observations=done.saved, requests=4, device="cpu", denoising_steps=2
     )
     policy, _ = program.calibrate(arguments, settings(copy))
@@ -177,7 +179,7 @@ def test_a_calibration_that_is_killed_leaves_no_folder_to_serve_from(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(program, "replay", die)
-    arguments = program.Arguments(str(checkpoint), synthetic=2, device="cpu", denoising_steps=1)
+    arguments = program.CalibrateArguments(str(checkpoint), synthetic=2, device="cpu", denoising_steps=1)
     with pytest.raises(KeyboardInterrupt):
         program.calibrate(arguments, settings(tmp_path))
     assert len(list(tmp_path.glob("*.safetensors"))) == LAYERS
@@ -187,7 +189,7 @@ def test_a_calibration_that_is_killed_leaves_no_folder_to_serve_from(
 
 def test_packs_that_cannot_be_written_are_an_error(program, checkpoint, tmp_path):
     (tmp_path / "action_head.layers.0.mlp.up_proj.safetensors").mkdir()
-    arguments = program.Arguments(str(checkpoint), synthetic=2, device="cpu", denoising_steps=1)
+    arguments = program.CalibrateArguments(str(checkpoint), synthetic=2, device="cpu", denoising_steps=1)
     with pytest.raises(OSError, match="is not what was calibrated; is the disk full"):
         program.calibrate(arguments, settings(tmp_path))
     assert json.loads((tmp_path / "calibration.json").read_text())["complete"] is False
@@ -196,7 +198,7 @@ def test_packs_that_cannot_be_written_are_an_error(program, checkpoint, tmp_path
 def test_observations_that_do_not_fit_leave_the_folder_alone(done, program, checkpoint, tmp_path):
     good = list(read_observations(done.saved))
     bad = tmp_path / "observations"
-    arguments = program.Arguments(
+    arguments = program.CalibrateArguments(
         str(checkpoint), observations=bad, requests=2, device="cpu", denoising_steps=1
     )
     packs = tmp_path / "packs"
@@ -234,7 +236,7 @@ def test_an_absurd_observation_is_left_out_and_the_next_one_used(
 ):
     """Oracle: the scales of the calibration without one, which lie within a factor of two."""
     monkeypatch.setattr(program, "answer", loud_at(program, absurd))
-    arguments = program.Arguments(
+    arguments = program.CalibrateArguments(
         str(checkpoint), observations=done.saved, requests=3, device="cpu", denoising_steps=2
     )
     policy, report = program.calibrate(arguments, settings(tmp_path))
@@ -250,7 +252,7 @@ def test_too_few_that_can_be_believed_are_an_error_and_the_folder_is_left_alone(
     done, program, checkpoint, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(program, "answer", loud_at(program, 1))
-    arguments = program.Arguments(
+    arguments = program.CalibrateArguments(
         str(checkpoint), observations=done.saved, requests=4, device="cpu", denoising_steps=1
     )
     expected = (
@@ -304,7 +306,7 @@ def test_too_few_that_can_be_believed_are_an_error_and_the_folder_is_left_alone(
 def test_requests_that_cannot_be_met_are_refused_before_the_weights_are_read(
     program, tmp_path, flags, variables, message
 ):
-    arguments = program.Arguments(**{"model_path": "no/checkpoint", "synthetic": 4, **flags})
+    arguments = program.CalibrateArguments(**{"model_path": "no/checkpoint", "synthetic": 4, **flags})
     with pytest.raises(program.UsageError) as caught:
         program.calibrate(arguments, settings(tmp_path / "packs", **variables))
     assert str(caught.value) == message
@@ -314,28 +316,28 @@ def test_requests_that_cannot_be_met_are_refused_before_the_weights_are_read(
 def test_an_artefact_is_not_calibrated_again(program, checkpoint, tmp_path):
     model, report = quantized(checkpoint, settings(tmp_path / "packs", CALIB_STEPS="0"))
     export_artefact(model, report, checkpoint, tmp_path / "artefact", checkpoint="the/original")
-    arguments = program.Arguments(str(tmp_path / "artefact"), synthetic=2)
+    arguments = program.CalibrateArguments(str(tmp_path / "artefact"), synthetic=2)
     expected = "artefact is quantized already; calibrate what it was exported from: the/original"
     with pytest.raises(program.UsageError, match=expected):
-        program.plan(arguments, settings(tmp_path / "packs"))
+        program.check_arguments(arguments, settings(tmp_path / "packs"))
 
 
 @pytest.mark.parametrize(("steps", "requests"), [("0", 32), ("8", 32), ("100", 100)])
 def test_at_least_32_requests_and_all_calib_steps_are_used_by_default(program, tmp_path, steps, requests):
     (tmp_path / "observations").touch()
-    arguments = program.Arguments("somebody/a-policy", observations=tmp_path / "observations")
-    assert program.plan(arguments, settings(tmp_path, CALIB_STEPS=steps)).requests == requests
+    arguments = program.CalibrateArguments("somebody/a-policy", observations=tmp_path / "observations")
+    assert program.check_arguments(arguments, settings(tmp_path, CALIB_STEPS=steps)).requests == requests
 
 
 def test_the_folder_of_the_saved_observations_is_made_before_they_are_collected(program, tmp_path):
-    arguments = program.Arguments("somebody/a-policy", synthetic=2, save=tmp_path / "runs" / "file")
-    program.plan(arguments, settings(tmp_path))
+    arguments = program.CalibrateArguments("somebody/a-policy", synthetic=2, save=tmp_path / "runs" / "file")
+    program.check_arguments(arguments, settings(tmp_path))
     assert (tmp_path / "runs").is_dir()
 
 
 def test_the_flag_wins_over_the_variable(program, tmp_path):
-    arguments = program.Arguments("somebody/a-policy", synthetic=2, packdir=tmp_path / "flag")
-    todo = program.plan(arguments, settings(tmp_path / "variable"))
+    arguments = program.CalibrateArguments("somebody/a-policy", synthetic=2, packdir=tmp_path / "flag")
+    todo = program.check_arguments(arguments, settings(tmp_path / "variable"))
     assert todo.packdir == todo.config.pack_dir == tmp_path / "flag"
     assert not (tmp_path / "variable").exists()
 
@@ -378,7 +380,7 @@ def test_wrong_flags_end_it_with_status_2_and_one_line(checkpoint):
 @pytest.mark.libero
 def test_rollouts_calibrate_by_the_last_initial_state(program, checkpoint, tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    arguments = program.Arguments(
+    arguments = program.CalibrateArguments(
         str(checkpoint), libero="object", tasks="2", requests=2, max_steps=16, assets="stand-ins",
         device="cpu", denoising_steps=1,
     )  # fmt: skip

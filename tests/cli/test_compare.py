@@ -71,7 +71,7 @@ def test_refusals_are_one_line_and_status_1(script, capsys, tmp_path: Path) -> N
         ({"folders": (Path("nowhere"),)}, "nowhere is not the folder of a run: nowhere/plan.json is missing"),
         (
             {"json": Path("nowhere") / "o.json"},
-            "[Errno 2] No such file or directory: 'nowhere/.o.json.partial'",
+            "[Errno 2] No such file or directory: 'nowhere/o.json'",
         ),
     ],
 )

@@ -104,7 +104,7 @@ def test_recorded_requests_are_answered_by_the_real_policy(served: tuple[int, Pa
 def test_client_mode_prints_shapes_and_latency(
     program: ModuleType, served: tuple[int, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    program.run(program.Arguments(client=True, port=served[0]))
+    program.run(program.ServeArguments(client=True, port=served[0]))
     lines = capsys.readouterr().out.splitlines()
     assert lines[:-1] == [
         f"action.{key}: float32 (16, 1)" for key in ("x", "y", "z", "roll", "pitch", "yaw")

@@ -42,13 +42,10 @@ def number_in(path: Path) -> int:
     raise AssertionError(f"{path} was not written")
 
 
-def test_a_server_that_does_not_want_to_end_is_ended_by_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(server_process, "_PATIENCE_SECONDS", 0.3)
+def test_a_server_that_does_not_want_to_end_is_ended_by_force(tmp_path: Path) -> None:
     tied = server_process.start_tied(["-c", STUBBORN, str(tmp_path / "pid")], os.environ, None)
     number_in(tmp_path / "pid")
-    server_process.end(tied)
+    server_process.end(tied, 0.3)
     assert tied.returncode == -signal.SIGKILL
 
 

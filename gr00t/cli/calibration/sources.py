@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gr00t.calibrate")
 
 
-class Source(Protocol):
+class ObservationSource(Protocol):
     """Where observations come from. Making one checks what can be checked without the policy."""
 
     def gather(self, policy: Gr00tPolicy) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
@@ -40,7 +40,7 @@ class FileSource:
             raise UsageError(f"--observations {self.path}: no such file")
 
     def gather(self, policy: Gr00tPolicy) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
-        """See `Source`."""
+        """See `ObservationSource`."""
         return read_observations(self.path), {"kind": f"file {self.path.name}"}
 
 
@@ -53,7 +53,7 @@ class SyntheticSource:
     seed: int
 
     def gather(self, policy: Gr00tPolicy) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
-        """See `Source`."""
+        """See `ObservationSource`."""
         logger.warning(
             "SYNTHETIC observations: a smoke test. Do not evaluate or ship what is calibrated by them."
         )
@@ -106,7 +106,7 @@ class LiberoSource:
         self.environ = simulator_environ(environ, backend=backend, package=package)
 
     def gather(self, policy: Gr00tPolicy) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
-        """See `Source`."""
+        """See `ObservationSource`."""
         from gr00t.eval.rollout.collect import collect_observations
         from gr00t.libero.simulator.process import SimulatorProcess
         from gr00t.libero.simulator.rendering import choose_rendering
@@ -120,7 +120,7 @@ class LiberoSource:
             try:
                 collection = collect_observations(
                     simulator,
-                    Rollouts(policy),
+                    PolicyInProcess(policy),
                     self.tasks,
                     self.requests,
                     **self.protocol,
@@ -150,7 +150,7 @@ class LiberoSource:
         return collection.observations, facts
 
 
-class Rollouts(NamedTuple):
+class PolicyInProcess(NamedTuple):
     """A policy of this process, asked as a server would be."""
 
     policy: Gr00tPolicy

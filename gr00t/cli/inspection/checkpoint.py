@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import tyro
 
-from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
+from gr00t.cli.running import run_command
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class InspectCheckpointArguments:
     """What to look at."""
 
     folder: tyro.conf.Positional[Path]
@@ -31,12 +30,15 @@ class Arguments:
     """Read all of a quantized checkpoint and check its hashes."""
 
 
-def main() -> None:
-    """Run as a program: status 0 where nothing is wrong."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    try:
-        found = read_contents(arguments.folder, verify=arguments.verify)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+def inspect_checkpoint(arguments: InspectCheckpointArguments) -> int:
+    """Say what is in a checkpoint; return the exit status."""
+    from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
+
+    found = read_contents(arguments.folder, verify=arguments.verify)
     print(json.dumps(found, indent=1) if arguments.json else as_text(found))
-    sys.exit(1 if str(found.get("hashes", "")).startswith("DAMAGED") else 0)
+    return 1 if str(found.get("hashes", "")).startswith("DAMAGED") else 0
+
+
+def main() -> int:
+    """Run as a program: status 0 where nothing is wrong."""
+    return run_command(InspectCheckpointArguments, inspect_checkpoint, __doc__, logs=False)

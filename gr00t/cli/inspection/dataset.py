@@ -15,19 +15,19 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import tyro
 
-from gr00t.console import at_home
+from gr00t.cli.errors import UsageError
+from gr00t.cli.running import run_command
 from gr00t.files.output_folder import OutputError, writing
 
 _NEEDED = {"av": "av", "pyarrow": "pyarrow", "PIL": "pillow", "matplotlib": "matplotlib"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class InspectDatasetArguments:
     """What to look at."""
 
     folder: tyro.conf.Positional[Path]
@@ -40,13 +40,15 @@ class Arguments:
     """Print JSON instead of text."""
 
 
-def main() -> int:
-    """Run as a program: status 0 where nothing is wrong."""
-    arguments = tyro.cli(Arguments, description=__doc__, args=at_home(sys.argv[1:]))
+def inspect_dataset(arguments: InspectDatasetArguments) -> int:
+    """Say what is in a data set, and draw it; return the exit status.
+
+    Raises:
+        UsageError: a package is missing, or the data configuration or the folder for pictures cannot be used.
+    """
     missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
-        print(f"error: {', '.join(missing)} not installed; run: scripts/setup_env.sh train", file=sys.stderr)
-        return 2
+        raise UsageError(f"{', '.join(missing)} not installed; run: scripts/setup_env.sh train")
     from gr00t.cli.inspection.drawing import draw
     from gr00t.cli.inspection.findings import find
     from gr00t.cli.inspection.telling import as_text
@@ -60,11 +62,16 @@ def main() -> int:
             with writing(arguments.output, "--output"):
                 files = draw(found, arguments.output)
     except (DataConfigError, TransformError, OutputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        raise UsageError(str(error)) from error
     if arguments.json:
         print(json.dumps(found.as_json(files), indent=1))
     else:
         print(as_text(found))
         print(*(f"drawn: {path}" for path in files), sep="\n", end="\n" if files else "")
     return 1 if found.faults else 0
+
+
+def main() -> int:
+    """Run as a program: status 0 where nothing is wrong."""
+    # What the reader warns of stands among the remarks.
+    return run_command(InspectDatasetArguments, inspect_dataset, __doc__, logs=False)

@@ -20,6 +20,7 @@ from gr00t.data.lerobot.meta.faults import DatasetError
 from gr00t.data.lerobot.meta.layout import Layout
 from gr00t.data.lerobot.meta.modality import MODALITY
 from gr00t.data.lerobot.meta.tasks import TASKS
+from gr00t.files.atomic import replace_file
 
 _CHUNK = 1000
 
@@ -68,8 +69,8 @@ class LeRobotWriter:
             self._resume(modality)
         else:
             (folder / "meta").mkdir(parents=True, exist_ok=True)
-            _write(folder / MODALITY, json.dumps(modality, indent=2) + "\n")
-            _write(folder / TASKS, "")
+            replace_file(folder / MODALITY, json.dumps(modality, indent=2) + "\n")
+            replace_file(folder / TASKS, "")
             (folder / EPISODES).write_text("")
             self._write_info({})
 
@@ -90,7 +91,7 @@ class LeRobotWriter:
         if demonstration.task not in self._tasks:
             self._tasks[demonstration.task] = len(self._tasks)
             lines = [json.dumps({"task_index": n, "task": task}) + "\n" for task, n in self._tasks.items()]
-            _write(self.folder / TASKS, "".join(lines))
+            replace_file(self.folder / TASKS, "".join(lines))
         place = {"episode_chunk": index // _CHUNK, "episode_index": index}
         for name, video_key in self._cameras.items():
             path = self.folder / VIDEO_PATH.format(**place, video_key=video_key)
@@ -115,7 +116,7 @@ class LeRobotWriter:
         lines = (self.folder / EPISODES).read_text(encoding="utf-8")
         whole = lines[: lines.rfind("\n") + 1]
         if whole != lines:  # killed while writing its last line: that episode does not count
-            _write(self.folder / EPISODES, whole)
+            replace_file(self.folder / EPISODES, whole)
         if json.loads((self.folder / MODALITY).read_text()) != modality:
             raise DatasetError(f"{self.folder / MODALITY} is another one; write to a new folder")
         Layout.read(self.folder)
@@ -174,16 +175,9 @@ class LeRobotWriter:
             "video_path": VIDEO_PATH,
             "features": features,
         }
-        _write(self.folder / INFO, json.dumps(info, indent=2) + "\n")
+        replace_file(self.folder / INFO, json.dumps(info, indent=2) + "\n")
 
 
 def _lists(values: NDArray[np.float32]) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

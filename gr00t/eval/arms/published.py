@@ -1,4 +1,4 @@
-"""The checkpoints that were published for LIBERO's suites, and the data configurations that they were trained with.
+"""The checkpoints that were published for LIBERO's suites, and the data configurations that go with them.
 
 Standard library only: scripts ask before anything is installed.
 """

@@ -19,12 +19,12 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 
-from gr00t.eval.rollout.records import Positive, first_of
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.spelling import did_you_mean
+from gr00t.validation import first_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,7 +62,7 @@ class Recipe:
 
     name: str
     description: str = ""
-    denoising_steps: Positive | None = None
+    denoising_steps: PositiveInt | None = None
     calibrate: bool = False
     settings: Annotated[
         Mapping[str, Annotated[str, BeforeValidator(_as_text)]], Field(validation_alias="duquant")

@@ -18,14 +18,14 @@ from gr00t.serving.client import ExternalRobotInferenceClient, NoServerError
 # Stands in a program's arguments where the port belongs.
 PORT = "{port}"
 PING_MS = 1_000
-_PATIENCE_SECONDS = 15.0
+PATIENCE_S = 15.0
 
 
 class ServerEndedError(LiberoError):
     """A server has ended by itself; the message holds its last words.
 
     Attributes:
-        status: The exit status, negative for a signal.
+        status: The exit status, 128 and its number for a signal.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -79,8 +79,8 @@ class ServerProcess:
         deadline = time.monotonic() + self._wait_s
         with ExternalRobotInferenceClient("127.0.0.1", self.port) as client:
             while not client.ping(PING_MS):
-                status = self._process.poll()
-                if status is not None:
+                if not self.is_running:
+                    status = self.wait()
                     self.end()
                     raise ServerEndedError(
                         f"the policy server ended with status {status} before it was ready"
@@ -93,9 +93,9 @@ class ServerProcess:
                     )
 
     def wait(self) -> int:
-        """Return the exit status when the started server ends by itself; negative for a signal."""
+        """Return the exit status when the started server ends by itself; see `exit_status`."""
         assert self._process is not None
-        return self._process.wait()
+        return exit_status(self._process)
 
     def end(self) -> None:
         """End the server if there is one, by force if it does not end by itself."""
@@ -134,14 +134,20 @@ def start_tied(
         )
 
 
-def end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes], patience_s: float = PATIENCE_S) -> None:
     """Ask a process to end, and make it end if it does not."""
     process.terminate()
     try:
-        process.wait(timeout=_PATIENCE_SECONDS)
+        process.wait(timeout=patience_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def exit_status(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a process when it ends, as a shell tells it: a signal as 128 and more."""
+    status = process.wait()
+    return status if status >= 0 else 128 - status
 
 
 def last_lines(log: Path, count: int) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from gr00t.eval.report.markdown import render_markdown
 from gr00t.eval.statistics.runs import read_run
 from gr00t.eval.statistics.summary import DEFAULT_MARGIN, Verdicts, compare
+from gr00t.files.atomic import replace_file
 from gr00t.files.output_folder import writing
 
 
@@ -39,12 +39,5 @@ def write_report(folder: Path, *, baseline: str | None = None, margin: float = D
     }
     with writing(folder, "--output"):
         for name, text in texts.items():
-            write_text(folder / name, text)
+            replace_file(folder / name, text)
     return verdicts
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

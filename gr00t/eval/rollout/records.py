@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.spelling import did_you_mean
 from gr00t.strict_json import parse_json
+from gr00t.validation import first_of
 
 logger = logging.getLogger(__name__)
 
@@ -164,16 +165,6 @@ class EpisodeRecord:
 
 
 _SCHEMA = TypeAdapter(EpisodeRecord)
-
-
-def first_of(error: ValidationError) -> str:
-    """What pydantic found first, with the field and what stands there."""
-    found = error.errors(include_url=False)[0]
-    shown = repr(found["input"])
-    shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    message = found["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return f"{'.'.join(map(str, found['loc']))}: {message}, got {shown}"
 
 
 def _contradiction(record: EpisodeRecord) -> str | None:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from gr00t.eval.rollout.records import ArmName, Count, Positive, first_of
+from gr00t.eval.rollout.records import ArmName, Count, Positive
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.strict_json import parse_json
+from gr00t.validation import first_of
 
 Kind = Literal["recipe", "address", "zero", "replay", "expert"]
 

@@ -14,7 +14,6 @@ lost has a line, too, and another one when it is played again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -26,6 +25,8 @@ from typing import IO, Any
 
 from gr00t.eval.rollout.records import EpisodeKey, EpisodeRecord, read_records
 from gr00t.eval.rollout.run_files import read_arm, read_plan
+from gr00t.files.atomic import replace_file
+from gr00t.files.locks import lock
 from gr00t.files.output_folder import writing
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.identity import digest
@@ -159,7 +160,7 @@ class RunFolder:
         """Write the file `name` of the folder: the old one or the new one, never a part."""
         with writing(self.path, _OPTION):
             (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            _replace(self.path / name, content)
+            replace_file(self.path / name, content, durable=True)
 
     def _agree(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Return the plan to go on with.
@@ -232,31 +233,22 @@ def _opened(path: Path, mode: str) -> IO[Any]:
 
 def _locked(path: Path) -> IO[str]:
     file = _opened(path / ".lock", "a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    locked = lock(file)
+    if locked is None:
+        logger.warning("%s: cannot be locked: start no other run there meanwhile", path)
+    elif not locked:
         file.seek(0)
         holder = file.read().strip()
         file.close()
         raise RunFolderError(
             f"{path} is in use by another run (process {holder or 'unknown'}); wait for it, or name another "
             "--output"
-        ) from None
+        )
     file.seek(0)
     file.truncate()
     file.write(str(os.getpid()))
     file.flush()
     return file
-
-
-def _replace(path: Path, content: str | bytes) -> None:
-    """Write a file so that a kill leaves the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with _opened(temporary, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _sync_folder(path: Path) -> None:

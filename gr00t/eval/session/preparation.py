@@ -12,7 +12,8 @@ from typing import Any
 
 from gr00t.eval.arms.arms import Arm
 from gr00t.eval.arms.hosts import AddressHost, StartedHost
-from gr00t.eval.arms.server_process import ServerProcess, end, last_lines, start_tied
+from gr00t.eval.arms.published import suite_model
+from gr00t.eval.arms.server_process import ServerProcess, end, exit_status, last_lines, start_tied
 from gr00t.eval.rollout.agents import Agent, Expert, PolicyAgent, PolicyHost, Replay, Zero
 from gr00t.eval.rollout.collect import collect_observations
 from gr00t.eval.rollout.plan import EvalPlan, check_not_calibrated_on
@@ -98,7 +99,7 @@ class ArmSetup:
 
     def _recipe(self, arm: Arm, closing: contextlib.ExitStack) -> ReadyArm:
         assert arm.recipe is not None
-        model = self.options.model or servers.suite_model(self.plan.suite)
+        model = self.options.model or suite_model(self.plan.suite.name)
         config, artefact = artefacts.settle_recipe(arm, model)
         servers.checkpoint_folder(model)
         packdir = None if config is None else config.pack_dir
@@ -232,7 +233,7 @@ class ArmSetup:
         )
         child = start_tied(program, servers.server_environ(self.environ, arm.recipe, packdir), log)
         try:
-            status = child.wait()
+            status = exit_status(child)
         finally:
             end(child)
         if status:

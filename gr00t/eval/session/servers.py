@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.eval.arms.arms import Arm
+from gr00t.eval.arms.published import suite_data_config, suite_model
 from gr00t.eval.arms.recipes import Recipe, RecipeError
 from gr00t.eval.arms.server_process import PORT
 from gr00t.eval.session.options import EvaluationOptions
@@ -15,18 +16,6 @@ from gr00t.quantization.settings.environment import DuQuantConfig, DuQuantConfig
 from gr00t.serving.identity import folder_hash
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def suite_model(suite: Suite) -> str:
-    """The published fine-tune of NVIDIA's base model for a suite; scripts/common.sh names the same."""
-    short = suite.name.removeprefix("libero_")
-    return f"youliangtan/gr00t-n1.5-libero-{'long' if short == '10' else short}-posttrain"
-
-
-def suite_data_config(suite: Suite) -> str:
-    """The goal checkpoint was trained with mean/std statistics, the others with min/max."""
-    name = "LiberoDataConfigMeanStd" if suite.name == "libero_goal" else "LiberoDataConfig"
-    return f"examples.Libero.custom_data_config:{name}"
 
 
 def check_recipe(arm: Arm) -> DuQuantConfig | None:
@@ -56,9 +45,9 @@ def server_environ(environ: Mapping[str, str], recipe: Recipe, packdir: Path | N
 
 def model_flags(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> list[str]:
     """Flags that scripts/inference_service.py and scripts/calibrate.py share."""
-    flags = ["--model-path", options.model or suite_model(suite)]
+    flags = ["--model-path", options.model or suite_model(suite.name)]
     flags += ["--base", options.base] if options.base else []
-    flags += ["--data-config", options.data_config or suite_data_config(suite)]
+    flags += ["--data-config", options.data_config or suite_data_config(suite.name)]
     flags += ["--denoising-steps", str(recipe.denoising_steps or options.denoising_steps)]
     flags += ["--dtype", options.dtype, "--prompt-style", options.prompt_style]
     flags += ["--device", options.device] if options.device else []
@@ -69,9 +58,9 @@ def model_flags(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> lis
 def conditions(options: EvaluationOptions, suite: Suite) -> dict[str, object]:
     """What all recipes of a run share and a continued run must agree in, as plain data."""
     return {
-        "model": options.model or suite_model(suite),
+        "model": options.model or suite_model(suite.name),
         **({"base": options.base} if options.base else {}),
-        "data_config": options.data_config or suite_data_config(suite),
+        "data_config": options.data_config or suite_data_config(suite.name),
         "denoising_steps": options.denoising_steps,
         "dtype": options.dtype,
         "prompt_style": options.prompt_style,

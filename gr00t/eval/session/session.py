@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import gr00t
 from gr00t.eval.arms.arms import Arm, parse_arms
+from gr00t.eval.arms.published import suite_model
 from gr00t.eval.rollout.cluster import RayPool
 from gr00t.eval.rollout.plan import EvalPlan, check_init_states, parse_seeds
 from gr00t.eval.rollout.pool import LocalPool, Pool
@@ -23,7 +23,7 @@ from gr00t.eval.rollout.runner import jobs_left, run_arm
 from gr00t.eval.session import artefacts, servers
 from gr00t.eval.session.options import EvaluationOptions
 from gr00t.eval.session.preparation import ArmSetup, needs_calibration
-from gr00t.files.output_folder import writing
+from gr00t.files.output_folder import unused_folder
 from gr00t.files.shipped import RECIPES
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.tasks.suites import (
@@ -78,26 +78,9 @@ def run(options: EvaluationOptions, environ: Mapping[str, str]) -> dict[str, Any
         raise LiberoError(f"workers: expected a positive number, got {workers}")
     with contextlib.ExitStack() as stack:
         path = options.output or stack.enter_context(
-            unused_folder(Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}")
+            unused_folder(Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}", "--output")
         )
         return evaluate(options, plans, arms, workers, path, environ)
-
-
-@contextlib.contextmanager
-def unused_folder(wanted: Path) -> Iterator[Path]:
-    """Make a folder of this name, or with -2, -3, ... where that is taken; removed if it stays empty."""
-    with writing(wanted, "--output"):
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        for count in itertools.count(1):
-            path = wanted if count == 1 else wanted.with_name(f"{wanted.name}-{count}")
-            with contextlib.suppress(FileExistsError):
-                path.mkdir()
-                break
-    try:
-        yield path
-    finally:
-        with contextlib.suppress(OSError):
-            path.rmdir()
 
 
 def evaluate(
@@ -145,7 +128,7 @@ def check_arms(arms: list[Arm], plan: EvalPlan, options: EvaluationOptions) -> N
     needing = [arm.name for arm in arms if arm.kind == "replay"]
     for arm in arms:
         if arm.kind == "recipe":
-            model = options.model or servers.suite_model(plan.suite)
+            model = options.model or suite_model(plan.suite.name)
             config, artefact = artefacts.settle_recipe(arm, model)
             if artefact is None and config is not None and needs_calibration(arm, config):
                 needing.append(arm.name)

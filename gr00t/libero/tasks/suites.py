@@ -14,12 +14,13 @@ import runpy
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, cast
 
 from gr00t.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class LiberoError(ValueError):
@@ -181,6 +182,8 @@ def load_init_states(task: Task) -> NDArray[np.float64]:
     The file is a torch archive around a pickled numpy array; reading it directly keeps torch out of the
     simulator. It is part of the installed wheel and as trusted as its code.
     """
+    import numpy as np  # scripts look suites up before anything is installed
+
     with zipfile.ZipFile(task.init_states) as archive:
         member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         states = pickle.loads(archive.read(member))

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from gr00t.files.atomic import atomic_write, replace_file
 from gr00t.model.checkpoint.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
 from gr00t.model.checkpoint.hub import resolve_checkpoint
 from gr00t.model.checkpoint.json_section import CheckpointError, listed
@@ -169,16 +170,11 @@ def write_weights(
         shards[-1][name] = tensor.detach().cpu().contiguous()
         size += tensor.nbytes
     files = [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
-    aside = {file: folder / f".{file}.{os.getpid()}" for file in files}
-    try:
-        for file, shard in zip(files, shards, strict=True):
-            save_file(shard, aside[file], metadata={"format": "pt"})
+    with ExitStack() as stack:  # at its end they take their names
+        aside = [stack.enter_context(atomic_write(folder / file)) for file in files]
+        for path, shard in zip(aside, shards, strict=True):
+            save_file(shard, path, metadata={"format": "pt"})
         (folder / INDEX_FILE).unlink(missing_ok=True)
-        for file in files:
-            aside[file].replace(folder / file)
-    finally:
-        for path in aside.values():
-            path.unlink(missing_ok=True)
     return {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
 
 
@@ -260,6 +256,4 @@ def _is_finite(tensor: Tensor) -> bool:
 
 
 def _write_json(path: Path, values: dict[str, object]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    aside.replace(path)
+    replace_file(path, json.dumps(values, indent=2, sort_keys=True) + "\n")

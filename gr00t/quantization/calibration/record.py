@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gr00t.files.atomic import replace_file
 from gr00t.strict_json import parse_json
 
 FILE = "calibration.json"
@@ -37,9 +38,7 @@ def write_record(folder: Path, facts: Mapping[str, Any], *, complete: bool) -> P
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"complete": complete, **facts}, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, json.dumps({"complete": complete, **facts}, indent=2) + "\n")
     return path
 
 

@@ -13,13 +13,11 @@ written is said once; the model is then quantized as without it.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from gr00t.files.atomic import replace_file
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.tensor_file import read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear
@@ -219,8 +218,6 @@ class PackStore:
         path = self._path(name)
         if path is None or not self._writable:
             return
-        # Not by process number alone: containers that share a folder have the same ones.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex}")
         recorded = _named(statistics)
         metadata = {
             **{"format": _FORMAT, **made},
@@ -230,11 +227,8 @@ class PackStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Written by ourselves: safetensors would let only the owner read it, whatever the umask says.
-            temporary.write_bytes(save(tensors, metadata))
-            os.replace(temporary, path)
+            replace_file(path, save(tensors, metadata))
         except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):  # a folder that refuses writing may refuse this, too
-                temporary.unlink()
             if isinstance(error, IsADirectoryError):
                 logger.warning("[GR00T-DUQUANT] Pack of %s cannot be written (%s)", name, error)
                 return

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from gr00t.cli import evaluation as program
-from gr00t.eval.session import session
+from gr00t.files.output_folder import unused_folder
 from tests.shell import REPO, heed_signals
 
 PROGRAM = """
@@ -143,7 +143,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> Non
 
     def claim() -> None:
         barrier.wait()
-        with session.unused_folder(tmp_path / "runs" / "libero_object-20261130-120000") as path:
+        with unused_folder(tmp_path / "runs" / "libero_object-20261130-120000", "--output") as path:
             found.append(path.name)
             (path / "plan.json").touch()
 
@@ -158,7 +158,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path: Path) -> Non
 
 
 def test_a_folder_that_nothing_came_into_is_gone_again(tmp_path: Path) -> None:
-    with session.unused_folder(tmp_path / "runs" / "a") as path:
+    with unused_folder(tmp_path / "runs" / "a", "--output") as path:
         assert path.is_dir()
     assert list((tmp_path / "runs").iterdir()) == []
 

@@ -16,7 +16,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from gr00t.eval.arms.hosts import free_port
+from gr00t.eval.arms.server_process import free_port
 from gr00t.eval.rollout.episode import noise_seed
 from gr00t.eval.rollout.records import read_records
 from gr00t.eval.session import session

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from gr00t.cli import calibrate, export, merge_adapter
-from gr00t.cli.inspection import checkpoint
+from gr00t.cli.inspection import checkpoint_contents
 from gr00t.cli.serving import server
 from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.model.checkpoint.names import from_checkpoint_name
@@ -36,7 +36,6 @@ def programs() -> dict[str, ModuleType]:
     """The programs, by their scripts."""
     return {
         "inference_service": server,
-        "inspect_checkpoint": checkpoint,
         "export_quantized": export,
         "calibrate": calibrate,
         "merge_adapter": merge_adapter,
@@ -98,14 +97,14 @@ def test_a_groot_folder_is_listed_inspected_and_exported(
     monkeypatch.setenv("GR00T_DUQUANT_WBITS_DEFAULT", "4")
     monkeypatch.setenv("GR00T_DUQUANT_DRYRUN", "1")
     assert list_layers(groot, os.environ)
-    found = programs["inspect_checkpoint"].read_contents(groot)
+    found = checkpoint_contents.read_contents(groot)
     assert found["embodiments"] == ["so100"]
     assert found["lerobot"]["embodiment"] == 2
     assert "of lerobot       observation.images.front, observation.images.wrist; 8 numbers of state" in (
-        programs["inspect_checkpoint"].as_text(found)
+        checkpoint_contents.as_text(found)
     )
     program = programs["export_quantized"]
-    exported = program.export(program.Arguments(str(groot), tmp_path / "out"), SETTINGS)
+    exported = program.export(program.ExportArguments(str(groot), tmp_path / "out"), SETTINGS)
     assert exported["kind"] == "quantized"
     assert exported["lerobot"] == found["lerobot"]
     moved = Path(shutil.move(tmp_path / "out", tmp_path / "elsewhere"))
@@ -124,7 +123,7 @@ def test_a_groot_folder_is_listed_inspected_and_exported(
 def test_a_groot_folder_is_calibrated(programs: dict[str, ModuleType], groot: Path) -> None:
     program = programs["calibrate"]
     policy = program.load_policy(
-        program.Arguments(model_path=str(groot), device="cpu", denoising_steps=1, dtype="float32")
+        program.CalibrateArguments(model_path=str(groot), device="cpu", denoising_steps=1, dtype="float32")
     )
     assert policy.embodiment_name == "so100"
     assert policy.modality_config["state"].modality_keys == ["state.state"]
@@ -134,7 +133,7 @@ def test_a_merged_checkpoint_is_the_adapter_with_its_base(
     programs: dict[str, ModuleType], groot: Path, adapter: Path, tmp_path: Path
 ) -> None:
     program, base = programs["merge_adapter"], groot.parent / "base"
-    program.merge(program.Arguments(str(adapter), tmp_path / "out", str(base), "float32"))
+    program.merge(program.MergeArguments(str(adapter), tmp_path / "out", str(base), "float32"))
     merged = GR00T_N1_5.from_pretrained(tmp_path / "out").state_dict()
     both = GR00T_N1_5.from_pretrained(adapter, base=base).state_dict()
     assert all(torch.equal(tensor, both[name]) for name, tensor in merged.items())
@@ -144,9 +143,9 @@ def test_a_merged_checkpoint_is_the_adapter_with_its_base(
     assert (tmp_path / "out" / "experiment_cfg" / "metadata.json").is_file()
     assert not (tmp_path / "out" / "adapter_config.json").exists()
     with pytest.raises(FileExistsError, match="is there already; delete it, or name another folder"):
-        program.merge(program.Arguments(str(adapter), tmp_path / "out", str(base)))
+        program.merge(program.MergeArguments(str(adapter), tmp_path / "out", str(base)))
     with pytest.raises(ValueError, match=r"base is a whole checkpoint and needs no base"):
-        program.merge(program.Arguments(str(base), tmp_path / "again", str(base)))
+        program.merge(program.MergeArguments(str(base), tmp_path / "again", str(base)))
 
 
 def test_an_adapter_is_exported_with_its_base(
@@ -155,8 +154,8 @@ def test_an_adapter_is_exported_with_its_base(
     program = programs["export_quantized"]
     base = str(groot.parent / "base")
     with pytest.raises(ValueError, match=r"holds a LoRA adapter, changes to a checkpoint and no checkpoint"):
-        program.export(program.Arguments(str(adapter), tmp_path / "out"), SETTINGS)
-    program.export(program.Arguments(str(adapter), tmp_path / "out", base=base), SETTINGS)
+        program.export(program.ExportArguments(str(adapter), tmp_path / "out"), SETTINGS)
+    program.export(program.ExportArguments(str(adapter), tmp_path / "out", base=base), SETTINGS)
     with pytest.raises(ValueError, match=r"out is quantized; an adapter is merged into what it was exported"):
         program_policy(adapter, tmp_path / "out")
     with pytest.raises(ValueError, match=r"out is quantized; an adapter is merged into what it was exported"):

@@ -15,10 +15,9 @@ import pytest
 
 from gr00t.eval.arms.arms import Arm, ArmError, parse_arm, parse_arms
 from gr00t.eval.arms.recipes import Recipe, RecipeError, find_recipes, load_recipe
-from gr00t.libero.tasks.suites import SUITES
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, to_environ
-from tests.shell import REPO, shell
+from tests.shell import REPO
 
 RECIPES = REPO / "examples" / "Libero" / "recipes"
 
@@ -91,7 +90,7 @@ def test_where_a_server_is_does_not_make_it_another_arm() -> None:
         ("[duquan]", r"unknown key 'duquan'; did you mean duquant\?"),
         ("name = 3", "name: input should be a valid string, got 3"),
         ("calibrate = 1", "calibrate: input should be a valid boolean, got 1"),
-        ("denoising_steps = 0", "denoising_steps: input should be greater than or equal to 1, got 0"),
+        ("denoising_steps = 0", "denoising_steps: input should be greater than 0, got 0"),
         ("denoising_steps = true", "denoising_steps: input should be a valid integer, got True"),
         ("duquant = 4", "duquant: input should be a valid dictionary, got 4"),
         ("images = 3", "images: input should be 'camera' or 'grey', got 3"),
@@ -123,11 +122,8 @@ def config(name: str) -> DuQuantConfig | None:
     return DuQuantConfig.from_environ(to_environ(recipe.settings), DEFAULTS)
 
 
-def test_the_recipe_and_the_scripts_have_the_same_documented_settings() -> None:
-    run = shell("source scripts/common.sh; duquant_defaults; env -0")
-    exported = dict(entry.split("=", 1) for entry in run.stdout.split("\0") if entry.startswith(PREFIX))
+def test_the_recipe_of_the_documented_settings_is_the_default() -> None:
     recipe = load_recipe(RECIPES / "w4a8.toml")
-    assert to_environ(recipe.settings) == exported
     assert config("w4a8") == DEFAULTS
     assert (recipe.denoising_steps, recipe.calibrate) == (8, True)
 
@@ -165,15 +161,6 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
     # Smoothing without statistics has no effect, and statistics that nothing uses are a wasted hour.
     calibrates = {name: load_recipe(path).calibrate for name, path in find_recipes(RECIPES).items()}
     assert {name for name, does in calibrates.items() if not does} == {"bf16", "grey", "rtn"}
-
-
-@pytest.mark.parametrize("suite", SUITES)
-def test_models_and_data_configs_are_those_of_the_scripts(servers: ModuleType, suite: str) -> None:
-    run = shell(f"source scripts/common.sh; suite_model {suite}; echo; suite_data_config {suite}")
-    assert run.stdout.split() == [
-        servers.suite_model(SUITES[suite]),
-        servers.suite_data_config(SUITES[suite]),
-    ]
 
 
 @pytest.mark.parametrize(

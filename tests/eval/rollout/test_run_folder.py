@@ -103,7 +103,7 @@ def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     RunFolder(tmp_path, PLAN).close()  # not "in use": the refusal gave the lock back
 
 
-@pytest.mark.parametrize("name", [".lock", ".plan.json.partial", "episodes.jsonl"])
+@pytest.mark.parametrize("name", [".lock", "episodes.jsonl"])
 def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     RunFolder(tmp_path / "run", PLAN).close()
     (tmp_path / "mine").touch()
@@ -112,6 +112,16 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match="Too many levels of symbolic links"):
         RunFolder(tmp_path / "run", PLAN).add(played(7))
     assert (tmp_path / "mine").read_bytes() == b""
+
+
+def test_a_link_in_the_place_of_a_file_that_is_replaced_is_replaced(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run", PLAN).close()
+    (tmp_path / "run" / "plan.json").rename(tmp_path / "mine")
+    before = (tmp_path / "mine").read_bytes()
+    (tmp_path / "run" / "plan.json").symlink_to(tmp_path / "mine")
+    RunFolder(tmp_path / "run", PLAN).close()
+    assert (tmp_path / "mine").read_bytes() == before
+    assert not (tmp_path / "run" / "plan.json").is_symlink()
 
 
 @pytest.mark.parametrize("name", ["plan.json", "episodes.jsonl", "arms/w4a8.json"])

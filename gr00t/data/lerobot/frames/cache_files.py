@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import re
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,9 +13,11 @@ from typing import IO
 
 import numpy as np
 
-_PARTIAL = ".partial"
+from gr00t.files.atomic import atomic_write, unfinished
+from gr00t.files.locks import lock
+
 # Only what `written_as_a_whole` made: a folder may hold other people's files.
-_OURS = re.compile(r"tmp\w{8}\.(npy|npz|bin)\.partial")
+_ENDINGS = (".npy", ".npz", ".bin")
 # What a disk says that has no more room: of the disk, of the user's quota, of the process's file size.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # A file this young may belong to a process that has not locked it yet.
@@ -36,28 +35,21 @@ def written_as_a_whole(target: Path) -> Iterator[IO[bytes]]:
         OSError: the folder cannot be written, or the disk is full; the target is as it was.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, suffix=f"{target.suffix}{_PARTIAL}")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _locked(file)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(name, target)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with atomic_write(target, durable=True) as aside, aside.open("xb") as file:
+        lock(file)
+        yield file
 
 
 def remove_abandoned(cache: Path) -> int:
     """Remove what killed processes left half written; return its bytes."""
     freed = 0
-    for path in cache.glob(f"*{_PARTIAL}"):
-        if not _OURS.fullmatch(path.name):
+    for path, name in unfinished(cache).items():
+        if not name.endswith(_ENDINGS):
             continue
         try:
             with path.open("rb") as file:
                 state = os.fstat(file.fileno())
-                if time.time() - state.st_mtime > _YOUNG and _locked(file):
+                if time.time() - state.st_mtime > _YOUNG and lock(file):
                     path.unlink(missing_ok=True)
                     freed += state.st_size
         except FileNotFoundError:  # finished meanwhile
@@ -81,17 +73,6 @@ def outdated(cache: Path, used: Sequence[str]) -> dict[Path, int]:
         if video is None or video in current or not Path(video).is_file():
             found[path] = path.stat().st_size
     return found
-
-
-def _locked(file: IO[bytes]) -> bool:
-    """Lock a file against other processes; False if another holds it, or the file system knows no locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF):
-            return False
-        raise
-    return True
 
 
 def _first_video(cache: Path, name: str) -> str | None:

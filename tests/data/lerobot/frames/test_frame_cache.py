@@ -24,6 +24,7 @@ from gr00t.data.lerobot.frames.frame_source import FrameSource, open_cameras, si
 from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames
 from gr00t.data.lerobot.frames.video_files import read_video, write_video
 from gr00t.data.lerobot.meta.layout import DatasetError
+from gr00t.files.atomic import unfinished
 
 SIDE = 64
 BYTES = SIDE * SIDE * 3
@@ -254,7 +255,7 @@ def test_a_process_killed_while_decoding_leaves_nothing_that_counts_and_the_next
     )
     ended = subprocess.run([sys.executable, "-c", code, cache, *videos], check=False)
     assert ended.returncode == -signal.SIGKILL
-    (left,) = cache.glob("*.npy.partial")
+    (left,) = unfinished(cache)
     assert not list(cache.glob("*.npy"))
     foreign = cache / "somebody.npy.partial"
     foreign.write_text("another program's")
@@ -279,7 +280,7 @@ def test_two_that_decode_at_once_do_not_hurt_each_other(videos: list[Path], tmp_
         os.utime(path, (time.time() - 3600,) * 2)
 
     def between() -> None:
-        for path in cache.glob("*.partial"):
+        for path in unfinished(cache):
             aged(path)  # old, but locked: somebody is writing it
         another()
 

@@ -1,0 +1,26 @@
+"""Locks between processes on files and folders that are open."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from typing import IO, Any
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
+
+
+def lock(handle: int | IO[Any]) -> bool | None:
+    """Lock an open file or folder against other processes until it is closed; nobody is waited for.
+
+    Returns:
+        Whether it is ours now; None where the file system knows no locks, as some in a network do not.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
