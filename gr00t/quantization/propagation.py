@@ -38,8 +38,8 @@ def propagate(model: nn.Module, plans: Sequence[LayerPlan]) -> list[LayerPlan]:
     by_name = {plan.name: plan for plan in plans if plan.spec is not None}
     absorbed = {}  # name of the rotated layer, by that of the one that absorbs its rotation
     for name in by_name:
-        parent, _, child = name.rpartition(".")
-        consumer = f"{parent}.o_proj"
+        path, child = name[: name.rfind(".") + 1], name.rpartition(".")[2]
+        consumer = f"{path}o_proj"
         if child == "v_proj" and consumer in by_name:
             head_dim = _head_dim(model, name)
             if head_dim is not None and _absorbs(by_name[name], by_name[consumer], head_dim):
