@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 
 from gr00t import __version__
+from gr00t.files.atomic import atomic_write, unfinished
 from gr00t.model.checkpoint.folder import (
     checkpoint_tensors,
     load_weights,
@@ -134,18 +134,12 @@ def export_artefact(
     check_exportable(report)
     check_absent(folder)
     source = source if isinstance(source, Source) else open_source(source)
-    stage = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    stage.mkdir(parents=True)
-    try:
+    with atomic_write(folder) as stage:
+        stage.mkdir(parents=True)
         copy_beside_weights(source, stage)
         if tokenizer is not None and not any((stage / name).is_file() for name in TOKENIZER_FILES):
             _copy_along(tokenizer, TOKENIZER_FILES, stage)
-        manifest = _write(model, report, checkpoint or str(source.folder), stage)
-        stage.replace(folder)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
-    return manifest
+        return _write(model, report, checkpoint or str(source.folder), stage)
 
 
 def check_absent(folder: Path) -> None:
@@ -156,8 +150,9 @@ def check_absent(folder: Path) -> None:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} is there already; delete it, or name another folder")
-    for left in sorted(folder.parent.glob(f"{folder.name}.partial-*")):
-        logger.warning("%s is left from an export that was killed, or still runs", left)
+    for left, name in unfinished(folder.parent).items():
+        if name == folder.name:
+            logger.warning("%s is left from an export that was killed, or still runs", left)
 
 
 def _write(model: GR00T_N1_5, report: DuQuantReport, checkpoint: str, stage: Path) -> Manifest:
