@@ -27,9 +27,8 @@ from gr00t.quantization.kernels import registry
 from gr00t.quantization.kernels.backend import in_cuts
 from gr00t.quantization.kernels.operands import FLOATS, LinearOperands
 from gr00t.quantization.kernels.search import quantize_weight
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.quantizers import integer_weight
-from gr00t.quantization.numerics.soundness import check_state, static_scale
+from gr00t.quantization.numerics.soundness import check_state
 from gr00t.quantization.numerics.statistics import InputStatistics
 from gr00t.quantization.numerics.storage import buffer_shapes, load_weight, store_weight, stored_scale_bits
 from gr00t.quantization.settings.options import RowRotation
@@ -84,7 +83,6 @@ class DuQuantLinear(ExactBuffers):
         self.register_parameter("bias", linear.bias)
         if spec.weight is None:
             self.weight = linear.weight
-        self._observer: PooledPercentile | None = None
         self._unpacked: Tensor | None = None
         self._source: Tensor | None = None  # the float weight, only until static scales are folded into it
         if self.act_scale is not None and self.calibrated is not None:
@@ -167,8 +165,6 @@ class DuQuantLinear(ExactBuffers):
             raise ValueError(f"expected inputs of {spec.in_features} channels, got {tuple(x.shape)}")
         rows = x.reshape(-1, x.shape[-1])
         rows = rows if rows.dtype in FLOATS else rows.float()
-        if self._observer is not None:
-            self._observer.observe(self.rotate_input(rows))
         if spec.weight is None:
             y = in_cuts(self._with_float_weight, rows)
         else:
@@ -204,33 +200,19 @@ class DuQuantLinear(ExactBuffers):
 
     def rotate_input(self, x: Tensor) -> Tensor:
         """Return `h`, x (M, K) in the basis that is quantized, float32."""
-        return self.backend.rotate(x, self.operands())
+        return self.backend.rotate(x if x.dtype in FLOATS else x.float(), self.operands())
 
-    def start_calibration(self, observer: PooledPercentile) -> None:
-        """Let `observer` see every rotated input from now on."""
-        self._observer = observer
-
-    def finish_calibration(self) -> bool:
-        """Fix the static scales, fold them into the weight, quantize it anew, release its float original.
-
-        Returns:
-            False where no input was ever seen: the layer then keeps dynamic per-token scales.
-
-        Raises:
-            UnsoundError: inputs were seen that allow no scales, inf or nan.
+    def fix_scales(self, act_scale: Tensor) -> None:
+        """Fix the static activation scales (K,): fold them into the weight, quantize it anew, release its
+        float original.
         """
-        observer, self._observer = self._observer, None
-        if observer is None or not observer.rows:
-            return False
         assert self.act_scale is not None
         assert self.calibrated is not None
-        assert self.spec.activation is not None
-        self.act_scale.copy_(static_scale(observer.result(), self.spec.activation))
+        self.act_scale.copy_(act_scale)
         if self._source is not None:
             self._quantize_weight(self._source)
         self.calibrated.fill_(True)
         self._settle()
-        return True
 
     def transient_bytes(self) -> dict[int, int]:
         """Bytes held besides parameters and buffers, by tensor id: unpacked weight, float original."""
@@ -290,7 +272,7 @@ class DuQuantLinear(ExactBuffers):
     def _settle(self) -> None:
         """Calibration is over: what only it needed goes."""
         self.is_calibrating = False
-        self._observer = self._source = None
+        self._source = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> DuQuantLinear:
         super()._apply(fn, recurse)

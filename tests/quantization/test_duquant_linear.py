@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from gr00t.quantization.calibration.layer_calibration import LayerCalibration
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.duquant_preprocess import Transforms
 from gr00t.quantization.kernels.choice import choose_accumulator
 from gr00t.quantization.numerics.metrics import sqnr_db
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.rotations import rotate_back
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
@@ -36,9 +37,9 @@ def inputs(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 def calibrated(layer: DuQuantLinear, x: torch.Tensor) -> DuQuantLinear:
-    layer.start_calibration(PooledPercentile(99.9, requests=1))
+    calibration = LayerCalibration(layer, PooledPercentile(99.9, requests=1))
     layer(x)
-    assert layer.finish_calibration()
+    assert calibration.finish()
     return layer
 
 
@@ -296,3 +297,20 @@ def test_on_a_gpu_fake_equals_the_reference_bit_for_bit():
     found = layer(x)
     on(layer, layer.backend.transformer, "reference")
     assert torch.equal(found, layer(x))
+
+
+def test_names_in_a_state_dict_are_those_of_files_written_before_the_transforms_were_a_module():
+    """Flat, beside the layer's own; and a state goes back by them, copied and assigned alike."""
+    spec = LinearSpec(70, 33, rotation=Rotation.DUQUANT, calibration_steps=1)
+    model, other = (nn.Sequential(DuQuantLinear.from_linear(linear(70, 33, seed=s), spec)) for s in (0, 1))
+    state = model.state_dict()
+    names = {"bias", "codes", "block_scale", "row_scale", "rotation_first", "perm", "rotation_in"}
+    assert state.keys() == {f"0.{name}" for name in names | {"rotation_out", "act_scale", "calibrated"}}
+    x = inputs(4, 70)
+    for assign in (False, True):
+        assert not torch.equal(other(x), model(x))
+        other.load_state_dict(state, strict=True, assign=assign)
+        assert torch.equal(other(x), model(x))
+        other = nn.Sequential(DuQuantLinear.from_linear(linear(70, 33, seed=1), spec))
+    with pytest.raises(RuntimeError, match=r'Missing key\(s\) in state_dict: "0\.transforms\.perm"'):
+        other.load_state_dict({name: value for name, value in state.items() if name != "0.perm"})

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gr00t.quantization.calibration.layer_calibration import LayerCalibration
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
 from gr00t.quantization.numerics import ordered_rotation
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.ordered_rotation import goes_to_blas, rotate_in_order
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
@@ -47,9 +48,9 @@ def layers(draw: st.DrawFn) -> tuple[DuQuantLinear, torch.Tensor]:
     dtype = draw(st.sampled_from((torch.float32, torch.float32, torch.bfloat16, torch.float16)))
     layer = DuQuantLinear.from_linear(linear(k, n, draw(st.booleans()), dtype, seed), spec)
     if spec.static and draw(st.booleans()):
-        layer.start_calibration(PooledPercentile(99.0, requests=1))
+        calibration = LayerCalibration(layer, PooledPercentile(99.0, requests=1))
         layer(inputs(4, k, seed=seed).to(dtype))
-        assert layer.finish_calibration()
+        assert calibration.finish()
     magnitudes = draw(st.lists(st.sampled_from(MAGNITUDES), min_size=1, max_size=9))
     x = inputs(len(magnitudes), k, seed=seed).clamp(-1, 1)
     if draw(st.booleans()):

@@ -21,8 +21,8 @@ def test_every_source_that_can_change_an_answer_is_hashed(
 ) -> None:
     found = source_files()
     for name in (
-        "gr00t/quantization/numerics/observers.py",
-        "gr00t/quantization/kernels/native/rear.hpp",
+        "gr00t/quantization/calibration/observers.py",
+        "gr00t/quantization/kernels/native/isa/avx2.hpp",
         "gr00t/model/policy.py",
         "gr00t/data/transform/video.py",
         "gr00t/eval/rollout/episode.py",

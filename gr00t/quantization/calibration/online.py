@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from gr00t.quantization.calibration.layer_calibration import LayerCalibration
+from gr00t.quantization.calibration.observers import PooledPercentile, RequestObserver
 from gr00t.quantization.calibration.screening import Screening
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.numerics.observers import PooledPercentile, RequestObserver
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +43,12 @@ class OnlineCalibration:
         on_finished: Callable[[list[str]], None],
     ) -> None:
         self.requests = requests
-        self._layers = layers
         self._on_finished = on_finished
         self._observers = {name: RequestObserver(percentile, requests) for name in layers}
         self._screening = Screening(lambda: {name: PooledPercentile(percentile, requests) for name in layers})
-        for name, layer in layers.items():
-            layer.start_calibration(self._observers[name])
+        self._calibrations = {
+            name: LayerCalibration(layer, self._observers[name]) for name, layer in layers.items()
+        }
         self._hooks = [
             model.register_forward_pre_hook(self._begin_request),
             model.register_forward_hook(self._end_request),
@@ -71,11 +72,10 @@ class OnlineCalibration:
         for hook in self._hooks:
             hook.remove()
         fixed = []
-        for name, layer in self._layers.items():
-            layer.start_calibration(group.gathered[name])
-            if layer.finish_calibration():
+        for name, calibration in self._calibrations.items():
+            if calibration.finish(group.gathered[name]):
                 fixed.append(name)
-        idle = [name for name in self._layers if name not in fixed]
+        idle = [name for name in self._calibrations if name not in fixed]
         logger.info(
             "[GR00T-DUQUANT] Activation scales of %d layers fixed from %d pooled requests and folded into "
             "the weights; float weights released",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_preprocess import Transforms
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.quantizers import quantize, quantize_weight, scale_for
 from gr00t.quantization.numerics.rotations import rotate_back
 from gr00t.quantization.settings.options import WeightScale

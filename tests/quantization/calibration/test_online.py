@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from gr00t.quantization import DuQuantLinear, LayerFilter, LinearScheme, quantize_
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.calibration.screening import Screening
 from gr00t.quantization.numerics.metrics import sqnr_db
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.rotations import rotate_back
 
 

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gr00t.quantization import duquant_layers
+from gr00t.quantization.calibration.layer_calibration import LayerCalibration
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.checkpoint import packs
 from gr00t.quantization.checkpoint.packs import PackStore
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.statistics import InputRecorder, InputStatistics
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
@@ -100,9 +101,9 @@ def test_static_scales_are_kept_once_they_are_fixed(tmp_path):
     store = PackStore(tmp_path)
     layer = store.layer("a", linear(), spec)
     assert PackStore(tmp_path).layer("a", linear(), spec).is_calibrating
-    layer.start_calibration(PooledPercentile(99.9, 1))
+    calibration = LayerCalibration(layer, PooledPercentile(99.9, 1))
     layer(X)
-    layer.finish_calibration()
+    calibration.finish()
     store.update("a", layer)
     again = PackStore(tmp_path).layer("a", linear(), spec)
     assert not again.is_calibrating
@@ -286,9 +287,9 @@ def test_a_pack_that_is_written_over_or_cut_does_not_reach_the_layer(tmp_path):
 
 def fixed(store: PackStore, spec: LinearSpec) -> duquant_layers.DuQuantLinear:
     layer = store.layer("a", linear(), spec)
-    layer.start_calibration(PooledPercentile(99.9, 1))
+    calibration = LayerCalibration(layer, PooledPercentile(99.9, 1))
     layer(X)
-    layer.finish_calibration()
+    calibration.finish()
     return layer
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from gr00t.quantization.calibration.layer_calibration import LayerCalibration
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import registry
 from gr00t.quantization.kernels.operands import LinearOperands
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
@@ -84,9 +85,9 @@ def random_layers(
         layer = DuQuantLinear.from_linear(linear(k, n, draw(True, False), dtype, case), spec)
         x = (inputs(m, k, seed=case) * draw(1.0, 100.0)).to(dtype)
         if spec.static and draw(True, False):
-            layer.start_calibration(PooledPercentile(99.0, requests=1))
+            calibration = LayerCalibration(layer, PooledPercentile(99.0, requests=1))
             layer(x)
-            assert layer.finish_calibration()
+            assert calibration.finish()
         x[0] = draw(0.0, 1.0)
         x[-1, 0] = draw(1.0, 1.0, float("inf"), float("-inf"), float("nan"))
         yield f"case {case}, {dtype}, {m} rows: {spec}", layer, x

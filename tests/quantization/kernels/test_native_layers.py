@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from gr00t.quantization.calibration.layer_calibration import LayerCalibration
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.operators import epilogue, rotate
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.rotations import hadamard_matrix
 from gr00t.quantization.settings.options import Execution, Rotation
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
@@ -135,12 +136,12 @@ def test_calibration_sees_the_same_and_ends_the_same():
     for execution in (Execution.FAKE, Execution.INTEGER):
         spec = LinearSpec(96, 80, calibration_steps=1, execution=execution)
         layer = DuQuantLinear.from_linear(linear(96, 80, dtype=torch.bfloat16), spec)
-        layer.start_calibration(PooledPercentile(99.0, requests=1))
-        layers.append(layer)
-    fake, integer = layers
+        calibration = LayerCalibration(layer, PooledPercentile(99.0, requests=1))
+        layers.append((layer, calibration))
+    (fake, fake_calibration), (integer, integer_calibration) = layers
     assert torch.equal(integer(x), fake(x))
-    assert integer.finish_calibration()
-    assert fake.finish_calibration()
+    assert integer_calibration.finish()
+    assert fake_calibration.finish()
     assert torch.equal(integer(x), fake(x))
     assert all(torch.equal(a, b) for a, b in zip(integer.buffers(), fake.buffers(), strict=True))
 

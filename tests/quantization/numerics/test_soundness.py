@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from gr00t.quantization.calibration.layer_calibration import LayerCalibration
+from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.numerics.observers import PooledPercentile
 from gr00t.quantization.numerics.soundness import (
     ORTHOGONAL_WITHIN,
     UnsoundError,
@@ -51,9 +52,9 @@ def built(spec: LinearSpec) -> DuQuantLinear:
         difficult(spec), spec, recorded(spec.in_features) if spec.informed else None
     )
     if spec.static:
-        layer.start_calibration(PooledPercentile(99.9, 1))
+        calibration = LayerCalibration(layer, PooledPercentile(99.9, 1))
         layer(normal(20, spec.in_features, seed=4))
-        layer.finish_calibration()
+        calibration.finish()
     return layer
 
 
@@ -231,9 +232,9 @@ def test_scales_that_cannot_be_leave_the_layer_as_it_was():
     before = {name: value.clone() for name, value in layer.packed_state().items()}
     observer = PooledPercentile(99.9, 1)
     observer.observe(torch.full((4, 33), torch.inf))
-    layer.start_calibration(observer)
+    calibration = LayerCalibration(layer, observer)
     with pytest.raises(UnsoundError):
-        layer.finish_calibration()
+        calibration.finish()
     assert layer.is_calibrating
     assert all(torch.equal(value, before[name]) for name, value in layer.packed_state().items())
     assert torch.isfinite(layer(normal(3, 33))).all()
