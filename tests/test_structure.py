@@ -54,7 +54,7 @@ NEEDS_NO_TORCH = {
 MAY_SPELL_VARIABLES = {"gr00t/quantization/settings/environment.py"}
 MAY_READ_ENVIRONMENT = {"gr00t/model/policy.py"}
 # Left to be moved to the commands: who prints, reads the environment or spells a variable there.
-OPEN_TALK = ("gr00t/training/demo/", "gr00t/eval/session/session.py", "gr00t/processes/ending.py")
+OPEN_TALK = ("gr00t/training/demo/",)
 MAX_LINES = 400
 # Somebody's machine: an absolute path that exists nowhere else.
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|work|root|Users|mnt|data)/[\w.-]+")

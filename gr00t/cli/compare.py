@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import tyro
 
+from gr00t.cli.running import run_command
 from gr00t.eval.report.markdown import render_markdown
 from gr00t.eval.statistics import compare, read_run, verdict_table
 from gr00t.eval.statistics.summary import DEFAULT_MARGIN
@@ -27,7 +27,7 @@ from gr00t.libero.tasks.suites import LiberoError
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareOptions:
+class CompareArguments:
     """Compare the arms of one or more evaluations."""
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
@@ -47,36 +47,32 @@ class CompareOptions:
     """Write the whole report to this file: one page that needs nothing else."""
 
 
-def run(arguments: CompareOptions) -> int:
-    """Print the tables; return the exit status."""
-    try:
-        if not arguments.folders:
-            raise LiberoError("no folder given; expected those that scripts/evaluate.py wrote")
-        if not 0 < arguments.margin < 100:
-            raise LiberoError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
-        runs = [read_run(folder) for folder in arguments.folders]
-        verdicts = compare(
-            runs,
-            baseline=arguments.baseline,
-            margin=arguments.margin,
-            allow_mixed=arguments.allow_mixed,
-        )
-        print(verdict_table(verdicts))
-        if arguments.json:
-            replace_file(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
-        if arguments.markdown:
-            replace_file(arguments.markdown, render_markdown(verdicts, runs))
-        if arguments.html:
-            # Drawing takes a second to import.
-            from gr00t.eval.report.page import render_page
+def run(arguments: CompareArguments) -> None:
+    """Print the tables, and write what was asked for."""
+    if not arguments.folders:
+        raise LiberoError("no folder given; expected those that scripts/evaluate.py wrote")
+    if not 0 < arguments.margin < 100:
+        raise LiberoError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
+    runs = [read_run(folder) for folder in arguments.folders]
+    verdicts = compare(
+        runs, baseline=arguments.baseline, margin=arguments.margin, allow_mixed=arguments.allow_mixed
+    )
+    print(verdict_table(verdicts))
+    if arguments.json:
+        replace_file(arguments.json, json.dumps(verdicts.to_dict(), indent=2) + "\n")
+    if arguments.markdown:
+        replace_file(arguments.markdown, render_markdown(verdicts, runs))
+    if arguments.html:
+        # Drawing takes a second to import.
+        from gr00t.eval.report.page import render_page
 
-            replace_file(arguments.html, render_page(verdicts, runs, arguments.html))
-    except (LiberoError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        replace_file(arguments.html, render_page(verdicts, runs, arguments.html))
 
 
 def main() -> int:
     """Run as a program: status 0 where the folders could be compared."""
-    return run(tyro.cli(CompareOptions, description=__doc__))
+    return run_command(CompareArguments, run, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

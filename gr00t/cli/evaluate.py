@@ -10,19 +10,50 @@ summary as JSON.
 
 from __future__ import annotations
 
-from gr00t.processes.ending import Ending, Stopped, say
+import contextlib
+import json
+import os
+
+from gr00t.cli.running import FAILED, parse_command_line, run_program
+from gr00t.processes.ending import say
+
+# All was asked for and done, but the simulator lost episodes.
+LOST = 3
+
+
+def evaluate() -> int:
+    """Evaluate as this process's command line says; return the exit status."""
+    # Imported here: a signal during the second that this takes is received in order, too.
+    from gr00t.eval.session.options import EvaluationOptions
+    from gr00t.eval.session.session import run
+
+    options = parse_command_line(EvaluationOptions, __doc__)
+    try:
+        summary = run(options, dict(os.environ), tell)
+    except MemoryError:
+        say("error: out of memory; what was played is kept, the same command with --output goes on")
+        return FAILED
+    print(json.dumps(summary), flush=True)
+    lost = sum(arm["simulator_errors"] for arm in summary["arms"].values())
+    if lost:
+        say(f"{lost} episodes were lost to the simulator; the same command with --output plays them again")
+    return LOST if lost else 0
+
+
+def tell(text: str) -> None:
+    """Print what a run tells, if the terminal is still there."""
+    with contextlib.suppress(OSError):
+        print(text)
 
 
 def main() -> int:
-    """Run as a program; see `gr00t.cli.evaluation.main` for the status."""
-    ending = Ending()
-    try:
-        # Imported here: a signal during the second that this takes is received in order, too.
-        from gr00t.cli import evaluation as program
+    """Run as a program.
 
-        return program.main(ending, __doc__)
-    except Stopped:
-        say("interrupted")
-        return ending.status
-    finally:
-        ending.close()
+    The status is 0 when all was played, 3 when the simulator lost episodes, 130 after Ctrl-C, 143 after
+    SIGTERM, 129 when the terminal was closed, 1 for everything else.
+    """
+    return run_program(evaluate, heeds_signals=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -103,15 +103,16 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
     # After the checks: importing torch and transformers takes seconds.
     import torch
 
-    from gr00t.model.artefact import check_absent, export_artefact, read_manifest
+    from gr00t.model.artefact import check_absent, export_artefact
     from gr00t.model.checkpoint.folder import module_aliases
-    from gr00t.model.checkpoint.source import open_source
+    from gr00t.model.checkpoints import QuantizedCheckpoint, open_checkpoint
     from gr00t.model.gr00t_n1 import GR00T_N1_5
     from gr00t.quantization.configured import quantize_as_configured
 
     check_absent(arguments.out)
-    source = open_source(arguments.checkpoint, arguments.base)
-    if read_manifest(source.weights) is not None:
+    checkpoint = open_checkpoint(arguments.checkpoint, arguments.base)
+    source = checkpoint.source
+    if isinstance(checkpoint, QuantizedCheckpoint):
         raise UsageError(
             f"{source.weights} is exported already; start from the checkpoint that it was exported from"
         )

@@ -12,10 +12,10 @@ scripts/train.py is the same program with other defaults; docs/FINE_TUNING.md sa
 
 from __future__ import annotations
 
-from gr00t.cli.training.arguments import FineTuning
+from gr00t.cli.training.arguments import FinetuneArguments
 from gr00t.cli.training.program import train_as_asked
 
 
 def main() -> int:
     """Run as a program."""
-    return train_as_asked(FineTuning, __doc__)
+    return train_as_asked(FinetuneArguments, __doc__)

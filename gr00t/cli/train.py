@@ -16,10 +16,10 @@ Isaac-GR00T N1.5's gr00t_finetune.py are other names of these; scripts/gr00t_fin
 
 from __future__ import annotations
 
-from gr00t.cli.training.arguments import Arguments
+from gr00t.cli.training.arguments import TrainArguments
 from gr00t.cli.training.program import train_as_asked
 
 
 def main() -> int:
     """Run as a program."""
-    return train_as_asked(Arguments, __doc__)
+    return train_as_asked(TrainArguments, __doc__)

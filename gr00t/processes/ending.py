@@ -26,7 +26,8 @@ class Stopped(KeyboardInterrupt):
 def say(text: str) -> None:
     """Tell the user, if the terminal is still there."""
     with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 class Ending:

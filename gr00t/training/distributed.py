@@ -16,8 +16,8 @@ from torch import distributed, nn
 
 
 @dataclass(frozen=True)
-class Team:
-    """Who takes part: several processes, or, as `ALONE`, this one.
+class ProcessGroup:
+    """Who takes part: several processes, or, as `SINGLE_PROCESS`, this one.
 
     Attributes:
         rank: number of this process, from 0.
@@ -86,17 +86,17 @@ def _device(asked: str) -> torch.device:
     return device
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def joined_team() -> Iterator[Team]:
-    """The processes that torchrun has started, connected; one alone if it has not."""
+def joined_process_group() -> Iterator[ProcessGroup]:
+    """The processes that torchrun has started, connected; this one if it has not."""
     if not distributed.is_torchelastic_launched():
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     distributed.init_process_group("gloo")
     try:
-        yield Team(distributed.get_rank(), distributed.get_world_size())
+        yield ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()

@@ -9,6 +9,7 @@ noise hides the actions, is seen most. The network is the one that infers, uncha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
+from gr00t.training.losses import Loss, Part, TrainingStep
 
 _CONCENTRATION = 1.5
 _CUTOFF = 0.999
@@ -36,9 +38,25 @@ class Flow(NamedTuple):
     noises: Tensor
     times: Tensor
 
-    def part(self, first: int, last: int) -> Flow:
-        """The draws for samples number `first` to `last` - 1."""
-        return Flow(self.noises[:, first:last], self.times[:, first:last])
+
+class FlowMatching(Loss):
+    """The loss of this file, as the first one of a run; noises and times follow from the step's seed."""
+
+    name = "flow"
+
+    def targets(self, model: GR00T_N1_5, step: TrainingStep) -> Mapping[str, Tensor]:
+        """Noises (B, D, H, A) and times (B, D)."""
+        check_actions(model, len(step.inputs.state), step.actions, step.action_mask)
+        batch, horizon, width = step.actions.shape
+        drawn = torch.Generator().manual_seed(step.seed_of("flow"))
+        flow = draw_flow((batch, horizon, width), step.plan.draws, drawn)
+        return {"noise": flow.noises.transpose(0, 1), "time": flow.times.transpose(0, 1)}
+
+    def __call__(self, model: GR00T_N1_5, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        """The share of a part in the mean over the whole step."""
+        flow = Flow(part.targets["noise"].transpose(0, 1), part.targets["time"].transpose(0, 1))
+        count = int(part.step.action_mask.sum())
+        return masked_flow_loss(model, part.inputs, part.actions, part.action_mask, flow, count), {}
 
 
 def draw_flow(shape: tuple[int, int, int], draws: int, generator: torch.Generator) -> Flow:
@@ -53,8 +71,8 @@ def draw_flow(shape: tuple[int, int, int], draws: int, generator: torch.Generato
     return Flow(torch.stack(noises), torch.stack(times))
 
 
-def check_actions(model: GR00T_N1_5, batch: int, actions: Tensor, action_mask: Tensor) -> int:
-    """Return how many numbers there are to learn.
+def check_actions(model: GR00T_N1_5, batch: int, actions: Tensor, action_mask: Tensor) -> None:
+    """Find out whether there is something to learn.
 
     Raises:
         ValueError: shapes that do not belong together, or nothing in the mask.
@@ -65,10 +83,8 @@ def check_actions(model: GR00T_N1_5, batch: int, actions: Tensor, action_mask: T
             f"actions {tuple(actions.shape)} and action_mask {tuple(action_mask.shape)}: "
             f"expected {shape} for both"
         )
-    count = int(action_mask.sum())
-    if not count:
+    if not action_mask.any():
         raise ValueError("action_mask: no dimension is left to learn")
-    return count
 
 
 def masked_flow_loss(
@@ -85,7 +101,7 @@ def masked_flow_loss(
         actions: (B, H, A), normalized and zero-padded, on that device.
         action_mask: (B, H, A) bool, True where an action dimension exists.
         flow: noises and times for these samples.
-        count: how many numbers the mean is over, see `check_actions`.
+        count: how many numbers the mean is over.
     """
     head = model.action_head
     context = head.context(model.encode(request), request.valid, request.state, request.embodiment)

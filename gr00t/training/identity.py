@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from torch import nn
 
-from gr00t.cli.training.arguments import Arguments
-from gr00t.cli.training.data import Samples
-from gr00t.data.lerobot.rows.row_frames import RULE_OF_BACKEND
 from gr00t.data.schema import DatasetMetadata
 from gr00t.serving.identity import config_hash
 
@@ -18,42 +17,52 @@ _LOOKED_AT = 64
 _DIGITS = 12
 
 
-def data_identity(arguments: Arguments, metadata: DatasetMetadata, model: nn.Module) -> dict[str, Any]:
-    """Describe them, as JSON.
+@dataclass(frozen=True)
+class DataSettings:
+    """How the data of a run are read.
+
+    Attributes:
+        data_config: name of the data configuration.
+        frame_rule: which frame a row sees, see `gr00t.data.lerobot.rows.row_frames`.
+        prompt_style: how the prompt shows an instruction.
+        mixture: how several data sets are mixed, as JSON; empty for one.
+    """
+
+    data_config: str
+    frame_rule: str
+    prompt_style: str
+    mixture: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Rows(Protocol):
+    """Data sets that know what is in them."""
+
+    def digest(self) -> str:
+        """SHA-256 of all rows."""
+
+
+def data_identity(
+    settings: DataSettings, rows: Rows, metadata: DatasetMetadata, data_config: Any, model: nn.Module
+) -> dict[str, Any]:
+    """Describe data and start, as JSON.
 
     Args:
-        arguments: of the run.
+        settings: how the data are read.
+        rows: of all data sets.
         metadata: of the data, with their statistics.
+        data_config: by its content, since a name stays when a number in it changes.
         model: as it was loaded.
     """
     described = json.dumps(metadata.model_dump(mode="json"), sort_keys=True)
-    identity: dict[str, Any] = {
-        "data": _short(hashlib.sha256(described.encode())),
-        "data_config": arguments.data_config,
-        "frames": RULE_OF_BACKEND[arguments.video_backend],
-        "start": _weights_of(model),
-    }
-    if len(arguments.data) > 1:
-        identity["data_weights"] = list(arguments.data_weights)
-        identity["balanced"] = [
-            arguments.balance_dataset_weights is not False,
-            arguments.balance_trajectory_weights is not False,
-        ]
-    return identity
-
-
-def pipeline_identity(arguments: Arguments, samples: Samples, data_config: Any) -> dict[str, Any]:
-    """Describe what becomes of the data on their way to the network, as JSON.
-
-    Args:
-        arguments: of the run.
-        samples: of all data sets.
-        data_config: by its content, since a name stays when a number in it changes.
-    """
     return {
-        "rows": samples.digest()[:_DIGITS],
+        "data": _short(hashlib.sha256(described.encode())),
+        "data_config": settings.data_config,
+        "frames": settings.frame_rule,
+        "start": _weights_of(model),
+        **settings.mixture,
+        "rows": rows.digest()[:_DIGITS],
         "pipeline": config_hash(data_config)[:_DIGITS],
-        "prompt_style": arguments.prompt_style,
+        "prompt_style": settings.prompt_style,
     }
 
 

@@ -210,7 +210,7 @@ class _Allocated(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.gradients = self.most = self.most_without_gradients = 0
         self._now = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -37,8 +37,6 @@ class TrainingPlan:
             trained then but the projector, if it is among the parts.
         precision: in which matrices are multiplied; weights and their averages stay float32.
         seed: of batches, augmentations, noises and times.
-        waypoint_weight: of the auxiliary loss of `gr00t.training.demo.waypoints`; 0: without.
-        grounding_weight: of that of `gr00t.training.demo.grounding`; 0: without.
     """
 
     steps: int
@@ -54,8 +52,6 @@ class TrainingPlan:
     parts: tuple[str, ...] = ("projector", "diffusion")
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     seed: int = 0
-    waypoint_weight: float = 0.0
-    grounding_weight: float = 0.0
     lora: LoraPlan | None = None
 
     def __post_init__(self) -> None:
@@ -65,9 +61,8 @@ class TrainingPlan:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
-        for name in ("weight_decay", "waypoint_weight", "grounding_weight"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name}: expected a number >= 0, got {getattr(self, name)}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay: expected a number >= 0, got {self.weight_decay}")
         for name in ("warmup", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a number in [0, 1), got {getattr(self, name)}")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from gr00t.cli.training.arguments import Reports
-from gr00t.cli.training.command_line import UsageError
-
-_WRITER = "tensorboardX"
+# What event files are written with.
+WRITER_PACKAGE = "tensorboardX"
 # Names that Isaac-GR00T's trainer reports under; others are told under their own.
 _NAMES = {"gradient_norm": "grad_norm"}
 
@@ -46,21 +43,8 @@ class EventFiles(Tracker):
         self._writer.close()
 
 
-def check_report(report_to: Reports | None) -> None:
-    """Find out at the start whether the tracker is there.
-
-    Raises:
-        UsageError: the package is not installed.
-    """
-    if report_to == "tensorboard" and importlib.util.find_spec(_WRITER) is None:
-        raise UsageError(
-            f"--report-to tensorboard needs the package {_WRITER}, which is not installed; run: "
-            "scripts/setup_env.sh train"
-        )
-
-
 @contextmanager
-def open_tracker(report_to: Reports | None, output: Path, first: int) -> Iterator[Tracker]:
+def open_tracker(report_to: str | None, output: Path, first: int) -> Iterator[Tracker]:
     """The tracker that was asked for, closed in the end."""
     if report_to != "tensorboard":
         yield Tracker()

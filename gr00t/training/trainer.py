@@ -8,10 +8,11 @@ ends with the same weights as one that was not.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,17 +25,14 @@ from torch import Tensor, nn
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
-from gr00t.training.demo.future_tokens import future_tokens
-from gr00t.training.demo.grounding import Questions
-from gr00t.training.demo.waypoints import WaypointHead
-from gr00t.training.distributed import ALONE, Team
-from gr00t.training.flow_matching import check_actions, draw_flow, masked_flow_loss
+from gr00t.training.distributed import SINGLE_PROCESS, ProcessGroup
+from gr00t.training.flow_matching import FlowMatching
 from gr00t.training.lora import add_lora_, merged
+from gr00t.training.losses import Loss, Part, TrainingStep, part_of, watched
 from gr00t.training.plan import TrainingPlan, choose_parameters
 from gr00t.training.state import STATE_FILE, read_state, write_state
 
-# Layers that exist in training only, by what the state of a run calls them.
-_WAYPOINT_HEAD, _QUESTIONS = "waypoint_head", "questions"
+FLOW_MATCHING = FlowMatching()
 
 
 class TrainingError(ValueError):
@@ -54,8 +52,17 @@ class Samples(Protocol):
         """Return samples by number, under the keys of the data configuration, with a batch dimension."""
 
 
-class Batch(dict[str, Any]):
-    """The transforms' output for one step: the model's inputs, `action` and `action_mask`."""
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Samples of one step.
+
+    Attributes:
+        samples: their numbers.
+        values: the transforms' output: the model's inputs, `action` and `action_mask`.
+    """
+
+    samples: NDArray[np.int64]
+    values: dict[str, Any]
 
 
 class Trainer:
@@ -67,11 +74,9 @@ class Trainer:
         transform: of the data configuration, bound to the model; put into train mode.
         plan: what to do.
         device: where to compute.
-        waypoints: (N, 3) of the N samples, where the plan gives them a weight.
-        questions: about labelled scenes, where the plan gives them one: what a network has learned of seeing
-            it loses while it learns to act, unless it is asked again.
-        team: the processes of this run; each has a trainer of its own, whose arguments are the others' but
-            for the questions, which are its share.
+        losses: what a step minimizes; a loss reads what those before it have made the network compute.
+        group: the processes of this run; each has a trainer of its own, whose arguments are the others' but
+            for what the losses are about, which may be its share.
         data_identity: what else a run that goes on must agree in, as JSON: of the data, of the start.
 
     Attributes:
@@ -85,20 +90,15 @@ class Trainer:
         transform: ComposedModalityTransform,
         plan: TrainingPlan,
         device: torch.device,
-        waypoints: NDArray[np.float32] | None = None,
-        questions: Questions | None = None,
-        team: Team = ALONE,
+        losses: Sequence[Loss] = (FLOW_MATCHING,),
+        group: ProcessGroup = SINGLE_PROCESS,
         data_identity: Mapping[str, Any] | None = None,
     ) -> None:
-        if bool(plan.waypoint_weight) != (waypoints is not None):
-            raise TrainingError("waypoints and waypoint_weight: expected both, or neither")
-        if bool(plan.grounding_weight) != (questions is not None):
-            raise TrainingError("questions and grounding_weight: expected both, or neither")
         self.model = model.to(device)
         self.plan = plan
         self.step = 0
-        self._team = team
-        self._share = team.share_of("batch_size", plan.batch_size)
+        self._group = group
+        self._share = group.share_of("batch_size", plan.batch_size)
         self._samples = samples
         self._transform = transform
         transform.train()
@@ -108,15 +108,11 @@ class Trainer:
         if plan.lora is not None:
             add_lora_(model, plan.lora, _seed(plan.seed, 0, "lora"), self._dropped)
         self._parameters = choose_parameters(model, plan.parts, plan.lora)
-        self._waypoints = waypoints
-        self._waypoint_head: WaypointHead | None = None
-        if waypoints is not None:
-            self._waypoint_head = WaypointHead(model.action_head.config.dit.width).to(device)
-            of_the_head = self._waypoint_head.named_parameters(prefix=_WAYPOINT_HEAD)
-            self._parameters.update(of_the_head)
-        self._questions = questions
-        if questions is not None:
-            self._parameters.update(questions.to(device).named_parameters(prefix=_QUESTIONS))
+        self._of_the_model = set(self._parameters)
+        self._losses = losses
+        for loss in losses:
+            for name, layers in loss.layers().items():
+                self._parameters.update(layers.to(device).named_parameters(prefix=name))
         decayed = [value for value in self._parameters.values() if value.ndim > 1]
         others = [value for value in self._parameters.values() if value.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
@@ -132,7 +128,7 @@ class Trainer:
             name: value.detach().clone() for name, value in self._parameters.items() if plan.ema_decay
         }
 
-    def run(self) -> Iterator[dict[str, float]]:
+    def run(self) -> Generator[dict[str, float], None, None]:
         """Train to the end; yield step, loss, learning_rate, gradient_norm and seconds after every step.
 
         Raises:
@@ -155,13 +151,10 @@ class Trainer:
         chosen = np.random.default_rng(_seed(self.plan.seed, step, "samples"))
         steps = self._samples.draw(chosen, self.plan.batch_size * self.plan.accumulation)
         own = self._share * self.plan.accumulation
-        steps = steps[self._team.rank * own :][:own]
+        steps = steps[self._group.rank * own :][:own]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self._seed(step, "augmentation"))
-            batch = Batch(self._transform(self._samples.batch(steps)))
-        if self._waypoints is not None:
-            batch["waypoint"] = torch.from_numpy(self._waypoints[steps])
-        return batch
+            return Batch(steps, self._transform(self._samples.batch(steps)))
 
     def save(self, folder: Path) -> None:
         """Write the state of the run for `resume`; an earlier one stays until this one is whole."""
@@ -187,10 +180,12 @@ class Trainer:
         state = read_state(path, self._device)
         # A run that began before the plan had a field did what the field's default says.
         old, new = {**_defaults(), **state["run"]}, self._identity()
+        # Earlier versions wrote a weight of 0 for a loss that the run did not have.
+        lacking = {key: None for key, value in old.items() if key not in new and value}
         differing = [
-            f"{key} {old.get(key)} -> {new[key]}"
-            for key in new
-            if old.get(key) != new[key] and (key in old or key not in self._data_identity)
+            f"{key} {old.get(key)} -> {value}"
+            for key, value in {**new, **lacking}.items()
+            if old.get(key) != value and (key in old or key not in self._data_identity)
         ]
         if differing:
             raise TrainingError(f"{path} is of another run: {', '.join(differing)}; name another folder")
@@ -206,12 +201,12 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """Everything that a run that goes on must agree in, as JSON, which knows no tuples."""
         run = dataclasses.asdict(self.plan) | {
-            "processes": self._team.size,
+            "processes": self._group.size,
             "time_steps": len(self._samples),
             **self._data_identity,
         }
-        if self._questions is not None:
-            run |= self._questions.identity()
+        for loss in self._losses:
+            run |= loss.identity()
         identity: dict[str, Any] = json.loads(json.dumps(run))
         return identity
 
@@ -221,18 +216,10 @@ class Trainer:
         state = {name: values.get(name, value) for name, value in self.model.state_dict().items()}
         return merged(state, self.plan.lora.scale) if self.plan.lora is not None else iter(state.items())
 
-    def averaged(self) -> dict[str, Tensor]:
-        """The weights to keep, all at once; see `weights`."""
-        return dict(self.weights())
-
     def trained(self) -> dict[str, Tensor]:
         """What was trained of the model's parameters, by name: averaged where `ema_decay` is set."""
         values = self._average if self.plan.ema_decay else self._parameters
-        return {
-            name: value.detach()
-            for name, value in values.items()
-            if not name.startswith((_WAYPOINT_HEAD, _QUESTIONS))
-        }
+        return {name: value.detach() for name, value in values.items() if name in self._of_the_model}
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         plan = self.plan
@@ -241,7 +228,7 @@ class Trainer:
             group["lr"] = rate
         told = self._backward(batch)
         parameters: list[nn.Parameter] = list(self._parameters.values())
-        figures = self._team.average(parameters, {**told, "learning_rate": rate})
+        figures = self._group.average(parameters, {**told, "learning_rate": rate})
         norm = nn.utils.clip_grad_norm_(parameters, plan.gradient_clip)
         figures["gradient_norm"] = float(norm)
         if not np.isfinite(figures["loss"]) or not np.isfinite(figures["gradient_norm"]):
@@ -255,45 +242,48 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> dict[str, float]:
         """Add up the gradient of a step's batch, part by part; return its losses."""
-        plan, share = self.plan, self._share
-        request = ModelInputs.from_mapping(batch, self.model.config)
-        actions, mask = batch["action"], batch["action_mask"]
-        count = check_actions(self.model, len(request.state), actions, mask)
-        shape = (len(actions), *actions.shape[1:])
-        drawn = torch.Generator().manual_seed(self._seed(self.step, "flow"))
-        flow = draw_flow(shape, plan.draws, drawn)
-        self._dropped.manual_seed(self._seed(self.step, "dropout"))
+        plan, values = self.plan, batch.values
+        step = TrainingStep(
+            number=self.step,
+            plan=plan,
+            samples=batch.samples,
+            inputs=ModelInputs.from_mapping(values, self.model.config),
+            actions=values["action"],
+            action_mask=values["action_mask"],
+            seed_of=functools.partial(self._seed, self.step),
+        )
+        targets: dict[str, Tensor] = {}
+        for loss in self._losses:
+            targets.update(loss.targets(self.model, step))
+        watches = [name for loss in self._losses for name in loss.watches]
+        self._dropped.manual_seed(step.seed_of("dropout"))
         told: dict[str, float] = {}
         for number in range(plan.accumulation):
-            first, last = number * share, (number + 1) * share
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"):
-                with future_tokens(self.model.action_head) as seen:
-                    loss = masked_flow_loss(
-                        self.model,
-                        request.part(first, last).to(self._device, torch.float32),
-                        actions[first:last].to(self._device),
-                        mask[first:last].to(self._device),
-                        flow.part(first, last),
-                        count,
-                    )
-                parts = {"flow_loss": loss.item()}
-                if self._waypoint_head is not None:
-                    waypoints = batch["waypoint"][first:last].to(self._device)
-                    missed = self._waypoint_head.loss(seen, waypoints) / plan.accumulation
-                    loss = loss + plan.waypoint_weight * missed
-                    parts["waypoint_loss"] = missed.item()
-                if self._questions is not None and number == 0:
-                    missed, found = self._questions.loss(self.model, self.step)
-                    loss = loss + plan.grounding_weight * missed
-                    parts |= {"grounding_loss": missed.item(), **found}
-            loss.backward()
-            for name, value in {"loss": loss.item(), **parts}.items():
+            with (
+                torch.autocast(self._device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"),
+                watched(self.model, watches) as outputs,
+            ):
+                total, figures = self._sum_of_losses(part_of(step, number, targets, outputs, self._device))
+            total.backward()
+            for name, value in {"loss": total.item(), **figures}.items():
                 told[name] = told.get(name, 0.0) + value
         return told
 
+    def _sum_of_losses(self, part: Part) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum, a scalar, and the figures of all losses."""
+        total = torch.zeros((), device=self._device)
+        figures: dict[str, float] = {}
+        for loss in self._losses:
+            found = loss(self.model, part)
+            if found is not None:
+                value, more = found
+                total = total + loss.weight * value
+                figures |= {f"{loss.name}_loss": value.item(), **more}
+        return total, figures
+
     def _seed(self, step: int, purpose: str) -> int:
         """One for this process."""
-        return _seed(self.plan.seed, step, f"{purpose} {self._team.rank}" if self._team.rank else purpose)
+        return _seed(self.plan.seed, step, f"{purpose} {self._group.rank}" if self._group.rank else purpose)
 
 
 def _seed(seed: int, step: int, purpose: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gr00t.cli import compare
+from gr00t.cli.running import run_program
 from tests.eval.statistics.synthetic_runs import solves, write_run
 from tests.shell import REPO
 
@@ -49,11 +50,15 @@ def test_it_prints_the_tables_and_writes_what_is_asked_for(tmp_path: Path) -> No
     assert files[2].read_text().startswith("<!DOCTYPE html>")
 
 
+def status_of(script: Any, arguments: Any) -> int:
+    return run_program(lambda: script.run(arguments))
+
+
 def test_refusals_are_one_line_and_status_1(script, capsys, tmp_path: Path) -> None:
     folders = tuple(
         write_run(tmp_path / name, {"bf16": solves()}, rendering=name) for name in ("full", "light")
     )
-    assert script.run(script.CompareOptions(folders)) == 1
+    assert status_of(script, script.CompareArguments(folders)) == 1
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith(
@@ -79,7 +84,7 @@ def test_wrong_arguments_are_named(
     script, capsys, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     folder = write_run(tmp_path / "a", {"bf16": solves(), "w4a8": solves()})
-    assert script.run(script.CompareOptions(**{"folders": (folder,), **options})) == 1
+    assert status_of(script, script.CompareArguments(**{"folders": (folder,), **options})) == 1
     assert capsys.readouterr().err == f"error: {message}\n"
 
 
@@ -88,10 +93,10 @@ def test_runs_of_different_simulators_are_compared_only_on_demand(script, capsys
         write_run(tmp_path / arm, {arm: solves()}, versions={"mujoco": version, "robosuite": "1.4.0"})
         for arm, version in (("bf16", "3.3.2"), ("w4a8", "3.8.1"))
     )
-    assert script.run(script.CompareOptions(folders)) == 1
+    assert status_of(script, script.CompareArguments(folders)) == 1
     told = capsys.readouterr()
     assert (told.out, told.err.count("\n")) == ("", 1)
     assert "mujoco is 3.3.2 (arm 'bf16'" in told.err
     assert "3.8.1 (arm 'w4a8'" in told.err
-    assert script.run(script.CompareOptions(folders, allow_mixed=True)) == 0
+    assert status_of(script, script.CompareArguments(folders, allow_mixed=True)) == 0
     assert "WARNING: episodes of different simulators are compared" in capsys.readouterr().out

@@ -27,7 +27,7 @@ def gradients(checkpoint: Path, **sizes: int) -> tuple[dict[str, float], dict[st
     trainer = Trainer(model, samples, transform, plan, torch.device("cpu"))
     batch = trainer.prepare(0)
     # Samples that differ in how much there is to learn: the mean of their means is not the mean.
-    batch["action_mask"][0, 4:] = False
+    batch.values["action_mask"][0, 4:] = False
     told = trainer._backward(batch)
     found = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     return told, found
@@ -53,4 +53,4 @@ def test_a_step_draws_as_many_samples_as_it_learns_from(checkpoint: Path) -> Non
     plan = TrainingPlan(steps=1, batch_size=2, accumulation=3)
     model = GR00T_N1_5.from_pretrained(checkpoint)
     transform = bound_transform(checkpoint, samples.metadata)
-    assert len(Trainer(model, samples, transform, plan, torch.device("cpu")).prepare(0)["action"]) == 6
+    assert len(Trainer(model, samples, transform, plan, torch.device("cpu")).prepare(0).samples) == 6

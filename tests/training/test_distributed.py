@@ -14,7 +14,7 @@ import torch
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from gr00t.training.distributed import Team
+from gr00t.training.distributed import ProcessGroup
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import Trainer, TrainingError
 from tests.shell import REPO
@@ -24,7 +24,7 @@ from tests.training.samples import InventedSamples, bound_transform
 def test_two_processes_end_with_the_means_of_their_gradients(tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
-        [*launcher, str(Path(__file__).with_name("team_member.py")), str(tmp_path)],
+        [*launcher, str(Path(__file__).with_name("distributed_process.py")), str(tmp_path)],
         cwd=REPO,
         env={**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -46,7 +46,7 @@ def test_two_processes_end_with_the_means_of_their_gradients(tmp_path: Path) -> 
 def test_alone_nothing_is_averaged() -> None:
     value = torch.nn.Parameter(torch.zeros(1))
     value.grad = torch.ones(1)
-    assert Team().average([value], {"loss": 3.0}) == {"loss": 3.0}
+    assert ProcessGroup().average([value], {"loss": 3.0}) == {"loss": 3.0}
     assert value.grad.tolist() == [1.0]
 
 
@@ -54,32 +54,32 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for asked in (None, "cuda"):
-        assert [Team(rank, 2).device(asked) for rank in range(2)] == [
+        assert [ProcessGroup(rank, 2).device(asked) for rank in range(2)] == [
             torch.device("cuda:0"),
             torch.device("cuda:1"),
         ]
-    assert Team(1, 2).device("cpu") == torch.device("cpu")
-    assert Team().device("cuda:1") == torch.device("cuda:1")
+    assert ProcessGroup(1, 2).device("cpu") == torch.device("cpu")
+    assert ProcessGroup().device("cuda:1") == torch.device("cuda:1")
     with pytest.raises(ValueError, match="--device cuda:0: 2 processes: expected cuda, a GPU each, or cpu"):
-        Team(1, 2).device("cuda:0")
+        ProcessGroup(1, 2).device("cuda:0")
     with pytest.raises(ValueError, match="3 processes, 2 GPUs: expected one each"):
-        Team(0, 3).device(None)
+        ProcessGroup(0, 3).device(None)
 
 
 @pytest.mark.parametrize("asked", ["cdua", "mps", "cuda:0:1"])
 def test_devices_that_do_not_exist_are_named(asked: str) -> None:
     with pytest.raises(ValueError, match=f"--device {asked}: expected cpu, cuda or cuda:N"):
-        Team().device(asked)
+        ProcessGroup().device(asked)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ValueError, match=r"--device cuda:2: torch .* finds 2 GPUs here"):
-        Team().device("cuda:2")
+        ProcessGroup().device("cuda:2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=r"--device cuda: torch .* finds 0 GPUs here"):
-        Team().device("cuda")
+        ProcessGroup().device("cuda")
 
 
 def test_a_batch_is_dealt_out_whole(tmp_path: Path) -> None:
@@ -88,22 +88,23 @@ def test_a_batch_is_dealt_out_whole(tmp_path: Path) -> None:
     model = GR00T_N1_5.from_pretrained(checkpoint)
     plan = TrainingPlan(steps=1, batch_size=6, precision="float32")
 
-    def actions_of(team: Team) -> np.ndarray:
+    def actions_of(group: ProcessGroup) -> np.ndarray:
         transform = bound_transform(checkpoint, samples.metadata)
         return (
-            Trainer(model, samples, transform, plan, torch.device("cpu"), team=team)
-            .prepare(0)["action"]
+            Trainer(model, samples, transform, plan, torch.device("cpu"), group=group)
+            .prepare(0)
+            .values["action"]
             .numpy()
         )
 
-    whole, shares = actions_of(Team()), [actions_of(Team(rank, 3)) for rank in range(3)]
+    whole, shares = actions_of(ProcessGroup()), [actions_of(ProcessGroup(rank, 3)) for rank in range(3)]
     assert [len(share) for share in shares] == [2, 2, 2]
     assert np.array_equal(np.concatenate(shares), whole)
     assert len(np.unique(whole.reshape(6, -1), axis=0)) > 3
     with pytest.raises(
         ValueError, match="batch_size: 6 cannot be shared by 4 processes: expected a multiple"
     ):
-        actions_of(Team(0, 4))
+        actions_of(ProcessGroup(0, 4))
 
 
 def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path: Path) -> None:
@@ -113,7 +114,8 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(tmp_path: Path) -
     plan = TrainingPlan(steps=1, batch_size=2, precision="float32")
     transform = bound_transform(checkpoint, samples.metadata)
     alone, pair = (
-        Trainer(model, samples, transform, plan, torch.device("cpu"), team=Team(0, size)) for size in (1, 2)
+        Trainer(model, samples, transform, plan, torch.device("cpu"), group=ProcessGroup(0, size))
+        for size in (1, 2)
     )
     alone.save(tmp_path)
     assert alone.resume(tmp_path)

@@ -71,10 +71,10 @@ def test_only_lora_is_trained_and_at_first_nothing_changes(checkpoint: Path) -> 
     assert all(".lora_" in name for name in run.trained())
     assert len(run.trained()) == 60
     before = GR00T_N1_5.from_pretrained(checkpoint).state_dict()
-    assert run.averaged().keys() == before.keys()
-    assert all(torch.equal(value, before[name]) for name, value in run.averaged().items())
+    assert dict(run.weights()).keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in run.weights())
     list(run.run())
-    changed = {name for name, value in run.averaged().items() if not torch.equal(value, before[name])}
+    changed = {name for name, value in run.weights() if not torch.equal(value, before[name])}
     assert changed == {
         f"{name}.weight" for name in lora_layers(GR00T_N1_5.from_pretrained(checkpoint), backbone=True)
     }
@@ -83,7 +83,7 @@ def test_only_lora_is_trained_and_at_first_nothing_changes(checkpoint: Path) -> 
 def test_merged_weights_are_those_of_peft_and_act_as_the_adapter_does(
     trained: Trainer, checkpoint: Path
 ) -> None:
-    ours = trained.averaged()
+    ours = dict(trained.weights())
     samples = InventedSamples(checkpoint, 2)
     inputs = bound_transform(checkpoint, samples.metadata)
     inputs.eval()
@@ -117,7 +117,7 @@ def test_what_is_saved_fits_peft_and_nvidias_names(
     loaded = peft.PeftModel.from_pretrained(wanted, str(tmp_path))
     state = loaded.merge_and_unload().state_dict()
     model = GR00T_N1_5.from_pretrained(checkpoint)
-    model.load_state_dict(trained.averaged())
+    model.load_state_dict(dict(trained.weights()))
     for name, tensor in checkpoint_tensors(model).items():
         assert torch.equal(state[name], tensor), name
 
@@ -156,7 +156,8 @@ def test_dropout_is_drawn_anew_every_step_and_again_when_a_run_goes_on(
     second = trainer(checkpoint, **settings)
     assert second.resume(tmp_path)
     assert [figures["loss"] for figures in second.run()] == losses[1:]
-    assert all(torch.equal(value, second.averaged()[name]) for name, value in whole.averaged().items())
+    kept = dict(second.weights())
+    assert all(torch.equal(value, kept[name]) for name, value in whole.weights())
     without = trainer(checkpoint, steps=3, lora=LoraPlan(rank=4, alpha=32, dropout=0.0))
     assert [figures["loss"] for figures in without.run()][1:] != losses[1:]
 
@@ -168,7 +169,7 @@ def test_averaged_matrices_are_merged_as_they_are(checkpoint: Path) -> None:
     name = "action_head.layers.0.attn.q_proj"
     product = values[f"{name}.lora_B.default.weight"] @ values[f"{name}.lora_A.default.weight"]
     before = GR00T_N1_5.from_pretrained(checkpoint).state_dict()[f"{name}.weight"]
-    assert torch.equal(run.averaged()[f"{name}.weight"], before + product * 8.0)
+    assert torch.equal(dict(run.weights())[f"{name}.weight"], before + product * 8.0)
 
 
 def test_names_of_a_model_without_lora_are_left_alone() -> None:

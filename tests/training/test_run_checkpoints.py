@@ -22,7 +22,7 @@ from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.testing.synthetic import synthetic_observation
 from gr00t.training.run_checkpoints import checkpoints_of, new_checkpoint
 from gr00t.training.state import StateError, read_state, write_state
-from tests.cli.training.training_runs import Arguments, fine_tune, run, train_as_asked, write_set
+from tests.cli.training.training_runs import TrainArguments, fine_tune, run, train_as_asked, write_set
 
 STEPS = ("--max-steps", "4", "--save-steps", "1", "--save-total-limit", "3", "--logging-steps", "1")
 
@@ -218,12 +218,12 @@ def test_who_is_refused_does_not_remove_the_folder_of_who_is_at_work(
     fcntl.flock(handle, fcntl.LOCK_EX)
     words = ["--data", data, "--checkpoint", start, "--output", output, "--steps", "1", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
-    assert train_as_asked(Arguments, None) == 1
+    assert train_as_asked(TrainArguments, None) == 1
     assert "another training is at work there" in capsys.readouterr().err
     assert output.is_dir()
     os.close(handle)
     monkeypatch.setattr("sys.argv", [*sys.argv, "--seed", "0", "--data-config", "none"])
-    assert train_as_asked(Arguments, None) == 1
+    assert train_as_asked(TrainArguments, None) == 1
     assert not output.exists()
 
 

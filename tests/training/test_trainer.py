@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from gr00t.training.demo.grounding import Questions
+from gr00t.training.losses import Loss, Part, TrainingStep, watched
 from gr00t.training.plan import TrainingPlan
-from gr00t.training.trainer import Trainer, TrainingError
+from gr00t.training.state import read_state, write_state
+from gr00t.training.trainer import FLOW_MATCHING, Trainer, TrainingError
 from tests.training.samples import InventedSamples, bound_transform
 
 CPU = torch.device("cpu")
@@ -29,23 +29,6 @@ def trainer(checkpoint: Path, plan: TrainingPlan, time_steps: int = 3) -> Traine
     samples = InventedSamples(checkpoint, time_steps)
     model = GR00T_N1_5.from_pretrained(checkpoint)
     return Trainer(model, samples, bound_transform(checkpoint, samples.metadata), plan, CPU)
-
-
-def questions_of(checkpoint: Path, model: GR00T_N1_5, **changes: object) -> Questions:
-    random = np.random.default_rng(0)
-    settings: dict[str, object] = {
-        "prompts": ["lift the cup", "lift the can"],
-        "chosen": np.arange(5),
-        "batch_size": 2,
-    }
-    return Questions(
-        model,
-        random.integers(0, 256, (5, 2, 32, 32, 3), dtype=np.uint8),
-        random.random((5, 2, 3, 2), dtype=np.float32),
-        tokenizer=resolve_tokenizer(checkpoint),
-        seed=0,
-        **{**settings, **changes},  # type: ignore[arg-type]
-    )
 
 
 def plan(**changes: object) -> TrainingPlan:
@@ -72,8 +55,9 @@ def test_a_resumed_run_ends_with_the_same_bits(checkpoint: Path, tmp_path: Path)
     assert second.resume(tmp_path)
     assert second.step == 2
     assert begun + [figures["loss"] for figures in second.run()] == losses
-    for name, value in whole.averaged().items():
-        assert torch.equal(value, second.averaged()[name]), name
+    kept = dict(second.weights())
+    for name, value in whole.weights():
+        assert torch.equal(value, kept[name]), name
 
 
 def test_the_loss_falls_where_the_batches_repeat(checkpoint: Path) -> None:
@@ -91,7 +75,7 @@ def test_only_the_chosen_parts_change(checkpoint: Path) -> None:
     list(run.run())
     changed = {
         name.split(".")[0] + "." + name.split(".")[1]
-        for name, value in run.averaged().items()
+        for name, value in run.weights()
         if not torch.equal(value, before[name])
     }
     assert changed == {
@@ -125,28 +109,104 @@ def test_other_data_do_not_go_on_with_an_older_state(checkpoint: Path, tmp_path:
         trainer(checkpoint, plan(), time_steps=4).resume(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"chosen": np.arange(4)}, "scenes 5 -> 4;"),
-        ({"batch_size": 4}, "scene_batch 2 -> 4;"),
-        # The first one is the same.
-        ({"prompts": ["lift the cup", "raise the can"]}, r"prompts \['lift the cup', .* 'raise the can'\];"),
-    ],
-)
-def test_other_questions_do_not_go_on_with_an_older_state(
-    changes: dict[str, object], message: str, checkpoint: Path, tmp_path: Path
-) -> None:
-    def asked(**settings: object) -> Trainer:
-        samples, model = InventedSamples(checkpoint, 3), GR00T_N1_5.from_pretrained(checkpoint)
-        transform = bound_transform(checkpoint, samples.metadata)
-        questions = questions_of(checkpoint, model, **settings)
-        return Trainer(model, samples, transform, plan(grounding_weight=0.5), CPU, questions=questions)
+class StateLoss(Loss):
+    """What a linear layer makes of the first state; one more loss, as a program would pass it."""
 
-    asked().save(tmp_path)
-    assert asked().resume(tmp_path)
-    with pytest.raises(TrainingError, match=f"of another run: {message}"):
-        asked(**changes).resume(tmp_path)
+    name = "state"
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+        self.parts: list[tuple[int, int, tuple[int, ...]]] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self._layer = torch.nn.Linear(64, 1)
+
+    def layers(self) -> dict[str, torch.nn.Module]:
+        return {"state_head": self._layer}
+
+    def identity(self) -> dict[str, float]:
+        return {"state_weight": self.weight}
+
+    def targets(self, model: GR00T_N1_5, step: TrainingStep) -> dict[str, torch.Tensor]:
+        return {"number": torch.from_numpy(step.samples).float()}
+
+    def __call__(self, model: GR00T_N1_5, part: Part) -> tuple[torch.Tensor, dict[str, float]] | None:
+        self.parts.append((part.step.number, part.number, tuple(part.targets["number"].long().tolist())))
+        if part.number:
+            return None
+        missed = self._layer(part.inputs.state[:, 0])[:, 0] - part.targets["number"]
+        return missed.square().mean(), {"asked": 3.0}
+
+
+def with_loss(checkpoint: Path, loss: Loss, **changes: object) -> Trainer:
+    samples, model = InventedSamples(checkpoint, 3), GR00T_N1_5.from_pretrained(checkpoint)
+    transform = bound_transform(checkpoint, samples.metadata)
+    return Trainer(model, samples, transform, plan(**changes), CPU, [FLOW_MATCHING, loss])
+
+
+def test_a_further_loss_is_weighted_told_and_goes_on_but_is_not_saved(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    loss = StateLoss(0.5)
+    whole = with_loss(checkpoint, loss, accumulation=2)
+    told = list(whole.run())
+    for line in told:
+        assert line["loss"] == pytest.approx(line["flow_loss"] + 0.5 * line["state_loss"])
+        assert line["asked"] == 3.0
+    # Each part sees its own samples, those that its step has drawn.
+    assert [part[:2] for part in loss.parts] == [(step, number) for step in range(4) for number in (0, 1)]
+    drawn = whole.prepare(2).samples
+    assert [part[2] for part in loss.parts[4:6]] == [tuple(drawn[:2]), tuple(drawn[2:])]
+    assert dict(whole.weights()).keys() == GR00T_N1_5.from_pretrained(checkpoint).state_dict().keys()
+
+    first = with_loss(checkpoint, StateLoss(0.5), accumulation=2)
+    steps = first.run()
+    next(steps)
+    first.save(tmp_path)
+    steps.close()
+    state = torch.load(tmp_path / "training_state.pt", weights_only=True)
+    assert state["parameters"]["state_head.weight"].shape == (1, 64)
+    second = with_loss(checkpoint, StateLoss(0.5), accumulation=2)
+    assert second.resume(tmp_path)
+    assert list(without_times(second.run())) == list(without_times(told[1:]))
+    kept = dict(second.weights())
+    assert all(torch.equal(value, kept[name]) for name, value in whole.weights())
+
+
+def without_times(lines: Iterable[dict[str, float]]) -> Iterator[dict[str, float]]:
+    return ({key: value for key, value in line.items() if key != "seconds"} for line in lines)
+
+
+def test_other_losses_do_not_go_on_with_an_older_state(checkpoint: Path, tmp_path: Path) -> None:
+    trainer(checkpoint, plan()).save(tmp_path / "without")
+    with_loss(checkpoint, StateLoss(0.5)).save(tmp_path / "with")
+    for folder, other, said in (
+        ("without", with_loss(checkpoint, StateLoss(0.5)), "state_weight None -> 0.5"),
+        ("with", with_loss(checkpoint, StateLoss(2.0)), "state_weight 0.5 -> 2.0"),
+        ("with", trainer(checkpoint, plan()), "state_weight 0.5 -> None"),
+    ):
+        with pytest.raises(TrainingError, match=f"of another run: {said};"):
+            other.resume(tmp_path / folder)
+
+
+def test_a_loss_that_an_earlier_version_did_without_is_none(checkpoint: Path, tmp_path: Path) -> None:
+    """Its plan had the weights of the demonstration policy's losses, 0 where there were none."""
+    run = trainer(checkpoint, plan())
+    run.save(tmp_path)
+    state = read_state(tmp_path / "training_state.pt", CPU)
+    state["run"] |= {"waypoint_weight": 0.0, "grounding_weight": 0.0}
+    write_state(state, tmp_path)
+    assert trainer(checkpoint, plan()).resume(tmp_path)
+
+
+def test_what_modules_put_out_is_kept_while_it_is_watched(checkpoint: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Sequential(torch.nn.ReLU()))
+    with watched(network, ["1.0"]) as outputs:
+        network(torch.tensor([-1.0, 2.0]))
+        network(torch.tensor([3.0]))
+    network(torch.tensor([4.0]))
+    assert [value.tolist() for value in outputs["1.0"]] == [[0.0, 2.0], [3.0]]
+    assert outputs.keys() == {"1.0"}
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Path) -> None:
@@ -174,26 +234,8 @@ def test_plans_that_make_no_sense_are_refused(changes: dict[str, object], messag
 def test_the_saved_model_is_a_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     run = trainer(checkpoint, plan(steps=1))
     list(run.run())
-    run.model.load_state_dict(run.averaged())
+    run.model.load_state_dict(dict(run.weights()))
     run.model.save_pretrained(tmp_path)
     again = GR00T_N1_5.from_pretrained(tmp_path)
-    assert torch.equal(again.action_head.future_tokens, run.averaged()["action_head.future_tokens"])
+    assert torch.equal(again.action_head.future_tokens, dict(run.weights())["action_head.future_tokens"])
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "gr00t_n1_5"
-
-
-def test_questions_about_scenes_keep_what_was_learned_of_seeing(checkpoint: Path, tmp_path: Path) -> None:
-    model = GR00T_N1_5.from_pretrained(checkpoint)
-    questions = questions_of(checkpoint, model)
-    samples = InventedSamples(checkpoint, 3)
-    transform = bound_transform(checkpoint, samples.metadata)
-    run = Trainer(model, samples, transform, plan(grounding_weight=0.5), CPU, questions=questions)
-    first = next(run.run())
-    assert first["loss"] == pytest.approx(first["flow_loss"] + 0.5 * first["grounding_loss"])
-    assert {"seen", "meant"} <= set(first)
-    # What is saved are the model's own weights; what is resumed are those of the questions, too.
-    assert run.averaged().keys() == GR00T_N1_5.from_pretrained(checkpoint).state_dict().keys()
-    run.save(tmp_path)
-    state = torch.load(tmp_path / "training_state.pt", weights_only=True)
-    assert "questions.meant.answer.weight" in state["parameters"]
-    with pytest.raises(TrainingError, match="questions and grounding_weight: expected both, or neither"):
-        Trainer(model, samples, transform, plan(), CPU, questions=questions)

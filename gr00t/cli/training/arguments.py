@@ -22,7 +22,7 @@ def also(*names: str) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class Arguments:
+class TrainArguments:
     """Train GR00T N1.5 on demonstrations in the LeRobot layout."""
 
     # Whether --batch-size is that of one process; else all processes share it.
@@ -95,16 +95,6 @@ class Arguments:
     """Of the weights in a checkpoint; what a run goes on from is float32."""
     seed: int = 0
     """Of batches, augmentations, noises and times."""
-    waypoint_weight: float = 0.0
-    """Of an auxiliary loss: where the hand will be when the gripper next moves; helps from scratch."""
-    grounding_weight: float = 0.0
-    """Of another one: where the object stands that an instruction names, in the scenes of --scenes."""
-    scenes: Path | None = None
-    """Folder of labelled scenes, from collect_scenes.py."""
-    scene_batch: int = 16
-    """Scenes per step."""
-    instruction: str = "pick up the {} and place it in the basket"
-    """What is asked of a scene; {} stands for the name of the object."""
     device: str | None = None
     """cpu, cuda or cuda:N; a GPU if there is one. Several processes: cuda, a GPU each, or cpu."""
     num_gpus: int | None = None
@@ -135,9 +125,16 @@ class Arguments:
     dry_run: Switch = False
     """Say how much memory and disk the run needs, and end; no weights and no data are read."""
 
+    def check(self) -> None:
+        """Refuse flags that make no sense together; a program with further flags has its own.
+
+        Raises:
+            UsageError: they do not.
+        """
+
 
 @dataclasses.dataclass(frozen=True)
-class FineTuning(Arguments):
+class FinetuneArguments(TrainArguments):
     """Fine-tune GR00T N1.5 with the flags and defaults of Isaac-GR00T N1.5's gr00t_finetune.py."""
 
     batch_per_process: ClassVar[bool] = True

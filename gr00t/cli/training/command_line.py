@@ -14,23 +14,20 @@ from typing import TypeVar
 
 import tyro
 
-from gr00t.cli.training.arguments import Arguments, Switch
+from gr00t.cli.errors import UsageError
+from gr00t.cli.training.arguments import Switch, TrainArguments
 from gr00t.console import at_home
 
-ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
+ArgumentsT = TypeVar("ArgumentsT", bound=TrainArguments)
 
 
 # The smallest numbers that mean something; None, where a flag may be left out, means something else.
 _LEAST = {
     **dict.fromkeys(("steps", "stop_after", "batch_size", "gradient_accumulation_steps", "num_gpus"), 1),
-    **dict.fromkeys(("save_every", "log_every", "scene_batch"), 1),
+    **dict.fromkeys(("save_every", "log_every"), 1),
     **dict.fromkeys(("save_total_limit", "lora_rank"), 0),
     **dict.fromkeys(("dataloader_num_workers", "dataloader_prefetch_factor"), 0),
 }
-
-
-class UsageError(ValueError):
-    """Flags that contradict each other."""
 
 
 def parse(kind: type[ArgumentsT], description: str | None, words: Sequence[str]) -> ArgumentsT:
@@ -45,10 +42,11 @@ def parse(kind: type[ArgumentsT], description: str | None, words: Sequence[str])
         if value is not None and value < least:
             flags = [f"--{name}" for name, (first, *_) in _names(kind).items() if first == _flag(field)]
             raise UsageError(f"{' or '.join(flags)}: expected at least {least}, got {value}")
+    arguments.check()
     return arguments
 
 
-def canonical(kind: type[Arguments], words: Sequence[str]) -> list[str]:
+def canonical(kind: type[TrainArguments], words: Sequence[str]) -> list[str]:
     """The same command line with every flag once, under its first name.
 
     Raises:
@@ -91,7 +89,7 @@ def _flags(words: Sequence[str], rest: list[str]) -> list[tuple[str, list[str]]]
     return found
 
 
-def _names(kind: type[Arguments]) -> dict[str, tuple[str, bool, bool]]:
+def _names(kind: type[TrainArguments]) -> dict[str, tuple[str, bool, bool]]:
     """By each name of a flag: its first name, whether it may be repeated, whether it is a switch."""
     hints = typing.get_type_hints(kind, include_extras=True)
     names = {}

@@ -7,8 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from gr00t.cli.training.arguments import Arguments
-from gr00t.cli.training.command_line import UsageError
+from gr00t.cli.errors import UsageError
+from gr00t.cli.training.arguments import TrainArguments
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.meta.layout import DatasetError, Layout
 from gr00t.data.lerobot.mixture import DatasetMixture, check_sets_fit, check_weights
@@ -16,12 +16,13 @@ from gr00t.data.lerobot.rows.row_frames import RULE_OF_BACKEND
 from gr00t.data.transform.base import ModalityTransform
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.preprocessing.fitting import check_fit
+from gr00t.training.identity import DataSettings
 
-Samples = LeRobotDataset | DatasetMixture
+TrainingData = LeRobotDataset | DatasetMixture
 
 
 def check_data(
-    arguments: Arguments, data_config: Any, transform: ModalityTransform, config: Gr00tConfig
+    arguments: TrainArguments, data_config: Any, transform: ModalityTransform, config: Gr00tConfig
 ) -> None:
     """Find out whether data, data configuration and network fit together, before anything is decoded.
 
@@ -44,7 +45,7 @@ def check_data(
     check_sets_fit(layouts, data_config.modality_config())
 
 
-def load_data(arguments: Arguments, data_config: Any, cache: Path) -> Samples:
+def load_data(arguments: TrainArguments, data_config: Any, cache: Path) -> TrainingData:
     """The demonstrations, their frames decoded into `cache` where that is the way they are read.
 
     Raises:
@@ -76,4 +77,21 @@ def load_data(arguments: Arguments, data_config: Any, cache: Path) -> Samples:
         arguments.data_weights or None,
         balance_datasets=arguments.balance_dataset_weights is not False,
         balance_trajectories=arguments.balance_trajectory_weights is not False,
+    )
+
+
+def data_settings(arguments: TrainArguments) -> DataSettings:
+    """How the demonstrations are read, as far as a run that goes on must agree in it."""
+    mixture = {
+        "data_weights": list(arguments.data_weights),
+        "balanced": [
+            arguments.balance_dataset_weights is not False,
+            arguments.balance_trajectory_weights is not False,
+        ],
+    }
+    return DataSettings(
+        data_config=arguments.data_config,
+        frame_rule=RULE_OF_BACKEND[arguments.video_backend],
+        prompt_style=arguments.prompt_style,
+        mixture=mixture if len(arguments.data) > 1 else {},
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterator
 
-from gr00t.cli.training.arguments import Arguments, FineTuning
-from gr00t.cli.training.command_line import UsageError
+from gr00t.cli.errors import UsageError
+from gr00t.cli.training.arguments import FinetuneArguments, Reports, TrainArguments
 from gr00t.training.lora import LoraPlan
 from gr00t.training.plan import TrainingPlan
+from gr00t.training.trackers import WRITER_PACKAGE
 
 _DEFAULT_PARTS = ("projector", "diffusion")
 # By the part that each switches.
@@ -20,7 +22,7 @@ _SWITCHES = {
 }
 
 
-def plan_of(arguments: Arguments, processes: int) -> TrainingPlan:
+def plan_of(arguments: TrainArguments, processes: int) -> TrainingPlan:
     """The run, apart from its data.
 
     Raises:
@@ -40,7 +42,7 @@ def plan_of(arguments: Arguments, processes: int) -> TrainingPlan:
         raise UsageError(f"{_flag(field)}:{rest}") from error
 
 
-def _plan_of(arguments: Arguments, processes: int) -> TrainingPlan:
+def _plan_of(arguments: TrainArguments, processes: int) -> TrainingPlan:
     lora = _lora_of(arguments)
     own = {"parts", "batch_size", "accumulation", "lora"}
     names = {field.name for field in dataclasses.fields(TrainingPlan)} - own
@@ -54,7 +56,7 @@ def _plan_of(arguments: Arguments, processes: int) -> TrainingPlan:
     )
 
 
-def _lora_of(arguments: Arguments) -> LoraPlan | None:
+def _lora_of(arguments: TrainArguments) -> LoraPlan | None:
     if not arguments.lora_rank:
         if arguments.save_adapter:
             raise UsageError("--save-adapter: there is none without LoRA; expected --lora-rank N as well")
@@ -67,7 +69,7 @@ def _lora_of(arguments: Arguments) -> LoraPlan | None:
     )
 
 
-def _parts_of(arguments: Arguments, lora: LoraPlan | None) -> tuple[str, ...]:
+def _parts_of(arguments: TrainArguments, lora: LoraPlan | None) -> tuple[str, ...]:
     """What is trained: --parts, or the usual ones as the switches change them."""
     switched = {part: getattr(arguments, name) for part, name in _SWITCHES.items()}
     if arguments.parts is not None:
@@ -87,7 +89,20 @@ def _parts_of(arguments: Arguments, lora: LoraPlan | None) -> tuple[str, ...]:
     )
 
 
-def remarks(arguments: Arguments, processes: int) -> Iterator[str]:
+def check_tracker(report_to: Reports | None) -> None:
+    """Find out at the start whether the tracker is there.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    if report_to == "tensorboard" and importlib.util.find_spec(WRITER_PACKAGE) is None:
+        raise UsageError(
+            f"--report-to tensorboard needs the package {WRITER_PACKAGE}, which is not installed; run: "
+            "scripts/setup_env.sh train"
+        )
+
+
+def remarks(arguments: TrainArguments, processes: int) -> Iterator[str]:
     """What a user should know of the flags: those without effect, and what is easily misread.
 
     Raises:
@@ -98,7 +113,7 @@ def remarks(arguments: Arguments, processes: int) -> Iterator[str]:
             f"--report-to {arguments.report_to}: not built in; expected tensorboard or none. TensorBoard's "
             "event files can be sent on: wandb sync --sync-tensorboard OUTPUT/runs"
         )
-    if arguments.report_to is None and isinstance(arguments, FineTuning):
+    if arguments.report_to is None and isinstance(arguments, FinetuneArguments):
         yield "--report-to is not given: Isaac-GR00T would report to wandb; here figures go to training.jsonl"
     for name, why in (
         ("dataloader_num_workers", "one thread reads the next batch while a step is learned from"),
@@ -126,7 +141,7 @@ def remarks(arguments: Arguments, processes: int) -> Iterator[str]:
         )
 
 
-def _remarks_on_lora(arguments: Arguments) -> Iterator[str]:
+def _remarks_on_lora(arguments: TrainArguments) -> Iterator[str]:
     where = "the adapter and the DiT"
     if arguments.lora_full_model:
         where += ", the language model and the vision tower"

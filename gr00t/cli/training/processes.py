@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import distributed
 
-from gr00t.cli.training.arguments import Arguments
-from gr00t.cli.training.command_line import UsageError
+from gr00t.cli.errors import UsageError
+from gr00t.cli.training.arguments import TrainArguments
 
 
-def processes_of(arguments: Arguments) -> int:
+def processes_of(arguments: TrainArguments) -> int:
     """How many processes train.
 
     Raises:
@@ -43,7 +43,7 @@ def is_one_of_several() -> bool:
 
 
 def start(processes: int, words: Sequence[str]) -> int:
-    """Run this program in `processes` processes, a team; return the status of the first that failed."""
+    """Run this program in a group of `processes` processes; return the status of the first that failed."""
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -51,8 +51,10 @@ def start(processes: int, words: Sequence[str]) -> int:
     # Which process failed first is in the status, and why in what it said.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     options = ["--standalone", "--nproc-per-node", str(processes)]
+    spec = sys.modules["__main__"].__spec__  # of python -m; of a file there is none
+    program = [os.path.abspath(sys.argv[0])] if spec is None else ["--module", spec.name]
     try:
-        run.run(run.parse_args([*options, os.path.abspath(sys.argv[0]), *words]))
+        run.run(run.parse_args([*options, *program, *words]))
     except ChildFailedError as error:
         return error.get_first_failure()[1].exitcode or 1
     except SignalException as error:

@@ -8,23 +8,23 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gr00t.cli.training.arguments import Arguments
-from gr00t.cli.training.command_line import UsageError, parse
-from gr00t.cli.training.data import check_data, load_data
-from gr00t.cli.training.plans import plan_of, remarks
+from gr00t.cli.errors import UsageError
+from gr00t.cli.training.arguments import TrainArguments
+from gr00t.cli.training.command_line import parse
+from gr00t.cli.training.data import TrainingData, check_data, data_settings, load_data
+from gr00t.cli.training.output_folder import alone_in, check_output, made
+from gr00t.cli.training.plans import check_tracker, plan_of, remarks
 from gr00t.cli.training.processes import is_one_of_several, processes_of, start
-from gr00t.cli.training.scenes import ask
 from gr00t.console import log_to_stderr
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.data_config import load_data_config
-from gr00t.files.output_folder import writing
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -33,17 +33,17 @@ from gr00t.model.preprocessing.fitting import set_horizon_, with_horizon
 from gr00t.model.preprocessing.tokenizer import PromptTokenizer, resolve_tokenizer
 from gr00t.model.structure import find_config
 from gr00t.quantization.checkpoint.manifest import read_manifest
-from gr00t.training.demo.waypoints import normalized_waypoints
-from gr00t.training.distributed import ALONE, Team, joined_team
-from gr00t.training.identity import data_identity, pipeline_identity
+from gr00t.training.checkpoint_writer import CheckpointWriter, go_on
+from gr00t.training.distributed import SINGLE_PROCESS, ProcessGroup, joined_process_group
+from gr00t.training.identity import data_identity
+from gr00t.training.loop import Intervals, learn
+from gr00t.training.losses import Loss
 from gr00t.training.memory_estimate import MemoryEstimate, estimate_memory
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.resources import LESS_MEMORY, compare, describe, gib, is_shortage, shortages, used
 from gr00t.training.run_checkpoints import remove_remains
-from gr00t.training.running import learn
-from gr00t.training.saving import Checkpoints, alone_in, check_output, go_on, remove_if_unused
-from gr00t.training.trackers import check_report, open_tracker
-from gr00t.training.trainer import Trainer
+from gr00t.training.trackers import open_tracker
+from gr00t.training.trainer import FLOW_MATCHING, Trainer
 
 logger = logging.getLogger("gr00t.train")
 
@@ -51,7 +51,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 @dataclasses.dataclass(frozen=True)
-class Named:
+class RequiredArguments:
     """What must be named."""
 
     data: tuple[Path, ...]
@@ -59,7 +59,7 @@ class Named:
     output: Path
 
 
-def named(arguments: Arguments) -> Named:
+def required(arguments: TrainArguments) -> RequiredArguments:
     """Find what must be named.
 
     Raises:
@@ -78,17 +78,17 @@ def named(arguments: Arguments) -> Named:
         raise UsageError("expected " + "; ".join(missing))
     assert arguments.checkpoint is not None
     assert arguments.output is not None
-    return Named(arguments.data, arguments.checkpoint, arguments.output)
+    return RequiredArguments(arguments.data, arguments.checkpoint, arguments.output)
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class CheckedTraining:
     """What can be known, and checked, before data are decoded and weights read.
 
     `begun` is the folder of the checkpoint that the run starts from.
     """
 
-    named: Named
+    output: Path
     plan: TrainingPlan
     tag: EmbodimentTag
     data_config: Any
@@ -98,17 +98,37 @@ class Prepared:
     tokenizer: PromptTokenizer
 
 
-def prepare(arguments: Arguments, processes: int) -> Prepared:
+@dataclasses.dataclass(frozen=True)
+class LoadedTraining:
+    """What losses can be made of. The transform is bound to the model and to the statistics of the data."""
+
+    samples: TrainingData
+    model: GR00T_N1_5
+    transform: ComposedModalityTransform
+    tokenizer: PromptTokenizer
+    group: ProcessGroup
+
+
+# The losses that a program trains with, by its flags.
+LossesOf = Callable[[Any, LoadedTraining], Sequence[Loss]]
+
+
+def flow_matching_alone(arguments: TrainArguments, loaded: LoadedTraining) -> Sequence[Loss]:
+    """The loss that GR00T N1.5 is fine-tuned with."""
+    return (FLOW_MATCHING,)
+
+
+def check_training(arguments: TrainArguments, processes: int) -> CheckedTraining:
     """Check everything that takes no time.
 
     Raises:
         ValueError: data, checkpoint and configuration that do not fit together, or flags that make no sense.
     """
-    given = named(arguments)
+    given = required(arguments)
     plan = plan_of(arguments, processes)
-    Team(0, processes).share_of("--batch-size", plan.batch_size)
-    check_report(arguments.report_to)
-    check_output(arguments, given.output)
+    ProcessGroup(0, processes).share_of("--batch-size", plan.batch_size)
+    check_tracker(arguments.report_to)
+    check_output(given.output, arguments.resume)
     tag = EmbodimentTag(arguments.embodiment_tag)
     data_config = load_data_config(arguments.data_config)
     transform: ComposedModalityTransform = data_config.transform()
@@ -122,71 +142,76 @@ def prepare(arguments: Arguments, processes: int) -> Prepared:
     config = Gr00tConfig.from_folder(begun)
     check_data(arguments, data_config, transform, config)
     tokenizer = resolve_tokenizer(begun, arguments.tokenizer)
-    return Prepared(given, plan, tag, data_config, transform, begun, config, tokenizer)
+    return CheckedTraining(given.output, plan, tag, data_config, transform, begun, config, tokenizer)
 
 
-def train(arguments: Arguments, team: Team = ALONE) -> dict[str, Any]:
-    """Train and, in the first process of a team, write checkpoints; return what happened.
+def train(
+    arguments: TrainArguments,
+    group: ProcessGroup = SINGLE_PROCESS,
+    losses_of: LossesOf = flow_matching_alone,
+) -> dict[str, Any]:
+    """Train and, in the first process of a group, write checkpoints; return what happened.
 
     Raises:
         ValueError: data, checkpoint and configuration that do not fit together, or a run that cannot go on.
     """
-    device = team.device(arguments.device)
-    with contextlib.nullcontext() if team.rank else alone_in(named(arguments).output):
-        return _train(arguments, team, device)
+    device = group.device(arguments.device)
+    with contextlib.nullcontext() if group.rank else alone_in(required(arguments).output):
+        return _train(arguments, group, device, losses_of)
 
 
-def _train(arguments: Arguments, team: Team, device: torch.device) -> dict[str, Any]:
-    prepared = prepare(arguments, team.size)
-    plan, data_config, transform = prepared.plan, prepared.data_config, prepared.transform
-    output, begun, tokenizer = prepared.named.output, prepared.begun, prepared.tokenizer
+def _train(
+    arguments: TrainArguments, group: ProcessGroup, device: torch.device, losses_of: LossesOf
+) -> dict[str, Any]:
+    checked = check_training(arguments, group.size)
+    plan, output, data_config = checked.plan, checked.output, checked.data_config
     before = used(device)
-    if not team.rank:
-        estimate = estimated(arguments, plan, prepared.config, data_config, team.size)
-        say(estimate, arguments, plan, device, team.size)
+    if not group.rank:
+        estimate = estimated(arguments, plan, checked.config, data_config, group.size)
+        say(estimate, arguments, plan, device, group.size)
         remove_remains(output)
-    if team.rank:
-        team.wait()  # for the frames
+    if group.rank:
+        group.wait()  # for the frames
     samples = load_data(arguments, data_config, arguments.cache or output / "frames")
-    if not team.rank:
-        team.wait()
-    metadata = samples.metadata(prepared.tag)
-    model = GR00T_N1_5.from_pretrained(begun)
+    if not group.rank:
+        group.wait()
+    metadata = samples.metadata(checked.tag)
+    model = GR00T_N1_5.from_pretrained(checked.begun)
     set_horizon_(model, len(data_config.modality_config()["action"].delta_indices))
+    transform = checked.transform
     transform.set_metadata(metadata)
-    bind_to_model(transform, model.config, tokenizer, prepared.tag, arguments.prompt_style)
-    waypoints = normalized_waypoints(samples) if plan.waypoint_weight else None
-    questions = ask(arguments, model, transform, tokenizer, team) if plan.grounding_weight else None
-    identity = data_identity(arguments, metadata, model)
-    identity |= pipeline_identity(arguments, samples, data_config)
-    trainer = Trainer(model, samples, transform, plan, device, waypoints, questions, team, identity)
+    bind_to_model(transform, model.config, checked.tokenizer, checked.tag, arguments.prompt_style)
+    losses = losses_of(arguments, LoadedTraining(samples, model, transform, checked.tokenizer, group))
+    identity = data_identity(data_settings(arguments), samples, metadata, data_config, model)
+    trainer = Trainer(model, samples, transform, plan, device, losses, group, identity)
     go_on(trainer, output)
     if trainer.step:
         logger.info("going on from step %d of %d", trainer.step, plan.steps)
     logger.info("%d time steps, %d episodes", len(samples), len(samples.lengths))
-    checkpoints = Checkpoints(
-        *(output, begun, metadata, _DTYPES[arguments.save_precision], arguments.save_total_limit),
+    checkpoints = CheckpointWriter(
+        *(output, checked.begun, metadata, _DTYPES[arguments.save_precision], arguments.save_total_limit),
         with_adapter=bool(arguments.save_adapter),
         published=arguments.published,
     )
+    intervals = Intervals(arguments.log_every, arguments.save_every, arguments.stop_after)
     started = time.perf_counter()
-    with open_tracker(None if team.rank else arguments.report_to, output, trainer.step + 1) as tracker:
-        losses = learn(trainer, arguments, checkpoints, team, device, tracker)
+    with open_tracker(None if group.rank else arguments.report_to, output, trainer.step + 1) as tracker:
+        means = learn(trainer, intervals, checkpoints, group, device, tracker)
     result = {
         "checkpoint": str(output / arguments.published),
         "steps": trainer.step,
         "time_steps": len(samples),
-        "loss": round(losses[-1], 5) if losses else None,
+        "loss": round(means[-1], 5) if means else None,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    if not team.rank:
+    if not group.rank:
         checkpoints.publish()
         logger.info("%s", compare(estimate, device, before))
     return result
 
 
 def estimated(
-    arguments: Arguments, plan: TrainingPlan, config: Gr00tConfig, data_config: Any, processes: int
+    arguments: TrainArguments, plan: TrainingPlan, config: Gr00tConfig, data_config: Any, processes: int
 ) -> MemoryEstimate:
     """What the run will need."""
     modalities = data_config.modality_config()
@@ -201,7 +226,11 @@ def estimated(
 
 
 def say(
-    estimate: MemoryEstimate, arguments: Arguments, plan: TrainingPlan, device: torch.device, processes: int
+    estimate: MemoryEstimate,
+    arguments: TrainArguments,
+    plan: TrainingPlan,
+    device: torch.device,
+    processes: int,
 ) -> None:
     """Say what the run needs, and warn of what the machine has less of."""
     logger.info("%s", describe(estimate, device, plan.batch_size // processes))
@@ -210,19 +239,21 @@ def say(
         logger.warning("warning: %s", line)
 
 
-def dry_run(arguments: Arguments, processes: int) -> dict[str, Any]:
+def dry_run(arguments: TrainArguments, processes: int) -> dict[str, Any]:
     """Say what a run would need; neither weights nor data are read, and nothing is written."""
     plan = plan_of(arguments, processes)
     config, source = find_config(arguments.checkpoint)
     logger.info("architecture: %s", source)
     estimate = estimated(arguments, plan, config, load_data_config(arguments.data_config), processes)
-    device = Team().device(arguments.device)
+    device = SINGLE_PROCESS.device(arguments.device)
     say(estimate, dataclasses.replace(arguments, output=arguments.output or Path()), plan, device, processes)
     logger.info("disk: %s for each checkpoint", gib(estimate.checkpoint))
     return {"dry_run": True, **dataclasses.asdict(estimate)}
 
 
-def train_as_asked(kind: type[Arguments], description: str | None) -> int:
+def train_as_asked(
+    kind: type[TrainArguments], description: str | None, losses_of: LossesOf = flow_matching_alone
+) -> int:
     """Run as a program: status 0 when the checkpoint is there."""
     log_to_stderr()
     try:
@@ -231,16 +262,16 @@ def train_as_asked(kind: type[Arguments], description: str | None) -> int:
         if arguments.dry_run:
             print(json.dumps(dry_run(arguments, processes)))
             return 0
-        with made(named(arguments).output):
+        with made(required(arguments).output):
             if processes > 1 and not is_one_of_several():
-                prepare(arguments, processes)  # what is wrong is said once, not by each
+                check_training(arguments, processes)  # what is wrong is said once, not by each
                 return start(processes, sys.argv[1:])
-            with joined_team() as team:
-                if not team.rank:
-                    for remark in remarks(arguments, team.size):
+            with joined_process_group() as group:
+                if not group.rank:
+                    for remark in remarks(arguments, group.size):
                         logger.info("%s", remark)
-                result = train(arguments, team)
-                if not team.rank:
+                result = train(arguments, group, losses_of)
+                if not group.rank:
                     print(json.dumps(result))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -255,14 +286,3 @@ def train_as_asked(kind: type[Arguments], description: str | None) -> int:
         print(f"interrupted; the same command{more} goes on from the last save", file=sys.stderr)
         return 130
     return 0
-
-
-@contextlib.contextmanager
-def made(output: Path) -> Iterator[None]:
-    """Make the folder of a run; it is removed again if nothing was put into it."""
-    with writing(output, "--output"):
-        output.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        remove_if_unused(output)

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,15 @@ logger = logging.getLogger("gr00t.evaluate")
 _MOST_WORKERS = 8
 
 
-def run(options: EvaluationOptions, environ: Mapping[str, str]) -> dict[str, Any]:
+def run(
+    options: EvaluationOptions, environ: Mapping[str, str], tell: Callable[[str], object] = lambda text: None
+) -> dict[str, Any]:
     """Evaluate as `options` say; return the summary.
+
+    Args:
+        options: The command line.
+        environ: The environment variables.
+        tell: Receives the table of verdicts, and how to go on with a run that was stopped.
 
     Raises:
         LiberoError: a request that cannot be met. The errors of clients and servers pass through.
@@ -80,7 +87,7 @@ def run(options: EvaluationOptions, environ: Mapping[str, str]) -> dict[str, Any
         path = options.output or stack.enter_context(
             unused_folder(Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}", "--output")
         )
-        return evaluate(options, plans, arms, workers, path, environ)
+        return evaluate(options, plans, arms, workers, path, environ, tell)
 
 
 def evaluate(
@@ -90,6 +97,7 @@ def evaluate(
     workers: int,
     path: Path,
     environ: Mapping[str, str],
+    tell: Callable[[str], object],
 ) -> dict[str, Any]:
     """Play what is left of a run in its folder, and report; return the summary."""
     plan, suite = plans[0], plans[0].suite
@@ -119,7 +127,7 @@ def evaluate(
             play(options, plans, arms, workers, simulators, folder, labels, environ)
             complete = True
         finally:
-            summary = conclude(folder, options, complete=complete)
+            summary = conclude(folder, options, tell, complete=complete)
     return summary
 
 
@@ -221,8 +229,10 @@ def describe(
     logger.info("results    %s", folder.path)
 
 
-def conclude(folder: RunFolder, options: EvaluationOptions, *, complete: bool) -> dict[str, Any]:
-    """Count what the folder holds, write the report, and print the verdicts."""
+def conclude(
+    folder: RunFolder, options: EvaluationOptions, tell: Callable[[str], object], *, complete: bool
+) -> dict[str, Any]:
+    """Count what the folder holds, write the report, and tell the verdicts."""
     arms = {}
     for name in folder.plan["arms"]:
         records = [record for record in folder.records.values() if record.arm == name]
@@ -242,15 +252,14 @@ def conclude(folder: RunFolder, options: EvaluationOptions, *, complete: bool) -
     }
     try:
         if folder.records:
-            print(report(folder, options))
+            tell(report(folder, options))
     except (LiberoError, OSError) as error:
         if complete:
             raise
         # What ended the run is what its user has to hear of.
         logger.warning("no report: %s", error)
     if not complete:
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            print(f"stopped; the same command with --output {folder.path} goes on")
+        tell(f"stopped; the same command with --output {folder.path} goes on")
     return summary
 
 

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from gr00t.cli import evaluation as program
+from gr00t.cli import evaluate as program
+from gr00t.eval.session import session
 from gr00t.files.output_folder import unused_folder
 from tests.shell import REPO, heed_signals
 
@@ -171,9 +171,9 @@ def test_the_status_tells_of_lost_episodes(
     status: int,
 ) -> None:
     summary = {"arms": {"a": {"simulator_errors": lost}, "b": {"simulator_errors": 0}}}
-    monkeypatch.setattr(program, "run", lambda options, environ: summary)
+    monkeypatch.setattr(session, "run", lambda options, environ, tell: summary)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "--suite", "object"])
-    assert program.main(SimpleNamespace(status=0), None) == status
+    assert program.evaluate() == status
     said = capsys.readouterr()
     assert said.out.count("\n") == 1
     assert ("2 episodes were lost to the simulator; the same command with --output" in said.err) == bool(lost)
@@ -183,10 +183,10 @@ def test_memory_that_is_short_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
 
-    def run(options: object, environ: object) -> None:
+    def run(options: object, environ: object, tell: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(program, "run", run)
+    monkeypatch.setattr(session, "run", run)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "--suite", "object"])
-    assert program.main(SimpleNamespace(status=0), None) == 1
+    assert program.evaluate() == 1
     assert capsys.readouterr().err.startswith("error: out of memory; what was played is kept")

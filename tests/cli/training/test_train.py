@@ -23,7 +23,6 @@ from gr00t.model.policy import Gr00tPolicy
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.testing.synthetic import synthetic_observation
 from tests.cli.training.training_runs import REPO, run, shown_actions, write_set
-from tests.training.demo.invented_scenes import write_scenes
 
 
 @pytest.fixture(scope="module")
@@ -137,20 +136,6 @@ def test_two_processes_share_a_run_that_stops_and_goes_on(data: Path, start: Pat
     assert all(torch.equal(states["whole"][name], states["parts"][name]) for name in states["whole"])
     # The second process has noises and times of its own.
     assert json.loads(logs["whole"][0])["loss"] != json.loads(logs["alone"][0])["loss"]
-
-
-def test_scenes_are_asked_where_things_are_and_how_far(data: Path, start: Path, tmp_path: Path) -> None:
-    scenes = write_scenes(tmp_path / "scenes", 8, 64, ["object 0", "object 1", "basket"])
-    options = ("--steps", "1", "--log-every", "1", "--grounding-weight", "0.5")
-    asked = ("--scenes", str(scenes), "--scene-batch", "4", "--instruction", "lift {}")
-    run(data, start, tmp_path / "out", *options, *asked)
-    line = json.loads((tmp_path / "out" / "training.jsonl").read_text())
-    assert line["loss"] == pytest.approx(line["flow_loss"] + 0.5 * line["grounding_loss"], rel=1e-4)
-    # The layer that guesses starts at zero: at first the mean square of standardized ways, near 1.
-    assert 0.3 < line["reaching_loss"] < 3
-    assert {"seen", "meant"} <= line.keys()
-    with pytest.raises(ValueError, match="--grounding-weight: expected --scenes as well"):
-        run(data, start, tmp_path / "none", *options)
 
 
 # Losses and norms of gradients before there was accumulation, LoRA or checkpoint-N: commit 5b7bd94, AMD EPYC.

@@ -16,8 +16,8 @@ from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.lora import LoraPlan
 from tests.cli.training.training_runs import (
     LIBERO,
-    Arguments,
-    FineTuning,
+    FinetuneArguments,
+    TrainArguments,
     UsageError,
     canonical,
     fine_tune,
@@ -60,7 +60,7 @@ VALUES = {
 }
 
 
-def arguments(*words: str, kind: type[Arguments] = FineTuning) -> Arguments:
+def arguments(*words: str, kind: type[TrainArguments] = FinetuneArguments) -> TrainArguments:
     return parse(kind, None, list(words))
 
 
@@ -68,16 +68,16 @@ def arguments(*words: str, kind: type[Arguments] = FineTuning) -> Arguments:
 @pytest.mark.parametrize("form", ["--{} {}", "--{}={}", "_"])
 def test_nvidias_flags_mean_ours_and_have_nvidias_defaults(flag: str, form: str) -> None:
     field, default = NVIDIA[flag]
-    assert getattr(FineTuning(), field) == default
+    assert getattr(FinetuneArguments(), field) == default
     value = VALUES[type(default)]
     text = f"--{flag.replace('-', '_')} {value}" if form == "_" else form.format(flag, value)
     changed = arguments(*text.split())
     expected = type(default)([Path(value)] if isinstance(default, tuple) else value)
-    assert changed == dataclasses.replace(FineTuning(), **{field: expected})
+    assert changed == dataclasses.replace(FinetuneArguments(), **{field: expected})
 
 
 def test_the_usual_program_keeps_its_defaults() -> None:
-    usual = Arguments()
+    usual = TrainArguments()
     assert (usual.save_every, usual.log_every, usual.batch_size, usual.seed) == (500, 20, 32, 0)
     assert usual.data_config == LIBERO
     assert (usual.resume, usual.output, usual.published) == (None, None, "checkpoint")
@@ -106,7 +106,7 @@ def test_switches_choose_what_is_trained(words: str, parts: tuple[str, ...]) -> 
 
 def test_every_process_has_a_batch_as_nvidias_has_and_here_they_share_it() -> None:
     words = ("--batch-size", "8", "--gradient-accumulation-steps", "4", "--max-steps", "5")
-    of_nvidia, usual = plan_of(arguments(*words), 2), plan_of(arguments(*words, kind=Arguments), 2)
+    of_nvidia, usual = plan_of(arguments(*words), 2), plan_of(arguments(*words, kind=TrainArguments), 2)
     assert (of_nvidia.batch_size, of_nvidia.accumulation) == (16, 4)
     assert (usual.batch_size, usual.accumulation) == (8, 4)
     assert "8 samples at once on each of 2 processes, 4 times: each step learns from 64" in remarks(
@@ -146,9 +146,9 @@ def test_one_thing_said_in_two_ways_is_refused(words: str, said: str) -> None:
 
 def test_the_home_folder_is_meant_behind_an_equals_sign_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/hers")
-    said = arguments("--data=~/set", "--output-dir", "~/run", "--base-model-path=~", "--instruction=a~/b")
+    said = arguments("--data=~/set", "--output-dir", "~/run", "--base-model-path=~", "--tokenizer=a~/b")
     assert (said.data, said.output) == ((Path("/hers/set"),), Path("/hers/run"))
-    assert (said.checkpoint, said.instruction) == ("/hers", "a~/b")
+    assert (said.checkpoint, said.tokenizer) == ("/hers", "a~/b")
 
 
 def test_one_thing_said_twice_alike_is_taken() -> None:
@@ -158,7 +158,7 @@ def test_one_thing_said_twice_alike_is_taken() -> None:
         ).steps
         == 7
     )
-    assert canonical(FineTuning, ["-h"]) == ["-h"]
+    assert canonical(FinetuneArguments, ["-h"]) == ["-h"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_flags_that_are_not_given_are_not_remarked_on() -> None:
     assert list(remarks(arguments("--dataset-path", "a"), 1)) == [
         "--report-to is not given: Isaac-GR00T would report to wandb; here figures go to training.jsonl"
     ]
-    assert list(remarks(arguments("--data", "a", kind=Arguments), 1)) == []
+    assert list(remarks(arguments("--data", "a", kind=TrainArguments), 1)) == []
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "azure_ml"])
@@ -226,7 +226,7 @@ def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert processes_of(arguments("--num-gpus", "2")) == 2
     assert processes_of(arguments("--num-gpus", "8", "--device", "cpu")) == 8
-    assert processes_of(arguments(kind=Arguments)) == 1
+    assert processes_of(arguments(kind=TrainArguments)) == 1
     with pytest.raises(
         UsageError, match="--num-gpus 8: this machine has 2; expected at most 2, or --device cpu"
     ):
@@ -327,11 +327,11 @@ def test_what_is_missing_is_said_before_anything_is_made(
 ) -> None:
 
     monkeypatch.setattr(sys, "argv", ["gr00t_finetune.py", "--output-dir", str(tmp_path / "out")])
-    assert train_as_asked(FineTuning, None) == 1
+    assert train_as_asked(FinetuneArguments, None) == 1
     said = "error: expected --data (or --dataset-path): folders of demonstrations\n"
     assert capsys.readouterr().err.endswith(said)
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    assert train_as_asked(Arguments, None) == 1
+    assert train_as_asked(TrainArguments, None) == 1
     assert capsys.readouterr().err.endswith(
         "error: expected --data (or --dataset-path): folders of demonstrations; --checkpoint (or "
         "--base-model-path): what to start from; --output (or --output-dir): a folder for the results\n"
@@ -373,7 +373,7 @@ def test_a_shortage_of_memory_is_one_error_with_what_helps(
     monkeypatch.setattr(Trainer, "_learn", fail)
     words = ["--data", data, "--checkpoint", start, "--output", tmp_path / "out", "--steps", "1"]
     monkeypatch.setattr(sys, "argv", ["train.py", *map(str, words), "--batch-size", "2", "--device", "cpu"])
-    assert train_as_asked(Arguments, None) == 1
+    assert train_as_asked(TrainArguments, None) == 1
     said = capsys.readouterr().err
     assert f"error: out of memory: {error}" in said
     assert "less is needed with a smaller --batch-size" in said

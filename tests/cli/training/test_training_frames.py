@@ -15,9 +15,10 @@ from gr00t.experiment.data_config import load_data_config
 from tests.cli.training.training_runs import (
     LIBERO,
     REPO,
-    Arguments,
-    FineTuning,
+    FinetuneArguments,
+    TrainArguments,
     data_identity,
+    data_settings,
     load_data,
     parse,
 )
@@ -51,18 +52,25 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("kind", "flags", "expected"),
     [
-        (Arguments, "", [1, 2, 3, 3]),
-        (FineTuning, "", [0, 1, 2, 3]),
-        (Arguments, "--video-backend torchvision_av", [0, 1, 2, 3]),
-        (FineTuning, "--video-backend decord", [1, 2, 3, 3]),
+        (TrainArguments, "", [1, 2, 3, 3]),
+        (FinetuneArguments, "", [0, 1, 2, 3]),
+        (TrainArguments, "--video-backend torchvision_av", [0, 1, 2, 3]),
+        (FinetuneArguments, "--video-backend decord", [1, 2, 3, 3]),
     ],
 )
 def test_a_row_sees_the_frame_that_the_decoder_would_show(
-    folder: Path, kind: type[Arguments], flags: str, expected: list[int]
+    folder: Path, kind: type[TrainArguments], flags: str, expected: list[int]
 ) -> None:
     arguments = parse(kind, None, ["--data", str(folder), *flags.split()])
     samples = load_data(arguments, load_data_config(LIBERO), folder.parent / "frames")
     seen = samples.batch(np.arange(4))["video.image"].mean(axis=(1, 2, 3, 4))
     assert np.round(seen / 60).astype(int).tolist() == expected
     rule = "nearest" if expected[0] else "last"
-    assert data_identity(arguments, samples.metadata("new_embodiment"), Nothing())["frames"] == rule
+    identity = data_identity(
+        data_settings(arguments),
+        samples,
+        samples.metadata("new_embodiment"),
+        load_data_config(LIBERO),
+        Nothing(),  # type: ignore[arg-type]
+    )
+    assert identity["frames"] == rule

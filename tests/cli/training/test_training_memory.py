@@ -17,7 +17,7 @@ from gr00t.training.lora import LoraPlan
 from gr00t.training.memory_estimate import MemoryEstimate, estimate_memory
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import Trainer
-from tests.cli.training.training_runs import FineTuning, dry_run, parse, resources, run, write_set
+from tests.cli.training.training_runs import FinetuneArguments, dry_run, parse, resources, run, write_set
 from tests.training.samples import InventedSamples, bound_transform
 
 GIB = 2**30
@@ -43,8 +43,8 @@ def step_of(start: Path, plan: TrainingPlan) -> tuple[int, int, int]:
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
         most = max(most, now)
-    inputs = sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))
-    tokens = batch["eagle_input_ids"].shape[1] - 2 * model.config.tokens_per_image
+    inputs = sum(value.nbytes for value in batch.values.values() if isinstance(value, torch.Tensor))
+    tokens = batch.values["eagle_input_ids"].shape[1] - 2 * model.config.tokens_per_image
     found = estimate_memory(Gr00tConfig.from_folder(start), plan, 2, text_tokens=tokens)
     return most, inputs // plan.accumulation, found.peak - found.weights - found.optimizer
 
@@ -127,7 +127,7 @@ def test_a_dry_run_reads_neither_weights_nor_data(tmp_path: Path, caplog: pytest
         "so100",
     ]
     with caplog.at_level(logging.INFO, logger="gr00t"):
-        found = dry_run(parse(FineTuning, None, [*words, "--dry-run"]), 1)
+        found = dry_run(parse(FinetuneArguments, None, [*words, "--dry-run"]), 1)
     assert found["dry_run"]
     assert found["peak"] > found["weights"] > 20_000_000
     assert "memory: about " in caplog.text

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
-from tests.shell import REPO
-
-sys.path.insert(0, str(REPO / "scripts"))
-
-from gr00t.cli.training.arguments import Arguments, FineTuning
-from gr00t.cli.training.command_line import UsageError, canonical, parse
-from gr00t.cli.training.data import load_data
+from gr00t.cli.errors import UsageError
+from gr00t.cli.training.arguments import FinetuneArguments, TrainArguments
+from gr00t.cli.training.command_line import canonical, parse
+from gr00t.cli.training.data import data_settings, load_data
 from gr00t.cli.training.plans import plan_of, remarks
 from gr00t.cli.training.processes import processes_of
 from gr00t.cli.training.program import dry_run, train, train_as_asked
+from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.training import resources
 from gr00t.training.identity import data_identity
+from tests.shell import REPO
 
 __all__ = [
     "REPO",
-    "Arguments",
-    "FineTuning",
+    "FinetuneArguments",
+    "TrainArguments",
     "UsageError",
     "canonical",
     "data_identity",
+    "data_settings",
     "dry_run",
     "fine_tune",
     "load_data",
@@ -83,17 +81,17 @@ def run(data: Path, start: Path, output: Path, *words: str) -> dict[str, Any]:
         usual += ["--batch-size", "2"]
     if "--precision" not in words:
         usual += ["--precision", "float32"]
-    return _train(Arguments, [*map(str, usual), *words])
+    return _train(TrainArguments, [*map(str, usual), *words])
 
 
 def fine_tune(data: Path, start: Path, output: Path, *words: str) -> dict[str, Any]:
     """The same by scripts/gr00t_finetune.py and NVIDIA's names."""
     usual = ["--dataset-path", data, "--base-model-path", start, "--output-dir", output]
     usual += ["--batch-size", "2", "--data-config", LIBERO, "--device", "cpu", "--precision", "float32"]
-    return _train(FineTuning, [*map(str, usual), *words])
+    return _train(FinetuneArguments, [*map(str, usual), *words])
 
 
-def _train(kind: type[Arguments], words: list[str]) -> dict[str, Any]:
+def _train(kind: type[TrainArguments], words: list[str]) -> dict[str, Any]:
     arguments = parse(kind, None, words)
     assert arguments.output is not None
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -69,7 +69,8 @@ def test_a_failure_ends_long_jobs_drops_the_rest_and_no_cut_result_comes_before_
         return "cut off"
 
     with pool_of(*simulators) as pool, pytest.raises(OSError, match="no room"):
-        list(pool.map(work, range(9)))
+        # The first job has returned, but less than it would have.
+        next(pool.map(work, range(9)))
     assert sorted(begun) == [0, 1]
     assert [simulator.closed for simulator in simulators] == [1, 1]
 

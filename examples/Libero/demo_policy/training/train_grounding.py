@@ -1,10 +1,10 @@
 """Teach a network that starts from nothing what things are and what they are called.
 
-    python scripts/train_grounding.py --checkpoint FOLDER --scenes FOLDER --output FOLDER
+    python -m examples.Libero.demo_policy.training.train_grounding --checkpoint A --scenes B --output C
 
-It reads what scripts/collect_scenes.py has drawn, trains vision first and then vision, language model and
-adapter together (`gr00t/training/demo/grounding.py`), and writes a checkpoint for scripts/train.py to start
-from. It says at the end how often it points at the right place in scenes that it was not trained on.
+It reads what collect_scenes.py has drawn, trains vision first and then vision, language model and adapter
+together (`grounding.py`), and writes a checkpoint for train.py to start from. It says at the end how often it
+points at the right place in scenes that it was not trained on.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from examples.Libero.demo_policy.training.grounding import Questions, ground
+from examples.Libero.demo_policy.training.scenes import load_scenes
 from gr00t.console import log_to_stderr
 from gr00t.model.checkpoint.folder import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
-from gr00t.training.demo.grounding import Questions, ground
-from gr00t.training.demo.scenes import load_scenes
 from gr00t.training.plan import TrainingPlan
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class GroundingOptions:
     """Teach a network what things are and what they are called."""
 
     checkpoint: str
@@ -56,7 +56,7 @@ class Options:
     """Of batches and of what is asked."""
 
 
-def train(options: Options) -> dict[str, float]:
+def train(options: GroundingOptions) -> dict[str, float]:
     """Train and write; return the shares of held-out places that are found.
 
     Raises:
@@ -104,7 +104,7 @@ def train(options: Options) -> dict[str, float]:
 def main() -> int:
     """Run as a program: the held-out shares as JSON in the last line."""
     log_to_stderr()
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(GroundingOptions, description=__doc__)
     try:
         torch.manual_seed(options.seed)
         print(json.dumps({"checkpoint": str(options.output), **train(options)}))
@@ -115,3 +115,7 @@ def main() -> int:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

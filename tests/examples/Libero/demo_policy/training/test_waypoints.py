@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from examples.Libero.demo_policy.training.waypoints import WaypointHead, WaypointLoss, next_waypoints
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from gr00t.training.demo.waypoints import WaypointHead, next_waypoints
+from gr00t.training.losses import Loss
 from gr00t.training.plan import TrainingPlan
-from gr00t.training.trainer import Trainer, TrainingError
+from gr00t.training.trainer import FLOW_MATCHING, Trainer
 from tests.training.samples import InventedSamples, bound_transform
 
 CPU = torch.device("cpu")
@@ -23,17 +24,19 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
-def trainer(checkpoint: Path, weight: float, waypoints: np.ndarray | None) -> Trainer:
+def trainer(checkpoint: Path, weight: float, waypoints: np.ndarray) -> Trainer:
     samples = InventedSamples(checkpoint, 3)
     plan = TrainingPlan(
         steps=4,
         batch_size=2,
         learning_rate=1e-3,
         precision="float32",
-        waypoint_weight=weight,
     )
     model = GR00T_N1_5.from_pretrained(checkpoint)
-    return Trainer(model, samples, bound_transform(checkpoint, samples.metadata), plan, CPU, waypoints)
+    losses: list[Loss] = [FLOW_MATCHING]
+    if weight:
+        losses.append(WaypointLoss(model, waypoints, weight))
+    return Trainer(model, samples, bound_transform(checkpoint, samples.metadata), plan, CPU, losses)
 
 
 def test_a_waypoint_is_where_the_gripper_next_moves_or_the_episode_ends() -> None:
@@ -71,17 +74,13 @@ def test_waypoints_change_what_is_learned_and_a_resumed_run_still_ends_with_the_
     second = trainer(checkpoint, 0.5, waypoints)
     assert second.resume(tmp_path)
     list(second.run())
-    without = trainer(checkpoint, 0.0, None)
+    without = trainer(checkpoint, 0.0, waypoints)
     list(without.run())
-    weights = whole.averaged()
+    weights = dict(whole.weights())
+    kept = dict(second.weights())
     # What is saved are the model's own weights, not those of the head.
     assert weights.keys() == GR00T_N1_5.from_pretrained(checkpoint).state_dict().keys()
     for name, value in weights.items():
-        assert torch.equal(value, second.averaged()[name]), name
+        assert torch.equal(value, kept[name]), name
     name = "action_head.layers.0.mlp.up_proj.weight"
-    assert not torch.equal(weights[name], without.averaged()[name])
-
-
-def test_a_weight_without_waypoints_is_refused(checkpoint: Path) -> None:
-    with pytest.raises(TrainingError, match="waypoints and waypoint_weight: expected both, or neither"):
-        trainer(checkpoint, 0.5, None)
+    assert not torch.equal(weights[name], dict(without.weights())[name])

@@ -7,15 +7,19 @@ starts from nothing what its images mean. The layer that answers exists in train
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from examples.Libero.demo_policy.training.future_tokens import future_tokens, last_layer
 from gr00t.data.lerobot.dataset import LeRobotDataset
 from gr00t.data.lerobot.mixture import DatasetMixture
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.training.losses import Loss, Part, TrainingStep
 
 POSITION = ("state.x", "state.y", "state.z")
 GRIPPER = "action.gripper"
@@ -84,3 +88,38 @@ class WaypointHead(nn.Module):
         """
         missed = [nn.functional.mse_loss(self.guess(seen).float(), waypoints) for seen in tokens]
         return torch.stack(missed).mean()
+
+
+class WaypointLoss(Loss):
+    """The guess from every forward by which flow matching learns from a sample.
+
+    Args:
+        model: whose future tokens are asked; not kept.
+        waypoints: (N, 3) of all N samples.
+        weight: of the loss.
+    """
+
+    name = "waypoint"
+
+    def __init__(self, model: GR00T_N1_5, waypoints: NDArray[np.float32], weight: float) -> None:
+        self.weight = weight
+        self.watches = (f"action_head.{last_layer(model.action_head)}",)
+        self._waypoints = waypoints
+        self._head = WaypointHead(model.action_head.config.dit.width)
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        """The layer that guesses."""
+        return {"waypoint_head": self._head}
+
+    def identity(self) -> Mapping[str, Any]:
+        """The weight."""
+        return {"waypoint_weight": self.weight}
+
+    def targets(self, model: GR00T_N1_5, step: TrainingStep) -> Mapping[str, Tensor]:
+        """Waypoints (B, 3)."""
+        return {"waypoint": torch.from_numpy(self._waypoints[step.samples])}
+
+    def __call__(self, model: GR00T_N1_5, part: Part) -> tuple[Tensor, Mapping[str, float]]:
+        """The share of a part in the mean over the whole step."""
+        tokens = [future_tokens(model.action_head, output) for output in part.outputs[self.watches[0]]]
+        return self._head.loss(tokens, part.targets["waypoint"]) / part.step.plan.accumulation, {}

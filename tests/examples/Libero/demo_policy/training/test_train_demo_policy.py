@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("libero", reason="scripts/setup_env.sh libero installs it")
 
-from gr00t.training.demo import train_demo_policy
-from gr00t.training.demo.train_demo_policy import Options, run, sentences
+from examples.Libero.demo_policy.training import train_demo_policy
+from examples.Libero.demo_policy.training.train_demo_policy import DemoPolicyOptions, run, sentences
 
 
 @pytest.fixture
@@ -18,10 +18,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What would be run; an evaluation leaves a report of 7 successes in 10 episodes."""
     made: list[tuple[str, ...]] = []
 
-    def call(script: str, *arguments: str | Path, processes: int = 1) -> None:
-        assert (processes == 2) == (script == "train.py")
-        made.append((script, *map(str, arguments)))
-        if script == "evaluate.py":
+    def call(program: str, *arguments: str | Path, processes: int = 1) -> None:
+        assert (processes == 2) == (program == "train")
+        made.append((program, *map(str, arguments)))
+        if program == "evaluate.py":
             output = Path(made[-1][made[-1].index("--output") + 1])
             output.mkdir()
             rows = [{"score": {"episodes": 10, "successes": 7, "rate": 70.0}}]
@@ -38,11 +38,11 @@ def argument(call: tuple[str, ...], flag: str) -> str:
 def test_it_collects_trains_in_parts_and_looks_after_each(
     calls: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    run(Options(tmp_path, head_steps=10, steps=100, rounds=2))
-    looks = ["train.py", "evaluate.py", "evaluate.py"]
-    begun = ["collect_demonstrations.py"] * 4 + ["collect_scenes.py", "train_grounding.py", "train.py"]
+    run(DemoPolicyOptions(tmp_path, head_steps=10, steps=100, rounds=2))
+    looks = ["train", "evaluate.py", "evaluate.py"]
+    begun = ["collect_demonstrations.py"] * 4 + ["collect_scenes", "train_grounding", "train"]
     assert [call[0] for call in calls] == begun + 2 * looks
-    trainings = [call for call in calls if call[0] == "train.py"]
+    trainings = [call for call in calls if call[0] == "train"]
     assert [argument(call, "--stop-after") for call in trainings] == ["10", "50", "100"]
     lines = [json.loads(line) for line in (tmp_path / "success.jsonl").read_text().splitlines()]
     score = {"episodes": 10, "successes": 7}
@@ -53,9 +53,9 @@ def test_it_collects_trains_in_parts_and_looks_after_each(
 def test_each_training_starts_from_what_the_one_before_it_wrote(
     calls: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    run(Options(tmp_path, rounds=1))
-    grounding = next(call for call in calls if call[0] == "train_grounding.py")
-    head, everything = (call for call in calls if call[0] == "train.py")
+    run(DemoPolicyOptions(tmp_path, rounds=1))
+    grounding = next(call for call in calls if call[0] == "train_grounding")
+    head, everything = (call for call in calls if call[0] == "train")
     assert argument(head, "--checkpoint") == argument(grounding, "--output")
     assert argument(everything, "--checkpoint") == argument(head, "--output") + "/checkpoint"
     assert "vision" not in head
@@ -66,14 +66,14 @@ def test_what_was_looked_at_already_is_not_done_again(calls: list[tuple[str, ...
     for made in ("grounded", "head", "training"):
         (tmp_path / made).mkdir()
     (tmp_path / "success.jsonl").write_text('{"step": 50}\n')
-    run(Options(tmp_path, steps=100, rounds=2))
-    assert [call[0] for call in calls] == ["train.py", "evaluate.py", "evaluate.py"]
+    run(DemoPolicyOptions(tmp_path, steps=100, rounds=2))
+    assert [call[0] for call in calls] == ["train", "evaluate.py", "evaluate.py"]
 
 
 def test_demonstrations_and_looks_keep_off_the_states_of_evaluations(
     calls: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    run(Options(tmp_path, rounds=1))
+    run(DemoPolicyOptions(tmp_path, rounds=1))
     first = [int(argument(call, "--init-states").split("-")[0]) for call in calls[:3]]
     assert min(first) == 20
     looks = [argument(call, "--init-offset") for call in calls if call[0] == "evaluate.py"]

@@ -1,8 +1,7 @@
-"""What scripts/collect_scenes.py draws, and how it is read. Oracle: a stub's scenes, written out."""
+"""What collect_scenes.py draws, and how it is read. Oracle: a stub's scenes, written out."""
 
 from __future__ import annotations
 
-import queue
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import pytest
 
 pytest.importorskip("libero", reason="scripts/setup_env.sh libero installs it")
 
-from gr00t.libero.datagen.labelled_scenes import LabelledScenes
+from examples.Libero.demo_policy.training import collect_scenes
+from examples.Libero.demo_policy.training.collect_scenes import KINDS, CollectScenesOptions, draw, run
+from examples.Libero.demo_policy.training.scenes import load_scenes
+from gr00t.libero.datagen.labelled_scenes import LabelledScenes, sample_scenes
 from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
-from gr00t.training.demo import collect_scenes
-from gr00t.training.demo.collect_scenes import KINDS, Options, draw, run
-from gr00t.training.demo.scenes import load_scenes
 
 
 class StubSimulator:
@@ -28,7 +27,8 @@ class StubSimulator:
         self.asked.append((task.index, seed))
         return 50
 
-    def sample_scenes(self, kinds: Any, states: Any, count: int, seed: Any, size: int) -> LabelledScenes:
+    def run(self, function: Any, kinds: Any, states: Any, count: int, seed: Any, size: int) -> LabelledScenes:
+        assert function is sample_scenes
         self.asked.append((len(kinds), list(states), count, seed, size))
         return LabelledScenes(
             images=np.full((count, 2, 4, 4, 3), 7, dtype=np.uint8),
@@ -43,17 +43,11 @@ def simulator() -> StubSimulator:
     return StubSimulator()
 
 
-def idle(simulator: StubSimulator) -> Any:
-    simulators: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    simulators.put(simulator)
-    return simulators
-
-
 def test_what_is_drawn_is_what_training_reads(simulator: StubSimulator, tmp_path: Path) -> None:
     tasks = load_tasks(find_suite("libero_object"), libero_package())
-    options = Options(tmp_path, init_states="20-22", seed=5)
+    options = CollectScenesOptions(tmp_path, init_states="20-22", seed=5)
     for task in tasks[2:4]:
-        draw(options, task, 3, idle(simulator))
+        draw(options, 3, simulator, task)
     assert simulator.asked[:2] == [(2, 5), (11, [20, 21, 22], 3, [5, 2], 128)]
     scenes = load_scenes(tmp_path)
     assert scenes.images.shape == (6, 2, 4, 4, 3)
@@ -74,20 +68,20 @@ def test_what_is_drawn_is_what_training_reads(simulator: StubSimulator, tmp_path
 def test_what_is_there_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn: list[int] = []
     monkeypatch.setattr(
-        collect_scenes, "draw", lambda options, task, count, idle: drawn.append((task.index, count))
+        collect_scenes, "draw", lambda options, count, simulator, task: drawn.append((task.index, count))
     )
     (tmp_path / "libero_object-4-seed0.npz").touch()
-    run(Options(tmp_path, count=70, assets="stand-ins"))
+    run(CollectScenesOptions(tmp_path, count=70, assets="stand-ins"))
     assert drawn == [(index, 7) for index in range(10) if index != 4]
 
 
 def test_less_than_one_of_each_task_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LiberoError, match="--count: at least 10, one of each task"):
-        run(Options(tmp_path, count=9))
+        run(CollectScenesOptions(tmp_path, count=9))
 
 
 def test_scenes_that_cannot_be_trained_on_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no scenes; scripts/collect_scenes.py makes them"):
+    with pytest.raises(ValueError, match=r"no scenes; collect_scenes.py makes them"):
         load_scenes(tmp_path)
     for name, kinds in (("a", ["milk", "basket"]), ("b", ["butter", "basket"])):
         np.savez(tmp_path / f"{name}.npz", images=np.zeros(1), centres=np.zeros(1), kinds=np.array(kinds))

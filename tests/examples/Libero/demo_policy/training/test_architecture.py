@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from examples.Libero.demo_policy.training.architecture import write_untrained
 from gr00t.data.embodiment_tags import EMBODIMENT_TAG_MAPPING
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.gr00t_transform import chat_prompt
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
-from gr00t.training.demo.architecture import write_untrained
 
 
 def test_untrained_it_answers_with_the_noise_and_has_every_part(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Draw strewn objects of LIBERO, with the place of each in each image, for learning to see.
 
-    python scripts/collect_scenes.py FOLDER libero_object --count 20000 --workers 2
+    python -m examples.Libero.demo_policy.training.collect_scenes FOLDER libero_object --workers 2
 
 One file per task, with images, labels and what they are labels of. A run that was stopped goes on: the files
 that are there are not made again.
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import queue
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +21,7 @@ import tyro
 from tqdm import tqdm
 
 from gr00t.console import log_to_stderr
+from gr00t.libero.datagen.labelled_scenes import sample_scenes
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.simulator.simulator import SimulatorError
@@ -36,7 +36,7 @@ SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class CollectScenesOptions:
     """Draw strewn objects of LIBERO, with the place of each in each image."""
 
     folder: Annotated[Path, tyro.conf.Positional]
@@ -57,7 +57,7 @@ class Options:
     """Library to draw with (default: MUJOCO_GL, else osmesa)."""
 
 
-def run(options: Options) -> None:
+def run(options: CollectScenesOptions) -> None:
     """Draw what is missing.
 
     Raises:
@@ -69,50 +69,36 @@ def run(options: Options) -> None:
     if options.workers < 1 or options.count < len(tasks):
         raise LiberoError(f"--workers: at least 1; --count: at least {len(tasks)}, one of each task")
     options.folder.mkdir(parents=True, exist_ok=True)
+    missing = [task for task in tasks if not scene_file(options, task).is_file()]
     with tempfile.TemporaryDirectory() as logs:
         setup = SimulatorSetup(suite, options.assets, options.gl, "fast", dict(os.environ), Path(logs))
-        setup.prepare()
-        idle: queue.SimpleQueue[SimulatorProcess] = queue.SimpleQueue()
-        simulators = [setup.make(number) for number in range(options.workers)]
-        for simulator in simulators:
-            idle.put(simulator)
         print(f"{suite.name}, assets: {setup.found_assets}", flush=True)
-        missing = [task for task in tasks if not scene_file(options, task).is_file()]
-        try:
-            with ThreadPoolExecutor(options.workers) as pool, tqdm(total=len(missing), unit="task") as bar:
-                for _ in pool.map(
-                    lambda task: draw(options, task, options.count // len(tasks), idle), missing
-                ):
-                    bar.update()
-        finally:
-            for simulator in simulators:
-                simulator.close()
+        work = partial(draw, options, options.count // len(tasks))
+        with setup.pool(options.workers) as pool, tqdm(total=len(missing), unit="task") as bar:
+            for _ in pool.map(work, missing):
+                bar.update()
 
 
-def scene_file(options: Options, task: Task) -> Path:
+def scene_file(options: CollectScenesOptions, task: Task) -> Path:
     """Where the scenes of a task belong."""
     return options.folder / f"{task.suite}-{task.index}-seed{options.seed}.npz"
 
 
-def draw(options: Options, task: Task, count: int, idle: queue.SimpleQueue[SimulatorProcess]) -> None:
+def draw(options: CollectScenesOptions, count: int, simulator: SimulatorProcess, task: Task) -> None:
     """Draw scenes of one task and write them, whole or not at all."""
-    simulator = idle.get()
-    try:
-        available = simulator.open_task(task, options.seed)
-        states = parse_indices(options.init_states, available, "initial states")
-        scenes = simulator.sample_scenes(KINDS, states, count, [options.seed, task.index], SIZE)
-    finally:
-        idle.put(simulator)
+    available = simulator.open_task(task, options.seed)
+    states = parse_indices(options.init_states, available, "initial states")
+    scenes = simulator.run(sample_scenes, KINDS, states, count, [options.seed, task.index], SIZE)
     target = scene_file(options, task)
-    partial = target.with_suffix(f".partial-{os.getpid()}.npz")
-    np.savez(partial, **dataclasses.asdict(scenes), kinds=np.array(KINDS))
-    os.replace(partial, target)
+    unfinished = target.with_suffix(f".partial-{os.getpid()}.npz")
+    np.savez(unfinished, **dataclasses.asdict(scenes), kinds=np.array(KINDS))
+    os.replace(unfinished, target)
 
 
 def main() -> int:
     """Run as a program."""
     log_to_stderr()
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(CollectScenesOptions, description=__doc__)
     try:
         run(options)
     except (LiberoError, SimulatorError, OSError) as error:
@@ -122,3 +108,7 @@ def main() -> int:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

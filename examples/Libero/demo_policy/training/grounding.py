@@ -8,15 +8,16 @@ it directly, of pictures in which every object's place is known:
    they enter the language model;
 2. *meant*: of the one object that the instruction names, the same, asked of these tokens as the action head
    attends to them. Only instruction and image together tell;
-3. while it learns to act, how far it is from the hand to that object: `gr00t.training.demo.reaching`.
+3. while it learns to act, how far it is from the hand to that object: `reaching`.
 
 Shapes: B scenes · C cameras · K kinds · P patches per image, G x G · T tokens · D width of a token
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from examples.Libero.demo_policy.training.reaching import Reaching
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.gr00t_transform import chat_prompt
 from gr00t.model.preprocessing.tokenizer import PromptTokenizer
-from gr00t.training.demo.reaching import Reaching
+from gr00t.training.losses import Loss, Part
 from gr00t.training.plan import TrainingPlan, choose_parameters
 
 # Most kinds are not to be seen in most images: the answer "nowhere" starts with this advantage.
@@ -231,6 +233,33 @@ class Questions(nn.Module):
 
     def _by_camera(self, tokens: Tensor) -> Tensor:
         return tokens.reshape(-1, self._cameras, self._side**2, tokens.shape[-1])
+
+
+class GroundingLoss(Loss):
+    """The questions, once a step: what a network has learned of seeing it loses while it learns to act.
+
+    Args:
+        questions: this process' share of them.
+        weight: of the loss.
+    """
+
+    name = "grounding"
+
+    def __init__(self, questions: Questions, weight: float) -> None:
+        self.weight = weight
+        self._questions = questions
+
+    def layers(self) -> Mapping[str, nn.Module]:
+        """The layers that answer."""
+        return {"questions": self._questions}
+
+    def identity(self) -> Mapping[str, Any]:
+        """The weight, and what the questions are about."""
+        return {"grounding_weight": self.weight, **self._questions.identity()}
+
+    def __call__(self, model: GR00T_N1_5, part: Part) -> tuple[Tensor, Mapping[str, float]] | None:
+        """The loss of the scenes of a step, with its first part."""
+        return None if part.number else self._questions.loss(model, part.step.number)
 
 
 def ground(model: GR00T_N1_5, questions: Questions, plan: TrainingPlan) -> Iterator[dict[str, float]]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from examples.Libero.demo_policy.training.future_tokens import future_tokens, last_layer
+from examples.Libero.demo_policy.training.reaching import Reaching
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from gr00t.training.demo.future_tokens import future_tokens
-from gr00t.training.demo.reaching import Reaching
+from gr00t.training.losses import watched
 
 NAN = float("nan")
 
@@ -36,13 +37,14 @@ def test_future_tokens_are_those_between_state_and_actions(model: GR00T_N1_5) ->
     embodiment = torch.zeros(2, dtype=torch.int64)
     context = head.context(features, valid, torch.zeros(2, 1, head.config.max_state_dim), embodiment)
     noise = torch.zeros(2, head.config.action_horizon, head.config.action_dim)
-    with future_tokens(head) as seen:
+    with watched(head, [last_layer(head)]) as outputs:
         head.velocity(noise, embodiment, context)
         head.velocity(noise + 1, embodiment, context)
     head.velocity(noise, embodiment, context)
     hook.remove()
     future = len(head.future_tokens)
     assert left[0].shape[1] == 1 + future + head.config.action_horizon
+    seen = [future_tokens(head, output) for output in outputs[last_layer(head)]]
     assert len(seen) == 2, "what comes after the context does not count"
     for tokens, output in zip(seen, left[:2], strict=True):
         assert torch.equal(tokens, output[:, 1 : 1 + future].mean(dim=1))

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from examples.Libero.demo_policy.training.grounding import (
+    Places,
+    Pointer,
+    Questions,
+    ground,
+    to_pixels,
+    tokenize,
+)
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.tokenizer import PromptTokenizer, resolve_tokenizer
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from gr00t.training.demo.grounding import Places, Pointer, Questions, ground, to_pixels, tokenize
 from gr00t.training.plan import TrainingPlan
 
 NAN = float("nan")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
-from gr00t.cli.training.arguments import Arguments
-from gr00t.cli.training.command_line import UsageError
 from gr00t.data.schema import DatasetMetadata
 from gr00t.files.output_folder import writing
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -33,8 +27,8 @@ ADAPTER = "adapter"
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoints:
-    """The checkpoints of a run.
+class CheckpointWriter:
+    """Writes the checkpoints of a run.
 
     Attributes:
         output: folder of the run.
@@ -92,70 +86,6 @@ class Checkpoints:
         state = {name: value.to("cpu", self.precision) for name, value in trainer.weights()}
         model.load_state_dict(state, strict=True, assign=True)
         model.save_pretrained(folder)  # last: what a checkpoint is known by, its config.json
-
-
-@contextlib.contextmanager
-def alone_in(output: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder: two would remove each other's checkpoints and mix their logs.
-
-    Raises:
-        UsageError: one is at work there.
-    """
-    handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if not _locked(handle, output):
-            raise UsageError(
-                f"{output}: another training is at work there; wait for it, or name another folder with "
-                "--output"
-            )
-        yield
-    finally:
-        os.close(handle)
-
-
-def remove_if_unused(output: Path) -> None:
-    """Remove the folder of a run that put nothing into it, unless another one is about to."""
-    with contextlib.suppress(FileNotFoundError):
-        handle = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            if not any(output.iterdir()) and _locked(handle, output):
-                output.rmdir()
-        finally:
-            os.close(handle)
-
-
-def _locked(handle: int, output: Path) -> bool:
-    """Lock an open folder until it is closed; False if another process has done so."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # some network file systems know no locks
-        logger.warning(
-            "%s: cannot be locked (%s): start no other training there meanwhile", output, error.strerror
-        )
-    return True
-
-
-def check_output(arguments: Arguments, output: Path) -> None:
-    """Find out whether there is something to go on from where there must be, and nothing where not.
-
-    Raises:
-        UsageError: it is not so.
-    """
-    steps = [step for step, _ in checkpoints_of(output)]
-    if (output / STATE_FILE).is_file():
-        steps.append(0)
-    if arguments.resume and not steps:
-        raise UsageError(
-            f"--resume: {output} has no checkpoint-N with a {STATE_FILE} to go on from; without --resume the "
-            "run begins, or --output names its folder"
-        )
-    if arguments.resume is False and steps:
-        raise UsageError(
-            f"{output} holds a run up to step {max(steps)}, whose checkpoints this one would replace; go on "
-            "with --resume, or name another folder with --output-dir"
-        )
 
 
 def go_on(trainer: Trainer, output: Path) -> None:

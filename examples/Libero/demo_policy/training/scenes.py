@@ -1,4 +1,4 @@
-"""Labelled scenes as scripts/collect_scenes.py writes them."""
+"""Labelled scenes as collect_scenes.py writes them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load_scenes(folder: Path) -> SceneFiles:
     """
     files = [np.load(path) for path in sorted(folder.glob("*.npz")) if ".partial-" not in path.name]
     if not files:
-        raise ValueError(f"{folder}: no scenes; scripts/collect_scenes.py makes them")
+        raise ValueError(f"{folder}: no scenes; collect_scenes.py makes them")
     kinds = [file["kinds"].tolist() for file in files]
     if any(names != kinds[0] for names in kinds):
         raise ValueError(f"{folder}: files that label different kinds of objects")
@@ -54,4 +54,5 @@ def load_scenes(folder: Path) -> SceneFiles:
         raise ValueError(
             f"{folder}: scenes without {', '.join(lacking)}: made by an earlier version; make anew"
         )
-    return SceneFiles(*(np.concatenate([file[name] for file in files]) for name in names), kinds[0])
+    joined = {name: np.concatenate([file[name] for file in files]) for name in names}
+    return SceneFiles(**joined, kinds=kinds[0])

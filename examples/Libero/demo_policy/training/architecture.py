@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -60,10 +61,11 @@ def write_untrained(folder: Path, sentences: Sequence[str], seed: int) -> None:
         for module in model.action_head.modules():
             if isinstance(module, EmbodimentLinear):
                 torch.nn.init.normal_(module.weight, std=module.weight.shape[1] ** -0.5)
-        for layer in model.backbone.vision.encoder.layers:
+        vision: Any = model.backbone.vision  # of transformers
+        for layer in vision.encoder.layers:
             torch.nn.init.zeros_(layer.self_attn.out_proj.weight)
             torch.nn.init.zeros_(layer.mlp.fc2.weight)
-        model.backbone.vision.embeddings.position_embedding.weight.mul_(2.0)
+        vision.embeddings.position_embedding.weight.mul_(2.0)
         torch.nn.init.orthogonal_(model.backbone.connector.weight)
         torch.nn.init.zeros_(model.backbone.connector.bias)
         # And beside the actions a token could hardly tell which step of the chunk it is.

@@ -1,6 +1,6 @@
 """Make the demonstration policy from nothing: scenes, demonstrations, training, and its success on the way.
 
-    python scripts/train_demo_policy.py FOLDER
+    python -m examples.Libero.demo_policy.training.train_demo_policy FOLDER
 
 Every part is a command of its own, which is printed: collect_demonstrations.py records the scripted expert
 on the built-in stand-ins, collect_scenes.py draws them strewn about, train_grounding.py teaches what they
@@ -21,10 +21,12 @@ from typing import Annotated
 
 import tyro
 
+from examples.Libero.demo_policy.training.architecture import write_untrained
 from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
-from gr00t.training.demo.architecture import write_untrained
 
-SCRIPTS = Path(__file__).parents[3] / "scripts"
+SCRIPTS = Path(__file__).parents[4] / "scripts"
+# Of the programs that are not among the scripts; Python finds it where a checkout is the current folder.
+PACKAGE = "examples.Libero.demo_policy.training"
 DATA_CONFIG = "examples.Libero.demo_data_config:DemoDataConfig"
 SUITES = ("libero_object", "libero_object_prompts")
 # Initial states from 20 on; the first 20 of each task are kept for evaluations.
@@ -47,7 +49,7 @@ EVERYTHING = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class DemoPolicyOptions:
     """Make the demonstration policy from nothing."""
 
     folder: Annotated[Path, tyro.conf.Positional]
@@ -68,7 +70,7 @@ class Options:
     """That train together: one for each core, or each GPU."""
 
 
-def run(options: Options) -> None:
+def run(options: DemoPolicyOptions) -> None:
     """Collect, train and look.
 
     Raises:
@@ -87,15 +89,15 @@ def run(options: Options) -> None:
     if not untrained.is_dir():
         write_untrained(untrained, sentences(), options.seed)
     if not grounded.is_dir():
-        call("collect_scenes.py", scenes, "--seed", str(options.seed), *simulators)
+        call("collect_scenes", scenes, "--seed", str(options.seed), *simulators)
         call(
-            *("train_grounding.py", "--checkpoint", untrained, "--scenes", scenes, "--output", grounded),
+            *("train_grounding", "--checkpoint", untrained, "--scenes", scenes, "--output", grounded),
             *("--seed", str(options.seed)),
         )
 
     def train(start: Path, output: Path, steps: int, until: int, plan: Sequence[str]) -> None:
         call(
-            *("train.py", "--data", demonstrations, "--checkpoint", start, "--output", output),
+            *("train", "--data", demonstrations, "--checkpoint", start, "--output", output),
             *("--data-config", DATA_CONFIG, "--scenes", scenes, "--cache", options.folder / "frames"),
             *("--steps", str(steps), "--stop-after", str(until), *PLAN, *plan, "--seed", str(options.seed)),
             processes=options.processes,
@@ -114,7 +116,7 @@ def run(options: Options) -> None:
         print(line, flush=True)
 
 
-def look(options: Options, step: int) -> dict[str, dict[str, int]]:
+def look(options: DemoPolicyOptions, step: int) -> dict[str, dict[str, int]]:
     """Drive the simulator with what has been learned; return episodes and successes by suite."""
     scores = {}
     for suite, placement in (("libero_object_prompts", "wide"), ("libero_object", "recorded")):
@@ -137,18 +139,19 @@ def sentences() -> list[str]:
     return list(dict.fromkeys(task.language for task in tasks))
 
 
-def call(script: str, *arguments: str | Path, processes: int = 1) -> None:
-    """Run one of the scripts, showing the command."""
+def call(program: str, *arguments: str | Path, processes: int = 1) -> None:
+    """Run one of the scripts, NAME.py, or a module of this package, showing the command."""
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
     launcher = torchrun if processes > 1 else ()
-    command: Sequence[str] = [sys.executable, *launcher, str(SCRIPTS / script), *map(str, arguments)]
+    what = (str(SCRIPTS / program),) if program.endswith(".py") else ("-m", f"{PACKAGE}.{program}")
+    command: Sequence[str] = [sys.executable, *launcher, *what, *map(str, arguments)]
     print("+", *command[1:], flush=True)
     subprocess.run(command, check=True)
 
 
 def main() -> int:
     """Run as a program."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(DemoPolicyOptions, description=__doc__)
     try:
         run(options)
     except LiberoError as error:
@@ -160,3 +163,7 @@ def main() -> int:
         print("interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -2,7 +2,7 @@
 
 Demonstrations show a few hundred placements of the objects, a hundred times each; scenes show thousands, and
 who acts must find its way in all. So the future tokens are asked here, of pictures without an action, what
-`gr00t.training.demo.waypoints` asks of demonstrations.
+`waypoints` asks of demonstrations.
 
 Shapes: N scenes, B of them in a batch - K kinds of objects - T tokens - E width of the diffusion transformer
 """
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from examples.Libero.demo_policy.training.future_tokens import future_tokens, last_layer
 from gr00t.model.network.action_head import ActionHead
-from gr00t.training.demo.future_tokens import future_tokens
+from gr00t.training.losses import watched
 
 
 class Reaching(nn.Module):
@@ -68,7 +69,9 @@ class Reaching(nn.Module):
         context = head.context(features, valid, self._states[chosen].to(device), embodiment)
         shape = (len(chosen), head.config.action_horizon, head.config.action_dim)
         noise = torch.randn(shape, generator=generator).to(device)
-        with future_tokens(head) as seen:
+        layer = last_layer(head)
+        with watched(head, (layer,)) as outputs:
             head.velocity(noise, torch.zeros_like(embodiment), context)
+        tokens = future_tokens(head, outputs[layer][0])
         ways = self._ways[chosen].to(device)[torch.arange(len(chosen), device=device), kinds]
-        return functional.mse_loss(self.guess(seen[0]).float(), ways)
+        return functional.mse_loss(self.guess(tokens).float(), ways)

@@ -1,4 +1,4 @@
-"""The steps of a training as they go by: progress with the time that is left, log, tracker, checkpoints."""
+"""The loop of a training: progress with the time that is left, log, tracker, checkpoints."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from gr00t.cli.training.arguments import Arguments
-from gr00t.training.distributed import Team
+from gr00t.training.checkpoint_writer import CheckpointWriter
+from gr00t.training.distributed import ProcessGroup
 from gr00t.training.resources import gib, used
-from gr00t.training.saving import Checkpoints
 from gr00t.training.trackers import Tracker
 from gr00t.training.trainer import Trainer
 
 
-class Log:
+@dataclass(frozen=True)
+class Intervals:
+    """When a run writes and stops.
+
+    Attributes:
+        log: steps between lines of the log.
+        save: steps between checkpoints.
+        stop_after: step to stop after; None: the last one.
+    """
+
+    log: int
+    save: int
+    stop_after: int | None = None
+
+
+class TrainingLog:
     """Figures of steps, averaged from line to line of training.jsonl."""
 
     def __init__(self, output: Path, device: torch.device, last: int, tracker: Tracker) -> None:
@@ -63,31 +78,31 @@ class Log:
 
 def learn(
     trainer: Trainer,
-    arguments: Arguments,
-    checkpoints: Checkpoints,
-    team: Team,
+    intervals: Intervals,
+    checkpoints: CheckpointWriter,
+    group: ProcessGroup,
     device: torch.device,
     tracker: Tracker,
 ) -> list[float]:
-    """Run to the end or to --stop-after; return the mean losses of the log.
+    """Run to the end, or to where it is to stop; return the mean losses of the log.
 
-    Only the first process of a team writes and speaks.
+    Only the first process of a group writes and speaks.
     """
     steps = trainer.plan.steps
-    last = min(steps, arguments.stop_after or steps)
-    log = Log(checkpoints.output, device, last, tracker)
-    bar = tqdm(initial=trainer.step, total=steps, unit="step", disable=bool(team.rank))
-    with log.opened(writes=not team.rank), bar:
+    last = min(steps, intervals.stop_after or steps)
+    log = TrainingLog(checkpoints.output, device, last, tracker)
+    bar = tqdm(initial=trainer.step, total=steps, unit="step", disable=bool(group.rank))
+    with log.opened(writes=not group.rank), bar:
         run = trainer.run()
         while trainer.step < last:
             figures = next(run)
             bar.update()
             at_the_end = trainer.step == last
-            line = at_the_end or trainer.step % arguments.log_every == 0
+            line = at_the_end or trainer.step % intervals.log == 0
             log.add(figures, line=line)
             if line:
                 bar.set_postfix_str(f"loss {log.means[-1]:.4f}, {gib(used(device))}")
-            if not team.rank and (at_the_end or trainer.step % arguments.save_every == 0):
+            if not group.rank and (at_the_end or trainer.step % intervals.save == 0):
                 checkpoints.save(trainer)
         run.close()
     return log.means
