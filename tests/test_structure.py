@@ -159,6 +159,13 @@ def work_at_import(source: str) -> list[int]:
     ]
 
 
+def hand_made_files(source: str) -> set[str]:
+    """What `gr00t.files` is for: writing aside and renaming, temporary names in place, locks."""
+    names = {"os.replace", "os.rename", "tempfile.mkstemp", "tempfile.NamedTemporaryFile", "fcntl.flock"}
+    found = {ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+    return found & names
+
+
 def test_imports_run_downward() -> None:
     assert {path: found for path, source in library() if (found := forbidden_imports(path, source))} == {}
 
@@ -193,6 +200,12 @@ def test_the_library_prints_nothing() -> None:
 
 def test_importing_does_no_work() -> None:
     assert {path: lines for path, source in library() if (lines := work_at_import(source))} == {}
+
+
+def test_files_are_written_as_a_whole_and_locked_in_one_way() -> None:
+    found = {path: names for path, source in library() if (names := hand_made_files(source))}
+    elsewhere = {path for path in found if not path.startswith("gr00t/files/")}
+    assert elsewhere == {"gr00t/quantization/kernels/sealed.py"}  # under the hash of what it moves
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
@@ -236,6 +249,7 @@ def test_no_path_of_somebodys_machine() -> None:
         (environment_reads, "import os\nx = os.getenv('A')"),
         (prints, "def f():\n    print(1)"),
         (work_at_import, "import logging\nlogging.basicConfig()"),
+        (hand_made_files, "import os\ndef f():\n    os.replace(a, b)"),
         (MACHINE_PATH.search, "cd " + "/ho" + "me/somebody/project"),
     ],
 )
