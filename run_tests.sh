@@ -17,6 +17,7 @@ check() {
 check "ruff check" "$python" -m ruff check
 check "ruff format" "$python" -m ruff format --check
 check "mypy" "$python" -m mypy
+check "variables" "$python" scripts/update_variables.py --check
 
 # Side by side: most of a test's time is one core's, or waiting. A file's tests stay together, as do their fixtures;
 # -n 0 runs them one by one.

@@ -42,6 +42,14 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; status 1 where it is out of date"
+    )
+    before = DOCUMENT.read_text(encoding="utf-8")
+    after = with_table(before)
+    if not parser.parse_args().check:
+        DOCUMENT.write_text(after, encoding="utf-8")
+    elif after != before:
+        raise SystemExit(f"{DOCUMENT.name} is out of date; run: python scripts/update_variables.py")
     print(f"{DOCUMENT.name} is up to date")

@@ -17,18 +17,19 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from gr00t.cli.errors import UsageError
-from gr00t.cli.inspection.checkpoint_contents import as_text, read_contents
 from gr00t.cli.running import run_command
-from gr00t.eval.arms.recipes import Recipe, find_recipes, load_recipe
 from gr00t.files.shipped import RECIPES
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.settings.environment import DuQuantConfig, to_environ, why_not_enabled
 from gr00t.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from gr00t.eval.arms.recipes import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,8 @@ def find_recipe(name: str) -> Recipe:
         UsageError: there is none of that name.
         RecipeError: it cannot be read.
     """
+    from gr00t.eval.arms.recipes import find_recipes, load_recipe
+
     if name.endswith(".toml"):
         return load_recipe(Path(name).expanduser())
     known = find_recipes(RECIPES)
@@ -103,15 +106,17 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
     # After the checks: importing torch and transformers takes seconds.
     import torch
 
-    from gr00t.model.artefact import check_absent, export_artefact, read_manifest
+    from gr00t.cli.inspection.checkpoint_contents import read_contents
+    from gr00t.model.artefact import check_absent, export_artefact
     from gr00t.model.checkpoint.folder import module_aliases
-    from gr00t.model.checkpoint.source import open_source
+    from gr00t.model.checkpoints import QuantizedCheckpoint, open_checkpoint
     from gr00t.model.gr00t_n1 import GR00T_N1_5
     from gr00t.quantization.configured import quantize_as_configured
 
     check_absent(arguments.out)
-    source = open_source(arguments.checkpoint, arguments.base)
-    if read_manifest(source.weights) is not None:
+    checkpoint = open_checkpoint(arguments.checkpoint, arguments.base)
+    source = checkpoint.source
+    if isinstance(checkpoint, QuantizedCheckpoint):
         raise UsageError(
             f"{source.weights} is exported already; start from the checkpoint that it was exported from"
         )
@@ -135,6 +140,8 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
 
 def run(arguments: ExportArguments) -> None:
     """Export, and say what there is."""
+    from gr00t.cli.inspection.checkpoint_contents import as_text
+
     found = export(arguments, os.environ)
     print(as_text(found))
     print(json.dumps(found))

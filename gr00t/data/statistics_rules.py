@@ -32,7 +32,8 @@ def finite_numbers(value: Any) -> NDArray[np.float64]:
     if not value:
         raise ValueError("expected at least one number, got an empty list")
     for place, number in enumerate(value):
-        if not isinstance(number, Real) or isinstance(number, bool) or not abs(number) <= LARGEST:
+        is_number = isinstance(number, Real) and not isinstance(number, bool)
+        if not (is_number and abs(number) <= LARGEST):
             raise ValueError(f"expected finite numbers up to {LARGEST:g}, got {number!r} at [{place}]")
     return np.asarray(value, dtype=np.float64)
 

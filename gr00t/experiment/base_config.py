@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.transform.base import ComposedModalityTransform, ModalityTransform
@@ -67,7 +67,7 @@ class StandardDataConfig(BaseDataConfig):
     action_indices: ClassVar[list[int]] = list(range(16))
     image_size: ClassVar[int] = 224
     image_crop: ClassVar[float] = 0.95
-    color_jitter: ClassVar[dict[str, float]] = {
+    color_jitter: ClassVar[dict[str, Any]] = {
         "brightness": 0.3,
         "contrast": 0.4,
         "saturation": 0.5,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def atomic_write(target: Path, *, durable: bool = False) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; the error names `target`.
     """
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(8)}{_ENDING}")
+    aside = target.with_name(f".{target.name}.{os.urandom(8).hex()}{_ENDING}")
     try:
         yield aside
         if durable:

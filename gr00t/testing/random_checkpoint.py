@@ -183,7 +183,9 @@ def write_tokenizer(folder: Path, sentences: Sequence[str] = SENTENCES) -> tuple
     )
     tokenizer.train_from_iterator(sentences, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
-    return tokenizer.token_to_id(IMAGE_TOKEN), tokenizer.get_vocab_size(with_added_tokens=True)
+    image_token = tokenizer.token_to_id(IMAGE_TOKEN)
+    assert image_token is not None, "one of the special tokens"
+    return image_token, tokenizer.get_vocab_size(with_added_tokens=True)
 
 
 def libero_metadata() -> dict[str, Any]:

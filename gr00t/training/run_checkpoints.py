@@ -11,14 +11,16 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gr00t.files.atomic import atomic_write, unfinished
+from gr00t.files.private_folder import remove
 from gr00t.model.checkpoint.config import CONFIG_FILE
 from gr00t.training.state import STATE_FILE
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-_HIDDEN = re.compile(r"\.checkpoint-\d+\.(?:partial|removed)")
+_REMOVED = re.compile(r"\.checkpoint-\d+\.removed")
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
 
@@ -38,17 +40,11 @@ def new_checkpoint(run: Path, step: int) -> Iterator[Path]:
     config.json is to be written last: without it nothing loads what else is there.
     """
     target = run / f"checkpoint-{step}"
-    partial = run / f".checkpoint-{step}.partial"
-    _remove(partial)
-    partial.mkdir(parents=True)
-    try:
+    with atomic_write(target) as partial:
+        partial.mkdir(parents=True)
         yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if target.exists():
-        remove_checkpoint(target)
-    partial.rename(target)
+        if target.exists():
+            remove_checkpoint(target)
 
 
 def keep_newest(run: Path, count: int) -> None:
@@ -61,15 +57,16 @@ def keep_newest(run: Path, count: int) -> None:
 def remove_checkpoint(folder: Path) -> None:
     """Remove a checkpoint, its name first."""
     aside = folder.with_name(f".{folder.name}.removed")
-    _remove(aside)
+    remove(aside)
     folder.rename(aside)
     shutil.rmtree(aside)
 
 
 def remove_remains(run: Path) -> None:
     """Remove what a killed run was writing or removing."""
-    for path in [path for path in run.iterdir() if _HIDDEN.fullmatch(path.name)]:
-        _remove(path)
+    removed = [path for path in run.iterdir() if _REMOVED.fullmatch(path.name)]
+    for path in (*unfinished(run), *removed):
+        remove(path)
 
 
 def publish(checkpoint: Path, target: Path) -> None:
@@ -94,20 +91,9 @@ def publish(checkpoint: Path, target: Path) -> None:
 
 def _put(source: Path, target: Path) -> None:
     """Copy a file; weights, which nobody edits, are linked where the file system can."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with atomic_write(target) as aside:
         if _SHARD.fullmatch(source.name):
-            try:
+            with suppress(OSError):  # some file systems know no links
                 os.link(source, aside)
-            except OSError:
-                shutil.copyfile(source, aside)
-        else:
-            shutil.copyfile(source, aside)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        shutil.rmtree(path)
+                return
+        shutil.copyfile(source, aside)

@@ -22,7 +22,10 @@ import pytest
 import torch
 
 from examples.Libero.custom_data_config import LiberoDataConfig
-from gr00t.cli import calibrate
+from gr00t.cli.calibrate import table
+from gr00t.cli.calibration import program as calibration
+from gr00t.cli.calibration import requests as asked
+from gr00t.cli.errors import UsageError
 from gr00t.data.errors import ObservationError
 from gr00t.model.artefact import export_artefact
 from gr00t.model.policy import Gr00tPolicy
@@ -40,7 +43,7 @@ LAYERS = 2 * 7 + 4 * 2
 
 @pytest.fixture(scope="module")
 def program() -> ModuleType:
-    return calibrate
+    return calibration
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +159,7 @@ def test_the_report_counts_and_measures(done, program):
         **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"), 2),
         **dict.fromkeys(("up_proj", "down_proj"), 6),
     }
-    assert program.table(report).splitlines()[-2].split() == [
+    assert table(report).splitlines()[-2].split() == [
         "all", "22", "22", "22", f"{sum(sizes):,}"
     ]  # fmt: skip
 
@@ -211,16 +214,16 @@ def test_observations_that_do_not_fit_leave_the_folder_alone(done, program, chec
         program.calibrate(arguments, settings(packs))
     write_observations(bad, good[:1])
     expected = "1 observations are there, 2 are to be used; give --requests 1, or more observations"
-    with pytest.raises(program.UsageError, match=expected):
+    with pytest.raises(UsageError, match=expected):
         program.calibrate(arguments, settings(packs))
     with pytest.raises(DuQuantSelectionError, match="no Linear is named 'x'"):
         program.calibrate(arguments, settings(packs, LAYERS="x"))
     assert list(packs.iterdir()) == []
 
 
-def loud_at(program: ModuleType, *indices: int) -> Callable[..., Any]:
+def loud_at(*indices: int) -> Callable[..., Any]:
     """Answer as the program does, but for requests in which one layer is called with 1e4 times its input."""
-    answer = program.answer
+    answer = asked.answer
 
     def answer_loudly(policy: Gr00tPolicy, observation: Any, index: int, seed: int) -> Any:
         layer = policy.model.get_submodule("action_head.layers.0.mlp.up_proj")
@@ -236,7 +239,7 @@ def test_an_absurd_observation_is_left_out_and_the_next_one_used(
     done, program, checkpoint, tmp_path, monkeypatch, caplog, absurd
 ):
     """Oracle: the scales of the calibration without one, which lie within a factor of two."""
-    monkeypatch.setattr(program, "answer", loud_at(program, absurd))
+    monkeypatch.setattr(asked, "answer", loud_at(absurd))
     arguments = program.CalibrateArguments(
         str(checkpoint), observations=done.saved, requests=3, device="cpu", denoising_steps=2
     )
@@ -252,7 +255,7 @@ def test_an_absurd_observation_is_left_out_and_the_next_one_used(
 def test_too_few_that_can_be_believed_are_an_error_and_the_folder_is_left_alone(
     done, program, checkpoint, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(program, "answer", loud_at(program, 1))
+    monkeypatch.setattr(asked, "answer", loud_at(1))
     arguments = program.CalibrateArguments(
         str(checkpoint), observations=done.saved, requests=4, device="cpu", denoising_steps=1
     )
@@ -260,7 +263,7 @@ def test_too_few_that_can_be_believed_are_an_error_and_the_folder_is_left_alone(
         "3 observations are there and 1 more are left out (see above), 4 are to be used; give --requests 3, "
         "or more observations"
     )
-    with pytest.raises(program.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         program.calibrate(arguments, settings(tmp_path))
     assert str(caught.value) == expected
     assert list(tmp_path.iterdir()) == []
@@ -308,7 +311,7 @@ def test_requests_that_cannot_be_met_are_refused_before_the_weights_are_read(
     program, tmp_path, flags, variables, message
 ):
     arguments = program.CalibrateArguments(**{"model_path": "no/checkpoint", "synthetic": 4, **flags})
-    with pytest.raises(program.UsageError) as caught:
+    with pytest.raises(UsageError) as caught:
         program.calibrate(arguments, settings(tmp_path / "packs", **variables))
     assert str(caught.value) == message
     assert not (tmp_path / "packs").exists()
@@ -319,7 +322,7 @@ def test_an_artefact_is_not_calibrated_again(program, checkpoint, tmp_path):
     export_artefact(model, report, checkpoint, tmp_path / "artefact", checkpoint="the/original")
     arguments = program.CalibrateArguments(str(tmp_path / "artefact"), synthetic=2)
     expected = "artefact is quantized already; calibrate what it was exported from: the/original"
-    with pytest.raises(program.UsageError, match=expected):
+    with pytest.raises(UsageError, match=expected):
         program.check_arguments(arguments, settings(tmp_path / "packs"))
 
 

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from gr00t.cli import open_loop
+from gr00t.cli.prediction.policy import served_quantization
 from gr00t.data.dataset import LeRobotSingleDataset, ModalityConfig
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.eval.open_loop import OpenLoopError, follow
@@ -227,12 +228,12 @@ def test_a_server_that_fails_to_tell_whether_it_is_quantized_is_no_server_that_c
     program: ModuleType,
 ) -> None:
     with serving(StayingPolicy()) as (server, port), client_at(port) as client:
-        assert program.served_quantization(client) == "2 layers (2 x W4 A8)"
+        assert served_quantization(client) == "2 layers (2 x W4 A8)"
         del server._endpoints["get_quantization_report"]
-        assert program.served_quantization(client) == "not told by this server"
+        assert served_quantization(client) == "not told by this server"
         server.register_endpoint("get_quantization_report", _fail, requires_input=False, immediate=True)
         with pytest.raises(ServerError, match="no report"):
-            program.served_quantization(client)
+            served_quantization(client)
 
 
 def _fail() -> None:

@@ -151,7 +151,7 @@ def test_who_is_killed_while_saving_leaves_nothing_that_loads(
     assert left == {"files": ["experiment_cfg", "tokenizer.json", "training_state.pt"], "loads": False}
     assert names(copy) == {"checkpoint-2", "checkpoint-3"}
     # SIGKILL leaves the folder itself, hidden; the next run removes it.
-    (copy / "kept").rename(copy / ".checkpoint-4.partial")
+    (copy / "kept").rename(copy / ".checkpoint-4.0123456789abcdef.partial")
     (copy / "checkpoint-2").rename(copy / ".checkpoint-2.removed")
     assert [step for step, _ in checkpoints_of(copy)] == [3]
     monkeypatch.undo()

@@ -41,7 +41,9 @@ def frame_of(readable: Readable, key: str, row: int) -> NDArray[np.uint8]:
         DatasetError: the frame cannot be decoded.
     """
     if key in readable.frame_of_row:
-        return readable.frames(key).at(readable.frame_of_row[key][row][None])[0]
+        frame: NDArray[np.uint8]
+        (frame,) = readable.frames(key).at(readable.frame_of_row[key][row][None])
+        return frame
     number, within = readable.episode_of(row)
     place = readable.places[number]
     return _image_in(readable, readable.layout.modality.cameras[key], place.path, int(place.rows[within]))

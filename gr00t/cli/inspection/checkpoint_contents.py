@@ -12,7 +12,8 @@ from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, adapter_
 from gr00t.model.checkpoint.json_section import CheckpointError, read_json
 from gr00t.model.checkpoint.names import from_checkpoint_name, is_unused, to_checkpoint_name
 from gr00t.model.checkpoint.source import find_metadata
-from gr00t.model.checkpoint.weight_files import StoredTensor, stored_tensors
+from gr00t.model.checkpoint.weight_files import stored_tensors
+from gr00t.model.checkpoint.weight_header import StoredTensor
 from gr00t.model.lerobot.rules import read_rules
 from gr00t.model.preprocessing.tokenizer import TOKENIZER_FILES
 from gr00t.quantization.checkpoint.checksums import ArtefactError, check_seals

@@ -106,9 +106,9 @@ def _configs(told: dict[str, Any]) -> Iterator[str]:
 def _reads(name: str, reads: dict[str, Any]) -> Iterator[str]:
     yield f"With data config {name} a sample is"
     images = reads["images"]
-    steps = len(images["time_steps"])
+    count = len(images["time_steps"]) * len(images["keys"])
     at = f" at time steps {', '.join(map(str, images['time_steps']))}" if images["time_steps"] != [0] else ""
-    yield f"  {steps * len(images['keys'])} images: {', '.join(images['keys'])}{at}"
+    yield f"  {count} images: {', '.join(images['keys'])}{at}"
     for kind in ("state", "action"):
         part = reads[kind]
         widths = [entry["width"] for entry in part["keys"].values()]

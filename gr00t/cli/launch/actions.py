@@ -32,7 +32,7 @@ from gr00t.eval.arms.server_process import (
 from gr00t.files.output_folder import unused_folder
 from gr00t.files.shipped import RECIPES
 from gr00t.processes.ending import say
-from gr00t.quantization.settings.environment import PREFIX, to_environ
+from gr00t.quantization.settings.environment import settings_in, to_environ
 
 DENOISING_STEPS = 8
 # The demo: five instructions in one scene, the objects somewhere else in every episode, so that a policy that
@@ -104,11 +104,11 @@ def _quantized(request: QuantizedRequest, before: Mapping[str, str]) -> int:
             "port": str(request.port or "a free one"),
         },
     )
-    status = _run(list_program(model), {**environ, PREFIX + "DRYRUN": "1"})
+    status = _run(list_program(model), {**environ, **to_environ({"DRYRUN": "1"})})
     if status:
         return status
-    if environ.get(PREFIX + "DRYRUN") in ("1", "true", "yes", "on"):
-        print(f"{PREFIX}DRYRUN is set: nothing is served.")
+    if settings_in(environ).get("DRYRUN") in ("1", "true", "yes", "on"):
+        print("GR00T_DUQUANT_DRYRUN is set: nothing is served.")
         return 0
     if not request.assumes_yes and not environ.get("CI") and sys.stdin.isatty() and not _confirmed():
         print("Nothing was started.")
@@ -116,7 +116,7 @@ def _quantized(request: QuantizedRequest, before: Mapping[str, str]) -> int:
     if request.is_demo:
         return _demo([*DEMO_OPTIONS, *request.evaluation], request, environ)
     # The manual recipe has it on: every Linear is logged with the reason why it was taken or left.
-    environ = {PREFIX + "DEBUG": "1", **environ}
+    environ = {**to_environ({"DEBUG": "1"}), **environ}
     if request.evaluates:
         return _become(_evaluation(suite, model, request, ["--arms", "w4a8=environment"]), environ)
     assert request.port is not None
@@ -130,7 +130,7 @@ def show(before: Mapping[str, str], environ: Mapping[str, str], facts: Mapping[s
     print("GR00T N1.5, DuQuant W4A8")
     for name, text in facts.items():
         print(f"  {name:<20} {text}")
-    for name in sorted(name for name in environ if name.startswith(PREFIX)):
+    for name in sorted(to_environ(settings_in(environ))):
         print(f"  {name}={environ[name]}{'   (from your environment)' if name in before else ''}")
     print(flush=True)
 

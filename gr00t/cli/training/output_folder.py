@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from gr00t.cli.errors import UsageError
+from gr00t.files.locks import lock
 from gr00t.files.output_folder import writing
 from gr00t.training.run_checkpoints import checkpoints_of
 from gr00t.training.state import STATE_FILE
@@ -60,15 +60,10 @@ def remove_if_unused(output: Path) -> None:
 
 def _locked(handle: int, output: Path) -> bool:
     """Lock an open folder until it is closed; False if another process has done so."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # some network file systems know no locks
-        logger.warning(
-            "%s: cannot be locked (%s): start no other training there meanwhile", output, error.strerror
-        )
-    return True
+    locked = lock(handle)
+    if locked is None:
+        logger.warning("%s: cannot be locked: start no other training there meanwhile", output)
+    return locked is not False
 
 
 def check_output(output: Path, resume: bool | None) -> None:

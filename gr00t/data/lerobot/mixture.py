@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.dataset import LeRobotDataset
-from gr00t.data.lerobot.frames.frames_on_demand import first_shape
+from gr00t.data.lerobot.frames.video_files import first_shape
 from gr00t.data.lerobot.meta.faults import DatasetError
 from gr00t.data.lerobot.meta.layout import Layout
 from gr00t.data.lerobot.meta.meta_files import absent

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.described import describe_set, statistical_values
-from gr00t.data.lerobot.frames.frames_on_demand import first_shape
+from gr00t.data.lerobot.frames.video_files import first_shape
 from gr00t.data.lerobot.meta.faults import DatasetError, Fault, raise_faults
 from gr00t.data.lerobot.meta.layout import Layout
 from gr00t.data.lerobot.meta.meta_files import read_object
@@ -49,7 +49,7 @@ def _stored_statistics(layout: Layout) -> dict[str, DatasetStatisticalValues] | 
         given = content.get(column.original_key)
         if not isinstance(given, Mapping):
             return None
-        lists = {name: given.get(name) for name in DatasetStatisticalValues.model_fields}
+        lists: dict[str, Any] = {name: given.get(name) for name in DatasetStatisticalValues.model_fields}
         if not all(isinstance(values, list) and len(values) >= column.end for values in lists.values()):
             return None
         try:

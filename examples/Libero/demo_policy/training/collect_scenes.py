@@ -21,6 +21,7 @@ import tyro
 from tqdm import tqdm
 
 from gr00t.console import log_to_stderr
+from gr00t.files.atomic import atomic_write
 from gr00t.libero.datagen.labelled_scenes import sample_scenes
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.setup import SimulatorSetup
@@ -89,10 +90,8 @@ def draw(options: CollectScenesOptions, count: int, simulator: SimulatorProcess,
     available = simulator.open_task(task, options.seed)
     states = parse_indices(options.init_states, available, "initial states")
     scenes = simulator.run(sample_scenes, KINDS, states, count, [options.seed, task.index], SIZE)
-    target = scene_file(options, task)
-    unfinished = target.with_suffix(f".partial-{os.getpid()}.npz")
-    np.savez(unfinished, **dataclasses.asdict(scenes), kinds=np.array(KINDS))
-    os.replace(unfinished, target)
+    with atomic_write(scene_file(options, task)) as aside, aside.open("wb") as file:
+        np.savez(file, **dataclasses.asdict(scenes), kinds=np.array(KINDS))
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ def load_scenes(folder: Path) -> SceneFiles:
     Raises:
         ValueError: there are none, or they are labelled differently.
     """
-    files = [np.load(path) for path in sorted(folder.glob("*.npz")) if ".partial-" not in path.name]
+    files = [np.load(path) for path in sorted(folder.glob("*.npz"))]
     if not files:
         raise ValueError(f"{folder}: no scenes; collect_scenes.py makes them")
     kinds = [file["kinds"].tolist() for file in files]

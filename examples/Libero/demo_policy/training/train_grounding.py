@@ -24,6 +24,7 @@ from tqdm import tqdm
 from examples.Libero.demo_policy.training.grounding import Questions, ground
 from examples.Libero.demo_policy.training.scenes import load_scenes
 from gr00t.console import log_to_stderr
+from gr00t.files.atomic import atomic_write
 from gr00t.model.checkpoint.folder import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
@@ -94,10 +95,9 @@ def train(options: GroundingOptions) -> dict[str, float]:
                 bar.update()
                 bar.set_postfix_str(" ".join(f"{k} {v:.3f}" for k, v in figures.items() if k != "step"))
         found = questions.evaluate(model, order[: options.held_out])
-    partial = options.output.with_name(f"{options.output.name}.partial")
-    shutil.copytree(start, partial, dirs_exist_ok=True)
-    model.save_pretrained(partial)
-    partial.rename(options.output)
+    with atomic_write(options.output) as aside:
+        shutil.copytree(start, aside)
+        model.save_pretrained(aside)
     return found
 
 

@@ -61,7 +61,7 @@ class StoredFrames(CameraFrames):
     def _read(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         frames = np.empty((len(numbers), *self.shape), dtype=np.uint8)
         for frame, number in zip(frames, numbers.tolist(), strict=True):
-            rest = memoryview(frame).cast("B")
+            rest = frame.data.cast("B")
             place = self._first + number * self._bytes
             while rest:
                 try:
@@ -143,7 +143,7 @@ def store_frames(
                         np.lib.format.write_array_header_1_0(file, described)
                     if frame.shape != shape:
                         raise error_of(Fault(path, f"frames of {frame.shape}, those before are {shape}"))
-                    file.write(np.ascontiguousarray(frame))
+                    file.write(np.ascontiguousarray(frame).data)
             except DatasetError as error:  # the others are still decoded, so that all damage is told at once
                 faults.extend(error.faults)
             on_video()

@@ -18,7 +18,8 @@ import numpy as np
 from gr00t.data.lerobot.frames.cache_files import NO_ROOM, outdated, remove_abandoned
 from gr00t.data.lerobot.frames.camera_frames import CameraFrames
 from gr00t.data.lerobot.frames.frame_cache import Times, cache_name, store_frames, stored_frames, stored_times
-from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames, first_shape
+from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames
+from gr00t.data.lerobot.frames.video_files import first_shape
 from gr00t.data.lerobot.meta.layout import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -61,10 +62,10 @@ def open_cameras(
         _name_outdated(cache, list(names.values()))
     if absent and frames != "decode" and _has_room(absent, times, cache, frames):
         for key in absent:
-            stored = _stored(videos[key], times[key], cache, names[key], frames, on_video)
-            if stored is None:
+            written = _stored(videos[key], times[key], cache, names[key], frames, on_video)
+            if written is None:
                 break
-            opened[key] = stored
+            opened[key] = written
     for key in videos:
         if key not in opened:
             opened[key] = DecodedFrames(videos[key], times[key])

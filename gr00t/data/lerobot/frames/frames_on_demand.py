@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gr00t.data.lerobot.frames.camera_frames import CameraFrames
 from gr00t.data.lerobot.frames.seekable_video import FrameList, SeekableVideo
-from gr00t.data.lerobot.frames.video_files import read_video
+from gr00t.data.lerobot.frames.video_files import first_shape
 from gr00t.data.lerobot.meta.layout import DatasetError
 
 # Videos that stay open; each holds the frames that its decoder refers to, some 50 MB at 1080p.
@@ -71,13 +71,17 @@ class DecodedFrames(CameraFrames):
     def _from(self, video: int, numbers: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
         """Frames of one video, numbered within it."""
         opened = self._take(video)
-        found = opened.read(numbers)
+        try:
+            found = opened.read(numbers)
+        except BaseException:
+            opened.close()
+            raise
+        self._give_back(video, opened)
         for frame in found:
             if frame.shape != self.shape:
                 raise DatasetError(
                     f"{self.videos[video]}: frames of {frame.shape}, those before are {self.shape}"
                 )
-        self._give_back(video, opened)
         return found
 
     def _take(self, video: int) -> SeekableVideo:
@@ -113,12 +117,6 @@ def _free_decoders_before_forks() -> None:
     its threads to end: in a forked process, which has none of them, for ever.
     """
     os.register_at_fork(before=gc.collect)
-
-
-def first_shape(video: Path) -> tuple[int, int, int]:
-    """Height, width and channels of a video's first frame."""
-    height, width, channels = next(read_video(video)).shape
-    return height, width, channels
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -68,7 +68,10 @@ class ImageFrames(CameraFrames):
         frames = np.empty((len(numbers), *self.shape), dtype=np.uint8)
         for frame, number in zip(frames, numbers.tolist(), strict=True):
             first, behind = self._bounds[number : number + 2].tolist()
-            content = os.pread(self._file.fileno(), behind - first, first)
+            try:
+                content = os.pread(self._file.fileno(), behind - first, first)
+            except OSError as error:
+                raise error_of(Fault(self._path, f"cannot be read: {error.strerror}")) from error
             try:
                 frame[...] = decoded(content)
             except DAMAGED as error:

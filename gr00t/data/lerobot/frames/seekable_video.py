@@ -42,15 +42,17 @@ class FrameList:
     """
 
     def __init__(self, path: Path) -> None:
-        shown, start, start_shown = [], [], []
+        shown: list[int] = []
+        start: list[int] = []
+        start_shown: list[int] = []
         keys: list[tuple[int, int]] = []
         self.enterable = True
         with _opened(path) as container:
             for packet in frame_packets(path, container):
-                if packet.is_keyframe or not keys:
-                    keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
-                from_key = next((key for key in reversed(keys) if key[0] <= packet.pts), keys[0])
-                shown.append(packet.pts)
+                if packet.is_key or not keys:
+                    keys.append((packet.shown, packet.stored))
+                from_key = next((key for key in reversed(keys) if key[0] <= packet.shown), keys[0])
+                shown.append(packet.shown)
                 start_shown.append(from_key[0])
                 start.append(from_key[1])
         order = np.argsort(shown, kind="stable")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -63,7 +65,8 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
     try:
         with open_video(path) as container:
             for frame in container.decode(video=0):
-                shown.append(np.nan if frame.pts is None else float(frame.pts * frame.time_base))
+                pts, unit = frame.pts, frame.time_base
+                shown.append(np.nan if pts is None or unit is None else float(pts * unit))
                 if frame.is_corrupt:
                     guessed.append(len(shown) - 1)
                 yield upright(frame)
@@ -77,7 +80,23 @@ def read_video(path: Path) -> Iterator[NDArray[np.uint8]]:
         raise error_of(Fault(path, what, helps="download it again"))
 
 
-def frame_packets(path: Path, container: InputContainer) -> Iterator[av.Packet]:
+class FramePacket(NamedTuple):
+    """What one frame is decoded from.
+
+    Attributes:
+        shown: when the frame is shown, in units of `unit`.
+        stored: when it is to be decoded.
+        is_key: whether decoding may begin with it.
+        unit: seconds.
+    """
+
+    shown: int
+    stored: int
+    is_key: bool
+    unit: Fraction
+
+
+def frame_packets(path: Path, container: InputContainer) -> Iterator[FramePacket]:
     """Yield what a video's frames are decoded from, one each, in the order in which they are stored.
 
     Raises:
@@ -85,9 +104,10 @@ def frame_packets(path: Path, container: InputContainer) -> Iterator[av.Packet]:
     """
     for packet in container.demux(video=0):
         if packet.size and not packet.is_discard:
-            if packet.pts is None:
+            if packet.pts is None or packet.time_base is None:
                 raise error_of(Fault(path, "does not say when its frames are shown"))
-            yield packet
+            stored = packet.pts if packet.dts is None else packet.dts
+            yield FramePacket(packet.pts, stored, packet.is_keyframe, packet.time_base)
 
 
 def frame_times(path: Path) -> NDArray[np.float64]:
@@ -100,17 +120,38 @@ def frame_times(path: Path) -> NDArray[np.float64]:
     """
     try:
         with open_video(path) as container:
-            if not container.streams.video:
-                raise error_of(Fault(path, "has no video"))
-            if container.streams.video[0].codec_context is None:
-                raise error_of(Fault(path, "is in a format that nothing here decodes"))
-            times = [float(packet.pts * packet.time_base) for packet in frame_packets(path, container)]
+            _check_decodable(path, container)
+            times = [float(packet.shown * packet.unit) for packet in frame_packets(path, container)]
     except (av.FFmpegError, OSError) as error:
         raise error_of(Fault(path, f"cannot be read as a video: {error}")) from error
     if not times:
         raise error_of(Fault(path, "no frame"))
     times.sort()
     return np.asarray(times) - times[0]
+
+
+def _check_decodable(path: Path, container: InputContainer) -> None:
+    if not container.streams.video:
+        raise error_of(Fault(path, "has no video"))
+    if container.streams.video[0].codec_context is None:
+        raise error_of(Fault(path, "is in a format that nothing here decodes"))
+
+
+def first_shape(path: Path) -> tuple[int, int, int]:
+    """Height, width and channels of a video's first frame; no other one is decoded or looked for.
+
+    Raises:
+        DatasetError: there is none, or it cannot be decoded.
+    """
+    try:
+        with open_video(path) as container:
+            _check_decodable(path, container)
+            for frame in container.decode(video=0):
+                height, width, channels = upright(frame).shape
+                return height, width, channels
+    except (av.FFmpegError, OSError) as error:
+        raise error_of(Fault(path, f"cannot be read as a video: {error}")) from error
+    raise error_of(Fault(path, "no frame"))
 
 
 def all_frame_times(videos: Sequence[Path]) -> list[NDArray[np.float64]]:

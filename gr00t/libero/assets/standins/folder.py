@@ -1,7 +1,7 @@
 """Write the built-in stand-ins as an assets folder that LIBERO loads like its own.
 
 LIBERO's meshes and textures come from a model hub. Without one, `write_standins` turns our own tables (one
-`standin_*.py` per family) into the same tree of descriptions, so that LIBERO's task files, predicates and
+module per family) into the same tree of descriptions, so that LIBERO's task files, predicates and
 initial states work unchanged on any machine. Physics is identical (same bodies, joints, sites, collision
 shapes and contacts); pixels are not.
 
@@ -20,8 +20,8 @@ from gr00t.libero.assets.standins.fixtures import FIXTURE_STANDINS
 from gr00t.libero.assets.standins.groceries import GROCERY_STANDINS
 from gr00t.libero.assets.standins.kitchenware import KITCHENWARE_STANDINS
 from gr00t.libero.assets.standins.mjcf import object_xml, scene_xml
-from gr00t.libero.assets.standins.model import Standin
 from gr00t.libero.assets.standins.mugs import MUG_STANDINS
+from gr00t.libero.assets.standins.parts import Standin
 from gr00t.libero.assets.standins.scenes import SCENES
 from gr00t.libero.assets.standins.tableware import TABLEWARE_STANDINS
 from gr00t.libero.assets.standins.textures import texture_files

@@ -6,7 +6,7 @@ has its own silhouette and colours.
 
 from __future__ import annotations
 
-from gr00t.libero.assets.standins.model import (
+from gr00t.libero.assets.standins.parts import (
     GROCERIES,
     Blocks,
     Box,

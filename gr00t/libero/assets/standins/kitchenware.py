@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gr00t.libero.assets.standins.model import (
+from gr00t.libero.assets.standins.parts import (
     KITCHENWARE,
     Blocks,
     Box,

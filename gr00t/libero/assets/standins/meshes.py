@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.libero.assets.standins.model import Blocks, Box, Layer, Look, Point, Rgb, Tube, Turned, Upright
+from gr00t.libero.assets.standins.parts import Blocks, Box, Layer, Look, Point, Rgb, Tube, Turned, Upright
 
 # Two strips that meet at less than this angle are shaded as one curved wall.
 _SMOOTH_COSINE = math.cos(math.radians(40.0))

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from gr00t.libero.assets.standins.meshes import meshes
-from gr00t.libero.assets.standins.model import (
+from gr00t.libero.assets.standins.parts import (
     CONTACT,
     Body,
     Box,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gr00t.libero.assets.standins.meshes import around
-from gr00t.libero.assets.standins.model import KITCHENWARE, Blocks, Standin, Tube, Turned, simple
+from gr00t.libero.assets.standins.parts import KITCHENWARE, Blocks, Standin, Tube, Turned, simple
 
 PORCELAIN, PORCELAIN_INSIDE = (0.72, 0.72, 0.73), (0.88, 0.88, 0.89)
 RED, DOT = (0.52, 0.05, 0.07), (0.93, 0.90, 0.88)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gr00t.libero.assets.standins.model import (
+from gr00t.libero.assets.standins.parts import (
     STRAIGHT,
     Blocks,
     Body,

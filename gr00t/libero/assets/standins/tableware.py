@@ -5,7 +5,7 @@ Collision boxes tile the walls of hollow things; what the camera sees is one tur
 
 from __future__ import annotations
 
-from gr00t.libero.assets.standins.model import TABLEWARE, Layer, Site, Standin, Tube, Turned, simple
+from gr00t.libero.assets.standins.parts import TABLEWARE, Layer, Site, Standin, Tube, Turned, simple
 
 WICKER, WICKER_DARK, WICKER_FLOOR = (0.78, 0.73, 0.60), (0.60, 0.55, 0.43), (0.45, 0.41, 0.32)
 BLACK, BLACK_INSIDE, IRON, IRON_INSIDE = (

@@ -18,11 +18,13 @@ import av
 import numpy as np
 import pytest
 
+from gr00t.data.lerobot.frames import seekable_video, video_files
 from gr00t.data.lerobot.frames.camera_frames import CameraFrames
 from gr00t.data.lerobot.frames.frame_cache import StoredFrames
 from gr00t.data.lerobot.frames.frame_source import FrameSource, open_cameras, size
 from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames
-from gr00t.data.lerobot.frames.video_files import read_video, write_video
+from gr00t.data.lerobot.frames.seekable_video import SeekableVideo
+from gr00t.data.lerobot.frames.video_files import all_frame_times, frame_packets, read_video, write_video
 from gr00t.data.lerobot.meta.layout import DatasetError
 from gr00t.files.atomic import unfinished
 
@@ -102,6 +104,32 @@ def test_more_videos_than_stay_open(tmp_path: Path) -> None:
     for outside in (-1, 36):
         with pytest.raises(IndexError, match=f"frames {outside} to {outside} of 36"):
             frames.at(np.asarray([outside]))
+
+
+def test_a_video_is_listed_once_and_closed_where_it_cannot_be_read(
+    videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = all_frame_times(videos)
+    listed: list[Path] = []
+    closed: list[Path] = []
+    for module in (video_files, seekable_video):
+        monkeypatch.setattr(
+            module, "frame_packets", lambda path, file: listed.append(path) or frame_packets(path, file)
+        )
+    monkeypatch.setattr(SeekableVideo, "close", lambda video: closed.append(video._path))
+    frames = DecodedFrames(videos, times)
+    assert frames.shape == (SIDE, SIDE, 3)
+    frames.at(np.arange(9))
+    assert listed == videos[:1]
+    assert closed == []
+
+    def refuse(*_: object) -> None:
+        raise DatasetError("as a test would have it")
+
+    monkeypatch.setattr(SeekableVideo, "read", refuse)
+    with pytest.raises(DatasetError, match="as a test would have it"):
+        frames.at(np.arange(9))
+    assert closed == videos[:1]
 
 
 def _look(frames: CameraFrames, expected: np.ndarray) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -151,6 +153,19 @@ def test_damage_within_an_image_is_named(folder: Path) -> None:
     assert np.array_equal(dataset.batch([0])["video.image"][:, 0], FRAMES[:1])
     with pytest.raises(DatasetError, match="image 5 cannot be decoded"):
         dataset.batch([5])
+
+
+def test_a_disk_that_cannot_be_read_is_named_with_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = opened(folder)
+
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", refuse)
+    with pytest.raises(DatasetError, match=r"images-\w{16}\.bin: cannot be read: Input/output error"):
+        dataset.batch([0])
 
 
 def test_a_full_disk_is_told_before_anything_is_copied(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

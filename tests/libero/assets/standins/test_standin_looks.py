@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gr00t.libero.assets.standins.folder import STANDINS
 from gr00t.libero.assets.standins.meshes import ShadedMesh, around, meshes, rotation
-from gr00t.libero.assets.standins.model import Blocks, Body, Box, Layer, Look, Standin, Tube, Turned
+from gr00t.libero.assets.standins.parts import Blocks, Body, Box, Layer, Look, Standin, Tube, Turned
 from gr00t.libero.assets.standins.scenes import SCENES
 
 WHITE, RED = (1.0, 1.0, 1.0), (1.0, 0.0, 0.0)

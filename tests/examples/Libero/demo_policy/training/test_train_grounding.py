@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from examples.Libero.demo_policy.training.train_grounding import GroundingOptions, train
+from gr00t.files.atomic import unfinished
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.examples.Libero.demo_policy.training.invented_scenes import write_scenes
@@ -34,7 +35,7 @@ def test_it_ends_with_a_checkpoint_of_the_same_kind(options: GroundingOptions) -
     assert (options.output / "tokenizer.json").read_bytes() == (
         Path(options.checkpoint) / "tokenizer.json"
     ).read_bytes()
-    assert not options.output.with_name("out.partial").exists()
+    assert not unfinished(options.output.parent)
     with pytest.raises(ValueError, match="out is there already"):
         train(options)
 

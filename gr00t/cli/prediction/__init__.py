@@ -1,0 +1,1 @@
+"""The command that compares predicted actions with recorded ones: its flags, the policy, the comparison."""
