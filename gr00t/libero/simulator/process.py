@@ -171,16 +171,16 @@ class SimulatorProcess:
             raise SimulatorStartError(f"the simulator does not start: {error}") from None
         warn_of_other_mujoco(self.versions["mujoco"])
 
-    def _send(self, message: bytes, method: str) -> None:
+    def _send(self, message: bytes, request: str) -> None:
         assert self._child is not None
         assert self._child.stdin is not None
         try:
             self._child.stdin.write(message)
             self._child.stdin.flush()
         except BrokenPipeError:
-            raise self._failure(method) from None
+            raise self._failure(request) from None
 
-    def _receive(self, method: str) -> Any:
+    def _receive(self, request: str) -> Any:
         assert self._child is not None
         assert self._child.stdout is not None
         stream: IO[bytes] = self._child.stdout
@@ -188,13 +188,13 @@ class SimulatorProcess:
             selector.register(stream, selectors.EVENT_READ)
             if not selector.select(self._timeout_s):
                 self._child.kill()
-                raise self._failure(method, f"no answer within {self._timeout_s:g} s")
+                raise self._failure(request, f"no answer within {self._timeout_s:g} s")
         try:
             return pickle.load(stream)
         except (EOFError, pickle.UnpicklingError):
-            raise self._failure(method) from None
+            raise self._failure(request) from None
 
-    def _failure(self, method: str, reason: str = "") -> SimulatorError:
+    def _failure(self, request: str, reason: str = "") -> SimulatorError:
         """Collect the dead child's status and last words."""
         assert self._child is not None
         try:
@@ -207,7 +207,7 @@ class SimulatorProcess:
         self.close()
         lines = self._log_path.read_text(errors="replace").strip().splitlines()
         said = f": {lines[-1]}" if lines else ""
-        return SimulatorError(f"simulator process, {method}: {reason}{said} (log: {self._log_path})")
+        return SimulatorError(f"simulator process, {request}: {reason}{said} (log: {self._log_path})")
 
 
 def _packed(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

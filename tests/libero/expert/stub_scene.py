@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from gr00t.libero.expert.motion import DOWN, Action
+from gr00t.libero.expert.motion import DOWN, Action, Skill
 from gr00t.libero.expert.scene import Boxes, Goal, Region, Scene
 
 Array = NDArray[np.float64]
@@ -166,3 +166,20 @@ class StubScene(Scene):
         name, region = goal[1], self.region(goal[2])
         height = self.object_position(name)[2] - region.center[2]
         return self.held != name and self._is_over(name, region) and bool(height < region.extent[2] + 0.05)
+
+
+def play(scene: StubScene, skill: Skill, limit: int = 1000) -> tuple[bool | None, NDArray[np.float64]]:
+    """Execute a skill to its end, or for `limit` steps; what it returned, and its actions (N, 7)."""
+    actions = []
+    for _ in range(limit):
+        try:
+            action = next(skill)
+        except StopIteration as end:
+            return end.value, np.reshape(actions, (-1, 7))
+        scene.execute(action)
+        actions.append(action)
+    return None, np.reshape(actions, (-1, 7))
+
+
+CAN = box((0.1, 0.05, 0.05), (0.03, 0.03, 0.05))
+BASKET = Region(np.array([-0.1, -0.15, 0.05]), np.eye(3), np.array([0.06, 0.06, 0.05]))

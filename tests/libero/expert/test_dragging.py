@@ -8,8 +8,8 @@ from gr00t.libero.expert.dragging import beside, is_flat, route
 from gr00t.libero.expert.motion import Skill
 from gr00t.libero.expert.putting import put_onto
 from gr00t.libero.expert.scene import Boxes
-from tests.libero.expert.stub_scene import StubScene, bowl, box
-from tests.libero.expert.test_fixtures import region, run
+from tests.libero.expert.stub_scene import StubScene, bowl, box, play
+from tests.libero.expert.test_fixtures import region
 
 NOTHING = Boxes(np.empty((0, 3)), np.empty((0, 3, 3)), np.empty((0, 3)))
 
@@ -66,7 +66,7 @@ def test_only_what_is_low_and_wide_is_pushed() -> None:
                 return bool(end.value)
             highest = max(highest, float(scene.corners("plate")[:, 2].min()))
 
-    run(scene, watched())
+    play(scene, watched())
     away = scene.object_position("plate")[:2] - place.center[:2]
     assert (np.abs(away) < 0.04).all()
     assert highest < 0.012, "it stays on the table"

@@ -33,7 +33,7 @@ from gr00t.libero.expert.motion import CLOSE, DOWN, Action, Skill, hold
 from gr00t.libero.expert.scene import Boxes, Goal, Joint, Region, Scene
 from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.tasks.suites import libero_package
-from tests.libero.expert.stub_scene import StubScene, box, joined
+from tests.libero.expert.stub_scene import StubScene, box, joined, play
 
 Array = NDArray[np.float64]
 UP = np.array([0.0, 0.0, 1.0])
@@ -112,17 +112,6 @@ KNOB = joined(
 )
 
 
-def run(scene: StubScene, skill: Skill, limit: int = 600) -> tuple[bool | None, int]:
-    """Execute a skill; what it returned, and its number of steps."""
-    for step in range(limit):
-        try:
-            action = next(skill)
-        except StopIteration as end:
-            return end.value, step
-        scene.execute(action)
-    return None, limit
-
-
 def test_rotations_about_an_axis_are_scipys() -> None:
     for vector in np.random.default_rng(0).normal(size=(20, 3)):
         angle = float(np.linalg.norm(vector))
@@ -161,14 +150,14 @@ def test_the_handle_is_what_sticks_out_furthest_and_the_ridge_is_what_is_highest
 
 def test_a_drawer_is_pulled_open_by_its_handle_and_pushed_shut() -> None:
     scene = JointScene(DRAWER, slides=True, end=-0.16)
-    opened, steps = run(scene, open_drawer(scene, "place"))
+    opened, actions = play(scene, open_drawer(scene, "place"))
     assert opened is True
     assert scene.position == pytest.approx(-0.16)
     # Measured: 34 with the stub's ideal arm; the simulator's takes 80.
-    assert steps < 60
+    assert len(actions) < 60
     assert scene.opening == 0.04, "it lets go"
     assert scene.hand[1] < -0.3, "and keeps away"
-    shut, _ = run(scene, close_drawer(scene, "place"))
+    shut, _ = play(scene, close_drawer(scene, "place"))
     assert shut is True
     assert scene.position == 0.0
 
@@ -176,19 +165,21 @@ def test_a_drawer_is_pulled_open_by_its_handle_and_pushed_shut() -> None:
 def test_a_knob_is_turned_on_whatever_its_angle() -> None:
     for yaw in (0.0, 0.6, -0.6):
         scene = JointScene(turned(KNOB, np.zeros(3), yaw), slides=False, end=2.1)
-        on, steps = run(scene, turn_on(scene, "place"))
+        on, actions = play(scene, turn_on(scene, "place"))
         assert on is True, yaw
         # Asked for: 1.2. Held from the first step of the turn to its tolerance of 0.06.
         assert scene.position == pytest.approx(1.2, abs=0.1)
-        assert steps < 120
+        assert len(actions) < 120
 
 
 def test_skills_on_joints_refuse_what_has_none() -> None:
     scene = StubScene({}, regions={"place": region((0, 0, 0.1), (0.05, 0.05, 0.05))})
     knob = JointScene(KNOB, slides=False, end=2.1)
     for skill in (open_drawer(scene, "place"), close_drawer(scene, "place"), turn_on(scene, "place")):
-        assert run(scene, skill) == (False, 0)
-    assert run(knob, open_drawer(knob, "place")) == (False, 0)
+        worked, actions = play(scene, skill)
+        assert (worked, len(actions)) == (False, 0)
+    worked, actions = play(knob, open_drawer(knob, "place"))
+    assert (worked, len(actions)) == (False, 0)
 
 
 def test_what_is_to_be_shut_is_shut_last_and_only_when_full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +204,7 @@ def test_what_is_to_be_shut_is_shut_last_and_only_when_full(monkeypatch: pytest.
     monkeypatch.setitem(expert.SKILLS, "in", skill("in", 2))
     monkeypatch.setitem(expert.SKILLS, "close", skill("close", 1))
     scene = Asking({})
-    assert run(scene, plan(scene))[0] is True
+    assert play(scene, plan(scene))[0] is True
     assert calls == ["in", "in", "close"]
 
 

@@ -8,8 +8,8 @@ import pytest
 from gr00t.libero.expert.fixtures import turn_about
 from gr00t.libero.expert.grasps import grasps
 from gr00t.libero.expert.putting import pick_for, roomiest, share, turn_to_fit
-from tests.libero.expert.stub_scene import StubScene, bowl, box, joined
-from tests.libero.expert.test_fixtures import region, run
+from tests.libero.expert.stub_scene import StubScene, bowl, box, joined, play
+from tests.libero.expert.test_fixtures import region
 
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -71,7 +71,7 @@ def test_a_bowl_for_a_drawer_is_held_where_the_hand_has_room_to_let_go() -> None
     scene = StubScene(objects, regions={"place": inside}, fixed=("cabinet",))
     goal = roomiest(inside, scene.obstacles(excluding="bowl"))
     comfortable = grasps(scene, "bowl")[0].position[1] + 0.1
-    done, _ = run(scene, pick_for(scene, "bowl", goal))
+    done, _ = play(scene, pick_for(scene, "bowl", goal))
     assert done is True
     held = scene.hand[1] - scene.object_position("bowl")[1]
     assert held < comfortable - 0.015

@@ -1,6 +1,6 @@
 """Run inside a simulator's process: the expert plays what the tests compare, and prints it as JSON.
 
-expert_in_simulator.py ASSETS
+expert_episode_in_simulator.py ASSETS
 """
 
 from __future__ import annotations
