@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from gr00t.cli.calibration.arguments import CalibrateArguments
-from gr00t.cli.calibration.program import calibrate
 from gr00t.cli.running import run_command
 
 
@@ -35,6 +34,8 @@ def table(report: Mapping[str, Any]) -> str:
 
 def run(arguments: CalibrateArguments) -> None:
     """Calibrate, and say what there is."""
+    from gr00t.cli.calibration.program import calibrate
+
     report = calibrate(arguments, os.environ)[1]
     print(table(report))
     print(json.dumps(report))

@@ -25,9 +25,10 @@ def evaluate() -> int:
     """Evaluate as this process's command line says; return the exit status."""
     # Imported here: a signal during the second that this takes is received in order, too.
     from gr00t.eval.session.options import EvaluationOptions
-    from gr00t.eval.session.session import run
 
     options = parse_command_line(EvaluationOptions, __doc__)
+    from gr00t.eval.session.session import run
+
     try:
         summary = run(options, dict(os.environ), tell)
     except MemoryError:

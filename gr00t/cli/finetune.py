@@ -13,9 +13,13 @@ scripts/train.py is the same program with other defaults; docs/FINE_TUNING.md sa
 from __future__ import annotations
 
 from gr00t.cli.training.arguments import FinetuneArguments
-from gr00t.cli.training.program import train_as_asked
+from gr00t.cli.training.command import train_as_asked
 
 
 def main() -> int:
     """Run as a program."""
     return train_as_asked(FinetuneArguments, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

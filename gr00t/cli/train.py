@@ -17,9 +17,13 @@ Isaac-GR00T N1.5's gr00t_finetune.py are other names of these; scripts/gr00t_fin
 from __future__ import annotations
 
 from gr00t.cli.training.arguments import TrainArguments
-from gr00t.cli.training.program import train_as_asked
+from gr00t.cli.training.command import train_as_asked
 
 
 def main() -> int:
     """Run as a program."""
     return train_as_asked(TrainArguments, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -6,14 +6,16 @@ import dataclasses
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from gr00t.cli.calibration.sources import FileSource, LiberoSource, ObservationSource, SyntheticSource
 from gr00t.cli.errors import UsageError
 from gr00t.files.output_folder import writing
 from gr00t.model.checkpoints import find_manifest
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
+
+if TYPE_CHECKING:
+    from gr00t.cli.calibration.sources import ObservationSource
 
 PROMPTS = (
     "pick up the alphabet soup and place it in the basket",
@@ -92,6 +94,8 @@ def check_arguments(arguments: CalibrateArguments, environ: Mapping[str, str]) -
         UsageError, DuQuantConfigError, LiberoError: they cannot be used.
         OSError: PACKDIR cannot be written.
     """
+    from gr00t.cli.calibration.sources import FileSource, LiberoSource, SyntheticSource
+
     manifest = find_manifest(arguments.model_path)
     if manifest is not None:
         raise UsageError(

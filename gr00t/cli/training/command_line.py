@@ -12,11 +12,9 @@ import typing
 from collections.abc import Sequence
 from typing import TypeVar
 
-import tyro
-
 from gr00t.cli.errors import UsageError
+from gr00t.cli.running import parse_command_line
 from gr00t.cli.training.arguments import Switch, TrainArguments
-from gr00t.console import at_home
 
 ArgumentsT = TypeVar("ArgumentsT", bound=TrainArguments)
 
@@ -36,7 +34,7 @@ def parse(kind: type[ArgumentsT], description: str | None, words: Sequence[str])
     Raises:
         ValueError: what is said does not make sense.
     """
-    arguments = tyro.cli(kind, description=description, args=canonical(kind, at_home(words)))
+    arguments = parse_command_line(kind, description, canonical(kind, words))
     for field, least in _LEAST.items():
         value = getattr(arguments, field)
         if value is not None and value < least:

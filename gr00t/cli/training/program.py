@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,12 +15,10 @@ import torch
 
 from gr00t.cli.errors import UsageError
 from gr00t.cli.training.arguments import TrainArguments
-from gr00t.cli.training.command_line import parse
 from gr00t.cli.training.data import TrainingData, check_data, data_settings, load_data
 from gr00t.cli.training.output_folder import alone_in, check_output, made
 from gr00t.cli.training.plans import check_tracker, plan_of, remarks
 from gr00t.cli.training.processes import is_one_of_several, processes_of, start
-from gr00t.console import log_to_stderr
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.data_config import load_data_config
@@ -107,6 +104,10 @@ class LoadedTraining:
     transform: ComposedModalityTransform
     tokenizer: PromptTokenizer
     group: ProcessGroup
+
+
+class OutOfMemoryError(Exception):
+    """The machine has too little memory for what was asked; the text says what needs less."""
 
 
 # The losses that a program trains with, by its flags.
@@ -251,38 +252,37 @@ def dry_run(arguments: TrainArguments, processes: int) -> dict[str, Any]:
     return {"dry_run": True, **dataclasses.asdict(estimate)}
 
 
-def train_as_asked(
-    kind: type[TrainArguments], description: str | None, losses_of: LossesOf = flow_matching_alone
-) -> int:
-    """Run as a program: status 0 when the checkpoint is there."""
-    log_to_stderr()
-    try:
-        arguments = parse(kind, description, sys.argv[1:])
-        processes = processes_of(arguments)
-        if arguments.dry_run:
-            print(json.dumps(dry_run(arguments, processes)))
-            return 0
-        with made(required(arguments).output):
-            if processes > 1 and not is_one_of_several():
-                check_training(arguments, processes)  # what is wrong is said once, not by each
-                return start(processes, sys.argv[1:])
-            with joined_process_group() as group:
-                if not group.rank:
-                    for remark in remarks(arguments, group.size):
-                        logger.info("%s", remark)
+def run(arguments: TrainArguments, words: Sequence[str], losses_of: LossesOf = flow_matching_alone) -> int:
+    """Train, or say what a training needs; return the exit status.
+
+    Args:
+        arguments: what the command line says.
+        words: the command line, for the processes that this one starts.
+        losses_of: returns what is learned by.
+
+    Raises:
+        ValueError, OSError: with a message for people.
+    """
+    processes = processes_of(arguments)
+    if arguments.dry_run:
+        print(json.dumps(dry_run(arguments, processes)))
+        return 0
+    with made(required(arguments).output):
+        if processes > 1 and not is_one_of_several():
+            check_training(arguments, processes)  # what is wrong is said once, not by each
+            return start(processes, words)
+        with joined_process_group() as group:
+            if not group.rank:
+                for remark in remarks(arguments, group.size):
+                    logger.info("%s", remark)
+            try:
                 result = train(arguments, group, losses_of)
-                if not group.rank:
-                    print(json.dumps(result))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, RuntimeError) as error:
-        if not is_shortage(error):
-            raise
-        print(f"error: out of memory: {str(error).splitlines()[0]}\n{LESS_MEMORY}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        more = ", with --resume," if kind().resume is False else ""
-        print(f"interrupted; the same command{more} goes on from the last save", file=sys.stderr)
-        return 130
+            except (MemoryError, RuntimeError) as error:
+                if not is_shortage(error):
+                    raise
+                raise OutOfMemoryError(
+                    f"out of memory: {str(error).splitlines()[0]}\n{LESS_MEMORY}"
+                ) from error
+            if not group.rank:
+                print(json.dumps(result))
     return 0

@@ -327,11 +327,11 @@ def test_what_is_missing_is_said_before_anything_is_made(
 ) -> None:
 
     monkeypatch.setattr(sys, "argv", ["gr00t_finetune.py", "--output-dir", str(tmp_path / "out")])
-    assert train_as_asked(FinetuneArguments, None) == 1
+    assert train_as_asked(FinetuneArguments, None) == 2
     said = "error: expected --data (or --dataset-path): folders of demonstrations\n"
     assert capsys.readouterr().err.endswith(said)
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    assert train_as_asked(TrainArguments, None) == 1
+    assert train_as_asked(TrainArguments, None) == 2
     assert capsys.readouterr().err.endswith(
         "error: expected --data (or --dataset-path): folders of demonstrations; --checkpoint (or "
         "--base-model-path): what to start from; --output (or --output-dir): a folder for the results\n"

@@ -10,11 +10,12 @@ import numpy as np
 
 from gr00t.cli.errors import UsageError
 from gr00t.cli.training.arguments import FinetuneArguments, TrainArguments
+from gr00t.cli.training.command import train_as_asked
 from gr00t.cli.training.command_line import canonical, parse
 from gr00t.cli.training.data import data_settings, load_data
 from gr00t.cli.training.plans import plan_of, remarks
 from gr00t.cli.training.processes import processes_of
-from gr00t.cli.training.program import dry_run, train, train_as_asked
+from gr00t.cli.training.program import dry_run, train
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.training import resources
 from gr00t.training.identity import data_identity

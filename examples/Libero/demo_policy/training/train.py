@@ -22,7 +22,8 @@ from examples.Libero.demo_policy.training.scenes import load_scenes
 from examples.Libero.demo_policy.training.waypoints import WaypointLoss, normalized_waypoints
 from gr00t.cli.errors import UsageError
 from gr00t.cli.training.arguments import TrainArguments
-from gr00t.cli.training.program import LoadedTraining, train_as_asked
+from gr00t.cli.training.command import train_as_asked
+from gr00t.cli.training.program import LoadedTraining
 from gr00t.training.losses import Loss
 from gr00t.training.trainer import FLOW_MATCHING
 

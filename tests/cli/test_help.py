@@ -1,0 +1,100 @@
+"""What asking a command for help costs and says. Oracles: its dataclass of flags, and what Python imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.shell import REPO
+
+tomllib: Any = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
+
+INSTALLED = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
+OTHERS = ("open_loop", "merge_adapter", "make_demo_checkpoint", "finetune")
+MODULES = [entry.partition(":")[0] for entry in INSTALLED.values()] + [f"gr00t.cli.{name}" for name in OTHERS]
+# Seconds to import, the one or the other. numpy takes a tenth of one.
+HEAVY = {
+    "torch",
+    "transformers",
+    "huggingface_hub",
+    "safetensors",
+    "matplotlib",
+    "mujoco",
+    "robosuite",
+    "ray",
+}
+LESS_HEAVY = {"numpy", "scipy", "pydantic", "zmq", "msgpack", "tqdm", "PIL", "av", "pyarrow"}
+# The defaults of its flags stand where statistics are made; how frames are read, where they are.
+MAY_BE_LESS_LIGHT = {"gr00t.cli.compare", "gr00t.cli.train", "gr00t.cli.finetune"}
+FLAGS = {
+    "gr00t.cli.serve": ("gr00t.cli.serving.arguments", "ServeArguments"),
+    "gr00t.cli.evaluate": ("gr00t.eval.session.options", "EvaluationOptions"),
+    "gr00t.cli.calibrate": ("gr00t.cli.calibration.arguments", "CalibrateArguments"),
+    "gr00t.cli.export": ("gr00t.cli.export", "ExportArguments"),
+    "gr00t.cli.inspect": ("gr00t.cli.inspect", "InspectArguments"),
+    "gr00t.cli.train": ("gr00t.cli.training.arguments", "TrainArguments"),
+    "gr00t.cli.finetune": ("gr00t.cli.training.arguments", "FinetuneArguments"),
+    "gr00t.cli.compare": ("gr00t.cli.compare", "CompareArguments"),
+    "gr00t.cli.scan": ("gr00t.cli.scan", "ScanArguments"),
+    "gr00t.cli.open_loop": ("gr00t.cli.prediction.arguments", "OpenLoopArguments"),
+    "gr00t.cli.merge_adapter": ("gr00t.cli.merge_adapter", "MergeArguments"),
+    "gr00t.cli.make_demo_checkpoint": ("gr00t.cli.make_demo_checkpoint", "MakeDemoCheckpointArguments"),
+}
+ASK = """
+import importlib, json, sys
+module = importlib.import_module(sys.argv[1])
+sys.argv[1:] = ["--help"]
+try:
+    module.main()
+finally:
+    print("\\n" + json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_help_imports_nothing_heavy_and_says_every_flag(module: str) -> None:
+    asked = subprocess.run(
+        [sys.executable, "-c", ASK, module], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert asked.returncode == 0, asked.stderr
+    told, _, imported = asked.stdout.rstrip("\n").rpartition("\n")
+    heavy = HEAVY if module in MAY_BE_LESS_LIGHT else HEAVY | LESS_HEAVY
+    assert heavy & set(json.loads(imported)) == set()
+    assert told.startswith("usage: ")
+    where, kind = FLAGS.get(module, (None, None))
+    if where is None or kind is None:
+        assert module == "gr00t.cli.doctor"
+        assert "--settle SUITE" in told
+        return
+    fields = [field.name for field in dataclasses.fields(getattr(importlib.import_module(where), kind))]
+    positional = {"folder", "folders", "checkpoint", "out", "adapter"}
+    missing = [
+        name for name in fields if f"--{name.replace('_', '-')}" not in told and name not in positional
+    ]
+    assert missing == [] or (module, missing) == ("gr00t.cli.scan", ["dry_run"])  # told as --dryrun
+
+
+def test_every_command_that_is_installed_is_a_script_of_a_checkout() -> None:
+    scripts = {path.name: path.read_text() for path in (REPO / "scripts").glob("*.py")}
+    for name, entry in INSTALLED.items():
+        module, _, function = entry.partition(":")
+        assert function == "main"
+        at_least = [script for script, text in scripts.items() if f"from {module} import main" in text]
+        if name != "gr00t-inspect":  # two scripts, one for each kind of folder
+            assert len(at_least) == 1, name
+
+
+def test_a_script_is_a_docstring_and_two_lines() -> None:
+    for path in (REPO / "scripts").glob("*.py"):
+        code = [
+            line
+            for line in path.read_text().splitlines()
+            if line.strip() and not line.startswith(('"""', "if __name__"))
+        ]
+        assert len(code) == 2 or path.name == "update_variables.py", path.name
