@@ -1,4 +1,4 @@
-"""What asking a command for help costs and says. Oracles: its dataclass of flags, and what Python imported."""
+"""What asking a command for help costs and says. Oracles: the dataclass of its flags, and sys.modules."""
 
 from __future__ import annotations
 
