@@ -218,7 +218,7 @@ def test_who_is_refused_does_not_remove_the_folder_of_who_is_at_work(
     fcntl.flock(handle, fcntl.LOCK_EX)
     words = ["--data", data, "--checkpoint", start, "--output", output, "--steps", "1", "--device", "cpu"]
     monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
-    assert train_as_asked(TrainArguments, None) == 1
+    assert train_as_asked(TrainArguments, None) == 2
     assert "another training is at work there" in capsys.readouterr().err
     assert output.is_dir()
     os.close(handle)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -20,12 +19,11 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from gr00t.console import log_to_stderr
+from gr00t.cli.running import run_command
 from gr00t.files.atomic import atomic_write
 from gr00t.libero.datagen.labelled_scenes import sample_scenes
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.setup import SimulatorSetup
-from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.libero.tasks.suites import LiberoError, Task, find_suite, libero_package, load_tasks, parse_indices
 
 # The groceries of libero_object, and what they are put into.
@@ -95,18 +93,9 @@ def draw(options: CollectScenesOptions, count: int, simulator: SimulatorProcess,
 
 
 def main() -> int:
-    """Run as a program."""
-    log_to_stderr()
-    options = tyro.cli(CollectScenesOptions, description=__doc__)
-    try:
-        run(options)
-    except (LiberoError, SimulatorError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    """Run as a program; return the exit status."""
+    interrupted = "interrupted; the same command goes on"
+    return run_command(CollectScenesOptions, run, __doc__, interrupted=interrupted)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from examples.Libero.demo_policy.training.reaching import Reaching
+from gr00t.data.lerobot.meta.faults import DatasetError
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.gr00t_transform import chat_prompt
 from gr00t.model.preprocessing.tokenizer import PromptTokenizer
@@ -228,7 +229,7 @@ class Questions(nn.Module):
         assert self._prompts is not None
         visible = places.visible[:, 0, : len(self._prompts[0])].cpu().numpy()
         if not visible.any(axis=1).all():
-            raise ValueError("a scene shows nothing that an instruction names")
+            raise DatasetError("a scene shows nothing that an instruction names")
         return torch.tensor([int(random.choice(np.flatnonzero(row))) for row in visible])
 
     def _by_camera(self, tokens: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.data.lerobot.meta.faults import DatasetError
+
 
 @dataclass(frozen=True)
 class SceneFiles:
@@ -40,18 +42,18 @@ def load_scenes(folder: Path) -> SceneFiles:
     """All scenes of a folder, in one order.
 
     Raises:
-        ValueError: there are none, or they are labelled differently.
+        DatasetError: there are none, or they are labelled differently.
     """
     files = [np.load(path) for path in sorted(folder.glob("*.npz"))]
     if not files:
-        raise ValueError(f"{folder}: no scenes; collect_scenes.py makes them")
+        raise DatasetError(f"{folder}: no scenes; collect_scenes.py makes them")
     kinds = [file["kinds"].tolist() for file in files]
     if any(names != kinds[0] for names in kinds):
-        raise ValueError(f"{folder}: files that label different kinds of objects")
+        raise DatasetError(f"{folder}: files that label different kinds of objects")
     names = ("images", "centres", "states", "positions")
     lacking = [name for name in names if name not in files[0]]
     if lacking:
-        raise ValueError(
+        raise DatasetError(
             f"{folder}: scenes without {', '.join(lacking)}: made by an earlier version; make anew"
         )
     joined = {name: np.concatenate([file[name] for file in files]) for name in names}

@@ -22,7 +22,8 @@ from typing import Annotated
 import tyro
 
 from examples.Libero.demo_policy.training.architecture import write_untrained
-from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
+from gr00t.cli.running import run_command
+from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks
 
 SCRIPTS = Path(__file__).parents[4] / "scripts"
 # Of the programs that are not among the scripts; Python finds it where a checkout is the current folder.
@@ -149,20 +150,18 @@ def call(program: str, *arguments: str | Path, processes: int = 1) -> None:
     subprocess.run(command, check=True)
 
 
-def main() -> int:
-    """Run as a program."""
-    options = tyro.cli(DemoPolicyOptions, description=__doc__)
+def make(options: DemoPolicyOptions) -> int:
+    """Do all of it; return the status of the command that failed, or 0."""
     try:
         run(options)
-    except LiberoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except subprocess.CalledProcessError as error:
         return error.returncode
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
     return 0
+
+
+def main() -> int:
+    """Run as a program; return the exit status."""
+    return run_command(DemoPolicyOptions, make, __doc__, interrupted="interrupted; the same command goes on")
 
 
 if __name__ == "__main__":

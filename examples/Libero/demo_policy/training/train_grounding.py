@@ -12,18 +12,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from tqdm import tqdm
 
 from examples.Libero.demo_policy.training.grounding import Questions, ground
 from examples.Libero.demo_policy.training.scenes import load_scenes
-from gr00t.console import log_to_stderr
+from gr00t.cli.errors import UsageError
+from gr00t.cli.running import run_command
 from gr00t.files.atomic import atomic_write
 from gr00t.model.checkpoint.folder import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -61,15 +60,16 @@ def train(options: GroundingOptions) -> dict[str, float]:
     """Train and write; return the shares of held-out places that are found.
 
     Raises:
-        ValueError: options, scenes and checkpoint that do not fit together.
+        UsageError: there is such a folder already, or no scene is left to train on.
+        ValueError: scenes and checkpoint that do not fit together.
     """
     if options.output.exists():
-        raise ValueError(f"{options.output} is there already")
+        raise UsageError(f"{options.output} is there already")
     start = resolve_checkpoint(options.checkpoint)
     scenes = load_scenes(options.scenes)
     count = len(scenes.images)
     if not 0 < options.held_out < count:
-        raise ValueError(f"--held-out {options.held_out}: expected 1 to {count - 1}")
+        raise UsageError(f"--held-out {options.held_out}: expected 1 to {count - 1}")
     order = np.random.default_rng(options.seed).permutation(count)
     model = GR00T_N1_5.from_pretrained(start).float()
     tokenizer = resolve_tokenizer(start)
@@ -101,20 +101,15 @@ def train(options: GroundingOptions) -> dict[str, float]:
     return found
 
 
+def run(options: GroundingOptions) -> None:
+    """Train, and tell the held-out shares as JSON in the last line."""
+    torch.manual_seed(options.seed)
+    print(json.dumps({"checkpoint": str(options.output), **train(options)}))
+
+
 def main() -> int:
-    """Run as a program: the held-out shares as JSON in the last line."""
-    log_to_stderr()
-    options = tyro.cli(GroundingOptions, description=__doc__)
-    try:
-        torch.manual_seed(options.seed)
-        print(json.dumps({"checkpoint": str(options.output), **train(options)}))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    """Run as a program; return the exit status."""
+    return run_command(GroundingOptions, run, __doc__, interrupted="interrupted; nothing was written")
 
 
 if __name__ == "__main__":
