@@ -22,7 +22,9 @@ from gr00t.quantization.calibration.layer_calibration import LayerCalibration
 from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.checkpoint import packs
 from gr00t.quantization.checkpoint.packs import PackStore
+from gr00t.quantization.kernels import build, library
 from gr00t.quantization.numerics.statistics import InputRecorder, InputStatistics
+from gr00t.quantization.settings.options import Execution
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
 SPEC = LinearSpec(64, 32)
@@ -72,6 +74,21 @@ def test_another_weight_or_other_settings_rebuild_and_say_so(tmp_path, log):
     store.layer("a", linear(), LinearSpec(64, 32, weight=IntFormat(8)))
     assert log.messages[1] == "[GR00T-DUQUANT] Pack of a is for another weight and settings; rebuilt"
     assert store.restored == 0
+
+
+def test_who_computes_is_in_no_pack_and_no_hash(tmp_path, monkeypatch):
+    """Made for integer execution by this machine's kernels, for fake execution, and without a compiler."""
+    found = []
+    for case, execution in enumerate((Execution.AUTO, Execution.FAKE, Execution.FAKE)):
+        if case == 2:
+            monkeypatch.setattr(library, "_library", None)
+        store = PackStore(tmp_path / str(case))
+        layer = store.layer("a", linear(), dataclasses.replace(SPEC, execution=execution))
+        store.update("a", layer)
+        with safe_open(tmp_path / str(case) / "a.safetensors", "pt") as file:
+            found.append((file.metadata(), store.sha256))
+    assert found[0] == found[1] == found[2]
+    assert not [name for name in (*build.KERNELS["x86_64"], "execution") if name in str(found[0])]
 
 
 def test_a_truncated_pack_is_rebuilt(tmp_path, log):
