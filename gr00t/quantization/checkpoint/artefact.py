@@ -150,14 +150,12 @@ def place_layers(
             raise ArtefactError(f"the artefact has a layer {name} {shape}, the architecture {found}")
         names = [known for known in (name, (aliases or {}).get(name)) if known]
         _check_agreement(name, spec, config.scheme.spec_for(linear.in_features, linear.out_features, *names))
-        spec = dataclasses.replace(spec, execution=config.execution)
         targets.append(LayerPlan(name, None, linear, spec, "in the artefact"))
     layers = {}
     for target in targets:
         assert target.spec is not None
         layer = DuQuantLinear(target.linear, target.spec)
-        layer.keep_unpacked = config.precache_weights
-        layer.refuse_nonfinite = config.debug
+        layer.run_as(config.runtime)
         layers[target.name] = layer
     put_in_place(model, targets, layers)
     return DuQuantReport(
@@ -207,7 +205,7 @@ def settle(report: DuQuantReport) -> None:
 
 def _check_agreement(name: str, spec: LinearSpec, wanted: LinearSpec) -> None:
     """Hold the specification of a layer against what the settings of the artefact make of such a layer."""
-    decided = {"execution", "informed"}  # where it is loaded, and by what was recorded
+    decided = {"informed"}  # by what was recorded
     if wanted.row_rotation is RowRotation.PROPAGATE:
         decided |= {"row_rotation", "absorbs"}  # by its neighbours
         if spec.row_rotation is RowRotation.NONE:

@@ -21,7 +21,7 @@ _ENUMS: dict[str, type[Enum]] = {
     "rotation": Rotation,
     "row_rotation": RowRotation,
 }
-_SPEC_FIELDS = {field for field in LinearSpec.__dataclass_fields__ if field != "execution"}
+_SPEC_FIELDS = LinearSpec.__dataclass_fields__.keys()
 
 
 def checked_values(values: Any) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def checked_values(values: Any) -> dict[str, Any]:
 
 
 def spec_to_json(spec: LinearSpec) -> dict[str, Any]:
-    """Return a specification as plain data; `EXECUTION` is no part of it."""
-    values = {name: getattr(spec, name) for name in LinearSpec.__dataclass_fields__ if name in _SPEC_FIELDS}
+    """Return a specification as plain data."""
+    values = {name: getattr(spec, name) for name in _SPEC_FIELDS}
     for side in ("weight", "activation"):
         values[side] = None if values[side] is None else {"bits": values[side].bits}
     return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}

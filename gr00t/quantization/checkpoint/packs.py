@@ -283,7 +283,7 @@ def _weight_hash(weight: Tensor) -> str:
 
 def _settings(spec: LinearSpec, rotation_absorbed: Tensor | None, statistics: InputStatistics | None) -> str:
     """Everything besides the weight that changes a number, as text."""
-    settings = {key: value for key, value in dataclasses.asdict(spec).items() if key != "execution"}
+    settings = dataclasses.asdict(spec)
     if rotation_absorbed is not None:
         settings["rotation_absorbed"] = _hash("", rotation_absorbed)
     if statistics is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import struct
 import subprocess
@@ -110,13 +109,6 @@ def test_tensors_start_at_a_cache_line(folder):
 
 def test_a_folder_without_the_file_is_no_artefact(tmp_path):
     assert read_manifest(tmp_path) is None
-
-
-def test_execution_is_no_part_of_a_layer(tmp_path, folder):
-    specs = {name: dataclasses.replace(SPECS["a.q_proj"], execution=Execution.INTEGER) for name in ("x", "y")}
-    whole = dataclasses.replace(manifest(folder), layers=specs)
-    write_layers(folder, TENSORS, lambda digest: dataclasses.replace(whole, tensors_sha256=digest))
-    assert load(folder).layers["x"] == SPECS["a.q_proj"]
 
 
 def test_reading_a_manifest_imports_no_torch():
