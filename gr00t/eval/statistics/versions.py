@@ -39,7 +39,7 @@ def check_versions(runs: Iterable[_Run]) -> None:
             for package in PACKAGES:
                 version = version_of(record, package)
                 alike = (version, run.path) if version == UNKNOWN and package in _DECISIVE else version
-                here = f"arm {record.arm!r} in {run.path}"
+                here = f"arm {record.key.arm!r} in {run.path}"
                 known, said, there = seen.setdefault(package, (alike, version, here))
                 if alike != known:
                     raise LiberoError(
@@ -60,9 +60,9 @@ def known_versions(runs: Iterable[_Run]) -> dict[str, list[str]]:
 
 def version_of(record: EpisodeRecord, package: str) -> str:
     """The version that a record tells, or `UNKNOWN`."""
-    return record.versions.get(package) or UNKNOWN
+    return record.conditions.versions.get(package) or UNKNOWN
 
 
 def _played(run: _Run) -> Iterable[EpisodeRecord]:
     # A simulator that never came up tells nothing, and counts nothing.
-    return (record for record in run.records if record.success is not None)
+    return (record for record in run.records if record.was_played)
