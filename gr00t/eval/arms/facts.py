@@ -77,7 +77,10 @@ class ArmFacts(Checked):
         description: Of its recipe.
         recipe: Name of its recipe.
         denoising_steps: Of the policy.
+        calibrate: Whether its recipe wants statistics of real inputs.
+        images: What it is shown, by its recipe.
         settings: Of the quantization.
+        noise: On the motions of an expert.
         checkpoint: `model`, `folder` and `sha256`.
         quantized_layers: How many there are.
         quantization: What its server says of it.
@@ -93,7 +96,10 @@ class ArmFacts(Checked):
     description: str = ""
     recipe: str | None = None
     denoising_steps: Positive | None = None
+    calibrate: bool = False
+    images: str = ""
     settings: dict[str, Any] | None = None
+    noise: float | None = None
     checkpoint: dict[str, Any] | None = None
     quantized_layers: Count | None = None
     quantization: QuantizationReport | None = None

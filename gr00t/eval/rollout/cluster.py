@@ -126,7 +126,7 @@ class RayPool:
                 yield self._ray.get(done)
             except self._ray.exceptions.RayActorError as error:
                 deaths[job] += 1
-                logger.warning("task %d, initial state %d: its process died: %s", *_numbers(job), error)
+                logger.warning("%s: its process died: %s", job, error)
                 self._actors[index] = self._actor(self._places[index], index)
                 begin(index)
                 if deaths[job] > 1:
@@ -290,7 +290,3 @@ def _this_node() -> str:
 
     node: str = ray.get_runtime_context().get_node_id()
     return node
-
-
-def _numbers(job: EpisodeJob) -> tuple[int, int]:
-    return job.task.index, job.init_state

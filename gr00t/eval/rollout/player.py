@@ -137,17 +137,15 @@ class Player:
                 failures += 1
                 error = str(failure)
                 outlook = "played once more" if failures == 1 else "counted apart"
-                logger.warning(
-                    "task %d, initial state %d: simulator error, %s: %s", *_numbers(job), outlook, error
-                )
+                logger.warning("%s: simulator error, %s: %s", job, outlook, error)
             except PolicyLostError as loss:
                 self._check_stopped(loss)
                 losses += 1
                 if losses > _POLICY_LOSSES:
                     raise
                 logger.warning(
-                    "task %d, initial state %d: the policy is gone, the episode waits for it: %s",
-                    *_numbers(job),
+                    "%s: the policy is gone, the episode waits for it: %s",
+                    job,
                     loss,
                 )
                 self._agent.recover()
@@ -165,7 +163,7 @@ class Player:
         except SimulatorError as failure:
             # The episode was played to its end; only its picture is lost.
             self._check_stopped(failure)
-            logger.warning("task %d, initial state %d: no last view: %s", *_numbers(job), failure)
+            logger.warning("%s: no last view: %s", job, failure)
             self.slot.discard()
             return None
 
@@ -230,7 +228,3 @@ def describe_episode(
         ),
     )
     return PlayedEpisode(record, video, None if last_image is None else encode_thumbnail(last_image))
-
-
-def _numbers(job: EpisodeJob) -> tuple[int, int]:
-    return job.task.index, job.init_state

@@ -30,7 +30,7 @@ from gr00t.eval.rollout.run_files import read_arm, read_plan
 from gr00t.files.atomic import replace_file
 from gr00t.files.locks import lock
 from gr00t.files.output_folder import writing
-from gr00t.libero.tasks.suites import LiberoError
+from gr00t.libero.tasks.suites import BENCHMARK, LiberoError
 from gr00t.serving.identity import digest
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 # What a resumed run may do differently: play more. `arms` is compared arm by arm.
 _MAY_GROW = ("tasks", "init_states", "seeds")
 _OPTION = "--output"
-# Of the simulators: with others it is another benchmark.
-SIMULATOR_PACKAGES = ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")
+# A run that is gone on with also draws its random numbers as it did.
+_SAME_VERSIONS = (*BENCHMARK, "numpy")
 
 
 class RunFolderError(LiberoError):
@@ -218,7 +218,7 @@ class RunFolder:
         played = next((known for known in self.records.values() if known.was_played), None)
         if played is None or not record.was_played:
             return
-        for name in SIMULATOR_PACKAGES:
+        for name in _SAME_VERSIONS:
             before, now = (known.conditions.versions.get(name, "unknown") for known in (played, record))
             if before != now:
                 raise RunFolderError(
