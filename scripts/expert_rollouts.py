@@ -1,6 +1,6 @@
-"""The command in `gr00t.cli.expert_rollouts`, from a checkout."""
+"""The command in `gr00t.cli.expert.expert_rollouts`, from a checkout."""
 
-from gr00t.cli.expert_rollouts import main
+from gr00t.cli.expert.expert_rollouts import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

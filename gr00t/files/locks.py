@@ -24,3 +24,19 @@ def lock(handle: int | IO[Any]) -> bool | None:
             return None
         raise
     return True
+
+
+def wait_for_lock(handle: int | IO[Any], *, shared: bool = False) -> None:
+    """Lock an open file or folder against other openings of it until it is closed, as soon as that can be.
+
+    Where the file system knows no locks, as some in a network do not, nothing is locked.
+
+    Args:
+        handle: what is open.
+        shared: others may have it at the same time, if they share it, too.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise

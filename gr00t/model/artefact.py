@@ -1,6 +1,7 @@
 """A quantized model as a checkpoint folder: written once, loaded as it is, without any settings.
 
-    duquant.safetensors             the quantized layers, packed, and the manifest (`quantization.manifest`)
+    duquant.safetensors             the quantized layers, packed
+    duquant.json                    what they are, and the hashes of all (`quantization.checkpoint.manifest`)
     model-00001-of-....safetensors  everything else, as in the checkpoint
     config.json, tokenizer, ...     as in the checkpoint
 
@@ -40,12 +41,12 @@ from gr00t.quantization.checkpoint.artefact import (
     check_exportable,
     list_layers,
     place_layers,
-    read_sealed,
+    read_checked,
     settle,
-    write_layers,
 )
-from gr00t.quantization.checkpoint.checksums import seal_file
-from gr00t.quantization.checkpoint.manifest import FILE, Manifest, exported_settings, read_manifest
+from gr00t.quantization.checkpoint.checksums import checksum
+from gr00t.quantization.checkpoint.manifest import FILE, Manifest, exported_settings
+from gr00t.quantization.checkpoint.tensor_file import write_tensors
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.report import DuQuantReport
 from gr00t.quantization.settings.environment import DuQuantDryRunError
@@ -85,12 +86,12 @@ def load_artefact(
     if environ is not None:
         load_kernels(environ)
     started = time.perf_counter()
-    checked, tensors = read_sealed(folder, manifest)
+    checked, tensors = read_checked(folder, manifest)
     logger.info(
         "[GR00T-DUQUANT] Artefact %s: exported from %s; %d files, %s bytes, as exported (%.1f s)",
         folder,
         manifest.checkpoint,
-        len(manifest.files) + 1,
+        len(manifest.files),
         f"{checked:,}",
         time.perf_counter() - started,
     )
@@ -161,28 +162,21 @@ def _write(model: GR00T_N1_5, report: DuQuantReport, checkpoint: str, stage: Pat
     packed = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
     rest = {name: tensor for name, tensor in tensors.items() if name not in packed}
     weight_map = write_weights(stage, rest)
-    (stage / FILE).touch()  # for its mode; what it holds is written last
+    write_tensors(stage / FILE, packed)
     write_index(stage, model.config, rest | packed, weight_map | dict.fromkeys(packed, FILE))
     names = sorted(str(path.relative_to(stage)) for path in stage.rglob("*") if path.is_file())
-    files = {name: seal_file(stage / name) for name in names if name != FILE}
-
-    def manifest_for(tensors_sha256: str) -> Manifest:
-        return Manifest(
-            checkpoint=checkpoint,
-            dtype=str(model.dtype).removeprefix("torch."),
-            settings=exported_settings(report.config),
-            layers={name: layer.spec for name, layer in report.layers.items()},
-            calibration=_calibration(report),
-            linear_bytes_before=report.linear_bytes_before,
-            model_bytes_before=report.model_bytes_before,
-            versions={"gr00t": __version__, **_versions("torch", "safetensors")},
-            files=files,
-            tensors_sha256=tensors_sha256,
-        )
-
-    write_layers(stage, packed, manifest_for)
-    manifest = read_manifest(stage)
-    assert manifest is not None
+    manifest = Manifest(
+        checkpoint=checkpoint,
+        dtype=str(model.dtype).removeprefix("torch."),
+        settings=exported_settings(report.config),
+        layers={name: layer.spec for name, layer in report.layers.items()},
+        calibration=_calibration(report),
+        linear_bytes_before=report.linear_bytes_before,
+        model_bytes_before=report.model_bytes_before,
+        versions={"gr00t": __version__, **_versions("torch", "safetensors")},
+        files={name: checksum(stage / name) for name in names},
+    )
+    manifest.write(stage)
     return manifest
 
 

@@ -16,6 +16,7 @@ from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.statistics import InputStatistics
 from gr00t.quantization.propagation import rotation_to_absorb
+from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.selection import LayerPlan
 
 
@@ -24,6 +25,7 @@ def build_layers(
     targets: Sequence[LayerPlan],
     store: PackStore,
     statistics: Mapping[str, InputStatistics],
+    runtime: RuntimeOptions,
 ) -> dict[str, DuQuantLinear]:
     """Quantize all targets, every layer before the one that absorbs its rotation.
 
@@ -32,6 +34,7 @@ def build_layers(
         targets: the layers, with their specifications.
         store: where packs are found and left.
         statistics: of the layers' inputs, by name.
+        runtime: how they run.
 
     Returns:
         The layers by name, in the order of `targets`.
@@ -45,7 +48,8 @@ def build_layers(
         assert target.spec is not None
         name = target.name
         try:
-            return store.layer(name, target.linear, target.spec, statistics.get(name), absorbed.get(name))
+            seen, rotated = statistics.get(name), absorbed.get(name)
+            return store.layer(name, target.linear, target.spec, seen, rotated).run_as(runtime)
         except ValueError as error:
             raise ValueError(f"{name} cannot be quantized: {error}") from error
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from gr00t.quantization.kernels.library import load as load_kernels
-from gr00t.quantization.quantize import apply_plans, decided, with_execution
+from gr00t.quantization.quantize import apply_plans, checked, decided
 from gr00t.quantization.report import DuQuantReport
 from gr00t.quantization.settings.environment import (
     PREFIX,
@@ -93,7 +93,7 @@ def list_layers(
     for target in targets:
         logger.info("[GR00T-DUQUANT][DRYRUN] %s %s", target, target.asked)
     logger.info("[GR00T-DUQUANT] Dry-run total layers listed: %d", len(targets))
-    return with_execution(decided(model, targets), config.execution)
+    return decided(model, targets)
 
 
 def _selected(model: nn.Module, config: DuQuantConfig, aliases: Mapping[str, str] | None) -> list[LayerPlan]:
@@ -105,8 +105,7 @@ def _selected(model: nn.Module, config: DuQuantConfig, aliases: Mapping[str, str
             logger.info("[GR00T-DUQUANT][DEBUG] %s: %s", plan, plan.reason)
     logger.info("[GR00T-DUQUANT] SCOPE filter: %r", config.scope)
     check_plans(plans, scheme, layer_filter, list_all=config.debug)
-    targets = [plan for plan in plans if plan.spec is not None]
-    with_execution(targets, config.execution)  # refuses what cannot run so, before anything is told
+    targets = checked(plans, config.runtime)
     logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(targets))
     return targets
 

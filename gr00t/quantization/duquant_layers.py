@@ -16,6 +16,7 @@ the linear layer that it replaced.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from gr00t.quantization.numerics.soundness import check_state
 from gr00t.quantization.numerics.statistics import InputStatistics
 from gr00t.quantization.numerics.storage import buffer_shapes, load_weight, store_weight, stored_scale_bits
 from gr00t.quantization.settings.options import RowRotation
+from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import LinearSpec
 
 # Weights are quantized in runs of rows whose temporaries stay in the cache: a third of the time.
@@ -53,8 +55,7 @@ class DuQuantLinear(ExactBuffers):
         transforms: what its input and output go through, and what its weight went through.
         backend: who computes it.
         is_calibrating: static activation scales are still to come; until then they are dynamic, per token.
-        keep_unpacked: keep one unpacked weight between calls.
-        refuse_nonfinite: raise on inf and nan in the input, at the price of looking.
+        runtime: how it runs; `run_as` changes that.
     """
 
     codes: Tensor | None
@@ -70,15 +71,14 @@ class DuQuantLinear(ExactBuffers):
         super().__init__(made)
         self.transforms = Transforms(made)
         self.spec = spec
-        self.backend = registry.choose_backend(device, spec.execution)
+        self.runtime = RuntimeOptions()
+        self.backend = registry.choose_backend(device, self.runtime.execution)
         self._restores = spec.row_rotation is not RowRotation.PROPAGATE  # else by the layer that absorbs it
         self._numbers = (
             *(spec.block_in, spec.block_out, spec.activation.bits if spec.activation else 8),
             stored_scale_bits(spec.weight) if spec.weight else 8,
         )
         self.is_calibrating = spec.static
-        self.keep_unpacked = True
-        self.refuse_nonfinite = False
         self.bias: nn.Parameter | None
         self.register_parameter("bias", linear.bias)
         if spec.weight is None:
@@ -142,6 +142,18 @@ class DuQuantLinear(ExactBuffers):
             layer._source = linear.weight.detach()
         return layer
 
+    def run_as(self, runtime: RuntimeOptions) -> DuQuantLinear:
+        """Run in this way from now on, to the same bits; return this layer.
+
+        Raises:
+            ValueError: it cannot: it has no integers, or no kernel is known here that multiplies them.
+        """
+        runtime.check(self.spec)
+        self.runtime = dataclasses.replace(runtime, kernels=None)  # which a copy of the layer has no use for
+        self._unpacked = None
+        self.backend = registry.choose_backend(self._device(), runtime.execution)
+        return self
+
     def packed_state(self) -> dict[str, Tensor]:
         """The buffers by name: all that quantization computed, neither bias nor float weight."""
         held = {**self._buffers, **self.transforms._buffers}
@@ -153,10 +165,10 @@ class DuQuantLinear(ExactBuffers):
         inf and nan come out as nan, never as a finite number.
 
         Raises:
-            ValueError: x holds inf or nan, and `refuse_nonfinite` is set.
+            ValueError: x holds inf or nan, and `runtime.debug` is set.
         """
         spec = self.spec
-        if self.refuse_nonfinite and not torch.isfinite(x).all():
+        if self.runtime.debug and not torch.isfinite(x).all():
             raise ValueError("the input of a quantized layer holds inf or nan")
         if spec.activation is None:
             weight = self.weight if spec.weight is None else self._dequantized(x.dtype)
@@ -265,7 +277,7 @@ class DuQuantLinear(ExactBuffers):
         return self._keep(self.transforms.unfuse(fused).to(dtype))
 
     def _keep(self, weight: Tensor) -> Tensor:
-        if self.keep_unpacked:
+        if self.runtime.precache_weights:
             self._unpacked = weight
         return weight
 
@@ -294,12 +306,16 @@ class DuQuantLinear(ExactBuffers):
         """The tensors may be others, and elsewhere."""
         self._unpacked = None
         if self.row_scale is not None:
-            self.backend = registry.choose_backend(self.row_scale.device, self.spec.execution)
+            self.backend = registry.choose_backend(self.row_scale.device, self.runtime.execution)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Choose anew who computes: the process that reads a pickle may have other kernels."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        held = self.row_scale if self.row_scale is not None else self.act_scale
-        device = held.device if held is not None else torch.device("cpu")
+        device = self._device()
         if not registry.is_there(self.backend, device):
-            self.backend = registry.choose_backend(device, self.spec.execution)
+            self.backend = registry.choose_backend(device, self.runtime.execution)
+
+    def _device(self) -> torch.device:
+        """Where it is."""
+        held = (self.row_scale, self.act_scale, *self.parameters())
+        return next(tensor.device for tensor in held if tensor is not None)

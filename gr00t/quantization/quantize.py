@@ -31,7 +31,7 @@ from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport, model_bytes
 from gr00t.quantization.settings.environment import DuQuantConfig
 from gr00t.quantization.settings.layer_filter import LayerFilter
-from gr00t.quantization.settings.options import Execution, RowRotation
+from gr00t.quantization.settings.options import RowRotation
 from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
 from gr00t.quantization.settings.selection import (
     EVERY_LINEAR,
@@ -127,17 +127,18 @@ def decided(
     ]
 
 
-def with_execution(plans: Sequence[LayerPlan], execution: Execution) -> list[LayerPlan]:
-    """Return the plans of the layers that are quantized, which run in this way.
+def checked(plans: Sequence[LayerPlan], runtime: RuntimeOptions) -> list[LayerPlan]:
+    """Return the plans of the layers that are quantized.
 
     Raises:
-        ValueError: a layer cannot.
+        ValueError: a layer cannot run as `runtime` says.
     """
-    return [
-        dataclasses.replace(plan, spec=dataclasses.replace(plan.spec, execution=execution))
-        for plan in plans
-        if plan.spec is not None
-    ]
+    targets = []
+    for plan in plans:
+        if plan.spec is not None:
+            runtime.check(plan.spec)
+            targets.append(plan)
+    return targets
 
 
 def apply_plans(
@@ -159,15 +160,13 @@ def apply_plans(
             that did not end.
         ValueError: a layer cannot be quantized; it is named, and the model is as before.
     """
-    targets = with_execution(plans, config.execution)
+    runtime = config.runtime
+    targets = checked(plans, runtime)
     calibration = read_record(config.pack_dir) if statistics is None else None
     if config.row_rotation is RowRotation.PROPAGATE:
         _log_propagation(targets)
     store = PackStore(config.pack_dir)
-    layers = build_layers(model, targets, store, statistics or {})
-    for layer in layers.values():
-        layer.keep_unpacked = config.precache_weights
-        layer.refuse_nonfinite = config.debug
+    layers = build_layers(model, targets, store, statistics or {}, runtime)
     report = DuQuantReport(
         config=config,
         layers=layers,

@@ -35,7 +35,7 @@ from shapes import QUANTIZED_LAYERS, LayerShape
 from torch import Tensor, nn
 
 from gr00t.machine import describe_machine
-from gr00t.quantization import DuQuantLinear, LinearSpec
+from gr00t.quantization import DuQuantLinear, LinearSpec, RuntimeOptions
 from gr00t.quantization.kernels import library, registry
 from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.settings.options import Execution
@@ -199,8 +199,8 @@ def _kinds(linear: nn.Linear, arguments: Arguments) -> dict[str, list[nn.Module]
         linear.in_features, linear.out_features, block_in=arguments.block, block_out=arguments.block
     )
     fake = DuQuantLinear.from_linear(linear, spec)
-    integer_spec = dataclasses.replace(spec, execution=Execution.INTEGER)
-    integer = DuQuantLinear.from_state(linear, integer_spec, fake.packed_state())
+    integer = DuQuantLinear.from_state(linear, spec, fake.packed_state())
+    integer.run_as(RuntimeOptions(Execution.INTEGER))
     layers: dict[str, nn.Linear | DuQuantLinear] = {"bf16": linear, "fake": fake, "integer": integer}
     if arguments.others:
         plain = copy.deepcopy(fake)

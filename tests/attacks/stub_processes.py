@@ -26,7 +26,7 @@ from gr00t.eval.rollout.runner import run_arm
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.processes import watchdog
 from gr00t.serving.robot import RobotInferenceServer
-from tests.eval.rollout.stubs import LABELS, TASKS, StubPolicy, StubSimulator, asked, stub_plan
+from tests.eval.rollout.stubs import CONDITIONS, TASKS, StubPolicy, StubSimulator, asked, stub_plan
 
 PLAN = stub_plan(tasks=tuple(TASKS), trials=4, video="failures")
 SUCCESS_AT = {(0, 1): 5, (1, 0): 12, (2, 3): 7}
@@ -56,9 +56,9 @@ def evaluate(folder: Path, log: Path) -> None:
     definitions = {"policy": {"kind": "address"}, "expert": {"kind": "expert"}}
     try:
         with RunFolder(folder, asked(PLAN, **definitions)) as run:
-            run_arm("expert", PLAN, pool, Expert, LABELS, run)
+            run_arm("expert", PLAN, pool, Expert, CONDITIONS, run)
             host.start()
-            run_arm("policy", PLAN, pool, partial(PolicyAgent, host), LABELS, run)
+            run_arm("policy", PLAN, pool, partial(PolicyAgent, host), CONDITIONS, run)
     finally:
         pool.close()
         host.close()

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from gr00t.eval.rollout.records import EpisodeKey, read_records
+from gr00t.eval.rollout.record_parts import EpisodeKey
+from gr00t.eval.rollout.records import read_records
 from tests.attacks import stub_processes
 from tests.shell import REPO
 
@@ -214,7 +215,7 @@ def test_what_dies_under_an_evaluation_is_replaced_and_changes_no_action(
         wait_for_lines(folder, EPISODES + 1, pid)
         zygote.finish(folder, f"{folder.name}-under-end")
         found = {
-            record.key: (record.success, record.steps, record.actions_hash)
+            record.key: (record.outcome.success, record.outcome.steps, record.outcome.actions_hash)
             for record in read_records(folder / "episodes.jsonl")
         }
         assert found == {

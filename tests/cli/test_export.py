@@ -24,6 +24,7 @@ from gr00t.cli.inspection import checkpoint_contents
 from gr00t.eval.arms.recipes import RecipeError
 from gr00t.quantization import DuQuantConfigError, DuQuantLinear
 from gr00t.quantization.checkpoint.manifest import FILE
+from gr00t.quantization.checkpoint.sidecar import SIDECAR
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import load, reseal
 from tests.shell import REPO
@@ -111,7 +112,7 @@ def test_inspecting_says_what_the_export_said_and_checks_the_hashes(exported, pr
     status = programs["inspect_checkpoint"].main()
     found = json.loads(capsys.readouterr().out)
     assert status == 0
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != SIDECAR)
     assert found.pop("hashes") == f"verified: 7 files, {size:,} bytes, are what was exported"
     assert said["hashes"] == "not checked"
     assert found == {key: value for key, value in said.items() if key != "hashes"}
@@ -122,7 +123,7 @@ def test_the_text_tells_the_same(exported, programs):
     assert f"quantized        {LAYERS} layers ({LAYERS} x W4 A8), 819,200 weights" in text
     assert "codes                                    409,600" in text
     assert "WBITS_DEFAULT=4 ABITS=8 BLOCK=16 WSCALE=channel PERMUTE=0 ROTATION=none" in text
-    assert "format 'gr00t-duquant-artefact 1', gr00t 0." in text
+    assert "format 'gr00t-duquant 2', gr00t 0." in text
     assert "embodiments      new_embodiment\ntokenizer        tokenizer.json" in text
 
 

@@ -16,7 +16,7 @@ from tests.shell import REPO
 tomllib: Any = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
 
 INSTALLED = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
-OTHERS = ("open_loop", "merge_adapter", "make_demo_checkpoint", "finetune")
+OTHERS = ("open_loop", "merge_adapter", "make_demo_checkpoint", "training.finetune")
 MODULES = [entry.partition(":")[0] for entry in INSTALLED.values()] + [f"gr00t.cli.{name}" for name in OTHERS]
 # Seconds to import, the one or the other. numpy takes a tenth of one.
 HEAVY = {
@@ -31,7 +31,7 @@ HEAVY = {
 }
 LESS_HEAVY = {"numpy", "scipy", "pydantic", "zmq", "msgpack", "tqdm", "PIL", "av", "pyarrow"}
 # The defaults of its flags stand where statistics are made; how frames are read, where they are.
-MAY_BE_LESS_LIGHT = {"gr00t.cli.compare", "gr00t.cli.train", "gr00t.cli.finetune"}
+MAY_BE_LESS_LIGHT = {"gr00t.cli.compare", "gr00t.cli.train", "gr00t.cli.training.finetune"}
 FLAGS = {
     "gr00t.cli.serve": ("gr00t.cli.serving.arguments", "ServeArguments"),
     "gr00t.cli.evaluate": ("gr00t.eval.session.options", "EvaluationOptions"),
@@ -39,7 +39,7 @@ FLAGS = {
     "gr00t.cli.export": ("gr00t.cli.export", "ExportArguments"),
     "gr00t.cli.inspect": ("gr00t.cli.inspect", "InspectArguments"),
     "gr00t.cli.train": ("gr00t.cli.training.arguments", "TrainArguments"),
-    "gr00t.cli.finetune": ("gr00t.cli.training.arguments", "FinetuneArguments"),
+    "gr00t.cli.training.finetune": ("gr00t.cli.training.arguments", "FinetuneArguments"),
     "gr00t.cli.compare": ("gr00t.cli.compare", "CompareArguments"),
     "gr00t.cli.scan": ("gr00t.cli.scan", "ScanArguments"),
     "gr00t.cli.open_loop": ("gr00t.cli.prediction.arguments", "OpenLoopArguments"),

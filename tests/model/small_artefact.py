@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.model.checkpoint.folder import module_aliases
@@ -27,8 +25,10 @@ from gr00t.quantization import (
 )
 from gr00t.quantization.calibration.record import write_record
 from gr00t.quantization.calibration.recording import record_inputs
-from gr00t.quantization.checkpoint.checksums import seal_file, write_with_metadata
-from gr00t.quantization.checkpoint.manifest import FILE, FORMAT
+from gr00t.quantization.checkpoint.checksums import checksum
+from gr00t.quantization.checkpoint.manifest import FILE
+from gr00t.quantization.checkpoint.sidecar import SIDECAR, write_sidecar
+from gr00t.quantization.checkpoint.tensor_file import write_tensors
 from gr00t.testing.synthetic import synthetic_observation
 
 LAYERS = 2 * 7 + 4 * 2
@@ -108,19 +108,11 @@ def reseal(
 ) -> None:
     """Change an artefact and compute every hash anew, as somebody who knows how would."""
     path = folder / FILE
-    tensors = {name: value.clone() for name, value in load_file(path).items()}
-    with safe_open(path, "pt") as file:
-        values = json.loads(file.metadata()["manifest"])
-    there = [name for name in values["files"] if (folder / name).is_file()]
-    values["files"] = {name: seal_file(folder / name) for name in there}
+    if path.is_file():
+        tensors = {name: value.clone() for name, value in load_file(path).items()}
+        change_tensors(tensors)
+        write_tensors(path, tensors)
+    values = json.loads((folder / SIDECAR).read_text())["content"]
+    values["files"] = {name: checksum(folder / name) for name in values["files"] if (folder / name).is_file()}
     change_manifest(values)
-    change_tensors(tensors)
-
-    def metadata(digest: str) -> dict[str, str]:
-        if values.get("tensors_sha256") is not None:
-            values["tensors_sha256"] = digest
-        text = json.dumps(values)
-        sha256 = hashlib.sha256(text.encode()).hexdigest()
-        return {"format": "pt", "artefact": FORMAT, "manifest": text, "manifest_sha256": sha256}
-
-    write_with_metadata(save(tensors), metadata, path)
+    write_sidecar(folder, "artefact", values)

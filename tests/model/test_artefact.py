@@ -219,7 +219,7 @@ def test_another_precision_of_the_rest_is_said(exported, caplog):
 
 def test_settings_that_it_is_not_end_the_start_before_weights_are_read(exported, monkeypatch):
     folder, _ = exported
-    monkeypatch.setattr(artefact, "read_sealed", lambda *args: pytest.fail("weights were read"))
+    monkeypatch.setattr(artefact, "read_checked", lambda *args: pytest.fail("weights were read"))
     with pytest.raises(DuQuantConfigError, match=r"GR00T_DUQUANT_ABITS='4': exported with '8'"):
         serve(folder, variables(ABITS="4"))
     with pytest.raises(DuQuantConfigError, match=r"GR00T_DUQUANT_ENABLE=0: an artefact has no unquantized"):

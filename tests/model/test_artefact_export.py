@@ -15,6 +15,7 @@ from gr00t.model.artefact import export_artefact
 from gr00t.model.checkpoint.folder import CheckpointError
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
+from gr00t.quantization.checkpoint.sidecar import SIDECAR
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import LAYERS, load, quantized, serve, variables
 
@@ -44,7 +45,7 @@ def flip(path: Path, place: int) -> None:
 @pytest.mark.parametrize(
     ("file", "place", "message"),
     [
-        (FILE, -1, r"duquant\.safetensors: its tensors are not those exported"),
+        (FILE, -1, r"duquant\.safetensors: changed since it was exported"),
         ("model-00001-of-00001.safetensors", -1, r"model-00001-of-00001\.safetensors: changed since"),
         ("experiment_cfg/metadata.json", 100, r"experiment_cfg/metadata\.json: changed since"),
     ],
@@ -71,6 +72,9 @@ def test_a_changed_configuration_is_refused(copy):
 
 def test_a_folder_that_lost_its_quantized_layers_is_refused(copy):
     (copy / FILE).unlink()
+    with pytest.raises(ArtefactError, match=r"duquant\.safetensors: missing"):
+        load(copy)
+    (copy / SIDECAR).unlink()
     with pytest.raises(CheckpointError, match=r"names duquant\.safetensors \(for .*\), which is not in"):
         load(copy)
 
@@ -93,7 +97,7 @@ def test_the_same_export_gives_the_same_bytes(copy, checkpoint, tmp_path):
     model, report = quantized(checkpoint, variables(CALIB_STEPS="0", EXECUTION="integer", DEBUG="1"))
     export_artefact(model, report, checkpoint, tmp_path / "again")
     files = sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
-    assert len(files) == 7
+    assert len(files) == 8
     assert [
         name for name in files if (copy / name).read_bytes() != (tmp_path / "again" / name).read_bytes()
     ] == []
@@ -149,7 +153,7 @@ def test_an_export_that_fails_leaves_nothing(checkpoint, tmp_path, monkeypatch):
     def full(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(artefact, "write_layers", full)
+    monkeypatch.setattr(artefact, "write_tensors", full)
     model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
     with pytest.raises(OSError, match="No space left"):
         export_artefact(model, report, checkpoint, tmp_path / "out")
@@ -167,12 +171,12 @@ def test_an_export_that_is_killed_leaves_nothing_that_loads(checkpoint, tmp_path
 
     model, report = quantized(checkpoint, variables(CALIB_STEPS="0"))
     with monkeypatch.context() as patched:
-        patched.setattr(artefact, "write_layers", kill)
+        patched.setattr(artefact.Manifest, "write", kill)
         patched.setattr("gr00t.files.atomic.remove", lambda path: None)
         with pytest.raises(KilledError):
             export_artefact(model, report, checkpoint, tmp_path / "out")
     (left,) = tmp_path.iterdir()
-    with pytest.raises(ArtefactError, match="truncated"):
+    with pytest.raises(ArtefactError, match="nothing says what its layers are"):
         load(left)
     export_artefact(model, report, checkpoint, tmp_path / "out")
     assert f"{left} is left from an export that was killed, or still runs" in caplog.messages

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -13,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save
 
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import CheckpointError, module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.quantization.checkpoint.artefact import check_exportable, place_layers
-from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header, write_with_metadata
-from gr00t.quantization.checkpoint.manifest import FILE, FORMAT, read_manifest
+from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
+from gr00t.quantization.checkpoint.sidecar import SIDECAR, write_sidecar
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import KINDS, calibrate, load, quantized, reseal, serve, variables
 
@@ -151,7 +150,7 @@ def test_a_link_out_of_the_folder_is_refused_and_the_hubs_own_are_followed(copy,
 
 
 @pytest.mark.parametrize("how", ["directory", "loop", "dangling", "fifo"])
-@pytest.mark.parametrize("name", [FILE, "model-00001-of-00001.safetensors"])
+@pytest.mark.parametrize("name", [FILE, SIDECAR, "model-00001-of-00001.safetensors"])
 def test_something_else_in_place_of_a_file_is_refused(copy, how, name):
     path = copy / name
     path.unlink()
@@ -281,19 +280,12 @@ def _places(values: Any) -> Iterator[tuple[str, ...]]:
                     yield from ((name, key, field) for field in below)
 
 
-def write_manifest(folder: Path, text: str) -> None:
-    """Write a manifest with its own hash, beside no tensor: nobody looks at tensors before it."""
-    metadata = {"format": "pt", "artefact": FORMAT, "manifest": text}
-    metadata["manifest_sha256"] = hashlib.sha256(text.encode()).hexdigest()
-    write_with_metadata(save({}), lambda _: metadata, folder / FILE)
-
-
 def test_whatever_type_a_field_of_the_manifest_has_it_is_accepted_or_one_clear_error(copy):
     """Fields times values; oracle: `read_manifest` and `place_layers` raise ArtefactError, or nothing."""
     config = Gr00tConfig.from_folder(copy)
     model = GR00T_N1_5.on_meta(config)
     aliases = module_aliases(model)
-    original = json.loads(read_header(copy / FILE).metadata["manifest"])
+    original = json.loads((copy / SIDECAR).read_text())["content"]
     accepted: set[str] = set()
     count = 0
     for place, value in itertools.product(list(_places(original)), STRANGE):
@@ -306,7 +298,7 @@ def test_whatever_type_a_field_of_the_manifest_has_it_is_accepted_or_one_clear_e
             continue
         inner[last] = value
         count += 1
-        write_manifest(copy, json.dumps(values))
+        write_sidecar(copy, "artefact", values)
         try:
             manifest = read_manifest(copy)
             place_layers(GR00T_N1_5.on_meta(config), manifest, manifest.config({}), aliases)
@@ -329,9 +321,25 @@ def test_whatever_type_a_field_of_the_manifest_has_it_is_accepted_or_one_clear_e
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", '{"a": NaN}', '{"files": {}, "files": {}}', "[" * 100_000]
+    ("text", "message"),
+    [
+        ("", r"damaged \("),
+        ("[]", "its format is None"),
+        ("null", "its format is None"),
+        ("{", r"damaged \("),
+        ('{"a": NaN}', "NaN is no number of JSON"),
+        ('{"format": "a", "format": "b"}', "an object has two entries 'format'"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
 )
-def test_a_manifest_that_is_no_such_object_is_refused(copy, text):
-    write_manifest(copy, text)
-    with pytest.raises(ArtefactError, match="its manifest cannot be used: "):
+def test_a_sidecar_that_is_no_such_object_is_refused(copy, text, message):
+    (copy / SIDECAR).write_text(text)
+    with pytest.raises(ArtefactError, match=rf"duquant\.json: .*{message}"):
+        load(copy)
+
+
+@pytest.mark.parametrize("content", [{}, {"files": {}}, {"nested": [[]]}])
+def test_a_manifest_of_other_fields_is_refused(copy, content):
+    write_sidecar(copy, "artefact", content)
+    with pytest.raises(ArtefactError, match="its manifest cannot be used: missing or unknown: "):
         load(copy)

@@ -17,9 +17,10 @@ from gr00t.quantization.duquant_preprocess import Transforms
 from gr00t.quantization.kernels.choice import choose_accumulator
 from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.numerics.rotations import rotate_back
-from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
-from tests.quantization.kernels.kernel_layers import on
+from tests.quantization.kernels.kernel_layers import INTEGER, on
 
 KERNELS = ["float32"] + (["int8"] if choose_accumulator(torch.device("cpu"))[0] == "int8" else [])
 
@@ -98,7 +99,7 @@ def test_integer_execution_equals_fake_execution_bit_for_bit():
     fake = DuQuantLinear.from_linear(source, LinearSpec(2048, 64))
     on(fake, fake.backend.transformer, "float32")
     try:
-        integer = DuQuantLinear.from_linear(source, LinearSpec(2048, 64, execution=Execution.INTEGER))
+        integer = DuQuantLinear.from_linear(source, LinearSpec(2048, 64)).run_as(INTEGER)
     except ValueError as refused:
         pytest.skip(str(refused))
     assert integer.backend.accumulator not in ("float32", "reference")
@@ -162,8 +163,7 @@ def test_weight_only_equals_the_dequantized_weight_in_the_basis_of_x():
 def integer(layer: DuQuantLinear) -> torch.Tensor:
     """The weight in the rotated basis, float64."""
     twin = copy.copy(layer)
-    twin._unpacked = None
-    twin.keep_unpacked = False
+    twin.run_as(RuntimeOptions(precache_weights=False))
     return twin._integer_weight().double() * layer.row_scale.double()
 
 
@@ -227,7 +227,7 @@ def test_keeping_no_unpacked_weight_changes_memory_and_no_number():
     layer, x = DuQuantLinear.from_linear(linear(64, 32), LinearSpec(64, 32)), inputs(5, 64)
     expected = layer(x)
     kept = layer.resident_bytes()
-    layer.keep_unpacked, layer._unpacked = False, None
+    layer.run_as(RuntimeOptions(precache_weights=False))
     assert torch.equal(layer(x), expected)
     assert kept - layer.resident_bytes() == 64 * 32
 
@@ -246,7 +246,7 @@ def test_inf_and_nan_never_come_out_as_finite_numbers(static, weight, bad):
     y = layer(x)
     assert not torch.isfinite(y[1]).any()
     assert torch.isfinite(y[[0, 2]]).all()
-    layer.refuse_nonfinite = True
+    layer.run_as(RuntimeOptions(debug=True))
     with pytest.raises(ValueError, match="the input of a quantized layer holds inf or nan"):
         layer(x)
 
@@ -273,7 +273,7 @@ def test_what_cannot_be_quantized_is_refused():
     with pytest.raises(
         ValueError, match="EXECUTION=integer needs weights and activations of 2 to 8 bits, got W4 A16"
     ):
-        LinearSpec(8, 4, activation=None, execution=Execution.INTEGER)
+        DuQuantLinear.from_linear(linear(8, 4), LinearSpec(8, 4, activation=None)).run_as(INTEGER)
     with pytest.raises(ValueError, match="in_features=131072 overflows an int32 accumulator: at most 131071"):
         LinearSpec(131072, 4)
     state = DuQuantLinear.from_linear(linear(8, 4), LinearSpec(8, 4)).packed_state()

@@ -17,9 +17,9 @@ from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
 from gr00t.quantization.numerics import ordered_rotation
 from gr00t.quantization.numerics.ordered_rotation import goes_to_blas, rotate_in_order
-from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
-from tests.quantization.kernels.kernel_layers import inputs, linear, on, same
+from tests.quantization.kernels.kernel_layers import INTEGER, inputs, linear, on, same
 
 # From the smallest subnormal to where a rotation of equal channels, and the product of both scales, overflow.
 MAGNITUDES = (0.0, 1e-45, 1e-40, 1e-38, 1e-30, 1.0, 6e4, 1e30, 1e35, 1e36, 1e37, 1e38, 3.4e38)
@@ -43,10 +43,9 @@ def layers(draw: st.DrawFn) -> tuple[DuQuantLinear, torch.Tensor]:
         rotation=draw(st.sampled_from((Rotation.HADAMARD, Rotation.SVD, Rotation.NONE))),
         row_rotation=draw(st.sampled_from(RowRotation)),
         calibration_steps=draw(st.sampled_from((0, 0, 1))),
-        execution=Execution.INTEGER,
     )
     dtype = draw(st.sampled_from((torch.float32, torch.float32, torch.bfloat16, torch.float16)))
-    layer = DuQuantLinear.from_linear(linear(k, n, draw(st.booleans()), dtype, seed), spec)
+    layer = DuQuantLinear.from_linear(linear(k, n, draw(st.booleans()), dtype, seed), spec).run_as(INTEGER)
     if spec.static and draw(st.booleans()):
         calibration = LayerCalibration(layer, PooledPercentile(99.0, requests=1))
         layer(inputs(4, k, seed=seed).to(dtype))

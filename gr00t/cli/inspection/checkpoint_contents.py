@@ -16,8 +16,8 @@ from gr00t.model.checkpoint.weight_files import stored_tensors
 from gr00t.model.checkpoint.weight_header import StoredTensor
 from gr00t.model.lerobot.rules import read_rules
 from gr00t.model.preprocessing.tokenizer import TOKENIZER_FILES
-from gr00t.quantization.checkpoint.checksums import ArtefactError, check_seals
-from gr00t.quantization.checkpoint.manifest import FILE, FORMAT, Manifest, read_manifest
+from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.manifest import FILE, Manifest, read_manifest
 from gr00t.quantization.settings.options import WeightScale
 
 # What the tensors of a quantized layer are for, by the last part of their names.
@@ -172,7 +172,7 @@ def _quantized(manifest: Manifest, packed: Mapping[str, StoredTensor]) -> dict[s
         f"({calibration.get('observations')}); used by {manifest.informed} layers",
         "checkpoint": manifest.checkpoint,
         "dtype": manifest.dtype,
-        "format": FORMAT,
+        "format": manifest.format,
         "versions": dict(manifest.versions),
         "names": {name: str(spec) for name, spec in manifest.layers.items()},
     }
@@ -180,11 +180,11 @@ def _quantized(manifest: Manifest, packed: Mapping[str, StoredTensor]) -> dict[s
 
 def _hashes(folder: Path, manifest: Manifest) -> str:
     try:
-        read = check_seals(folder, manifest.files, FILE, manifest.tensors_sha256)
+        read = manifest.check_files(folder)
         _check_values(folder, manifest)
     except ArtefactError as error:
         return f"DAMAGED: {error}"
-    return f"verified: {len(manifest.files) + 1} files, {read:,} bytes, are what was exported"
+    return f"verified: {len(manifest.files)} files, {read:,} bytes, are what was exported"
 
 
 def _check_values(folder: Path, manifest: Manifest) -> None:

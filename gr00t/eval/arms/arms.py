@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from gr00t.eval.arms.facts import Kind
 from gr00t.eval.arms.recipes import Recipe, find_recipes, load_recipe
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.spelling import did_you_mean
@@ -43,7 +44,7 @@ class Arm:
     """
 
     name: str
-    kind: Literal["recipe", "address", "zero", "replay", "expert"]
+    kind: Kind
     recipe: Recipe | None = None
     host: str = ""
     port: int = 0

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from gr00t.eval.arms.facts import ServerDescription
 from gr00t.eval.arms.server_process import PING_MS, ServerProcess
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.client import (
@@ -20,6 +22,7 @@ from gr00t.serving.client import (
     NoServerError,
     ServerError,
 )
+from gr00t.validation import first_of
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +72,12 @@ class AddressHost:
                 logger.info("no server answers at %s yet; waiting up to %g s", self.address, self._wait_s)
             client.wait_until_ready(self._wait_s)
 
-    def describe(self) -> dict[str, Any]:
-        """What the server says of itself: `quantization` and `server`, each None if it does not say."""
+    def describe(self) -> ServerDescription:
+        """What the server says of itself."""
         with self.connect() as client:
-            return _describe(client)
+            return _describe(client, self.address)
 
-    def remember(self, described: Mapping[str, Any]) -> None:
+    def remember(self, described: ServerDescription) -> None:
         """Take what the server says as what it has to stay."""
         self._identity = identity(described)
 
@@ -94,7 +97,7 @@ class AddressHost:
         self._check_same(policy)
 
     def _check_same(self, client: BaseInferenceClient) -> None:
-        now = identity(_describe(client))
+        now = identity(_describe(client, self.address))
         before = self._identity or now
         for name in sorted(before.keys() | now.keys()):
             if before.get(name) != now.get(name):
@@ -161,29 +164,27 @@ class StartedHost(AddressHost):
         self.server.close()
 
 
-def identity(described: Mapping[str, Any]) -> dict[str, Any]:
+def identity(described: ServerDescription) -> dict[str, Any]:
     """What must stay the same of a server during a run, from `AddressHost.describe`."""
-    report = described.get("quantization") or {}
-    info = described.get("server") or {}
+    report, info = described.report, described.info
     return {
-        **{name: report.get(name) for name in ("enabled", "layers_quantized", "calibrating", "config")},
+        **{name: getattr(report, name) for name in ("enabled", "layers_quantized", "calibrating", "config")},
         **{name: info.get(name) for name in ("model_path", "denoising_steps", "dtype")},
-        **report_hashes(report),
+        **report.hashes,
         **(info.get("identity") or {}),
         **(info.get("versions") or {}),
     }
 
 
-def report_hashes(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The hashes in a report on quantization: of the layers that are served, wherever they came from."""
-    return {name: value for name, value in report.items() if name.endswith("sha256")}
-
-
-def _describe(client: BaseInferenceClient) -> dict[str, Any]:
-    return {
+def _describe(client: BaseInferenceClient, address: str) -> ServerDescription:
+    told = {
         "quantization": _ask(client, "get_quantization_report"),
         "server": _ask(client, "get_server_info"),
     }
+    try:
+        return ServerDescription.model_validate(told)
+    except ValidationError as error:
+        raise LiberoError(f"what the server at {address} says of itself: {first_of(error)}") from None
 
 
 def _ask(client: BaseInferenceClient, endpoint: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gr00t.eval.arms.facts import QuantizationReport
 from gr00t.eval.statistics.runs import Run
 from gr00t.eval.statistics.summary import Verdicts
 
@@ -72,17 +73,19 @@ def protocol(runs: Sequence[Run]) -> list[Fact]:
     """How the episodes were played: the same for all arms, one value per line."""
     records = [record for run in runs for record in run.records]
     found = {
-        "suites, limit of steps": _each(f"{r.suite}: {r.max_steps}" for r in records),
+        "suites, limit of steps": _each(f"{r.key.suite}: {r.conditions.max_steps}" for r in records),
         "initial states": _each(_states(run) for run in runs),
-        "seeds": _each(r.seed for r in records),
-        "placement": _each(r.placement for r in records),
-        "actions executed per query": _each(r.replan_steps for r in records),
-        "assets": _each(f"{r.assets} ({r.suite}: {r.assets_fingerprint})" for r in records),
-        "rendering": _each(f"{r.rendering}, {r.gl_backend}" for r in records),
+        "seeds": _each(r.key.seed for r in records),
+        "placement": _each(r.conditions.placement for r in records),
+        "actions executed per query": _each(r.conditions.replan_steps for r in records),
+        "assets": _each(
+            f"{r.conditions.assets} ({r.key.suite}: {r.conditions.assets_fingerprint})" for r in records
+        ),
+        "rendering": _each(f"{r.conditions.rendering}, {r.conditions.gl_backend}" for r in records),
     }
     versions: dict[str, set[str]] = {}
     for record in records:
-        for package, version in record.versions.items():
+        for package, version in record.conditions.versions.items():
             versions.setdefault(package, set()).add(version)
     for package, known in sorted(versions.items()):
         found[f"version: {package}"] = ", ".join(sorted(known))
@@ -96,7 +99,8 @@ def protocol(runs: Sequence[Run]) -> list[Fact]:
 def quantization(verdicts: Verdicts, runs: Sequence[Run]) -> list[Fact]:
     """The few numbers that prove quantization: layers, bits, kernels and bytes; columns as above."""
     reports = [
-        next((_report(run.arms[arm]) for run in runs if arm in run.arms), None) for arm in compared(verdicts)
+        next((run.arms[arm].quantization for run in runs if arm in run.arms), None)
+        for arm in compared(verdicts)
     ]
     names = (
         "quantized layers",
@@ -110,24 +114,19 @@ def quantization(verdicts: Verdicts, runs: Sequence[Run]) -> list[Fact]:
     return [row for row in rows if set(row.values) != {"-"}]
 
 
-def _report(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    report = facts.get("quantization")
-    return report if isinstance(report, Mapping) else None
-
-
-def _proof(report: Mapping[str, Any] | None) -> dict[str, str]:
+def _proof(report: QuantizationReport | None) -> dict[str, str]:
     if report is None:
         return {}
-    if not report.get("enabled"):
+    if not report.enabled:
         return {"quantized layers": "0: not quantized"}
-    layers = [layer for layer in report.get("layers", {}).values() if isinstance(layer, Mapping)]
+    layers = report.layers.values()
     return {
-        "quantized layers": str(report.get("layers_quantized", "-")),
+        "quantized layers": "-" if report.layers_quantized is None else str(report.layers_quantized),
         "bits": _counted(layer.get("bits") for layer in layers),
         "kernels": _counted(layer.get("accumulator") for layer in layers),
         "activation scales": _counted(layer.get("activation_scale") for layer in layers),
-        "bytes of these layers": _before_and_now(report, "linear_bytes"),
-        "bytes of the model": _before_and_now(report, "model_bytes"),
+        "bytes of these layers": _before_and_now(report.linear_bytes_before, report.linear_bytes),
+        "bytes of the model": _before_and_now(report.model_bytes_before, report.model_bytes),
     }
 
 
@@ -136,24 +135,23 @@ def _counted(values: Iterable[Any]) -> str:
     return ", ".join(f"{value} ({count})" for value, count in counts.most_common()) or "-"
 
 
-def _before_and_now(report: Mapping[str, Any], name: str) -> str:
-    before, now = report.get(f"{name}_before"), report.get(name)
-    if not isinstance(before, int) or not isinstance(now, int) or not before:
-        return "-"
-    return f"{now:,}, {now / before:.2f} of {before:,}"
+def _before_and_now(before: int | None, now: int | None) -> str:
+    return f"{now:,}, {now / before:.2f} of {before:,}" if before and now is not None else "-"
 
 
 def _with_records(run: Run, arm: str) -> dict[str, Any]:
     """The arm's own description; its layers are counted elsewhere, here are too many to read."""
-    facts = dict(run.arms.get(arm) or run.plan["arms"].get(arm, {}))
+    facts = run.arms[arm].told() if arm in run.arms else dict(run.plan["arms"].get(arm, {}))
     facts.pop("name", None)
-    report = _report(facts)
-    if report is not None:
-        facts["quantization"] = {key: value for key, value in report.items() if key not in _PROVEN}
-    records = [record for record in run.records if record.arm == arm]
+    if facts.get("quantization"):
+        told = facts["quantization"].items()
+        facts["quantization"] = {key: value for key, value in told if key not in _PROVEN}
+    records = [record for record in run.records if record.key.arm == arm]
     facts.setdefault("denoising_steps", None)
     if facts["denoising_steps"] is None:
-        facts["denoising_steps"] = _each(r.denoising_steps for r in records if r.denoising_steps is not None)
+        facts["denoising_steps"] = _each(
+            r.conditions.denoising_steps for r in records if r.conditions.denoising_steps is not None
+        )
     return facts
 
 

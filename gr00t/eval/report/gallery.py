@@ -14,7 +14,8 @@ from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import quote
 
-from gr00t.eval.rollout.records import EpisodeKey, EpisodeRecord
+from gr00t.eval.rollout.record_parts import EpisodeKey
+from gr00t.eval.rollout.records import EpisodeRecord
 from gr00t.eval.statistics.pairs import Pair, pair_up
 from gr00t.eval.statistics.runs import Run
 from gr00t.eval.statistics.summary import Verdicts
@@ -81,7 +82,7 @@ def galleries(
     for arm in verdicts.arms:
         if arm.name != verdicts.baseline and not arm.is_control:
             ours, theirs = (
-                [record for run in runs for record in run.records if record.arm == name]
+                [record for run in runs for record in run.records if record.key.arm == name]
                 for name in (arm.name, verdicts.baseline)
             )
             found[arm.name] = pair_up(ours, theirs).disagreements()
@@ -90,9 +91,13 @@ def galleries(
     # Pictures first, then videos, of all arms in turn: a full budget leaves out the last ones of each.
     wanted = [pair for row in zip_longest(*chosen.values()) for pair in row if pair is not None]
     pictures = {
-        pair.arm.key: [media.address(r, r.thumbnail, "image/jpeg") for r in _sides(pair)] for pair in wanted
+        pair.arm.key: [media.address(r, r.outcome.thumbnail, "image/jpeg") for r in _sides(pair)]
+        for pair in wanted
     }
-    videos = {pair.arm.key: [media.address(r, r.video, "video/mp4") for r in _sides(pair)] for pair in wanted}
+    videos = {
+        pair.arm.key: [media.address(r, r.outcome.video, "video/mp4") for r in _sides(pair)]
+        for pair in wanted
+    }
     return [
         Gallery(
             name,
@@ -139,19 +144,31 @@ def _sides(pair: Pair) -> tuple[EpisodeRecord, EpisodeRecord]:
 
 def _disagreement(pair: Pair, pictures: Sequence[str | None], videos: Sequence[str | None]) -> Disagreement:
     first, second = (
-        Side(record.arm, bool(record.success), record.steps, record.lifted_wrong, picture, video)
+        Side(
+            record.key.arm,
+            bool(record.outcome.success),
+            record.outcome.steps,
+            record.outcome.lifted_wrong,
+            picture,
+            video,
+        )
         for record, picture, video in zip(_sides(pair), pictures, videos, strict=True)
     )
     known = pair.arm
     return Disagreement(
-        known.suite, known.task, known.language, known.init_state, known.seed, (first, second)
+        known.key.suite,
+        known.key.task,
+        known.conditions.language,
+        known.key.init_state,
+        known.key.seed,
+        (first, second),
     )
 
 
 def _spread(pairs: Sequence[Pair]) -> list[Pair]:
     """In turn from every task, its losses before its wins: the first dozen should not be of one task."""
     tasks: dict[tuple[str, int], list[Pair]] = {}
-    for pair in sorted(pairs, key=lambda pair: bool(pair.arm.success)):
-        tasks.setdefault((pair.arm.suite, pair.arm.task), []).append(pair)
+    for pair in sorted(pairs, key=lambda pair: bool(pair.arm.outcome.success)):
+        tasks.setdefault((pair.arm.key.suite, pair.arm.key.task), []).append(pair)
     rows = zip_longest(*(tasks[key] for key in sorted(tasks)))
     return [pair for row in rows for pair in row if pair is not None]

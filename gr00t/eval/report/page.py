@@ -84,9 +84,9 @@ def _motion_plots(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     jerks: list[tuple[int, str, list[float]]] = []
     times: list[tuple[int, str, list[float]]] = []
     for index, arm in enumerate(verdicts.arms):
-        played = [r for run in runs for r in run.records if r.arm == arm.name and r.success is not None]
-        jerks.append((index, arm.name, [record.jerk for record in played]))
-        times.append((index, arm.name, [ms for record in played for ms in record.query_ms]))
+        played = [r for run in runs for r in run.records if r.key.arm == arm.name and r.was_played]
+        jerks.append((index, arm.name, [record.outcome.jerk for record in played]))
+        times.append((index, arm.name, [ms for record in played for ms in record.timing.query_ms]))
     drawn = []
     for groups, label, title in (
         (jerks, "jerk of an episode", "Jerk of the episodes of every arm"),

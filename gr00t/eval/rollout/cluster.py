@@ -20,13 +20,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from gr00t.eval.arms.facts import ServerDescription
 from gr00t.eval.arms.hosts import StartedHost, identity
 from gr00t.eval.arms.server_process import ServerProcess
 from gr00t.eval.rollout.agents import Agent
 from gr00t.eval.rollout.episode import Simulator
 from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
-from gr00t.eval.rollout.player import Player, SimulatorSlot, check_labels, describe_episode
+from gr00t.eval.rollout.player import Player, SimulatorSlot, describe_episode
 from gr00t.eval.rollout.pool import JobBoard
+from gr00t.eval.rollout.record_parts import ArmConditions
 from gr00t.eval.rollout.run_folder import PlayedEpisode
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.client import ExternalRobotInferenceClient
@@ -47,11 +49,13 @@ class SlotActor:
         self._slot = SimulatorSlot(make_simulator(name))
         self._player: Player | None = None
 
-    def begin(self, make_agent: Callable[[], Agent], plan: EvalPlan, labels: Mapping[str, Any]) -> None:
+    def begin(
+        self, make_agent: Callable[[], Agent], plan: EvalPlan, arm: str, conditions: ArmConditions
+    ) -> None:
         """Take up an arm."""
         if self._player is not None:
             self._player.close()
-        self._player = Player(self._slot, make_agent(), plan, labels)
+        self._player = Player(self._slot, make_agent(), plan, arm, conditions)
 
     def play(self, job: EpisodeJob) -> PlayedEpisode:
         """Play an episode; see `Player.play`."""
@@ -94,17 +98,17 @@ class RayPool:
         jobs: Sequence[EpisodeJob],
         make_agent: Callable[[], Agent],
         plan: EvalPlan,
-        labels: Mapping[str, Any],
+        arm: str,
+        conditions: ArmConditions,
     ) -> Generator[PlayedEpisode, None, None]:
         """See `gr00t.eval.rollout.pool.Pool`."""
-        check_labels(labels)
         board = JobBoard(jobs)
         deaths: Counter[EpisodeJob] = Counter()
         at: dict[int, int | None] = dict.fromkeys(range(len(self._actors)))
         running: dict[Any, tuple[int, EpisodeJob]] = {}
 
         def begin(index: int) -> None:
-            self._actors[index].begin.remote(make_agent, plan, labels)
+            self._actors[index].begin.remote(make_agent, plan, arm, conditions)
 
         def go_on(index: int) -> None:
             job = board.take(index, at[index])
@@ -122,13 +126,14 @@ class RayPool:
                 yield self._ray.get(done)
             except self._ray.exceptions.RayActorError as error:
                 deaths[job] += 1
-                logger.warning("task %d, initial state %d: its process died: %s", *_numbers(job), error)
+                logger.warning("%s: its process died: %s", job, error)
                 self._actors[index] = self._actor(self._places[index], index)
                 begin(index)
                 if deaths[job] > 1:
                     yield describe_episode(
                         plan,
-                        labels,
+                        arm,
+                        conditions,
                         job,
                         None,
                         error=f"its process died: {error}",
@@ -141,7 +146,7 @@ class RayPool:
 
     def start_servers(
         self, program: Sequence[str], environ: Mapping[str, str], log_path: Path, closing: ExitStack
-    ) -> tuple[NodeHosts, dict[str, Any]]:
+    ) -> tuple[NodeHosts, ServerDescription]:
         """Start a policy server on every node; see `ServerProcess`.
 
         Args:
@@ -202,7 +207,7 @@ class ServerActor:
         seen = {"CUDA_VISIBLE_DEVICES": gpus} if gpus else {}
         self._host = StartedHost(ServerProcess(program, {**environ, **seen}, log_path))
 
-    def start(self) -> tuple[int, dict[str, Any]]:
+    def start(self) -> tuple[int, ServerDescription]:
         """Start the server; return its port and what it says of itself."""
         self._host.start()
         described = self._host.describe()
@@ -285,7 +290,3 @@ def _this_node() -> str:
 
     node: str = ray.get_runtime_context().get_node_id()
     return node
-
-
-def _numbers(job: EpisodeJob) -> tuple[int, int]:
-    return job.task.index, job.init_state

@@ -20,6 +20,10 @@ class EpisodeJob(NamedTuple):
     task: Task
     init_state: int
 
+    def __str__(self) -> str:
+        """As messages name it."""
+        return f"task {self.task.index}, initial state {self.init_state}"
+
 
 @dataclass(frozen=True)
 class EvalPlan:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,17 @@ from gr00t.eval.rollout.agents import Agent, PolicyLostError
 from gr00t.eval.rollout.episode import Episode, Simulator
 from gr00t.eval.rollout.media import encode_thumbnail, encode_video
 from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
+from gr00t.eval.rollout.record_parts import (
+    ArmConditions,
+    EpisodeConditions,
+    EpisodeKey,
+    EpisodeOutcome,
+    EpisodeTiming,
+)
 from gr00t.eval.rollout.records import EpisodeRecord
 from gr00t.eval.rollout.run_folder import PlayedEpisode
 from gr00t.libero.simulator.simulator import CONTROL_HZ, LiberoSimulator, SimulatorError
-from gr00t.libero.tasks.suites import LiberoError, Task
+from gr00t.libero.tasks.suites import Task
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +72,8 @@ class Player:
         slot: Where.
         agent: Who.
         plan: How.
-        labels: Fields of `EpisodeRecord` that are the same in the whole arm; `versions` get the simulator's
-            added.
+        arm: Name of whom.
+        conditions: Under what; `versions` get the simulator's added.
         stopped: Asked after every failure, since ending a run makes simulators fail.
     """
 
@@ -76,13 +82,15 @@ class Player:
         slot: SimulatorSlot,
         agent: Agent,
         plan: EvalPlan,
-        labels: Mapping[str, Any],
+        arm: str,
+        conditions: ArmConditions,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.slot = slot
         self._agent = agent
         self._plan = plan
-        self._labels = dict(labels)
+        self._arm = arm
+        self._conditions = conditions
         self._stopped = stopped
 
     def play(self, job: EpisodeJob) -> PlayedEpisode:
@@ -97,10 +105,11 @@ class Player:
         episode, error, retried = self._attempts(job)
         wall = time.perf_counter() - started
         last_image = None if episode is None else self._last_image(job, episode)
-        versions = {**self._labels["versions"], **getattr(self.slot.simulator, "versions", {})}
+        versions = {**self._conditions.versions, **getattr(self.slot.simulator, "versions", {})}
         return describe_episode(
             self._plan,
-            {**self._labels, "versions": versions},
+            self._arm,
+            self._conditions.model_copy(update={"versions": versions}),
             job,
             episode,
             error=error,
@@ -128,17 +137,15 @@ class Player:
                 failures += 1
                 error = str(failure)
                 outlook = "played once more" if failures == 1 else "counted apart"
-                logger.warning(
-                    "task %d, initial state %d: simulator error, %s: %s", *_numbers(job), outlook, error
-                )
+                logger.warning("%s: simulator error, %s: %s", job, outlook, error)
             except PolicyLostError as loss:
                 self._check_stopped(loss)
                 losses += 1
                 if losses > _POLICY_LOSSES:
                     raise
                 logger.warning(
-                    "task %d, initial state %d: the policy is gone, the episode waits for it: %s",
-                    *_numbers(job),
+                    "%s: the policy is gone, the episode waits for it: %s",
+                    job,
                     loss,
                 )
                 self._agent.recover()
@@ -156,14 +163,15 @@ class Player:
         except SimulatorError as failure:
             # The episode was played to its end; only its picture is lost.
             self._check_stopped(failure)
-            logger.warning("task %d, initial state %d: no last view: %s", *_numbers(job), failure)
+            logger.warning("%s: no last view: %s", job, failure)
             self.slot.discard()
             return None
 
 
 def describe_episode(
     plan: EvalPlan,
-    labels: Mapping[str, Any],
+    arm: str,
+    conditions: ArmConditions,
     job: EpisodeJob,
     episode: Episode | None,
     *,
@@ -176,7 +184,8 @@ def describe_episode(
 
     Args:
         plan: How it was played.
-        labels: Fields of `EpisodeRecord` that are the same in the whole arm.
+        arm: By whom.
+        conditions: Under what all of the arm's episodes are played.
         job: What was played.
         episode: What happened, or None if the simulator failed twice.
         error: What the simulator said when it failed.
@@ -185,61 +194,37 @@ def describe_episode(
         last_image: The last agent view (S, S, 3).
     """
     played = episode or Episode()
-    name = f"{labels['arm']}/task{job.task.index:02d}_init{job.init_state:02d}_seed{plan.seed}"
+    name = f"{arm}/task{job.task.index:02d}_init{job.init_state:02d}_seed{plan.seed}"
     video = None
     if played.frames and (plan.video == "all" or (plan.video == "failures" and not played.success)):
         video = encode_video(played.frames, max(1, CONTROL_HZ // plan.record_every))
     record = EpisodeRecord(
-        suite=plan.suite.name,
-        task=job.task.index,
-        task_name=job.task.name,
-        language=job.task.language,
-        init_state=job.init_state,
-        seed=plan.seed,
-        success=None if episode is None else episode.success,
-        steps=played.steps,
-        lifted_wrong=played.lifted_wrong,
-        queries=played.queries,
-        # The name of a folder may be no text; a line of the records has to be.
-        simulator_error=None if error is None else error.encode("utf-8", "replace").decode("utf-8"),
-        retried=retried,
-        jerk=round(played.jerk, 6),
-        actions_hash=played.actions_hash,
-        wall_seconds=round(wall_seconds, 3),
-        query_ms=[round(1000 * seconds, 1) for seconds in played.query_seconds],
-        simulator_ms_per_step=round(1000 * played.step_seconds / max(1, played.simulated_steps), 3),
-        render_ms_per_image=round(1000 * played.render_seconds / max(1, played.renders), 3),
-        video=f"videos/{name}_{'success' if played.success else 'failure'}.mp4" if video else None,
-        thumbnail=None if last_image is None else f"thumbnails/{name}.jpg",
-        replan_steps=plan.replan_steps,
-        max_steps=plan.step_limit,
-        **labels,
+        EpisodeKey(arm, plan.suite.name, job.task.index, job.init_state, plan.seed),
+        EpisodeConditions(
+            **dict(conditions),
+            task_name=job.task.name,
+            language=job.task.language,
+            replan_steps=plan.replan_steps,
+            max_steps=plan.step_limit,
+        ),
+        EpisodeOutcome(
+            success=None if episode is None else episode.success,
+            steps=played.steps,
+            lifted_wrong=played.lifted_wrong,
+            queries=played.queries,
+            # The name of a folder may be no text; a line of the records has to be.
+            simulator_error=None if error is None else error.encode("utf-8", "replace").decode("utf-8"),
+            retried=retried,
+            jerk=round(played.jerk, 6),
+            actions_hash=played.actions_hash,
+            video=f"videos/{name}_{'success' if played.success else 'failure'}.mp4" if video else None,
+            thumbnail=None if last_image is None else f"thumbnails/{name}.jpg",
+        ),
+        EpisodeTiming(
+            wall_seconds=round(wall_seconds, 3),
+            query_ms=[round(1000 * seconds, 1) for seconds in played.query_seconds],
+            simulator_ms_per_step=round(1000 * played.step_seconds / max(1, played.simulated_steps), 3),
+            render_ms_per_image=round(1000 * played.render_seconds / max(1, played.renders), 3),
+        ),
     )
     return PlayedEpisode(record, video, None if last_image is None else encode_thumbnail(last_image))
-
-
-def _numbers(job: EpisodeJob) -> tuple[int, int]:
-    return job.task.index, job.init_state
-
-
-def check_labels(labels: Mapping[str, Any]) -> None:
-    """Refuse labels that a record could not be made of, before an episode is played for nothing.
-
-    Raises:
-        LiberoError: naming what is missing or unknown.
-    """
-    expected = {
-        "arm",
-        "assets",
-        "assets_fingerprint",
-        "rendering",
-        "placement",
-        "gl_backend",
-        "denoising_steps",
-        "quantized_layers",
-        "server",
-        "versions",
-        "identity",
-    }
-    if labels.keys() != expected:
-        raise LiberoError(f"labels: expected {sorted(expected)}, got {sorted(labels)}")

@@ -11,13 +11,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from typing import Protocol
 
 from gr00t.eval.rollout.agents import Agent
 from gr00t.eval.rollout.episode import Simulator
 from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
-from gr00t.eval.rollout.player import Player, SimulatorSlot, check_labels
+from gr00t.eval.rollout.player import Player, SimulatorSlot
+from gr00t.eval.rollout.record_parts import ArmConditions
 from gr00t.eval.rollout.run_folder import PlayedEpisode
 from gr00t.libero.tasks.suites import LiberoError
 
@@ -34,7 +35,8 @@ class Pool(Protocol):
         jobs: Sequence[EpisodeJob],
         make_agent: Callable[[], Agent],
         plan: EvalPlan,
-        labels: Mapping[str, Any],
+        arm: str,
+        conditions: ArmConditions,
     ) -> Generator[PlayedEpisode, None, None]:
         """Play every job once, in whatever order they end."""
 
@@ -90,19 +92,19 @@ class LocalPool:
         jobs: Sequence[EpisodeJob],
         make_agent: Callable[[], Agent],
         plan: EvalPlan,
-        labels: Mapping[str, Any],
+        arm: str,
+        conditions: ArmConditions,
     ) -> Generator[PlayedEpisode, None, None]:
         """Play every job once; yields episodes as they end.
 
         What a thread raises is raised here, and ends the others. So does leaving the loop over this iterator.
         """
-        check_labels(labels)
         board = JobBoard(jobs)
         results: queue.SimpleQueue[PlayedEpisode | BaseException] = queue.SimpleQueue()
         threads = [
             threading.Thread(
                 target=self._work,
-                args=(Player(slot, make_agent(), plan, labels, self._stop.is_set), board, results),
+                args=(Player(slot, make_agent(), plan, arm, conditions, self._stop.is_set), board, results),
                 # A policy that never answers must not keep a stopped program alive.
                 daemon=True,
                 name=f"simulator {number}",

@@ -43,9 +43,9 @@ class Progress:
         """Take an episode into account; `now` is False for one of an earlier session, which says no speed."""
         self._done += 1
         self._here += now
-        self._played += record.success is not None
-        self._errors += record.success is None
-        self._won += record.success is True
+        self._played += record.was_played
+        self._errors += not record.was_played
+        self._won += record.outcome.success is True
         if now and (self._clock() - self._said >= self._interval_s or self._done == self._total):
             self._said = self._clock()
             logger.info("%s", self.line())

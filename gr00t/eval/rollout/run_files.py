@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
-from gr00t.eval.rollout.records import ArmName, Count, Positive
+from gr00t.eval.arms.checked import ArmName, Checked, Count, Positive
+from gr00t.eval.arms.facts import ArmFacts, Kind
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.strict_json import parse_json
 from gr00t.validation import first_of
 
-Kind = Literal["recipe", "address", "zero", "replay", "expert"]
+_CheckedT = TypeVar("_CheckedT", bound=Checked)
 
 
-class _Checked(BaseModel):
-    """More may stand there than is named: what a later version writes is no fault."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-class _PlannedArm(_Checked):
+class _PlannedArm(Checked):
     kind: Kind
     images: str = ""
 
 
-class _Plan(_Checked):
+class _Plan(Checked):
     suite: str
     tasks: list[Count] = Field(min_length=1)
     init_states: list[Count] = Field(min_length=1)
@@ -46,30 +41,6 @@ class _Plan(_Checked):
         return values
 
 
-class _Quantization(_Checked):
-    enabled: bool = False
-    layers: dict[str, dict[str, Any]] = {}
-    layers_quantized: Count | None = None
-    linear_bytes: Count | None = None
-    linear_bytes_before: Count | None = None
-    model_bytes: Count | None = None
-    model_bytes_before: Count | None = None
-
-
-class _Arm(_Checked):
-    name: str
-    kind: Kind
-    identity: dict[str, Any] | None = None
-    settings: dict[str, Any] | None = None
-    checkpoint: dict[str, Any] | None = None
-    calibration: dict[str, Any] | None = None
-    denoising_steps: Positive | None = None
-    quantized_layers: Count | None = None
-    quantization: _Quantization | None = None
-    server: str = ""
-    server_info: dict[str, Any] | None = None
-
-
 def read_plan(path: Path) -> dict[str, Any]:
     """What `plan.json` says.
 
@@ -77,22 +48,22 @@ def read_plan(path: Path) -> dict[str, Any]:
         LiberoError: naming the file and what is wrong in it.
         FileNotFoundError: there is none.
     """
-    return _read(path, _Plan)
+    return _read(path, _Plan).told()
 
 
-def read_arm(path: Path, name: str) -> dict[str, Any]:
+def read_arm(path: Path, name: str) -> ArmFacts:
     """What `arms/NAME.json` says.
 
     Raises:
         LiberoError, FileNotFoundError: as `read_plan`.
     """
-    facts = _read(path, _Arm)
-    if facts["name"] != name:
-        raise LiberoError(f"{path}: name: expected {name!r}, got {facts['name']!r}")
+    facts = _read(path, ArmFacts)
+    if facts.name != name:
+        raise LiberoError(f"{path}: name: expected {name!r}, got {facts.name!r}")
     return facts
 
 
-def _read(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
+def _read(path: Path, schema: type[_CheckedT]) -> _CheckedT:
     if path.exists() and not path.is_file():
         raise LiberoError(f"{path}: expected a file")  # a pipe would be waited for
     try:
@@ -109,7 +80,6 @@ def _read(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
     except UnicodeEncodeError as error:
         raise LiberoError(f"{path}: no text: {error.object[error.start : error.end]!r}") from None
     try:
-        schema.model_validate(found)
+        return schema.model_validate(found)
     except ValidationError as error:
         raise LiberoError(f"{path}: {first_of(error)}") from None
-    return found

@@ -23,12 +23,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from gr00t.eval.rollout.records import EpisodeKey, EpisodeRecord, read_records
+from gr00t.eval.arms.facts import ArmFacts
+from gr00t.eval.rollout.record_parts import EpisodeKey
+from gr00t.eval.rollout.records import EpisodeRecord, read_records
 from gr00t.eval.rollout.run_files import read_arm, read_plan
 from gr00t.files.atomic import replace_file
 from gr00t.files.locks import lock
 from gr00t.files.output_folder import writing
-from gr00t.libero.tasks.suites import LiberoError
+from gr00t.libero.tasks.suites import BENCHMARK, LiberoError
 from gr00t.serving.identity import digest
 
 logger = logging.getLogger(__name__)
@@ -36,8 +38,8 @@ logger = logging.getLogger(__name__)
 # What a resumed run may do differently: play more. `arms` is compared arm by arm.
 _MAY_GROW = ("tasks", "init_states", "seeds")
 _OPTION = "--output"
-# Of the simulators: with others it is another benchmark.
-SIMULATOR_PACKAGES = ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")
+# A run that is gone on with also draws its random numbers as it did.
+_SAME_VERSIONS = (*BENCHMARK, "numpy")
 
 
 class RunFolderError(LiberoError):
@@ -93,7 +95,10 @@ class RunFolder:
         if self.has_played(record.key):
             raise RunFolderError(f"{self.path}: {tuple(record.key)} was already played")
         self._check_simulator(record)
-        for name, content in ((record.video, played.video), (record.thumbnail, played.thumbnail)):
+        for name, content in (
+            (record.outcome.video, played.video),
+            (record.outcome.thumbnail, played.thumbnail),
+        ):
             if name is not None and content is not None:
                 self._put(name, content)
         is_new = not self.episodes.exists()
@@ -108,13 +113,13 @@ class RunFolder:
 
     def has_played(self, key: EpisodeKey) -> bool:
         """Whether an episode is there, and was not lost to the simulator."""
-        return key in self.records and self.records[key].success is not None
+        return key in self.records and self.records[key].was_played
 
-    def describe_arm(self, name: str, facts: Mapping[str, Any]) -> None:
+    def describe_arm(self, facts: ArmFacts) -> None:
         """Write what an arm turned out to be."""
-        self._put(f"arms/{name}.json", json.dumps(facts, indent=2) + "\n")
+        self._put(f"arms/{facts.name}.json", json.dumps(facts.told(), indent=2) + "\n")
 
-    def known_arm(self, name: str) -> dict[str, Any] | None:
+    def known_arm(self, name: str) -> ArmFacts | None:
         """What `describe_arm` wrote, in this run or the one that it continues.
 
         Raises:
@@ -210,11 +215,11 @@ class RunFolder:
 
     def _check_simulator(self, record: EpisodeRecord) -> None:
         # A simulator that never came up says nothing of its versions, and every other one all that it has.
-        played = next((known for known in self.records.values() if known.success is not None), None)
-        if played is None or record.success is None:
+        played = next((known for known in self.records.values() if known.was_played), None)
+        if played is None or not record.was_played:
             return
-        for name in SIMULATOR_PACKAGES:
-            before, now = (versions.get(name, "unknown") for versions in (played.versions, record.versions))
+        for name in _SAME_VERSIONS:
+            before, now = (known.conditions.versions.get(name, "unknown") for known in (played, record))
             if before != now:
                 raise RunFolderError(
                     f"{self.path} was begun with {name} {before}, now it is {now}: results "

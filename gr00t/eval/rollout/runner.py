@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from gr00t.eval.rollout.agents import Agent
 from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
 from gr00t.eval.rollout.pool import Pool
 from gr00t.eval.rollout.progress import Progress
-from gr00t.eval.rollout.records import EpisodeKey
+from gr00t.eval.rollout.record_parts import ArmConditions, EpisodeKey
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.libero.tasks.suites import LiberoError
 
@@ -36,7 +35,7 @@ def run_arm(
     plan: EvalPlan,
     pool: Pool,
     make_agent: Callable[[], Agent],
-    labels: Mapping[str, Any],
+    conditions: ArmConditions,
     folder: RunFolder,
     *,
     left_elsewhere: int = 0,
@@ -48,7 +47,7 @@ def run_arm(
         plan: What is to be played.
         pool: By whom.
         make_agent: Makes what acts, once for each simulator.
-        labels: Fields of `EpisodeRecord` that are the same in the whole arm, without `arm`.
+        conditions: What all of the arm's episodes are played under.
         folder: Where records go, and where those of an earlier session are.
         left_elsewhere: Episodes of the arms that follow, for the time left.
 
@@ -68,18 +67,18 @@ def run_arm(
     if len(jobs) < len(plan.jobs()):
         logger.info("%s: %d episodes are there, %d are left", arm, len(plan.jobs()) - len(jobs), len(jobs))
     # Closed at once when adding a record fails, so that no simulator plays on.
-    with contextlib.closing(pool.play(jobs, make_agent, plan, {**labels, "arm": arm})) as played:
+    with contextlib.closing(pool.play(jobs, make_agent, plan, arm, conditions)) as played:
         lost = 0
         for episode in played:
             folder.add(episode)
             progress.count(episode.record)
-            lost = lost + 1 if episode.record.success is None else 0
+            lost = 0 if episode.record.was_played else lost + 1
             if lost == _LOSSES_IN_A_ROW:
                 raise SimulatorsFailError(
                     f"{arm}: {lost} episodes in a row were lost to the simulator, the last one, task "
-                    f"{episode.record.task}, initial state {episode.record.init_state}, by: "
-                    f"{episode.record.simulator_error}. Nothing more is played; see to the cause, often too "
-                    "little memory for the number of --workers. Lost episodes are then played again"
+                    f"{episode.record.key.task}, initial state {episode.record.key.init_state}, by: "
+                    f"{episode.record.outcome.simulator_error}. Nothing more is played; see to the cause, "
+                    "often too little memory for the number of --workers. Lost episodes are then played again"
                 )
     return progress
 

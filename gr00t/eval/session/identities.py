@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gr00t.eval.arms.hosts import ServerChangedError, report_hashes
+from gr00t.eval.arms.facts import ArmFacts, QuantizationReport
+from gr00t.eval.arms.hosts import ServerChangedError
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.quantization.calibration import record as calibration_record
 from gr00t.serving.identity import digest, files_hash, source_files, versions
@@ -17,28 +18,28 @@ _PLAYING = ("numpy", "scipy", "pillow")
 _MOST_FILES_NAMED = 5
 
 
-def arm_identity(facts: Mapping[str, Any], packdir: Path | None) -> dict[str, Any]:
+def arm_identity(facts: ArmFacts, packdir: Path | None) -> dict[str, Any]:
     """All that decides an arm's answers, by name, as plain data; the simulators' part is in every record.
 
     Args:
         facts: What `arms/NAME.json` is going to say.
         packdir: Folder of its packs, where it lies on this machine.
     """
-    report, info = facts["quantization"] or {}, facts["server_info"] or {}
+    report, info = facts.quantization or QuantizationReport(), facts.server_info or {}
     served = info.get("identity") or {}
-    settings = facts["settings"]
+    settings = facts.settings
     return {
         "sources": digest(source_files()),
         "python": sys.version.split()[0],
         **versions(_PLAYING),
-        "checkpoint": (facts["checkpoint"] or {}).get("sha256"),
-        "denoising_steps": facts["denoising_steps"],
+        "checkpoint": (facts.checkpoint or {}).get("sha256"),
+        "denoising_steps": facts.denoising_steps,
         "settings": None if settings is None else dict(sorted(settings.items())),
-        "quantized_layers": facts["quantized_layers"],
+        "quantized_layers": facts.quantized_layers,
         "dtype": info.get("dtype"),
         "prompt_style": info.get("prompt_style"),
-        **report_hashes(report),
-        "packs": packs_hash(packdir, report.get("layers") or {}),
+        **report.hashes,
+        "packs": packs_hash(packdir, report.layers),
         **{f"server {name}": value for name, value in served.items() if name != "model"},
         **{f"server {name}": value for name, value in (info.get("versions") or {}).items()},
     }
@@ -72,14 +73,14 @@ def check_unchanged(folder: RunFolder, name: str, now: Mapping[str, Any]) -> Non
         ServerChangedError: naming all that differs, and what to do.
     """
     played = {
-        record.identity
+        record.conditions.identity
         for record in folder.records.values()
-        if record.arm == name and record.success is not None
+        if record.key.arm == name and record.was_played
     }
     if played <= {digest(now)}:
         return
     known = folder.known_arm(name)
-    before = (known or {}).get("identity")
+    before = None if known is None else known.identity
     if played == {None}:
         reason = ", what it was: their records do not tell"
     elif len(played) > 1:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.eval.arms.arms import Arm
+from gr00t.eval.arms.facts import ArmFacts, QuantizationReport, ServerDescription
 from gr00t.eval.arms.hosts import AddressHost, StartedHost
 from gr00t.eval.arms.published import suite_model
 from gr00t.eval.arms.server_process import ServerProcess, end, exit_status, last_lines, start_tied
@@ -25,7 +26,6 @@ from gr00t.libero.tasks.suites import LiberoError, libero_package, load_tasks
 from gr00t.machine import describe_host
 from gr00t.quantization.calibration.record import UnfinishedCalibrationError, read_record
 from gr00t.quantization.settings.environment import DuQuantConfig, settings_in
-from gr00t.serving.identity import digest
 
 logger = logging.getLogger("gr00t.evaluate")
 
@@ -41,17 +41,10 @@ class ReadyArm:
     Attributes:
         make_agent: Makes what acts, once for each simulator.
         facts: What `arms/NAME.json` says.
-        labels: Fields of the arm's records.
     """
 
     make_agent: Callable[[], Agent]
-    facts: Mapping[str, Any]
-
-    @property
-    def labels(self) -> dict[str, Any]:
-        """Fields of `EpisodeRecord` that this arm decides."""
-        told = {name: self.facts[name] for name in ("denoising_steps", "quantized_layers", "server")}
-        return {**told, "identity": digest(self.facts["identity"])}
+    facts: ArmFacts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +66,7 @@ class ArmSetup:
     folder: RunFolder
     environ: Mapping[str, str]
     simulators: SimulatorSetup
-    start_servers: Callable[..., tuple[PolicyHost, Mapping[str, Any]]] | None = None
+    start_servers: Callable[..., tuple[PolicyHost, ServerDescription]] | None = None
 
     def prepare(self, arm: Arm, closing: contextlib.ExitStack) -> ReadyArm:
         """Make an arm ready; what has to be ended after it goes to `closing`.
@@ -92,9 +85,10 @@ class ArmSetup:
                 "expert": functools.partial(Expert, arm.noise),
             }
             prepared = ReadyArm(makers[arm.kind], self._facts(arm, server=f"none, {arm.kind}"))
-        identities.check_unchanged(self.folder, arm.name, prepared.facts["identity"])
+        assert prepared.facts.identity is not None
+        identities.check_unchanged(self.folder, arm.name, prepared.facts.identity)
         identities.keep_sources(self.folder)
-        self.folder.describe_arm(arm.name, prepared.facts)
+        self.folder.describe_arm(prepared.facts)
         return prepared
 
     def _recipe(self, arm: Arm, closing: contextlib.ExitStack) -> ReadyArm:
@@ -143,25 +137,25 @@ class ArmSetup:
         host.start()
         described = host.describe()
         calibration = None
-        report = described["quantization"]
+        report = described.quantization
         if report is None:
             logger.warning("%s: the server does not tell whether it is quantized", arm.name)
-        elif report.get("calibrating"):
+        elif report.calibrating:
             calibration = self._calibrate_running(arm, host, report)
             described = host.describe()
-            if (described["quantization"] or {}).get("calibrating"):
+            if described.report.calibrating:
                 raise LiberoError(
                     f"{arm.name}: the server at {host.address} still calibrates after "
                     f"{calibration['requests']} requests; restart it from packs of scripts/calibrate.py"
                 )
-        elif report.get("enabled"):
+        elif report.enabled:
             calibration = read_record(packdir_of(report))
-            if report.get("artefact"):
-                calibration = report["artefact"].get("calibration")
+            if report.artefact:
+                calibration = report.artefact.get("calibration")
         self._check_states(arm, calibration)
         host.remember(described)
         say_what_it_is(arm, described)
-        info, report = described["server"] or {}, described["quantization"] or {}
+        info = described.info
         facts = self._facts(
             arm,
             described=described,
@@ -173,8 +167,8 @@ class ArmSetup:
                 "sha256": (info.get("identity") or {}).get("model"),
             },
             calibration=calibration,
-            settings=report.get("config"),
-            packdir=packdir_of(report),
+            settings=described.report.config,
+            packdir=packdir_of(described.report),
         )
         return ReadyArm(functools.partial(PolicyAgent, host), facts)
 
@@ -183,32 +177,35 @@ class ArmSetup:
         arm: Arm,
         *,
         server: str,
-        described: Mapping[str, Any] | None = None,
+        described: ServerDescription | None = None,
         checkpoint: Mapping[str, Any] | None = None,
         denoising_steps: int | None = None,
         calibration: Mapping[str, Any] | None = None,
         settings: Mapping[str, str] | None = None,
         packdir: Path | None = None,
-    ) -> dict[str, Any]:
-        report = (described or {}).get("quantization")
-        layers = None if report is None else report.get("layers_quantized", 0)
-        facts = {
-            "name": arm.name,
-            "kind": arm.kind,
-            "description": arm.recipe.description if arm.recipe else "",
-            "recipe": arm.recipe.name if arm.recipe else None,
-            **arm.definition(),
-            "settings": settings,
-            "checkpoint": checkpoint,
-            "denoising_steps": denoising_steps,
-            "quantized_layers": layers,
-            "quantization": report,
-            "server": server,
-            "server_info": (described or {}).get("server"),
-            "calibration": calibration,
-            "machine": describe_host(),
-        }
-        return {**facts, "identity": identities.arm_identity(facts, packdir)}
+    ) -> ArmFacts:
+        described = described or ServerDescription()
+        report = described.quantization
+        layers = None if report is None else report.layers_quantized or 0
+        facts = ArmFacts.model_validate(
+            {
+                "name": arm.name,
+                "kind": arm.kind,
+                "description": arm.recipe.description if arm.recipe else "",
+                "recipe": arm.recipe.name if arm.recipe else None,
+                **arm.definition(),
+                "settings": settings,
+                "checkpoint": checkpoint,
+                "denoising_steps": denoising_steps,
+                "quantized_layers": layers,
+                "quantization": report,
+                "server": server,
+                "server_info": described.server,
+                "calibration": calibration,
+                "machine": describe_host(),
+            }
+        )
+        return facts.model_copy(update={"identity": identities.arm_identity(facts, packdir)})
 
     def _calibrated(self, arm: Arm, packdir: Path) -> dict[str, Any]:
         """Return what the packs of a folder were calibrated from; calibrate if they were not."""
@@ -244,9 +241,9 @@ class ArmSetup:
             raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py left no record in {packdir}")
         return made
 
-    def _calibrate_running(self, arm: Arm, host: AddressHost, report: Mapping[str, Any]) -> dict[str, Any]:
+    def _calibrate_running(self, arm: Arm, host: AddressHost, report: QuantizationReport) -> dict[str, Any]:
         """Drive the robot by a server that calibrates on what it serves, until it has seen enough."""
-        requests = int(settings_in(report["config"])["CALIB_STEPS"])
+        requests = int(settings_in(report.config or {})["CALIB_STEPS"])
         logger.info(
             "%s: the server at %s calibrates on what it is asked: %d requests, on initial states that are "
             "not evaluated",
@@ -280,9 +277,9 @@ class ArmSetup:
             check_not_calibrated_on(self.plan, used, f"arm {arm.name}")
 
 
-def packdir_of(report: Mapping[str, Any]) -> Path | None:
+def packdir_of(report: QuantizationReport) -> Path | None:
     """Where a server that runs already has its packs, by its own report."""
-    packdir = settings_in(report.get("config") or {}).get("PACKDIR")
+    packdir = settings_in(report.config or {}).get("PACKDIR")
     return Path(packdir) if packdir else None
 
 
@@ -291,48 +288,48 @@ def needs_calibration(arm: Arm, config: DuQuantConfig) -> bool:
     return (arm.recipe is not None and arm.recipe.calibrate) or config.is_static
 
 
-def say_what_it_is(arm: Arm, described: Mapping[str, Any]) -> None:
+def say_what_it_is(arm: Arm, described: ServerDescription) -> None:
     """Log whether an arm's server is quantized, by its own measurement, and whether it could change."""
-    if not (described["server"] or {}).get("identity"):
+    if not described.info.get("identity"):
         logger.warning(
             "%s: the server does not tell what it consists of: later it could be another unnoticed",
             arm.name,
         )
-    report = described["quantization"] or {}
-    if not report.get("enabled"):
-        logger.info("%s: %s", arm.name, "NOT quantized" if described["quantization"] else "unknown to us")
+    report = described.report
+    if not report.enabled:
+        logger.info("%s: %s", arm.name, "NOT quantized" if described.quantization else "unknown to us")
         return
-    logger.info("%s: %s layers quantized", arm.name, report.get("layers_quantized"))
-    if "linear_bytes" in report:
+    logger.info("%s: %s layers quantized", arm.name, report.layers_quantized)
+    if report.linear_bytes is not None:
         logger.info(
             "%s: bytes of these layers %s, before %s; of the whole model %s, before %s",
             arm.name,
             *(
-                f"{report[name]:,}"
+                f"{getattr(report, name):,}"
                 for name in ("linear_bytes", "linear_bytes_before", "model_bytes", "model_bytes_before")
             ),
         )
 
 
-def check_report(arm: Arm, config: DuQuantConfig | None, described: Mapping[str, Any]) -> None:
+def check_report(arm: Arm, config: DuQuantConfig | None, described: ServerDescription) -> None:
     """Refuse a server that is not what its recipe asks for.
 
     Raises:
         LiberoError: naming what is different.
     """
-    report = described["quantization"]
+    report = described.quantization
     if report is None:
         raise LiberoError(f"arm {arm.name}: its server does not tell whether it is quantized")
     if config is None:
-        if report.get("enabled"):
+        if report.enabled:
             raise LiberoError(f"arm {arm.name} is not to be quantized, but its server says that it is")
         return
-    if not report.get("enabled") or not report.get("layers_quantized"):
+    if not report.enabled or not report.layers_quantized:
         raise LiberoError(f"arm {arm.name} is to be quantized, but its server says that it is not")
-    if report.get("calibrating"):
+    if report.calibrating:
         raise LiberoError(f"arm {arm.name}: its server would calibrate on the episodes that are evaluated")
     # What was exported is calibrated, or it would not have been.
-    if needs_calibration(arm, config) and not report.get("layers_informed") and not report.get("artefact"):
+    if needs_calibration(arm, config) and not report.layers_informed and not report.artefact:
         raise LiberoError(f"arm {arm.name}: its server found no calibrated packs")
-    for name, found, text in config.disagreements(report["config"]):
+    for name, found, text in config.disagreements(report.config or {}):
         raise LiberoError(f"arm {arm.name}: its server runs with {name}={found!r}, not {text!r}")

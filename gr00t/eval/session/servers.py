@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gr00t.eval.arms.arms import Arm
+from gr00t.eval.arms.facts import ServerDescription
 from gr00t.eval.arms.published import suite_data_config, suite_model
 from gr00t.eval.arms.recipes import Recipe, RecipeError
 from gr00t.eval.arms.server_process import PORT
@@ -104,9 +104,9 @@ def checkpoint_folder(model: str) -> Path | None:
     return folder
 
 
-def checkpoint_facts(model: str, described: Mapping[str, Any]) -> dict[str, str | None]:
+def checkpoint_facts(model: str, described: ServerDescription) -> dict[str, str | None]:
     """Where a checkpoint is and what its files hash to, by the server that has it loaded if that tells."""
     folder = checkpoint_folder(model)
-    told = ((described.get("server") or {}).get("identity") or {}).get("model")
+    told = (described.info.get("identity") or {}).get("model")
     found = told if told is not None or folder is None else folder_hash(folder)
     return {"model": model, "folder": None if folder is None else str(folder), "sha256": found}

@@ -18,6 +18,7 @@ from gr00t.eval.arms.published import suite_model
 from gr00t.eval.rollout.cluster import RayPool
 from gr00t.eval.rollout.plan import EvalPlan, check_init_states, parse_seeds
 from gr00t.eval.rollout.pool import LocalPool, Pool
+from gr00t.eval.rollout.record_parts import ArmConditions
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import jobs_left, run_arm
 from gr00t.eval.session import artefacts, servers
@@ -34,10 +35,13 @@ from gr00t.libero.tasks.suites import (
     parse_task_indices,
 )
 from gr00t.quantization.settings.environment import settings_in
+from gr00t.serving.identity import digest
 
 logger = logging.getLogger("gr00t.evaluate")
 
 _MOST_WORKERS = 8
+# Fields of an episode's conditions that an arm's facts tell.
+_OF_THE_ARM = ("denoising_steps", "quantized_layers", "server")
 
 
 def run(
@@ -121,10 +125,9 @@ def evaluate(
     }
     with RunFolder(path.absolute(), asked) as folder:
         describe(plans, arms, workers, simulators, folder)
-        labels = {**conditions, "versions": {"gr00t": gr00t.__version__}}
         complete = False
         try:
-            play(options, plans, arms, workers, simulators, folder, labels, environ)
+            play(options, plans, arms, workers, simulators, folder, conditions, environ)
             complete = True
         finally:
             summary = conclude(folder, options, tell, complete=complete)
@@ -153,7 +156,7 @@ def play(
     workers: int,
     simulators: SimulatorSetup,
     folder: RunFolder,
-    labels: Mapping[str, Any],
+    conditions: Mapping[str, Any],
     environ: Mapping[str, str],
 ) -> None:
     """Play what is left of every arm, one after the other, and of its seeds likewise."""
@@ -182,6 +185,7 @@ def play(
                 continue
             with contextlib.ExitStack() as closing:
                 prepared = setup.prepare(arm, closing)
+                facts = prepared.facts
                 for plan in unfinished:
                     if len(plans) > 1:
                         logger.info("%s: seed %d", arm.name, plan.seed)
@@ -190,7 +194,12 @@ def play(
                         plan,
                         pool,
                         prepared.make_agent,
-                        {**labels, **prepared.labels},
+                        ArmConditions(
+                            **conditions,
+                            **{name: getattr(facts, name) for name in _OF_THE_ARM},
+                            versions={"gr00t": gr00t.__version__},
+                            identity=digest(facts.identity),
+                        ),
                         folder,
                         left_elsewhere=sum(left.values()) - left[arm.name, plan.seed],
                     )
@@ -235,11 +244,11 @@ def conclude(
     """Count what the folder holds, write the report, and tell the verdicts."""
     arms = {}
     for name in folder.plan["arms"]:
-        records = [record for record in folder.records.values() if record.arm == name]
-        played = [record for record in records if record.success is not None]
+        records = [record for record in folder.records.values() if record.key.arm == name]
+        played = [record for record in records if record.was_played]
         arms[name] = {
             "episodes": len(played),
-            "successes": sum(bool(record.success) for record in played),
+            "successes": sum(bool(record.outcome.success) for record in played),
             "simulator_errors": len(records) - len(played),
         }
     summary = {

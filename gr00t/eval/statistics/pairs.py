@@ -50,7 +50,10 @@ class Pairs:
 
     def counts(self) -> tuple[int, int, int, int]:
         """Pairs solved by both, by the arm only, by the baseline only, by neither."""
-        found = Counter((bool(pair.arm.success), bool(pair.baseline.success)) for pair in self.pairs.values())
+        found = Counter(
+            (bool(pair.arm.outcome.success), bool(pair.baseline.outcome.success))
+            for pair in self.pairs.values()
+        )
         return found[True, True], found[True, False], found[False, True], found[False, False]
 
     def by_task(self) -> NDArray[np.int64]:
@@ -62,7 +65,9 @@ class Pairs:
 
     def disagreements(self) -> list[Pair]:
         """Pairs that one arm solves and the other does not."""
-        return [pair for pair in self.pairs.values() if pair.arm.success != pair.baseline.success]
+        return [
+            pair for pair in self.pairs.values() if pair.arm.outcome.success != pair.baseline.outcome.success
+        ]
 
 
 def pair_up(arm: Iterable[EpisodeRecord], baseline: Iterable[EpisodeRecord]) -> Pairs:
@@ -72,11 +77,13 @@ def pair_up(arm: Iterable[EpisodeRecord], baseline: Iterable[EpisodeRecord]) -> 
     found = {
         key: Pair(ours[key], theirs[key])
         for key in common
-        if ours[key].success is not None and theirs[key].success is not None
+        if ours[key].outcome.success is not None and theirs[key].outcome.success is not None
     }
     return Pairs(found, len(common) - len(found), len(ours.keys() ^ theirs.keys()))
 
 
 def pair_key(record: EpisodeRecord) -> PairKey:
     """The part of a record that both episodes of a pair share."""
-    return PairKey(record.suite, record.task, record.init_state, record.seed, record.placement)
+    return PairKey(
+        record.key.suite, record.key.task, record.key.init_state, record.key.seed, record.conditions.placement
+    )

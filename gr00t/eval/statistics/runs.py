@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.eval.arms.arms import CONTROLS
+from gr00t.eval.arms.facts import ArmFacts
 from gr00t.eval.arms.recipes import GREY
 from gr00t.eval.rollout.records import EpisodeRecord, read_records
 from gr00t.eval.rollout.run_files import read_arm, read_plan
@@ -42,7 +43,7 @@ class Run:
 
     path: Path
     plan: Mapping[str, Any]
-    arms: Mapping[str, Mapping[str, Any]]
+    arms: Mapping[str, ArmFacts]
     records: Sequence[EpisodeRecord]
 
     @property
@@ -86,10 +87,10 @@ def read_run(folder: Path) -> Run:
     arms = {}
     for name in plan["arms"]:
         path = folder / "arms" / f"{name}.json"
-        own = [record for record in records if record.arm == name]
+        own = [record for record in records if record.key.arm == name]
         if path.exists():
             arms[name] = read_arm(path, name)
-            played = [record for record in own if record.success is not None]
+            played = [record for record in own if record.was_played]
             _check_arm(arms[name], plan["arms"][name], played, path)
         elif own:
             raise LiberoError(f"{episodes} has episodes of arm {name!r}, but {path} is missing")
@@ -97,26 +98,29 @@ def read_run(folder: Path) -> Run:
 
 
 def _check_arm(
-    facts: Mapping[str, Any], planned: Mapping[str, Any], records: Sequence[EpisodeRecord], path: Path
+    facts: ArmFacts, planned: Mapping[str, Any], records: Sequence[EpisodeRecord], path: Path
 ) -> None:
     """Refuse records of an arm that are not of what its description tells."""
-    if facts["kind"] != planned["kind"]:
-        raise LiberoError(f"{path}: kind: {facts['kind']!r}, but {planned['kind']!r} in plan.json")
-    identities = sorted({str(record.identity) for record in records})
+    if facts.kind != planned["kind"]:
+        raise LiberoError(f"{path}: kind: {facts.kind!r}, but {planned['kind']!r} in plan.json")
+    identities = sorted({str(record.conditions.identity) for record in records})
     if len(identities) > 1:
         raise LiberoError(
-            f"{path.parent.parent / 'episodes.jsonl'}: the episodes of arm {facts['name']!r} were played by "
+            f"{path.parent.parent / 'episodes.jsonl'}: the episodes of arm {facts.name!r} were played by "
             f"different things of this name: identities {', '.join(identities)}"
         )
-    told = {name: facts[name] for name in ("denoising_steps", "quantized_layers") if name in facts}
-    if facts.get("identity") is not None:
-        told["identity"] = digest(facts["identity"])
+    names = {"denoising_steps", "quantized_layers"} & facts.model_fields_set
+    told = {name: getattr(facts, name) for name in sorted(names)}
+    if facts.identity is not None:
+        told["identity"] = digest(facts.identity)
+    episodes = path.parent.parent / "episodes.jsonl"
     for record in records:
         for name, value in told.items():
-            if getattr(record, name) != value:
+            found = getattr(record.conditions, name)
+            if found != value:
                 raise LiberoError(
-                    f"{path.parent.parent / 'episodes.jsonl'}: {_episode(record)} of arm {record.arm!r} has "
-                    f"{name} {getattr(record, name)!r}, but {path} tells {value!r}"
+                    f"{episodes}: {record.key.episode} of arm {record.key.arm!r} has {name} {found!r}, but "
+                    f"{path} tells {value!r}"
                 )
 
 
@@ -147,10 +151,11 @@ def check_comparable(runs: Sequence[Run], *, allow_mixed: bool = False) -> None:
                     )
         for record in run.records:
             _check_conditions(record, run.path, conditions)
-            key = (record.placement, record.key)
+            key = (record.conditions.placement, record.key)
             if key in episodes:
                 raise LiberoError(
-                    f"{_episode(record)} of arm {record.arm!r} is in {episodes[key]} and again in {run.path}"
+                    f"{record.key.episode} of arm {record.key.arm!r} is in {episodes[key]} and again in "
+                    f"{run.path}"
                 )
             episodes[key] = run.path
 
@@ -158,10 +163,10 @@ def check_comparable(runs: Sequence[Run], *, allow_mixed: bool = False) -> None:
 def _check_conditions(
     record: EpisodeRecord, folder: Path, seen: dict[tuple[str, ...], tuple[Any, str]]
 ) -> None:
-    here = f"arm {record.arm!r}, {_episode(record)} in {folder}"
+    here = f"arm {record.key.arm!r}, {record.key.episode} in {folder}"
     for field in CONDITIONS + CONDITIONS_OF_A_SUITE:
-        scope = (field,) if field in CONDITIONS else (field, record.suite)
-        value = getattr(record, field)
+        scope = (field,) if field in CONDITIONS else (field, record.key.suite)
+        value = getattr(record.conditions, field)
         known, there = seen.setdefault(scope, (value, here))
         if value != known:
             raise LiberoError(
@@ -180,7 +185,3 @@ def find_arm(name: str, arms: Iterable[str]) -> str:
     if name not in names:
         raise LiberoError(f"no arm {name!r} in this run: {did_you_mean(name, names)}")
     return name
-
-
-def _episode(record: EpisodeRecord) -> str:
-    return f"{record.suite} task {record.task}, initial state {record.init_state}, seed {record.seed}"

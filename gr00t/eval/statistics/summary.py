@@ -204,7 +204,7 @@ def compare(
         raise LiberoError(f"no episodes in {', '.join(str(run.path) for run in runs)} yet")
     arms = _arms(runs, baseline)
     base = arms[0].name
-    by_arm = {arm.name: [r for run in runs for r in run.records if r.arm == arm.name] for arm in arms}
+    by_arm = {arm.name: [r for run in runs for r in run.records if r.key.arm == arm.name] for arm in arms}
     rows = []
     for suite, task, language in _parts(runs):
         planned = _planned(runs, suite, task)
@@ -241,7 +241,7 @@ def _arms(runs: Sequence[Run], baseline: str | None) -> list[ComparedArm]:
 
 def _parts(runs: Sequence[Run]) -> list[tuple[str | None, int | None, str]]:
     """All, each suite, each task, with the instruction."""
-    languages = {(r.suite, r.task): r.language for run in runs for r in run.records}
+    languages = {(r.key.suite, r.key.task): r.conditions.language for run in runs for r in run.records}
     suites = list(dict.fromkeys(run.suite for run in runs))
     tasks = sorted(languages, key=lambda part: (suites.index(part[0]), part[1]))
     return [
@@ -260,26 +260,28 @@ def _planned(runs: Sequence[Run], suite: str | None, task: int | None) -> int:
 
 
 def _within(records: Iterable[EpisodeRecord], suite: str | None, task: int | None) -> list[EpisodeRecord]:
-    return [r for r in records if (suite is None or r.suite == suite) and (task is None or r.task == task)]
+    return [
+        r for r in records if (suite is None or r.key.suite == suite) and (task is None or r.key.task == task)
+    ]
 
 
 def _score(records: Sequence[EpisodeRecord]) -> Score:
-    played = [record for record in records if record.success is not None]
-    successes = [record for record in played if record.success]
-    lifted = sum(record.lifted_wrong is not None for record in played)
-    times = [ms for record in played for ms in record.query_ms]
+    played = [record for record in records if record.was_played]
+    successes = [record for record in played if record.outcome.success]
+    lifted = sum(record.outcome.lifted_wrong is not None for record in played)
+    times = [ms for record in played for ms in record.timing.query_ms]
     return Score(
         episodes=len(played),
-        seeds=len({record.seed for record in played}),
+        seeds=len({record.key.seed for record in played}),
         successes=len(successes),
         simulator_errors=len(records) - len(played),
         rate=len(successes) / len(played) if played else None,
         interval=wilson(len(successes), len(played)) if played else None,
         lifted_wrong=lifted,
         lifted_wrong_interval=wilson(lifted, len(played)) if played else None,
-        steps=_mean([record.steps for record in successes]),
-        queries=_mean([record.queries for record in played]),
-        jerk=_mean([record.jerk for record in played]),
+        steps=_mean([record.outcome.steps for record in successes]),
+        queries=_mean([record.outcome.queries for record in played]),
+        jerk=_mean([record.outcome.jerk for record in played]),
         query_ms=(float(np.quantile(times, 0.5)), float(np.quantile(times, 0.95))) if times else None,
     )
 
@@ -302,7 +304,7 @@ def _compare(pairs: Pairs, planned: int, margin: float, suite: str | None) -> Co
         by_score = Interval(1 + score.low / solved, 1 + score.high / solved)
         ratio = resampled.ratio().hull(by_score)
         retention_interval = Interval(max(0.0, 100 * ratio.low), 100 * ratio.high)
-    jerks = [(pair.arm.jerk, pair.baseline.jerk) for pair in pairs.pairs.values()]
+    jerks = [(pair.arm.outcome.jerk, pair.baseline.outcome.jerk) for pair in pairs.pairs.values()]
     shaken = math.fsum(theirs for _, theirs in jerks)
     return Comparison(
         pairs=count,
@@ -314,7 +316,8 @@ def _compare(pairs: Pairs, planned: int, margin: float, suite: str | None) -> Co
         both=both,
         neither=neither,
         identical=sum(
-            pair.arm.actions_hash is not None and pair.arm.actions_hash == pair.baseline.actions_hash
+            pair.arm.outcome.actions_hash is not None
+            and pair.arm.outcome.actions_hash == pair.baseline.outcome.actions_hash
             for pair in pairs.pairs.values()
         ),
         difference=difference,

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from gr00t.eval.rollout.records import EpisodeRecord
-from gr00t.libero.tasks.suites import LiberoError
+from gr00t.libero.tasks.suites import BENCHMARK, LiberoError
 
-PACKAGES = ("mujoco", "robosuite", "hf-libero", "bddl")
 # Of these two unknown versions of different runs are not taken for the same one.
 _DECISIVE = ("mujoco", "robosuite")
 UNKNOWN = "unknown"
@@ -36,10 +35,10 @@ def check_versions(runs: Iterable[_Run]) -> None:
     seen: dict[str, tuple[object, str, str]] = {}
     for run in runs:
         for record in _played(run):
-            for package in PACKAGES:
+            for package in BENCHMARK:
                 version = version_of(record, package)
                 alike = (version, run.path) if version == UNKNOWN and package in _DECISIVE else version
-                here = f"arm {record.arm!r} in {run.path}"
+                here = f"arm {record.key.arm!r} in {run.path}"
                 known, said, there = seen.setdefault(package, (alike, version, here))
                 if alike != known:
                     raise LiberoError(
@@ -50,19 +49,19 @@ def check_versions(runs: Iterable[_Run]) -> None:
 
 def known_versions(runs: Iterable[_Run]) -> dict[str, list[str]]:
     """The versions of every package, as many as there are."""
-    found: dict[str, set[str]] = {package: set() for package in PACKAGES}
+    found: dict[str, set[str]] = {package: set() for package in BENCHMARK}
     for run in runs:
         for record in _played(run):
-            for package in PACKAGES:
+            for package in BENCHMARK:
                 found[package].add(version_of(record, package))
     return {package: sorted(known) for package, known in found.items() if known}
 
 
 def version_of(record: EpisodeRecord, package: str) -> str:
     """The version that a record tells, or `UNKNOWN`."""
-    return record.versions.get(package) or UNKNOWN
+    return record.conditions.versions.get(package) or UNKNOWN
 
 
 def _played(run: _Run) -> Iterable[EpisodeRecord]:
     # A simulator that never came up tells nothing, and counts nothing.
-    return (record for record in run.records if record.success is not None)
+    return (record for record in run.records if record.was_played)

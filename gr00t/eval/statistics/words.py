@@ -132,7 +132,7 @@ def _changed_arms(runs: Sequence[Run]) -> list[str]:
     found = []
     for run in runs:
         for name, facts in run.arms.items():
-            identity = facts.get("identity")
+            identity = facts.identity
             if identity is None:
                 continue
             known, there = seen.setdefault((name, run.suite), (identity, run.path.name))
@@ -175,7 +175,7 @@ def _other_sources(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     sources: dict[str, set[str]] = {arm.name: set() for arm in verdicts.arms}
     for run in runs:
         for name, facts in run.arms.items():
-            told = (facts.get("identity") or {}).get("sources")
+            told = (facts.identity or {}).get("sources")
             sources[name] |= {str(told)} if told else set()
     base = sources[verdicts.baseline]
     return [
@@ -190,8 +190,8 @@ def _other_steps(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     steps: dict[str, set[int]] = {arm.name: set() for arm in verdicts.arms}
     for run in runs:
         for record in run.records:
-            if record.denoising_steps is not None:
-                steps[record.arm].add(record.denoising_steps)
+            if record.conditions.denoising_steps is not None:
+                steps[record.key.arm].add(record.conditions.denoising_steps)
     base = steps[verdicts.baseline]
     return [
         f"{name} takes {_listed(own)} denoising steps, {verdicts.baseline} {_listed(base)}: the difference "

@@ -12,6 +12,8 @@ import pickle
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from gr00t.libero.tasks.suites import BENCHMARK
+
 
 def main() -> None:
     """Serve one `LiberoSimulator` over the standard streams."""
@@ -24,7 +26,7 @@ def main() -> None:
     import mujoco
 
     mujoco.GLContext(16, 16).free()
-    versions = {name: _version(name) for name in ("mujoco", "robosuite", "hf-libero", "bddl", "numpy")}
+    versions = {name: _version(name) for name in (*BENCHMARK, "numpy")}
     pickle.dump(versions, answers)
     answers.flush()
 

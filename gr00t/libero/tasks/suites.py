@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# The packages that are the benchmark: with other versions of them it is another one.
+BENCHMARK = ("mujoco", "robosuite", "hf-libero", "bddl")
+
+
 class LiberoError(ValueError):
     """A request that cannot be met as asked; the message says what to change."""
 

@@ -23,8 +23,8 @@ from gr00t.model.checkpoint.json_section import (
 )
 
 CONFIG_FILE = "config.json"
-# `quantization.checkpoint.manifest.FILE`, which this module may not import; a test holds the two together.
-EXPORTED_FILE = "duquant.safetensors"
+# `quantization.checkpoint`'s SIDECAR and FILE, which this module may not import; a test holds them together.
+EXPORTED_FILES = ("duquant.json", "duquant.safetensors")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -62,6 +62,10 @@ _OTHER_CONTENTS = (
         (pattern, "is the state of a training, without weights; give the folder that has the model")
         for pattern in ("optimizer_state.safetensors", "optimizer.pt", "training_state")
     ),
+    (
+        "duquant.json",
+        "holds packs (GR00T_DUQUANT_PACKDIR), quantized layers without a model; give the checkpoint",
+    ),
     *((pattern, _PICKLED) for pattern in ("*.pt", "*.pth", "*.ckpt", "*.bin")),
 )
 
@@ -87,7 +91,7 @@ def recognize(folder: Path) -> FolderKind:
         raise CheckpointError(f"{folder}: no such folder")
     _refuse_pointers(folder)
     refuse_special(folder / CONFIG_FILE)
-    if os.path.lexists(folder / EXPORTED_FILE):
+    if is_there(folder / CONFIG_FILE) and any(os.path.lexists(folder / name) for name in EXPORTED_FILES):
         return FolderKind.QUANTIZED
     adapter = [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if (folder / name).exists()]
     whole = sorted(path.name for path in folder.glob("model*.safetensors"))

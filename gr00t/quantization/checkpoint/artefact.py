@@ -1,32 +1,23 @@
 """Quantized layers that were exported: written once, and put into a model before it has any weight.
 
 The model is built on `meta`; `place_layers` puts an empty quantized layer in place of every linear that the
-manifest names, whoever loads weights fills them like all others, from what `read_sealed` has read and
+manifest names, whoever loads weights fills them like all others, from what `read_checked` has read and
 checked, and `settle` looks at the values that arrived. No float copy of a packed weight exists at any time.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from gr00t.files.safetensors_header import Header
 from gr00t.quantization.calibration.record import record_sha256
-from gr00t.quantization.checkpoint.checksums import (
-    ArtefactError,
-    check_seals,
-    hash_file,
-    tensors_digest,
-    write_with_metadata,
-)
-from gr00t.quantization.checkpoint.manifest import FILE, Manifest
+from gr00t.quantization.checkpoint.checksums import ArtefactError, hash_file
+from gr00t.quantization.checkpoint.manifest import Manifest
 from gr00t.quantization.checkpoint.tensor_file import read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state
@@ -72,8 +63,8 @@ def check_sound(layers: Mapping[str, DuQuantLinear]) -> None:
             raise ArtefactError(f"{name}: damaged: {error}") from None
 
 
-def read_sealed(folder: Path, manifest: Manifest) -> tuple[int, dict[Path, dict[str, Tensor]]]:
-    """Check every seal of an artefact, and keep what was read of its weight files.
+def read_checked(folder: Path, manifest: Manifest) -> tuple[int, dict[Path, dict[str, Tensor]]]:
+    """Check every file of an artefact, and keep what was read of its weight files.
 
     Each file is read once, so what was hashed is what is used: whatever happens to the files later, or
     happened between two looks at them, does not reach the model.
@@ -82,49 +73,24 @@ def read_sealed(folder: Path, manifest: Manifest) -> tuple[int, dict[Path, dict[
         How many bytes all files have, and the tensors of every weight file by name, by its path.
 
     Raises:
-        ArtefactError: as `check_seals`.
+        ArtefactError: as `check_files`.
     """
     kept: dict[Path, dict[str, Tensor]] = {}
 
-    def keep(path: Path, begin: Callable[[Header], Any]) -> str:
+    def keep(path: Path) -> str:
+        if path.suffix != ".safetensors":
+            return hash_file(path)
         digests = []
 
         def watch(header: Header) -> Callable[[memoryview], None]:
-            digests.append(begin(header))
+            digests.append(manifest.begin_hash(path, header))
             update: Callable[[memoryview], None] = digests[0].update
             return update
 
         kept[path] = read_tensors(path, watch)[1]
         return str(digests[0].hexdigest())
 
-    def keep_weights(path: Path) -> str:
-        if path.suffix != ".safetensors":
-            return hash_file(path)
-        return keep(path, lambda header: hashlib.sha256(header.text))
-
-    size = check_seals(
-        folder,
-        manifest.files,
-        FILE,
-        manifest.tensors_sha256,
-        hash_of=keep_weights,
-        hash_of_tensors=lambda path: keep(path, tensors_digest),
-    )
-    return size, kept
-
-
-def write_layers(
-    folder: Path, tensors: Mapping[str, Tensor], manifest_for: Callable[[str], Manifest]
-) -> None:
-    """Write the file of the quantized layers.
-
-    Args:
-        folder: of the artefact.
-        tensors: of all layers, by the names that whoever loads weights knows them by.
-        manifest_for: makes the manifest from the hash of the tensors.
-    """
-    saved = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_with_metadata(saved, lambda digest: manifest_for(digest).to_metadata(), folder / FILE)
+    return manifest.check_files(folder, keep), kept
 
 
 def place_layers(
@@ -150,14 +116,12 @@ def place_layers(
             raise ArtefactError(f"the artefact has a layer {name} {shape}, the architecture {found}")
         names = [known for known in (name, (aliases or {}).get(name)) if known]
         _check_agreement(name, spec, config.scheme.spec_for(linear.in_features, linear.out_features, *names))
-        spec = dataclasses.replace(spec, execution=config.execution)
         targets.append(LayerPlan(name, None, linear, spec, "in the artefact"))
     layers = {}
     for target in targets:
         assert target.spec is not None
         layer = DuQuantLinear(target.linear, target.spec)
-        layer.keep_unpacked = config.precache_weights
-        layer.refuse_nonfinite = config.debug
+        layer.run_as(config.runtime)
         layers[target.name] = layer
     put_in_place(model, targets, layers)
     return DuQuantReport(
@@ -166,12 +130,12 @@ def place_layers(
         linear_bytes_before=manifest.linear_bytes_before,
         model_bytes_before=manifest.model_bytes_before,
         model=model,
-        layers_sha256=manifest.tensors_sha256,
+        layers_sha256=manifest.layers_sha256,
         calibration_sha256=record_sha256(manifest.calibration),
         artefact={
             "checkpoint": manifest.checkpoint,
             "dtype": manifest.dtype,
-            "tensors_sha256": manifest.tensors_sha256,
+            "tensors_sha256": manifest.layers_sha256,
             "versions": dict(manifest.versions),
             "calibration": None if manifest.calibration is None else dict(manifest.calibration),
         },
@@ -207,7 +171,7 @@ def settle(report: DuQuantReport) -> None:
 
 def _check_agreement(name: str, spec: LinearSpec, wanted: LinearSpec) -> None:
     """Hold the specification of a layer against what the settings of the artefact make of such a layer."""
-    decided = {"execution", "informed"}  # where it is loaded, and by what was recorded
+    decided = {"informed"}  # by what was recorded
     if wanted.row_rotation is RowRotation.PROPAGATE:
         decided |= {"row_rotation", "absorbs"}  # by its neighbours
         if spec.row_rotation is RowRotation.NONE:

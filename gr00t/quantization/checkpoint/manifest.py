@@ -1,31 +1,30 @@
-"""What an exported artefact says of itself: the metadata of its file of quantized layers. Imports no torch.
+"""What an exported artefact says of itself, in `duquant.json` (`sidecar`). Imports no torch.
 
-An artefact is a checkpoint folder whose quantized layers lie, packed, in one safetensors file of their own,
-`duquant.safetensors`. The metadata of this file is the manifest: what every layer is, the settings, and
-SHA-256 hashes of the layers' tensors and of every other file of the folder. `seals` computes and checks the
-hashes; here the manifest is written, read, and held against settings that somebody has exported beside it.
+An artefact is a checkpoint folder whose quantized layers lie, packed, in one safetensors file of their own.
+The manifest beside it says what every layer is, the settings, and the SHA-256 of every file of the folder.
+Here it is written, read, and held against settings that somebody has exported beside it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header
+from gr00t.files.safetensors_header import Header
+from gr00t.quantization.checkpoint import version_1
+from gr00t.quantization.checkpoint.checksums import ArtefactError, check_files, hash_file
 from gr00t.quantization.checkpoint.manifest_values import checked_values, spec_to_json
+from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, write_sidecar
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError
 from gr00t.quantization.settings.options import Execution
 from gr00t.quantization.settings.spec import LinearSpec
 from gr00t.quantization.settings.variable import as_text
-from gr00t.strict_json import parse_json
 
 FILE = "duquant.safetensors"
-FORMAT = "gr00t-duquant-artefact 1"
 
 # Fields of the settings that change no number: they are decided where an artefact is loaded.
 _AT_RUN_TIME = ("execution", "precache_weights", "debug", "profile", "profile_sync", "dry_run")
@@ -47,7 +46,8 @@ class Manifest:
         model_bytes_before: bytes of the model that it was exported from.
         versions: of the packages that made it.
         files: size and SHA-256 of every other file of the folder, by its path in there.
-        tensors_sha256: of the quantized layers' tensors (`seals.hash_tensors`).
+        version: 1 where it was exported before there was a sidecar (`version_1`): of the quantized layers
+            the hash is that of their tensors, not that of their file.
     """
 
     checkpoint: str
@@ -59,13 +59,49 @@ class Manifest:
     model_bytes_before: int
     versions: Mapping[str, str]
     files: Mapping[str, Mapping[str, Any]]
-    tensors_sha256: str
+    version: int = 2
 
-    def to_metadata(self) -> dict[str, str]:
-        """Return the entries of the file's metadata; `read_manifest` reads them back."""
+    def write(self, folder: Path) -> None:
+        """Write it into the artefact's folder, where all else is; `read_manifest` reads it back."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["version"]
         values["layers"] = {name: spec_to_json(spec) for name, spec in self.layers.items()}
-        return _metadata(json.dumps(values, separators=(",", ":")))
+        write_sidecar(folder, "artefact", values)
+
+    @property
+    def format(self) -> str:
+        """What the file calls the format that it is written in."""
+        return FORMAT if self.version > 1 else version_1.FORMAT
+
+    @property
+    def layers_sha256(self) -> str:
+        """SHA-256 of all quantized layers."""
+        return str(self.files[FILE]["sha256"])
+
+    def check_files(self, folder: Path, hash_of: Callable[[Path], str] | None = None) -> int:
+        """Read every file and compare it with what was exported; return how many bytes that were.
+
+        Args:
+            folder: of the artefact.
+            hash_of: as `hash_file`; whoever keeps what was read gives one of their own.
+
+        Raises:
+            ArtefactError: see `checksums.check_files`.
+        """
+        return check_files(folder, self.files, SIDECAR, hash_of or self.hash_file)
+
+    def hash_file(self, path: Path) -> str:
+        """Return the hash of a file of the artefact as `files` has it."""
+        return version_1.hash_tensors(path) if self._hashes_tensors(path) else hash_file(path)
+
+    def begin_hash(self, path: Path, header: Header) -> hashlib._Hash:
+        """Return the digest that `hash_file` goes on with, by the bytes of the tensors of a weight file."""
+        if self._hashes_tensors(path):
+            return version_1.tensors_digest(header)
+        return hashlib.sha256(header.text)
+
+    def _hashes_tensors(self, path: Path) -> bool:
+        return self.version == 1 and path.name == FILE
 
     @property
     def informed(self) -> int:
@@ -118,38 +154,21 @@ def exported_settings(config: DuQuantConfig) -> dict[str, str]:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest of an artefact's folder; None where the folder is none. Reads one header.
+    """Return the manifest of an artefact's folder; None where the folder is none. Reads no tensor.
 
     Raises:
-        ArtefactError: the file cannot be read, is truncated, damaged, of another version of the format, or
-            not an artefact's.
+        ArtefactError: the file cannot be read, is damaged, of another version of the format, or not an
+            artefact's; or there are quantized layers of which nothing is said.
     """
-    path = folder / FILE
-    if not os.path.lexists(path):
+    values, version, path = read_sidecar(folder, "artefact"), 2, folder / SIDECAR
+    if values is None and os.path.lexists(folder / FILE):
+        values, version, path = version_1.manifest_values(folder / FILE), 1, folder / FILE
+    if values is None:
         return None
     try:
-        if not path.is_file():
-            raise FileNotFoundError(0, "no such file, or something else")
-        metadata = read_header(path).metadata
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be read ({error.strerror})") from None
-    found = metadata.get("artefact")
-    if found is None:
-        raise ArtefactError(f"{path}: not the file of an artefact: its metadata lack 'artefact'")
-    if found != FORMAT:
-        raise ArtefactError(
-            f"{path}: its format is {found!r}, this version reads {FORMAT!r}; export it anew by "
-            "scripts/export_quantized.py, or load it by the version that exported it"
-        )
-    text = metadata.get("manifest", "")
-    if metadata != _metadata(text):
-        raise ArtefactError(f"{path}: its manifest is not what was exported (SHA-256 differs)")
-    try:
-        return Manifest(**checked_values(parse_json(text)))
+        found = checked_values(values)
+        if FILE not in found["files"]:
+            raise ValueError(f"files: expected {FILE} among them")
     except ValueError as error:
         raise ArtefactError(f"{path}: its manifest cannot be used: {error}") from None
-
-
-def _metadata(manifest: str) -> dict[str, str]:
-    digest = hashlib.sha256(manifest.encode()).hexdigest()
-    return {"format": "pt", "artefact": FORMAT, "manifest": manifest, "manifest_sha256": digest}
+    return Manifest(**found, version=version)

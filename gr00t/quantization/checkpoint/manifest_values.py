@@ -1,7 +1,7 @@
 """The JSON of a manifest, checked: every field has the type and the range that an export gives it.
 
-The manifest is sealed, but whoever changes it can seal it again; and what is wrong in it is to be one clear
-error, not a traceback from wherever it is used first. Imports no torch.
+The manifest has a hash of its own, which whoever changes it can compute anew; and what is wrong in it is to
+be one clear error, not a traceback from wherever it is used first. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ENUMS: dict[str, type[Enum]] = {
     "rotation": Rotation,
     "row_rotation": RowRotation,
 }
-_SPEC_FIELDS = {field for field in LinearSpec.__dataclass_fields__ if field != "execution"}
+_SPEC_FIELDS = LinearSpec.__dataclass_fields__.keys()
 
 
 def checked_values(values: Any) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def checked_values(values: Any) -> dict[str, Any]:
 
 
 def spec_to_json(spec: LinearSpec) -> dict[str, Any]:
-    """Return a specification as plain data; `EXECUTION` is no part of it."""
-    values = {name: getattr(spec, name) for name in LinearSpec.__dataclass_fields__ if name in _SPEC_FIELDS}
+    """Return a specification as plain data."""
+    values = {name: getattr(spec, name) for name in _SPEC_FIELDS}
     for side in ("weight", "activation"):
         values[side] = None if values[side] is None else {"bits": values[side].bits}
     return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
@@ -94,13 +94,13 @@ def _files(value: Any) -> dict[str, dict[str, Any]]:
     files = _object(value)
     if not files:
         raise ValueError("expected the files of the folder, got none")
-    for name, seal in files.items():
+    for name, checksum in files.items():
         if not is_within(name):
             raise ValueError(f"{_shown(name)} leads out of the folder")
-        if not isinstance(seal, dict) or seal.keys() != {"bytes", "sha256"}:
-            raise ValueError(f"{name}: expected bytes and sha256, got {_shown(seal)}")
-        _size(seal["bytes"], least=0)
-        _digest(seal["sha256"])
+        if not isinstance(checksum, dict) or checksum.keys() != {"bytes", "sha256"}:
+            raise ValueError(f"{name}: expected bytes and sha256, got {_shown(checksum)}")
+        _size(checksum["bytes"], least=0)
+        digest(checksum["sha256"])
     return files
 
 
@@ -141,7 +141,12 @@ def _size(value: Any, least: int = 1) -> int:
     return value
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """Return the text of a SHA-256.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
         raise ValueError(f"expected a SHA-256 of 64 hexadecimal digits, got {_shown(value)}")
     return value
@@ -166,5 +171,4 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "model_bytes_before": _size,
     "versions": _texts,
     "files": _files,
-    "tensors_sha256": _digest,
 }

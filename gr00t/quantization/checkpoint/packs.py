@@ -1,14 +1,14 @@
-"""PACKDIR: one safetensors file per layer, so that the next start quantizes nothing.
+"""PACKDIR: the layers of a model as files, so that the next start quantizes nothing.
 
-It holds the layer's buffers and, where they were recorded, the statistics of its input. Statistics belong to
-the weight, not to the settings: a layer that is rebuilt for other settings is rebuilt by them.
+A pack holds the layer's buffers and, where they were recorded, the statistics of its input. Statistics belong
+to the weight, not to the settings: a layer that is rebuilt for other settings is rebuilt by them.
 
 A pack is used only for the weight and the settings it was made from, and only if its data are those that
-were written: all three are hashed into its metadata, and values are checked besides (`soundness`). It is read
-into memory once, so nothing that happens to the file later reaches the layer. Anything else found under its
-name, a truncated file included, is rebuilt with a line that says why. Files are written under a temporary
-name and renamed, so a killed process leaves no half pack and two processes may share a folder. What cannot be
-written is said once; the model is then quantized as without it.
+were written: `duquant.json` says all three (`pack_folder`), and values are checked besides (`soundness`). It
+is read into memory once, so nothing that happens to the file later reaches the layer. Anything else found
+under its name, a truncated file included, is rebuilt with a line that says why. A killed process leaves no
+half pack, and two processes may share a folder. What cannot be written is said once; the model is then
+quantized as without it.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from gr00t.files.atomic import replace_file
 from gr00t.quantization.checkpoint.checksums import ArtefactError
-from gr00t.quantization.checkpoint.tensor_file import read_tensors
+from gr00t.quantization.checkpoint.manifest_values import spec_to_json
+from gr00t.quantization.checkpoint.pack_folder import PackFolder
+from gr00t.quantization.checkpoint.tensor_file import hash_all, hash_tensor
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state, check_statistics
 from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics
@@ -37,7 +36,6 @@ from gr00t.quantization.settings.spec import LARGEST_BLOCK, LinearSpec
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = "duquant-pack 2"
 _STATISTICS = "statistics."
 
 
@@ -45,13 +43,13 @@ class _Pack(NamedTuple):
     """What was found under a name, as far as it is what was written.
 
     Attributes:
-        metadata: of the file.
+        entry: what is said of it.
         state: the layer's buffers, or None where they are damaged.
         statistics: of its input, or None where there are none.
         fault: why `state` is None, for the log.
     """
 
-    metadata: dict[str, str]
+    entry: dict[str, Any]
     state: dict[str, Tensor] | None
     statistics: InputStatistics | None
     fault: str = ""
@@ -61,10 +59,10 @@ class PackStore:
     """The packs in one folder, by layer name. Without a folder nothing is read or written."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self._folder = None if folder is None else PackFolder(folder)
         self._writable = folder is not None
         self._restored: set[str] = set()  # layers are built by several threads at a time
-        self._made: dict[str, dict[str, str]] = {}  # what each layer was made from, as its metadata say
+        self._made: dict[str, dict[str, Any]] = {}  # what each layer was made from
         self._hashes: dict[str, str] = {}
 
     @property
@@ -104,7 +102,7 @@ class PackStore:
         settings by another process, stays as it is, with a line in the log.
         """
         state = layer.packed_state()
-        self._hashes[name] = _hash_all(state)
+        self._hashes[name] = hash_all(state)
         pack = self._read(name, layer.spec, "its static scales are not kept")
         if pack is None:
             return
@@ -130,7 +128,7 @@ class PackStore:
 
     def bytes_on_disk(self, name: str) -> int:
         """Size of the pack of `name`; 0 where there is none."""
-        path = self._path(name)
+        path = None if self._folder is None else self._folder.path(name)
         return path.stat().st_size if path is not None and path.is_file() else 0
 
     def _layer(
@@ -145,26 +143,26 @@ class PackStore:
         if self._folder is None:
             spec = dataclasses.replace(spec, informed=statistics is not None)
             layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
-            return layer, _hash_all(layer.packed_state())
+            return layer, hash_all(layer.packed_state())
         weight = _weight_hash(linear.weight)
         pack = self._read(name, spec)
-        if statistics is None and pack is not None and pack.metadata.get("weight") == weight:
+        if statistics is None and pack is not None and pack.entry["made_from"].get("weight") == weight:
             statistics = pack.statistics
         spec = dataclasses.replace(spec, informed=statistics is not None)
-        wanted = {"weight": weight, "settings": _settings(spec, rotation_absorbed, statistics)}
+        wanted = _made_from(weight, spec, rotation_absorbed, statistics)
         self._made[name] = wanted
         restored = None if pack is None else self._restore(name, pack, wanted, linear, spec)
         if pack is not None and restored is not None:
             self._restored.add(name)
-            return restored, pack.metadata["state_sha256"]  # compared as it was read
+            return restored, str(pack.entry["state_sha256"])  # compared as it was read
         layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
         state = layer.packed_state()
-        self._hashes[name] = _hash_all(state)
+        self._hashes[name] = hash_all(state)
         self._write(name, state, statistics, wanted)
         return layer, self._hashes[name]
 
     def _restore(
-        self, name: str, pack: _Pack, wanted: dict[str, str], linear: nn.Linear, spec: LinearSpec
+        self, name: str, pack: _Pack, wanted: dict[str, Any], linear: nn.Linear, spec: LinearSpec
     ) -> DuQuantLinear | None:
         fault = pack.fault or _difference(pack, wanted)
         if not fault:
@@ -178,23 +176,18 @@ class PackStore:
 
     def _read(self, name: str, spec: LinearSpec, consequence: str = "rebuilt") -> _Pack | None:
         """Read the pack of `name` into memory; None, with a line in the log, where it is of no use at all."""
-        path = self._path(name)
-        if path is None or not os.path.lexists(path):
+        if self._folder is None:
             return None
         try:
-            if not path.is_file():
-                raise OSError("it is no file")
-            if path.stat().st_size > _largest_pack(spec):
-                raise OSError(f"{path.stat().st_size:,} bytes are too many for such a layer")
-            header, tensors = read_tensors(path)
+            found = self._folder.read(name, _largest_pack(spec))
         except (ArtefactError, OSError, MemoryError) as error:
             fault = f"cannot be read ({error})"
         else:
-            metadata = header.metadata
+            if found is None:
+                return None
+            entry, tensors = found
             recorded, state = _split(tensors)
-            if metadata.get("format") != _FORMAT:
-                fault = f"is of format {metadata.get('format', 'unknown')!r}, this version writes {_FORMAT!r}"
-            elif metadata.get("statistics_sha256") != _hash_all(recorded):
+            if entry["statistics_sha256"] != hash_all(recorded):
                 fault = "is damaged (the statistics in it are not those written)"
             else:
                 try:
@@ -202,9 +195,9 @@ class PackStore:
                 except UnsoundError as error:
                     fault = f"cannot be used ({error})"
                 else:
-                    if metadata.get("state_sha256") == _hash_all(state):
-                        return _Pack(metadata, state, statistics)
-                    return _Pack(metadata, None, statistics, "is damaged (its data are not those written)")
+                    if entry["state_sha256"] == hash_all(state):
+                        return _Pack(entry, state, statistics)
+                    return _Pack(entry, None, statistics, "is damaged (its data are not those written)")
         logger.warning("[GR00T-DUQUANT] Pack of %s %s; %s", name, fault, consequence)
         return None
 
@@ -213,32 +206,28 @@ class PackStore:
         name: str,
         state: Mapping[str, Tensor],
         statistics: InputStatistics | None,
-        made: Mapping[str, str],
+        made: Mapping[str, Any],
     ) -> None:
-        path = self._path(name)
-        if path is None or not self._writable:
+        if self._folder is None or not self._writable:
             return
         recorded = _named(statistics)
-        metadata = {
-            **{"format": _FORMAT, **made},
-            **{"state_sha256": self._hashes[name], "statistics_sha256": _hash_all(recorded)},
+        entry = {
+            **made,
+            "state_sha256": self._hashes[name],
+            "statistics_sha256": hash_all(recorded),
         }
-        tensors = {key: value.cpu().contiguous() for key, value in (*state.items(), *recorded.items())}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Written by ourselves: safetensors would let only the owner read it, whatever the umask says.
-            replace_file(path, save(tensors, metadata))
+            self._folder.write(name, entry, {**state, **recorded})
         except (OSError, SafetensorError) as error:
             if isinstance(error, IsADirectoryError):
                 logger.warning("[GR00T-DUQUANT] Pack of %s cannot be written (%s)", name, error)
                 return
             self._writable = False  # said once; the packs written so far are whole
             logger.warning(
-                "[GR00T-DUQUANT] PACKDIR %s cannot be written (%s); going on without", self._folder, error
+                "[GR00T-DUQUANT] PACKDIR %s cannot be written (%s); going on without",
+                self._folder.folder,
+                error,
             )
-
-    def _path(self, name: str) -> Path | None:
-        return None if self._folder is None else self._folder / f"{name}.safetensors"
 
 
 def _largest_pack(spec: LinearSpec) -> int:
@@ -265,9 +254,13 @@ def _statistics(recorded: Mapping[str, Tensor]) -> InputStatistics | None:
     return statistics
 
 
-def _difference(pack: _Pack, wanted: Mapping[str, str]) -> str:
+def _difference(pack: _Pack, wanted: Mapping[str, Any]) -> str:
     """Say what a pack was made from, other than wanted; empty where there is no difference."""
-    differing = [key for key in wanted if pack.metadata.get(key) != wanted[key]]
+    (weight, *settings), (other, *others) = (
+        (made["made_from"].get("weight"), made["spec"], {**made["made_from"], "weight": None})
+        for made in (pack.entry, wanted)
+    )
+    differing = ["weight"] * (weight != other) + ["settings"] * (settings != others)
     return f"is for another {' and '.join(differing)}" if differing else ""
 
 
@@ -278,26 +271,16 @@ def _named(statistics: InputStatistics | None) -> dict[str, Tensor]:
 
 
 def _weight_hash(weight: Tensor) -> str:
-    return _hash(f"{weight.dtype}{tuple(weight.shape)}", weight)
+    return hash_tensor(f"{weight.dtype}{tuple(weight.shape)}", weight)
 
 
-def _settings(spec: LinearSpec, rotation_absorbed: Tensor | None, statistics: InputStatistics | None) -> str:
-    """Everything besides the weight that changes a number, as text."""
-    settings = {key: value for key, value in dataclasses.asdict(spec).items() if key != "execution"}
+def _made_from(
+    weight: str, spec: LinearSpec, rotation_absorbed: Tensor | None, statistics: InputStatistics | None
+) -> dict[str, Any]:
+    """Everything that changes a number of a layer."""
+    made_from = {"weight": weight}
     if rotation_absorbed is not None:
-        settings["rotation_absorbed"] = _hash("", rotation_absorbed)
+        made_from["rotation_absorbed"] = hash_tensor("", rotation_absorbed)
     if statistics is not None:
-        settings["statistics"] = _hash("", statistics.rows())
-    return json.dumps(settings, sort_keys=True)
-
-
-def _hash_all(tensors: Mapping[str, Tensor]) -> str:
-    """Hash names, dtypes, shapes and bytes of tensors."""
-    parts = {name: _hash(f"{tensor.dtype}{tuple(tensor.shape)}", tensor) for name, tensor in tensors.items()}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _hash(prefix: str, tensor: Tensor) -> str:
-    digest = hashlib.sha256(prefix.encode())
-    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        made_from["statistics"] = hash_tensor("", statistics.rows())
+    return {"spec": spec_to_json(spec), "made_from": made_from}

@@ -1,4 +1,4 @@
-"""Tensors of a safetensors file in memory of their own: whatever happens to the file later, they stay.
+"""Quantized layers as plain safetensors files, which are read into memory of their own: the tensors stay.
 
 Mapped tensors are not: who writes over the file changes them, and who shortens it kills the process by SIGBUS
 when it next looks at one. So what was checked is read once, into this process, and hashed on the way.
@@ -6,13 +6,18 @@ when it next looks at one. So what was checked is read once, into this process, 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
+from gr00t.files.atomic import atomic_write
 from gr00t.files.safetensors_header import Header, in_order, parse_header
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 
@@ -21,6 +26,8 @@ DTYPES = {
     **{"F16": torch.float16, "BF16": torch.bfloat16, "I16": torch.int16},
     **{"I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool},
 }
+_METADATA = {"format": "pt"}
+_ALIGNMENT = 64
 
 
 def read_tensors(
@@ -58,6 +65,38 @@ def read_tensors(
                 see(view)
             found[name] = tensor.view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
     return header, found
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file; a reader finds the file before it or this one, whole.
+
+    Its header is filled up, so that for who maps the file the rows of the first tensor start at a cache line.
+
+    Raises:
+        OSError, SafetensorError: it cannot be written.
+    """
+    saved = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, _METADATA)
+    header = saved[8 : 8 + struct.unpack("<Q", saved[:8])[0]].rstrip()
+    data = memoryview(saved)[len(saved) - sum(tensor.nbytes for tensor in tensors.values()) :]
+    header += b" " * (-(8 + len(header)) % _ALIGNMENT)
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        for part in (struct.pack("<Q", len(header)), header, data):
+            file.write(part)
+
+
+def hash_all(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, dtypes, shapes and bytes of tensors, whatever their order."""
+    parts = {
+        name: hash_tensor(f"{tensor.dtype}{tuple(tensor.shape)}", tensor) for name, tensor in tensors.items()
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def hash_tensor(prefix: str, tensor: Tensor) -> str:
+    """Return the SHA-256 of a text and the bytes of a tensor."""
+    digest = hashlib.sha256(prefix.encode())
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _memory(path: Path, name: str, size: int) -> Tensor:

@@ -111,3 +111,15 @@ class RuntimeOptions:
     debug: bool = False
     profile: bool = False
     profile_sync: bool = False
+
+    def check(self, spec: LinearSpec) -> None:
+        """Refuse a layer that cannot run so.
+
+        Raises:
+            ValueError: it is to multiply integers, and has none.
+        """
+        if self.execution is Execution.INTEGER and None in (spec.weight, spec.activation):
+            raise ValueError(
+                f"EXECUTION=integer needs weights and activations of 2 to 8 bits, got {spec.bits}; "
+                "use EXECUTION=fake for a side in floating point"
+            )

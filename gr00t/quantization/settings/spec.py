@@ -8,7 +8,7 @@ import dataclasses
 from enum import Enum
 from typing import Any
 
-from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
 
 # What the variables BLOCK and CALIB_STEPS may be set to. A manifest may hold nothing else either.
 LARGEST_BLOCK = 4096
@@ -74,7 +74,6 @@ class LinearSpec:
     informed: bool = False
     calibration_steps: int = 0
     act_percentile: float = 99.9
-    execution: Execution = Execution.FAKE
 
     def __post_init__(self) -> None:
         if type(self.in_features) is int and self.in_features >= _TOO_MANY_INPUTS:
@@ -100,11 +99,6 @@ class LinearSpec:
         if self.static and self.activation is None:
             raise ValueError(
                 f"calibration_steps={self.calibration_steps}: activations in floating point have no scales"
-            )
-        if self.execution is Execution.INTEGER and (self.weight is None or self.activation is None):
-            raise ValueError(
-                f"EXECUTION=integer needs weights and activations of 2 to 8 bits, got {self.bits}; "
-                "use EXECUTION=fake for a side in floating point"
             )
 
     @property
@@ -149,7 +143,6 @@ _KINDS: dict[str, Any] = {
     "row_rotation": RowRotation,
     "absorbs": bool,
     "informed": bool,
-    "execution": Execution,
 }
 
 

@@ -22,7 +22,7 @@ from gr00t.eval.rollout.records import read_records
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import run_arm
 from gr00t.serving.client import ExternalRobotInferenceClient, NoServerError
-from tests.eval.rollout.stubs import LABELS, StubSimulator, asked, stub_plan
+from tests.eval.rollout.stubs import CONDITIONS, StubSimulator, asked, stub_plan
 
 SERVER = ["-m", "tests.eval.arms.stub_server"]
 
@@ -73,7 +73,7 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
 
 
 def test_a_started_server_says_what_it_is_and_ends_with_its_host(started: StartedHost) -> None:
-    assert started.describe()["quantization"] == {"enabled": True, "layers_quantized": 116}
+    assert started.describe().report.told() == {"enabled": True, "layers_quantized": 116}
     pid = server_pid(started)
     started.close()
     assert gone(pid)
@@ -95,13 +95,15 @@ def test_a_server_that_dies_in_the_middle_is_started_again_and_nothing_is_lost(
     killer = threading.Thread(target=kill_when_under_way)
     killer.start()
     with RunFolder(tmp_path / "run", asked(plan)) as folder:
-        run_arm("policy", plan, pool, partial(PolicyAgent, started), LABELS, folder)
+        run_arm("policy", plan, pool, partial(PolicyAgent, started), CONDITIONS, folder)
     killer.join()
     pool.close()
     records = read_records(tmp_path / "run" / "episodes.jsonl")
     assert len(records) == 8
-    assert {(record.steps, record.queries, record.success) for record in records} == {(20, 3, False)}
-    assert len({record.actions_hash for record in records}) == 1
+    assert {(record.outcome.steps, record.outcome.queries, record.outcome.success) for record in records} == {
+        (20, 3, False)
+    }
+    assert len({record.outcome.actions_hash for record in records}) == 1
     assert server_pid(started) != first
 
 

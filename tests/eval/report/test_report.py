@@ -137,7 +137,10 @@ def test_names_and_instructions_are_text_wherever_they_stand(tmp_path: Path) -> 
             "arms": {ODD if name == "odd" else name: arm for name, arm in found.plan["arms"].items()},
         },
         arms={ODD if name == "odd" else name: facts for name, facts in found.arms.items()},
-        records=[dataclasses.replace(r, arm=ODD) if r.arm == "odd" else r for r in found.records],
+        records=[
+            dataclasses.replace(r, key=r.key._replace(arm=ODD)) if r.key.arm == "odd" else r
+            for r in found.records
+        ],
     )
     verdicts = compare([run])
     page = Page(render_page(verdicts, [run], folder / "report.html"))

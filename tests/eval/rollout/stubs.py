@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gr00t.eval.rollout.episode import STATE_KEYS
 from gr00t.eval.rollout.plan import EvalPlan
+from gr00t.eval.rollout.record_parts import ArmConditions
 from gr00t.eval.rollout.records import EpisodeRecord, read_records
 from gr00t.libero.simulator.expert_episode import ExpertEpisode
 from gr00t.libero.simulator.observation import Observation, StepResult
@@ -171,18 +172,18 @@ class StubHost:
         pass
 
 
-LABELS: dict[str, Any] = {
-    "assets": "stand-ins",
-    "assets_fingerprint": "f00",
-    "rendering": "fast",
-    "placement": "recorded",
-    "gl_backend": "osmesa",
-    "denoising_steps": 8,
-    "quantized_layers": 116,
-    "server": "tcp://localhost:5555",
-    "versions": {"gr00t": "1"},
-    "identity": "0a1b",
-}
+CONDITIONS = ArmConditions(
+    assets="stand-ins",
+    assets_fingerprint="f00",
+    rendering="fast",
+    placement="recorded",
+    gl_backend="osmesa",
+    denoising_steps=8,
+    quantized_layers=116,
+    server="tcp://localhost:5555",
+    versions={"gr00t": "1"},
+    identity="0a1b",
+)
 
 
 def stub_plan(**changes: Any) -> EvalPlan:

@@ -17,11 +17,12 @@ from gr00t.eval.rollout import cluster
 from gr00t.eval.rollout.agents import Expert, PolicyAgent, Replay
 from gr00t.eval.rollout.cluster import ENABLE, ClusterError, RayPool
 from gr00t.eval.rollout.pool import LocalPool
-from gr00t.eval.rollout.records import EpisodeKey, EpisodeRecord, read_records
+from gr00t.eval.rollout.record_parts import EpisodeKey
+from gr00t.eval.rollout.records import EpisodeRecord, read_records
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import run_arm
 from tests.eval.rollout import stub_cluster
-from tests.eval.rollout.stubs import LABELS, StubHost, asked, stub_plan
+from tests.eval.rollout.stubs import CONDITIONS, StubHost, asked, stub_plan
 
 PLAN = stub_plan(trials=4)
 ARMS = {"policy": {"kind": "recipe"}, "expert": {"kind": "expert"}, "replay": {"kind": "replay"}}
@@ -44,7 +45,8 @@ def played(folder: Path) -> dict[EpisodeKey, EpisodeRecord]:
 
 
 def facts(record: EpisodeRecord) -> list[object]:
-    return [getattr(record, name) for name in SAME]
+    told = record.to_line()
+    return [told[name] for name in SAME]
 
 
 def count_states(task: object) -> int:
@@ -56,9 +58,9 @@ def test_two_workers_on_ray_play_what_one_machine_plays(
 ) -> None:
     here = LocalPool([stub_cluster.make(tmp_path, "0")])
     with RunFolder(tmp_path / "here", asked(PLAN, **ARMS)) as folder:
-        run_arm("policy", PLAN, here, partial(PolicyAgent, StubHost()), LABELS, folder)
-        run_arm("expert", PLAN, here, partial(Expert, 0.1), LABELS, folder)
-        run_arm("replay", PLAN, here, partial(Replay, count_states), LABELS, folder)
+        run_arm("policy", PLAN, here, partial(PolicyAgent, StubHost()), CONDITIONS, folder)
+        run_arm("expert", PLAN, here, partial(Expert, 0.1), CONDITIONS, folder)
+        run_arm("replay", PLAN, here, partial(Replay, count_states), CONDITIONS, folder)
     here.close()
 
     # A process that dies is replaced and its episode played again; one that dies twice is counted apart.
@@ -72,17 +74,17 @@ def test_two_workers_on_ray_play_what_one_machine_plays(
         RunFolder(tmp_path / "there", asked(PLAN, **ARMS)) as folder,
     ):
         host, described = ray_pool.start_servers(command, environ, tmp_path / "server.log", closing)
-        assert described["quantization"] == {"enabled": True, "layers_quantized": 116}
-        run_arm("policy", PLAN, ray_pool, partial(PolicyAgent, host), LABELS, folder)
-        run_arm("expert", PLAN, ray_pool, partial(Expert, 0.1), LABELS, folder)
-        run_arm("replay", PLAN, ray_pool, partial(Replay, count_states), LABELS, folder)
+        assert described.report.told() == {"enabled": True, "layers_quantized": 116}
+        run_arm("policy", PLAN, ray_pool, partial(PolicyAgent, host), CONDITIONS, folder)
+        run_arm("expert", PLAN, ray_pool, partial(Expert, 0.1), CONDITIONS, folder)
+        run_arm("replay", PLAN, ray_pool, partial(Replay, count_states), CONDITIONS, folder)
 
     expected, found = played(tmp_path / "here"), played(tmp_path / "there")
     assert found.keys() == expected.keys()
     assert len(found) == 24
     lost = EpisodeKey("policy", "libero_object", 1, 1, 0)
-    assert found[lost].success is None
-    assert "its process died" in str(found[lost].simulator_error)
+    assert not found[lost].was_played
+    assert "its process died" in str(found[lost].outcome.simulator_error)
     for key in expected.keys() - {lost}:
         assert facts(found[key]) == facts(expected[key]), key
     # Two that were there from the start, and one for each death.
@@ -109,7 +111,7 @@ def test_a_server_of_a_node_that_dies_is_started_again(
         host, _ = ray_pool.start_servers(command, environ, tmp_path / "server.log", closing)
         first = int((tmp_path / "pid").read_text())
         os.kill(first, signal.SIGKILL)
-        run_arm("policy", PLAN, ray_pool, partial(PolicyAgent, host), LABELS, folder)
+        run_arm("policy", PLAN, ray_pool, partial(PolicyAgent, host), CONDITIONS, folder)
         second = int((tmp_path / "pid").read_text())
     assert second != first
     assert len(played(tmp_path / "run")) == 8

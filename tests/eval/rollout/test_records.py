@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -10,41 +9,47 @@ import pytest
 
 from gr00t.eval.rollout.records import EpisodeRecord, RecordError, read_records
 
-RECORD = EpisodeRecord(
-    arm="w4a8",
-    suite="libero_object",
-    task=3,
-    task_name="pick_3",
-    language="pick 3",
-    init_state=7,
-    seed=0,
-    success=True,
-    steps=93,
-    lifted_wrong="milk_1",
-    queries=12,
-    simulator_error=None,
-    retried=False,
-    jerk=0.125,
-    actions_hash="00ff",
-    wall_seconds=8.5,
-    query_ms=[40.1, 39.9] * 6,
-    simulator_ms_per_step=7.25,
-    render_ms_per_image=20.5,
-    video=None,
-    thumbnail="thumbnails/w4a8/task03_init07.jpg",
-    replan_steps=8,
-    max_steps=280,
-    assets="stand-ins",
-    assets_fingerprint="f00",
-    rendering="fast",
-    placement="recorded",
-    gl_backend="osmesa",
-    denoising_steps=8,
-    quantized_layers=116,
-    server="tcp://localhost:5555",
-    versions={"mujoco": "3"},
-    identity="0a1b",
+RECORD = EpisodeRecord.from_line(
+    {
+        "arm": "w4a8",
+        "suite": "libero_object",
+        "task": 3,
+        "task_name": "pick_3",
+        "language": "pick 3",
+        "init_state": 7,
+        "seed": 0,
+        "success": True,
+        "steps": 93,
+        "lifted_wrong": "milk_1",
+        "queries": 12,
+        "simulator_error": None,
+        "retried": False,
+        "jerk": 0.125,
+        "actions_hash": "00ff",
+        "wall_seconds": 8.5,
+        "query_ms": [40.1, 39.9] * 6,
+        "simulator_ms_per_step": 7.25,
+        "render_ms_per_image": 20.5,
+        "video": None,
+        "thumbnail": "thumbnails/w4a8/task03_init07.jpg",
+        "replan_steps": 8,
+        "max_steps": 280,
+        "assets": "stand-ins",
+        "assets_fingerprint": "f00",
+        "rendering": "fast",
+        "placement": "recorded",
+        "gl_backend": "osmesa",
+        "denoising_steps": 8,
+        "quantized_layers": 116,
+        "server": "tcp://localhost:5555",
+        "versions": {"mujoco": "3"},
+        "identity": "0a1b",
+    }
 )
+
+
+def altered(record: EpisodeRecord, **changes: object) -> EpisodeRecord:
+    return EpisodeRecord.from_line({**record.to_line(), **changes})
 
 
 def test_a_record_survives_its_line() -> None:
@@ -52,12 +57,12 @@ def test_a_record_survives_its_line() -> None:
     assert "\n" not in line
     assert EpisodeRecord.from_json(line) == RECORD
     # Whole numbers are amounts, too.
-    assert EpisodeRecord.from_json(changed(jerk=0)).jerk == 0.0
+    assert EpisodeRecord.from_json(changed(jerk=0)).outcome.jerk == 0.0
     assert RECORD.key == ("w4a8", "libero_object", 3, 7, 0)
 
 
 def changed(drop: str = "", **changes: object) -> str:
-    values = {**dataclasses.asdict(RECORD), **changes}
+    values = {"schema": 2, **RECORD.to_line(), **changes}
     values.pop(drop, None)
     return json.dumps(values)
 
@@ -72,12 +77,12 @@ def changed(drop: str = "", **changes: object) -> str:
         (changed(success=2), "success: input should be a valid boolean, got 2"),
         (changed(success=1), "success: input should be a valid boolean, got 1"),
         (changed(success="true"), "success: input should be a valid boolean, got 'true'"),
-        (changed(query_ms=4.0), "query_ms: input should be a valid array"),
+        (changed(query_ms=4.0), "query_ms: input should be a valid list"),
         (
-            changed(query_ms=[*RECORD.query_ms[1:], -1]),
+            changed(query_ms=[*RECORD.timing.query_ms[1:], -1]),
             "query_ms.11: input should be greater than or equal to 0",
         ),
-        (changed(query_ms=RECORD.query_ms[1:]), "12 queries, but 11 times in query_ms"),
+        (changed(query_ms=RECORD.timing.query_ms[1:]), "12 queries, but 11 times in query_ms"),
         (changed(queries=3, query_ms=[1.0] * 3), "3 queries for 93 steps, 8 by query"),
         (changed(steps=281), "281 steps of at most 280"),
         (changed(steps=-1), "steps: input should be greater than or equal to 0, got -1"),
@@ -102,6 +107,10 @@ def changed(drop: str = "", **changes: object) -> str:
         (changed(versions={"mujoco": 3}), "versions.mujoco: input should be a valid string, got 3"),
         (changed(versions=None), "versions: input should be"),
         (changed(identity=7), "identity: input should be a valid string, got 7"),
+        (changed("identity"), "missing identity"),
+        (changed(schema=3), "schema 3 is none that this version reads, 1 to 2"),
+        (changed(schema="2"), "schema '2' is none"),
+        (changed(schema=True), "schema True is none"),
         (changed(success=None), "lost to the simulator .* but no simulator_error"),
         (changed(retried=True), "retried True, simulator_error None"),
     ],
@@ -134,17 +143,21 @@ def test_a_line_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 def test_line_ends_of_other_systems_and_signs_that_look_like_some_are_read(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
-    other = dataclasses.replace(RECORD, init_state=8, language="pick\u2028up\u0085it")
-    raw = json.dumps(dataclasses.asdict(other), ensure_ascii=False)
+    other = altered(RECORD, init_state=8, language="pick\u2028up\u0085it")
+    raw = json.dumps(other.to_line(), ensure_ascii=False)
     path.write_bytes(f"{RECORD.to_json()}\r\n{raw}\r\n".encode())
     assert read_records(path) == [RECORD, other]
 
 
-def test_a_record_of_a_time_without_identities_is_read() -> None:
-    assert EpisodeRecord.from_json(changed("identity")) == dataclasses.replace(RECORD, identity=None)
+def test_a_record_of_a_time_without_schema_or_identities_is_read() -> None:
+    line = json.loads(RECORD.to_json())
+    assert line.pop("schema") == 2
+    assert EpisodeRecord.from_json(json.dumps(line)) == RECORD
+    del line["identity"]
+    assert EpisodeRecord.from_json(json.dumps(line)) == altered(RECORD, identity=None)
 
 
-LOST = dataclasses.replace(RECORD, success=None, simulator_error="GL went away", retried=True)
+LOST = altered(RECORD, success=None, simulator_error="GL went away", retried=True)
 
 
 def test_an_episode_that_was_lost_may_be_played_again_and_counts_once(tmp_path: Path) -> None:
@@ -182,7 +195,7 @@ PLAN = {
 )
 def test_a_record_of_another_run_is_not_counted(tmp_path: Path, changes: dict, message: str) -> None:
     path = tmp_path / "episodes.jsonl"
-    foreign = dataclasses.replace(RECORD, **{"init_state": 8, **changes})
+    foreign = altered(RECORD, **{"init_state": 8, **changes})
     path.write_text(f"{RECORD.to_json()}\n{foreign.to_json()}\n")
     with pytest.raises(RecordError, match=rf"episodes\.jsonl:2: {message}"):
         read_records(path, PLAN)

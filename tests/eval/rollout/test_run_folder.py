@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -12,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from gr00t.eval.arms.facts import ArmFacts
 from gr00t.eval.rollout.run_folder import PlayedEpisode, RunFolder, RunFolderError
 from gr00t.eval.statistics.runs import read_run
 from gr00t.files.output_folder import OutputError
 from gr00t.libero.tasks.suites import LiberoError
 from tests.eval.rollout.stubs import asked, stub_plan
-from tests.eval.rollout.test_records import RECORD
+from tests.eval.rollout.test_records import RECORD, altered
 
 # Of the record that is added, and of none.
 PLAN = {**asked(stub_plan(trials=8), w4a8={"kind": "recipe"}), "tasks": [0, 1, 3], "max_steps": 280}
@@ -26,7 +26,7 @@ LOST = {"success": None, "simulator_error": "GL went away", "retried": True}
 
 
 def played(init_state: int, **changes: Any) -> PlayedEpisode:
-    record = dataclasses.replace(RECORD, init_state=init_state, video="videos/a/v.mp4", **changes)
+    record = altered(RECORD, init_state=init_state, video="videos/a/v.mp4", **changes)
     return PlayedEpisode(record, b"film", b"picture")
 
 
@@ -34,7 +34,7 @@ def test_an_episode_is_kept_with_its_files(tmp_path: Path) -> None:
     with RunFolder(tmp_path / "run", PLAN) as folder:
         folder.add(played(7))
     assert (tmp_path / "run" / "videos" / "a" / "v.mp4").read_bytes() == b"film"
-    assert (tmp_path / "run" / RECORD.thumbnail).read_bytes() == b"picture"
+    assert (tmp_path / "run" / RECORD.outcome.thumbnail).read_bytes() == b"picture"
     with RunFolder(tmp_path / "run", PLAN) as folder:
         assert [key.init_state for key in folder.records] == [7]
         with pytest.raises(RunFolderError, match="was already played"):
@@ -94,7 +94,7 @@ def test_a_full_disk_names_the_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     with RunFolder(tmp_path, PLAN) as folder:
         monkeypatch.setattr(os, "fsync", full)  # the first call that a full disk may fail
         with pytest.raises(OutputError, match=said):
-            folder.describe_arm("w4a8", {"name": "w4a8", "kind": "recipe"})
+            folder.describe_arm(ArmFacts(name="w4a8", kind="recipe"))
         with pytest.raises(OutputError, match=said):
             folder.add(played(7))
     with pytest.raises(OutputError, match=said):
@@ -127,7 +127,7 @@ def test_a_link_in_the_place_of_a_file_that_is_replaced_is_replaced(tmp_path: Pa
 @pytest.mark.parametrize("name", ["plan.json", "episodes.jsonl", "arms/w4a8.json"])
 def test_a_pipe_is_not_waited_for(tmp_path: Path, name: str) -> None:
     with RunFolder(tmp_path, PLAN) as folder:
-        folder.describe_arm("w4a8", {"name": "w4a8", "kind": "recipe"})
+        folder.describe_arm(ArmFacts(name="w4a8", kind="recipe"))
         folder.add(played(7))
     (tmp_path / name).unlink()
     os.mkfifo(tmp_path / name)
@@ -184,9 +184,9 @@ def test_another_simulator_does_not_continue_a_run(tmp_path: Path) -> None:
 def test_what_an_arm_was_is_remembered(tmp_path: Path) -> None:
     with RunFolder(tmp_path, PLAN) as folder:
         assert folder.known_arm("policy") is None
-        facts = {"name": "policy", "kind": "address", "quantized_layers": 116}
-        folder.describe_arm("policy", facts)
-        assert folder.known_arm("policy") == facts
+        facts = {"name": "policy", "kind": "address", "quantized_layers": 116, "of a later version": [1]}
+        folder.describe_arm(ArmFacts.model_validate(facts))
+        assert folder.known_arm("policy") == ArmFacts.model_validate(facts)
         assert json.loads((tmp_path / "arms" / "policy.json").read_text()) == facts
         (tmp_path / "arms" / "policy.json").write_text('{"name": "other", "kind": "address"}')
         with pytest.raises(LiberoError, match=r"policy\.json: name: expected 'policy', got 'other'"):
@@ -201,7 +201,7 @@ def test_an_episode_that_was_lost_may_be_played_again(tmp_path: Path) -> None:
         with pytest.raises(RunFolderError, match="was already played"):
             folder.add(played(0, **LOST))
     with RunFolder(tmp_path, PLAN) as again:
-        assert [record.success for record in again.records.values()] == [True]
+        assert [record.outcome.success for record in again.records.values()] == [True]
     assert len(folder.episodes.read_text().splitlines()) == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import random
@@ -28,9 +27,9 @@ from gr00t.eval.rollout.records import EpisodeRecord, read_records
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import SimulatorsFailError, jobs_left, run_arm
 from gr00t.libero.tasks.suites import LiberoError
-from tests.cli.evaluation import stub_evaluation
-from tests.eval.rollout.stubs import LABELS, TASKS, StubHost, StubSimulator, asked, stub_plan
-from tests.eval.rollout.test_records import RECORD
+from tests.cli.evaluate import stub_evaluation
+from tests.eval.rollout.stubs import CONDITIONS, TASKS, StubHost, StubSimulator, asked, stub_plan
+from tests.eval.rollout.test_records import RECORD, altered
 
 
 def play(
@@ -43,13 +42,16 @@ def play(
     plan = plan or stub_plan()
     pool = LocalPool(simulators)
     with RunFolder(folder, asked(plan)) as run:
-        run_arm(arm, plan, pool, partial(PolicyAgent, host or StubHost()), LABELS, run)
+        run_arm(arm, plan, pool, partial(PolicyAgent, host or StubHost()), CONDITIONS, run)
     pool.close()
     return read_records(folder / "episodes.jsonl")
 
 
 def outcomes(records: list[EpisodeRecord]) -> list[tuple[int, int, bool | None, int]]:
-    return sorted((record.task, record.init_state, record.success, record.steps) for record in records)
+    return sorted(
+        (record.key.task, record.key.init_state, record.outcome.success, record.outcome.steps)
+        for record in records
+    )
 
 
 def test_every_episode_is_played_once_and_leaves_one_line(tmp_path: Path) -> None:
@@ -58,17 +60,22 @@ def test_every_episode_is_played_once_and_leaves_one_line(tmp_path: Path) -> Non
     assert outcomes(records) == [(0, 0, False, 20), (0, 1, True, 5), (1, 0, True, 12), (1, 1, False, 20)]
     assert simulator.opened == [0, 1]
     first = records[0]
-    assert (first.arm, first.quantized_layers, first.queries, len(first.query_ms)) == ("policy", 116, 3, 3)
+    assert (
+        first.key.arm,
+        first.conditions.quantized_layers,
+        first.outcome.queries,
+        len(first.timing.query_ms),
+    ) == ("policy", 116, 3, 3)
     # The stub takes 10 ms per step, settling included, and per image.
-    assert (first.simulator_ms_per_step, first.render_ms_per_image) == (10.0, 10.0)
-    assert first.versions == {"gr00t": "1", "mujoco": "3", "robosuite": "1.4.0"}
-    assert (tmp_path / first.thumbnail).read_bytes()[:2] == b"\xff\xd8"
+    assert (first.timing.simulator_ms_per_step, first.timing.render_ms_per_image) == (10.0, 10.0)
+    assert first.conditions.versions == {"gr00t": "1", "mujoco": "3", "robosuite": "1.4.0"}
+    assert (tmp_path / first.outcome.thumbnail).read_bytes()[:2] == b"\xff\xd8"
 
 
 def test_a_wrong_object_that_was_lifted_on_the_way_is_in_the_line(tmp_path: Path) -> None:
     simulator = StubSimulator({(0, 1): 5, (1, 0): 12}, {})
     simulator.lifts = ("milk_1", 9)
-    lifted = {(r.task, r.init_state): r.lifted_wrong for r in play(tmp_path, simulator)}
+    lifted = {(r.key.task, r.key.init_state): r.outcome.lifted_wrong for r in play(tmp_path, simulator)}
     # One episode ends before the ninth step; in the others chunks follow in which nothing more is told.
     assert lifted == {(0, 0): "milk_1", (0, 1): None, (1, 0): "milk_1", (1, 1): "milk_1"}
 
@@ -84,17 +91,17 @@ def test_the_plans_placement_reaches_every_simulator(tmp_path: Path) -> None:
 def test_a_simulator_error_is_retried_once_with_a_new_simulator(tmp_path: Path) -> None:
     simulator = StubSimulator({(0, 1): 5}, {(0, 1): 1})
     records = play(tmp_path, simulator, plan=stub_plan(tasks=tuple(TASKS[:1])))
-    assert [record.success for record in records] == [False, True]
-    assert (records[1].retried, records[1].simulator_error) == (True, "GL went away")
+    assert [record.outcome.success for record in records] == [False, True]
+    assert (records[1].outcome.retried, records[1].outcome.simulator_error) == (True, "GL went away")
     assert (simulator.opened, simulator.closed) == ([0, 0], 2)  # once for the error, once at the end
 
 
 def test_a_simulator_error_that_stays_is_counted_apart_from_failures(tmp_path: Path) -> None:
     simulator = StubSimulator({(0, 2): 5}, {(0, 1): 9})
     records = play(tmp_path, simulator, plan=stub_plan(tasks=tuple(TASKS[:1]), trials=3))
-    assert [record.success for record in records] == [False, None, True]
-    assert records[1].simulator_error == "GL went away"
-    assert records[1].thumbnail is None
+    assert [record.outcome.success for record in records] == [False, None, True]
+    assert records[1].outcome.simulator_error == "GL went away"
+    assert records[1].outcome.thumbnail is None
     assert simulator.failures[(0, 1)] == 7, "tried twice, no more"
 
 
@@ -123,7 +130,7 @@ def test_videos_are_kept_as_asked(tmp_path: Path, choice: Any, kept: list[str]) 
     plan = stub_plan(tasks=tuple(TASKS[:1]), video=choice)
     records = play(tmp_path, StubSimulator({(0, 1): 6}, {}), plan=plan)
     assert sorted(path.name for path in (tmp_path / "videos").rglob("*.mp4")) == kept
-    assert [Path(record.video).name for record in records if record.video] == kept
+    assert [Path(record.outcome.video).name for record in records if record.outcome.video] == kept
 
 
 def test_a_video_plays_the_frames_it_was_given(tmp_path: Path) -> None:
@@ -171,7 +178,10 @@ def test_all_arms_and_any_number_of_workers_meet_the_same_noise(tmp_path: Path) 
         )
         assert sorted(host.policy.seeds) == expected
     hashes = [
-        {record.key: record.actions_hash for record in read_records(tmp_path / arm / "episodes.jsonl")}
+        {
+            record.key: record.outcome.actions_hash
+            for record in read_records(tmp_path / arm / "episodes.jsonl")
+        }
         for arm in "ab"
     ]
     assert hashes[0] == hashes[1]
@@ -205,15 +215,18 @@ def test_an_episode_whose_policy_went_away_is_played_again(tmp_path: Path) -> No
     host = StubHost(losses=[4, 5])
     records = play(tmp_path, StubSimulator({}, {}), host=host)
     assert outcomes(records) == [(t, s, False, 20) for t in (0, 1) for s in (0, 1)]
-    assert [record.queries for record in records] == [3] * 4
-    assert not any(record.retried for record in records), "no fault of the simulator's"
+    assert [record.outcome.queries for record in records] == [3] * 4
+    assert not any(record.outcome.retried for record in records), "no fault of the simulator's"
     assert (host.recoveries, host.confirmed) == (2, 4)
 
 
 def test_a_policy_that_is_lost_in_every_attempt_ends_the_run_and_nothing_is_lost(tmp_path: Path) -> None:
     with pytest.raises(PolicyLostError, match="the server went away"):
         play(tmp_path, StubSimulator({}, {}), host=StubHost(losses=range(6, 100)))
-    assert [(r.task, r.init_state) for r in read_records(tmp_path / "episodes.jsonl")] == [(0, 0), (0, 1)]
+    assert [(r.key.task, r.key.init_state) for r in read_records(tmp_path / "episodes.jsonl")] == [
+        (0, 0),
+        (0, 1),
+    ]
     assert len(play(tmp_path, StubSimulator({}, {}))) == 4
 
 
@@ -240,7 +253,7 @@ def test_a_run_killed_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, re
     command = [
         sys.executable,
         "-m",
-        "tests.cli.evaluation.stub_evaluation",
+        "tests.cli.evaluate.stub_evaluation",
         str(tmp_path / "killed"),
         "0.002",
     ]
@@ -287,7 +300,7 @@ def test_leaving_the_loop_ends_threads_that_wait_for_a_simulator(tmp_path: Path)
     plan = stub_plan()
     before = threading.active_count()
     episodes = LocalPool(simulators).play(
-        plan.jobs(), partial(PolicyAgent, StubHost()), plan, {**LABELS, "arm": "policy"}
+        plan.jobs(), partial(PolicyAgent, StubHost()), plan, "policy", CONDITIONS
     )
     next(episodes)
     started = time.monotonic()
@@ -306,8 +319,8 @@ def test_progress_says_how_far_how_well_how_fast_and_how_long() -> None:
     assert progress.line() == "w4a8: 1/10 episodes, 1/1 succeeded (100.0 %)"
     now[0] = 60.0
     progress.count(RECORD)
-    failed = dataclasses.replace(RECORD, success=False)
-    lost = dataclasses.replace(RECORD, success=None)
+    failed = altered(RECORD, success=False)
+    lost = altered(RECORD, success=None)
     progress.count(failed)
     progress.count(lost)
     assert progress.line() == (
@@ -322,7 +335,7 @@ def test_progress_says_how_far_how_well_how_fast_and_how_long() -> None:
 def test_lost_episodes_are_played_again_by_the_next_session_and_count_once(tmp_path: Path) -> None:
     plan = stub_plan(tasks=tuple(TASKS[:1]), trials=3)
     first = play(tmp_path, StubSimulator({(0, 2): 5}, {(0, 1): 2}), plan=plan)
-    assert [record.success for record in first] == [False, None, True]
+    assert [record.outcome.success for record in first] == [False, None, True]
     healed = StubSimulator({(0, 1): 7, (0, 2): 5}, {})
     second = play(tmp_path, healed, plan=plan)
     assert outcomes(second) == [(0, 0, False, 20), (0, 1, True, 7), (0, 2, True, 5)]
@@ -350,14 +363,14 @@ def test_several_losses_in_a_row_stop_the_run_before_they_burn_it(tmp_path: Path
     assert "--workers" in str(stopped.value)
     assert len(read_records(tmp_path / "episodes.jsonl")) == 3
     records = play(tmp_path, StubSimulator({(0, 1): 5}, {}), plan=plan)
-    assert [record.success for record in records].count(None) == 0
+    assert [record.outcome.success for record in records].count(None) == 0
     assert len(records) == 12
 
 
 def test_losses_that_are_not_in_a_row_do_not_stop_it(tmp_path: Path) -> None:
     plan = stub_plan(tasks=tuple(TASKS[:1]), trials=8)
     lossy = StubSimulator({}, {(0, state): 9 for state in (0, 1, 3, 4, 6, 7)})
-    assert [r.success for r in play(tmp_path, lossy, plan=plan)].count(None) == 6
+    assert [r.outcome.success for r in play(tmp_path, lossy, plan=plan)].count(None) == 6
 
 
 def test_a_machine_without_room_for_threads_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gr00t.eval.arms.arms import parse_arm
+from gr00t.eval.arms.facts import ServerDescription
 from gr00t.eval.arms.server_process import free_port
 from gr00t.eval.rollout.agents import PolicyAgent
 from gr00t.eval.rollout.episode import noise_seed
@@ -26,10 +27,10 @@ RECIPES = REPO / "examples" / "Libero" / "recipes"
 QUANTIZED = {"enabled": True, "layers_quantized": 116, "calibrating": False, "layers_informed": 116}
 
 
-def described(arm: Any, **changes: Any) -> dict[str, Any]:
+def described(arm: Any, **changes: Any) -> ServerDescription:
     config = servers.check_recipe(arm)
     settings = {} if config is None else config.to_dict()
-    return {"quantization": {**QUANTIZED, "config": settings, **changes}, "server": None}
+    return ServerDescription.model_validate({"quantization": {**QUANTIZED, "config": settings, **changes}})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_server_that_is_not_what_its_recipe_asks_for_is_refused(
     with pytest.raises(LiberoError, match=message):
         preparation.check_report(arm, config, described(arm, **changes))
     with pytest.raises(LiberoError, match="does not tell whether it is quantized"):
-        preparation.check_report(arm, config, {"quantization": None})
+        preparation.check_report(arm, config, ServerDescription())
 
 
 CALIBRATE = """
@@ -112,7 +113,7 @@ def test_a_static_arm_is_calibrated_once_and_never_on_what_is_evaluated(
         assert not (tmp_path / "out" / "episodes.jsonl").exists()
         return
     session.run(options, environ)
-    assert [record.success for record in records_of(tmp_path / "out")] == [False, True]
+    assert [record.outcome.success for record in records_of(tmp_path / "out")] == [False, True]
     facts = json.loads((tmp_path / "out" / "arms" / "w4a8.json").read_text())
     assert facts["calibration"]["source"]["init_states_by_task"] == {"3": [49, 48]}
     assert len(facts["checkpoint"]["sha256"]) == 64
@@ -220,7 +221,7 @@ def test_the_same_arm_does_the_same_to_the_last_bit_alone_and_with_company(
         session.run(options, environ)
         found: dict[str, list[str | None]] = {}
         for record in records_of(tmp_path / name):
-            found.setdefault(record.arm, []).append(record.actions_hash)
+            found.setdefault(record.key.arm, []).append(record.outcome.actions_hash)
         return found
 
     alone = actions("alone", "a=rtn,b=rtn,c=bf16", workers=1)

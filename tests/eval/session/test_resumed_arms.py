@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from gr00t.eval.arms.facts import ArmFacts, ServerDescription
 from gr00t.eval.arms.hosts import ServerChangedError
 from gr00t.eval.rollout.run_folder import PlayedEpisode, RunFolder
 from gr00t.eval.session import identities, preparation, servers, session
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.identity import digest
 from tests.eval.rollout.stubs import records_of
-from tests.eval.rollout.test_records import RECORD
+from tests.eval.rollout.test_records import RECORD, altered
 from tests.eval.rollout.test_run_folder import PLAN
 from tests.eval.session.test_preparation import CALIBRATE, recipes_on_stubs
 
@@ -51,18 +52,18 @@ def run(tmp_path: Path, packdir: Path, monkeypatch: pytest.MonkeyPatch) -> RunFo
     files = {"gr00t/quantization/numerics/observers.py": "1", "gr00t/model/policy.py": "2"}
     monkeypatch.setattr(identities, "source_files", lambda: files)
     folder = RunFolder(tmp_path / "run", PLAN)
-    identity = identities.arm_identity(FACTS, packdir)
-    folder.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=0, identity=digest(identity))))
-    folder.describe_arm("w4a8", {**FACTS, "identity": identity})
+    identity = identities.arm_identity(changed(), packdir)
+    folder.add(PlayedEpisode(altered(RECORD, init_state=0, identity=digest(identity))))
+    folder.describe_arm(changed(identity=identity))
     identities.keep_sources(folder)
     return folder
 
 
-def changed(**changes: Any) -> dict[str, Any]:
-    return {**FACTS, **changes}
+def changed(**changes: Any) -> ArmFacts:
+    return ArmFacts.model_validate({**FACTS, **changes})
 
 
-def served(**changes: Any) -> dict[str, Any]:
+def served(**changes: Any) -> ArmFacts:
     info = FACTS["server_info"]
     return changed(server_info={**info, "identity": {**info["identity"], **changes}})
 
@@ -91,13 +92,10 @@ def served(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_differs_is_named_with_what_to_do(
-    run: RunFolder, packdir: Path, now: dict[str, Any], named: str
+    run: RunFolder, packdir: Path, now: ArmFacts, named: str
 ) -> None:
-    check, identity = (
-        identities.check_unchanged,
-        identities.arm_identity,
-    )
-    check(run, "w4a8", identity(FACTS, packdir))
+    check, identity = identities.check_unchanged, identities.arm_identity
+    check(run, "w4a8", identity(changed(), packdir))
     with pytest.raises(ServerChangedError) as refusal:
         check(run, "w4a8", identity(now, packdir))
     text = str(refusal.value)
@@ -108,7 +106,7 @@ def test_what_differs_is_named_with_what_to_do(
     (run.path / "arms" / "w4a8.json").unlink()
     with pytest.raises(ServerChangedError, match=r"arms/w4a8\.json is missing or has no identity"):
         check(run, "w4a8", identity(now, packdir))
-    check(run, "w4a8", identity(FACTS, packdir))
+    check(run, "w4a8", identity(changed(), packdir))
 
 
 def test_several_differences_are_one_error(run: RunFolder, packdir: Path) -> None:
@@ -122,10 +120,10 @@ def test_several_differences_are_one_error(run: RunFolder, packdir: Path) -> Non
 @pytest.mark.parametrize("name", ["one.safetensors", "calibration.json"])
 def test_packs_that_were_calibrated_again_are_other_packs(run: RunFolder, packdir: Path, name: str) -> None:
     (packdir / "of-another-model.safetensors").write_text("changed")
-    identities.check_unchanged(run, "w4a8", identities.arm_identity(FACTS, packdir))
+    identities.check_unchanged(run, "w4a8", identities.arm_identity(changed(), packdir))
     (packdir / name).write_text("changed")
     with pytest.raises(ServerChangedError, match="played with, packs: '"):
-        identities.check_unchanged(run, "w4a8", identities.arm_identity(FACTS, packdir))
+        identities.check_unchanged(run, "w4a8", identities.arm_identity(changed(), packdir))
 
 
 def test_changed_code_is_named_by_its_files(
@@ -141,19 +139,19 @@ def test_changed_code_is_named_by_its_files(
         ServerChangedError,
         match=r"played with, sources: gr00t/new\.py, gr00t/quantization/numerics/observers\.py; name",
     ):
-        identities.check_unchanged(run, "w4a8", identities.arm_identity(FACTS, packdir))
+        identities.check_unchanged(run, "w4a8", identities.arm_identity(changed(), packdir))
 
 
 def test_records_that_do_not_tell_or_do_not_agree_are_not_played_on(run: RunFolder, packdir: Path) -> None:
-    now = identities.arm_identity(FACTS, packdir)
+    now = identities.arm_identity(changed(), packdir)
     path = run.path / "arms" / "w4a8.json"
     path.write_text(json.dumps({**FACTS, "identity": {**now, "python": "3.0"}}))
     with pytest.raises(ServerChangedError, match=r"arms/w4a8\.json is not that of these episodes"):
         identities.check_unchanged(run, "w4a8", {**now, "denoising_steps": 4})
-    run.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=1, identity="0b")))
+    run.add(PlayedEpisode(altered(RECORD, init_state=1, identity="0b")))
     with pytest.raises(ServerChangedError, match="these are of 2 different identities"):
         identities.check_unchanged(run, "w4a8", now)
-    run.records = {RECORD.key: dataclasses.replace(RECORD, identity=None)}
+    run.records = {RECORD.key: altered(RECORD, identity=None)}
     with pytest.raises(ServerChangedError, match="what it was: their records do not tell; name another"):
         identities.check_unchanged(run, "w4a8", now)
 
@@ -161,7 +159,7 @@ def test_records_that_do_not_tell_or_do_not_agree_are_not_played_on(run: RunFold
 def test_an_arm_of_which_nothing_was_played_yet_may_become_another(tmp_path: Path) -> None:
     lost = {"success": None, "simulator_error": "GL went away", "retried": True, "identity": "0c"}
     with RunFolder(tmp_path / "lost", PLAN) as folder:
-        folder.add(PlayedEpisode(dataclasses.replace(RECORD, init_state=0, **lost)))
+        folder.add(PlayedEpisode(altered(RECORD, init_state=0, **lost)))
         identities.check_unchanged(folder, "w4a8", {"sources": "repaired"})
 
 
@@ -172,7 +170,7 @@ def test_a_server_that_could_change_unnoticed_is_told(
     caplog: pytest.LogCaptureFixture, told: Any, warned: int
 ) -> None:
     arm = SimpleNamespace(name="served")
-    preparation.say_what_it_is(arm, {"quantization": None, "server": told})
+    preparation.say_what_it_is(arm, ServerDescription(server=told))
     assert sum("it could be another unnoticed" in message for message in caplog.messages) == warned
 
 
@@ -222,5 +220,5 @@ def test_a_resumed_evaluation_notices_what_its_server_has_become(
     record.write_text(before)
     session.run(grown, environ)
     played = records_of(tmp_path / "out")
-    assert [(r.init_state, r.success) for r in played] == [(0, False), (1, True)]
-    assert len({r.identity for r in played}) == 1
+    assert [(r.key.init_state, r.outcome.success) for r in played] == [(0, False), (1, True)]
+    assert len({r.conditions.identity for r in played}) == 1

@@ -74,8 +74,9 @@ def record(arm: str, task: int, init_state: int, success: bool | None, **changes
         "quantized_layers": 116,
         "server": "tcp://127.0.0.1:5555",
         "versions": {"mujoco": "3.3.2", "robosuite": "1.4.0", "hf-libero": "0.1.4", "python": "3.11"},
+        "identity": None,
     }
-    return EpisodeRecord(**{**values, **changes})
+    return EpisodeRecord.from_line({**values, **changes})
 
 
 def write_run(

@@ -45,14 +45,14 @@ def test_steps_queries_jerk_and_latency_are_those_of_the_records(tmp_path: Path)
     write_run(tmp_path / "run", {"bf16": solves((0, 0)), "w4a8": solves()}, tasks=[0], init_states=[0, 1, 2])
     found = verdicts(tmp_path / "run").row("bf16")
     records = [record("bf16", 0, state, state > 0) for state in range(3)]
-    assert found.score.steps == np.mean([r.steps for r in records[1:]])
-    assert found.score.queries == np.mean([r.queries for r in records])
-    assert found.score.jerk == pytest.approx(np.mean([r.jerk for r in records]))
-    times = sorted(ms for r in records for ms in r.query_ms)
+    assert found.score.steps == np.mean([r.outcome.steps for r in records[1:]])
+    assert found.score.queries == np.mean([r.outcome.queries for r in records])
+    assert found.score.jerk == pytest.approx(np.mean([r.outcome.jerk for r in records]))
+    times = sorted(ms for r in records for ms in r.timing.query_ms)
     assert found.score.query_ms == pytest.approx((np.median(times), np.percentile(times, 95)))
     other = verdicts(tmp_path / "run").row("w4a8").comparison
-    theirs = np.mean([record("w4a8", 0, state, True).jerk for state in range(3)])
-    assert other.jerk_ratio == pytest.approx(theirs / np.mean([r.jerk for r in records]))
+    theirs = np.mean([record("w4a8", 0, state, True).outcome.jerk for state in range(3)])
+    assert other.jerk_ratio == pytest.approx(theirs / np.mean([r.outcome.jerk for r in records]))
 
 
 def test_wrong_objects_are_counted_with_an_interval(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_pair_is_the_same_task_state_seed_and_placement() -> None:
     found = pair_up(ours, theirs)
     assert [key.init_state for key in found.pairs] == [0]
     assert found.unpaired == 4
-    assert [pair.arm.arm for pair in found.disagreements()] == ["a"]
+    assert [pair.arm.key.arm for pair in found.disagreements()] == ["a"]
 
 
 def test_further_seeds_are_further_pairs_of_the_same_task(tmp_path: Path) -> None:

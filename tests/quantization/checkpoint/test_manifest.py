@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gr00t.quantization.checkpoint.artefact import write_layers
-from gr00t.quantization.checkpoint.checksums import ArtefactError, check_seals, seal_file
+from gr00t.quantization.checkpoint.checksums import ArtefactError, checksum
 from gr00t.quantization.checkpoint.manifest import FILE, Manifest, exported_settings, read_manifest
+from gr00t.quantization.checkpoint.sidecar import SIDECAR
+from gr00t.quantization.checkpoint.tensor_file import write_tensors
 from gr00t.quantization.settings.environment import DuQuantConfig, DuQuantConfigError
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
@@ -64,11 +65,12 @@ def folder(tmp_path: Path) -> Path:
     """An artefact of one tensor file and one other file."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "metadata.json").write_text("{}")
-    write_layers(tmp_path, TENSORS, lambda digest: manifest(tmp_path, digest))
+    write_tensors(tmp_path / FILE, TENSORS)
+    manifest(tmp_path).write(tmp_path)
     return tmp_path
 
 
-def manifest(folder: Path, digest: str = "") -> Manifest:
+def manifest(folder: Path) -> Manifest:
     return Manifest(
         checkpoint="somebody/a-policy",
         dtype="bfloat16",
@@ -78,8 +80,7 @@ def manifest(folder: Path, digest: str = "") -> Manifest:
         linear_bytes_before=100,
         model_bytes_before=1000,
         versions={"gr00t": "1"},
-        files={"sub/metadata.json": seal_file(folder / "sub" / "metadata.json")},
-        tensors_sha256=digest,
+        files={name: checksum(folder / name) for name in (FILE, "sub/metadata.json")},
     )
 
 
@@ -87,7 +88,7 @@ def load(folder: Path) -> Manifest:
     """Read and check everything, as loading a model does."""
     found = read_manifest(folder)
     assert found is not None
-    check_seals(folder, found.files, FILE, found.tensors_sha256)
+    found.check_files(folder)
     return found
 
 
@@ -96,7 +97,7 @@ def load(folder: Path) -> Manifest:
 
 def test_manifest_and_tensors_are_read_back_as_they_were(folder):
     found = load(folder)
-    assert found == manifest(folder, found.tensors_sha256)
+    assert found == manifest(folder)
     assert list(found.layers) == list(SPECS)
     tensors = load_file(folder / FILE)
     assert tensors.keys() == TENSORS.keys()
@@ -112,13 +113,6 @@ def test_a_folder_without_the_file_is_no_artefact(tmp_path):
     assert read_manifest(tmp_path) is None
 
 
-def test_execution_is_no_part_of_a_layer(tmp_path, folder):
-    specs = {name: dataclasses.replace(SPECS["a.q_proj"], execution=Execution.INTEGER) for name in ("x", "y")}
-    whole = dataclasses.replace(manifest(folder), layers=specs)
-    write_layers(folder, TENSORS, lambda digest: dataclasses.replace(whole, tensors_sha256=digest))
-    assert load(folder).layers["x"] == SPECS["a.q_proj"]
-
-
 def test_reading_a_manifest_imports_no_torch():
     module = "gr00t.quantization.checkpoint.manifest"
     code = f"import sys, {module}; print(sorted({{'torch', 'numpy'}} & {{*sys.modules}}))"
@@ -129,15 +123,16 @@ def test_reading_a_manifest_imports_no_torch():
 # What is damaged is refused
 
 
-def test_a_single_changed_byte_of_the_file_is_noticed_wherever_it_is(folder):
-    whole = (folder / FILE).read_bytes()
-    assert 2000 < len(whole) < 6000
+@pytest.mark.parametrize("name", [FILE, SIDECAR])
+def test_a_single_changed_byte_is_noticed_wherever_it_is(folder, name):
+    whole = (folder / name).read_bytes().rstrip()
+    assert 300 < len(whole) < 8000
     places = {*range(120), *range(120, len(whole) - 120, 7), *range(len(whole) - 120, len(whole))}
     unnoticed = []
     for place in sorted(places):
         damaged = bytearray(whole)
         damaged[place] ^= 1
-        (folder / FILE).write_bytes(damaged)
+        (folder / name).write_bytes(damaged)
         try:
             load(folder)
         except ArtefactError:
@@ -146,18 +141,25 @@ def test_a_single_changed_byte_of_the_file_is_noticed_wherever_it_is(folder):
     assert unnoticed == []
 
 
-@pytest.mark.parametrize("keep", [0, 7, 8, 500, -1])
-def test_a_truncated_file_is_refused(folder, keep):
-    whole = (folder / FILE).read_bytes()
-    (folder / FILE).write_bytes(whole[:keep])
-    with pytest.raises(ArtefactError, match=r"duquant\.safetensors: truncated( or no safetensors file)?: "):
-        read_manifest(folder)
+@pytest.mark.parametrize("name", [FILE, SIDECAR])
+@pytest.mark.parametrize("keep", [0, 7, 8, 300, -1])
+def test_a_truncated_file_is_refused(folder, name, keep):
+    whole = (folder / name).read_bytes().rstrip()
+    (folder / name).write_bytes(whole[:keep])
+    with pytest.raises(ArtefactError, match=rf"{name}: (\d+ bytes, exported were \d+|damaged \()"):
+        load(folder)
 
 
 def test_a_file_that_is_too_long_is_refused(folder):
     with (folder / FILE).open("ab") as file:
         file.write(b"!")
-    with pytest.raises(ArtefactError, match="longer than its header says"):
+    with pytest.raises(ArtefactError, match=r"duquant\.safetensors: \d+ bytes, exported were \d+"):
+        load(folder)
+
+
+def test_layers_of_which_nothing_is_said_are_none(folder):
+    (folder / SIDECAR).unlink()
+    with pytest.raises(ArtefactError, match=r"nothing says what its layers are: no duquant\.json"):
         read_manifest(folder)
 
 
@@ -174,32 +176,44 @@ def test_every_other_file_that_is_missing_or_changed_is_named(folder):
         load(folder)
 
 
-def rewrite(folder: Path, **metadata: str) -> None:
-    """Write the file anew with other metadata, every length right."""
-    whole = (folder / FILE).read_bytes()
-    length = struct.unpack("<Q", whole[:8])[0]
-    header = json.loads(whole[8 : 8 + length])
-    header["__metadata__"] |= metadata
-    header["__metadata__"] = {name: text for name, text in header["__metadata__"].items() if text}
-    text = json.dumps(header).encode()
-    (folder / FILE).write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
+def rewrite(folder: Path, **changed: object) -> None:
+    """Write `duquant.json` anew with other entries beside its content."""
+    values = json.loads((folder / SIDECAR).read_text())
+    (folder / SIDECAR).write_text(json.dumps(values | changed))
 
 
 @pytest.mark.parametrize(
-    ("metadata", "message"),
+    ("changed", "message"),
     [
         (
-            {"artefact": "gr00t-duquant-artefact 2"},
-            "its format is 'gr00t-duquant-artefact 2', this version reads 'gr00t-duquant-artefact 1'; exp",
+            {"format": "gr00t-duquant 3"},
+            "its format is 'gr00t-duquant 3', this version reads 'gr00t-duquant 2'; write it anew",
         ),
-        ({"artefact": ""}, "not the file of an artefact"),
-        ({"manifest": "{}"}, r"its manifest is not what was exported \(SHA-256 differs\)"),
-        ({"manifest": ""}, r"its manifest is not what was exported \(SHA-256 differs\)"),
+        ({"format": None}, "its format is None"),
+        ({"kind": "packs"}, "is of 'packs', expected 'artefact'"),
+        ({"content": {}}, r"its content is not what was written \(SHA-256 differs\)"),
+        ({"content": []}, r"its content is not what was written \(SHA-256 differs\)"),
+        ({"sha256": "0" * 64}, r"its content is not what was written \(SHA-256 differs\)"),
     ],
 )
-def test_another_format_or_manifest_is_refused(folder, metadata, message):
-    rewrite(folder, **metadata)
+def test_another_format_or_content_is_refused(folder, changed, message):
+    rewrite(folder, **changed)
     with pytest.raises(ArtefactError, match=message):
+        read_manifest(folder)
+
+
+def test_what_is_too_long_to_be_one_is_not_read(folder):
+    with (folder / SIDECAR).open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ArtefactError, match=r"1,099,511,627,776 bytes, expected at most"):
+        read_manifest(folder)
+
+
+def test_a_manifest_that_leaves_the_layers_out_is_refused(folder):
+    dataclasses.replace(
+        manifest(folder), files={"sub/metadata.json": checksum(folder / "sub/metadata.json")}
+    ).write(folder)
+    with pytest.raises(ArtefactError, match=r"cannot be used: files: expected duquant\.safetensors among"):
         read_manifest(folder)
 
 

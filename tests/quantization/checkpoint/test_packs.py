@@ -13,18 +13,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gr00t.quantization import duquant_layers
 from gr00t.quantization.calibration.layer_calibration import LayerCalibration
 from gr00t.quantization.calibration.observers import PooledPercentile
-from gr00t.quantization.checkpoint import packs
+from gr00t.quantization.checkpoint import pack_folder, packs
 from gr00t.quantization.checkpoint.packs import PackStore
-from gr00t.quantization.kernels import build, library
+from gr00t.quantization.checkpoint.sidecar import SIDECAR, read_sidecar, write_sidecar
+from gr00t.quantization.checkpoint.tensor_file import hash_all
 from gr00t.quantization.numerics.statistics import InputRecorder, InputStatistics
-from gr00t.quantization.settings.options import Execution
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
 SPEC = LinearSpec(64, 32)
@@ -76,21 +75,6 @@ def test_another_weight_or_other_settings_rebuild_and_say_so(tmp_path, log):
     assert store.restored == 0
 
 
-def test_who_computes_is_in_no_pack_and_no_hash(tmp_path, monkeypatch):
-    """Made for integer execution by this machine's kernels, for fake execution, and without a compiler."""
-    found = []
-    for case, execution in enumerate((Execution.AUTO, Execution.FAKE, Execution.FAKE)):
-        if case == 2:
-            monkeypatch.setattr(library, "_library", None)
-        store = PackStore(tmp_path / str(case))
-        layer = store.layer("a", linear(), dataclasses.replace(SPEC, execution=execution))
-        store.update("a", layer)
-        with safe_open(tmp_path / str(case) / "a.safetensors", "pt") as file:
-            found.append((file.metadata(), store.sha256))
-    assert found[0] == found[1] == found[2]
-    assert not [name for name in (*build.KERNELS["x86_64"], "execution") if name in str(found[0])]
-
-
 def test_a_truncated_pack_is_rebuilt(tmp_path, log):
     PackStore(tmp_path).layer("a", linear(), SPEC)
     path = tmp_path / "a.safetensors"
@@ -138,13 +122,16 @@ def statistics(seed: int = 5) -> InputStatistics:
 
 def rewrite(path: Path, *, resealed: bool, **changed: torch.Tensor) -> None:
     """Write a pack with other tensors; `resealed`: with the hashes of those, as only this project does."""
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
     tensors = {**load_file(path), **changed}
+    save_file(tensors, path, {"format": "pt"})
     if resealed:
         recorded, state = packs._split(tensors)
-        metadata |= {"state_sha256": packs._hash_all(state), "statistics_sha256": packs._hash_all(recorded)}
-    save_file(tensors, path, metadata)
+        said = read_sidecar(path.parent, "packs")
+        said["layers"][path.stem] |= {
+            "state_sha256": hash_all(state),
+            "statistics_sha256": hash_all(recorded),
+        }
+        write_sidecar(path.parent, "packs", said)
 
 
 def damaged(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
@@ -211,13 +198,12 @@ def test_damaged_statistics_are_not_used(tmp_path, log, resealed, why):
 def test_a_pack_of_the_old_format_which_had_no_hash_of_its_data_is_rebuilt(tmp_path, log):
     PackStore(tmp_path).layer("a", linear(), SPEC)
     path = tmp_path / "a.safetensors"
-    with safe_open(path, "pt") as file:
-        metadata = {**file.metadata(), "format": "duquant-pack 1"}
-    save_file(load_file(path), path, metadata)
+    save_file(load_file(path), path, {"format": "duquant-pack 1"})
+    (tmp_path / SIDECAR).unlink()
     PackStore(tmp_path).layer("a", linear(), SPEC)
     assert log.messages == [
-        "[GR00T-DUQUANT] Pack of a is of format 'duquant-pack 1', this version writes 'duquant-pack 2'; "
-        "rebuilt"
+        "[GR00T-DUQUANT] Pack of a cannot be read (its format is 'duquant-pack 1', this version writes "
+        "'gr00t-duquant 2'); rebuilt"
     ]
 
 
@@ -274,7 +260,7 @@ def test_whatever_lies_in_place_of_a_pack_is_one_line_in_the_log_and_rebuilt(tmp
             def refuse(path: Path) -> None:
                 raise PermissionError(13, "Permission denied", str(path))
 
-            patched.setattr(packs, "read_tensors", refuse)
+            patched.setattr(pack_folder, "read_tensors", refuse)
         assert torch.equal(store.layer("a", linear(), SPEC)(X), expected(X))
     store.layer("b", linear(), SPEC)
     said = [line for line in log.messages if "Pack of a" in line and line.endswith("; rebuilt")]
@@ -387,7 +373,9 @@ def test_a_killed_process_leaves_whole_packs_only(tmp_path):
     for kill in range(5):
         folder = tmp_path.with_name(f"killed{kill}")
         store = PackStore(folder)
-        found = {path.stem for path in folder.glob("layer*.safetensors")}
+        files = {path.stem for path in folder.glob("layer*.safetensors")}
+        found = files & read_sidecar(folder, "packs")["layers"].keys()
+        assert len(files - found) <= 1  # the one that was killed before anything was said of it
         for index in range(20):
             layer = store.layer(f"layer{index}", linear(index), SPEC)
             assert torch.equal(layer(X), duquant_layers.DuQuantLinear.from_linear(linear(index), SPEC)(X))
@@ -407,4 +395,4 @@ def test_two_processes_may_share_a_folder(tmp_path):
     for index in range(20):
         store.layer(f"layer{index}", linear(index), SPEC)
     assert store.restored == 20
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".safetensors"] * 20
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json"] + [".safetensors"] * 20

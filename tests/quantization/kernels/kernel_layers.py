@@ -13,7 +13,10 @@ from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import registry
 from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
+
+INTEGER = RuntimeOptions(Execution.INTEGER)
 
 
 def linear(k: int, n: int, bias: bool = True, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Linear:
@@ -79,10 +82,9 @@ def random_layers(
             rotation=draw(*fast, *fast, *fast, Rotation.DUQUANT),
             row_rotation=draw(*RowRotation),
             calibration_steps=draw(0, 0, 1),
-            execution=Execution.INTEGER,
         )
         dtype = draw(torch.float32, torch.bfloat16, torch.float16)
-        layer = DuQuantLinear.from_linear(linear(k, n, draw(True, False), dtype, case), spec)
+        layer = DuQuantLinear.from_linear(linear(k, n, draw(True, False), dtype, case), spec).run_as(INTEGER)
         x = (inputs(m, k, seed=case) * draw(1.0, 100.0)).to(dtype)
         if spec.static and draw(True, False):
             calibration = LayerCalibration(layer, PooledPercentile(99.0, requests=1))

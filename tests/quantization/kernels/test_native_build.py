@@ -21,8 +21,7 @@ from gr00t.quantization import DuQuantLinear, LinearSpec
 from gr00t.quantization.kernels import build, library
 from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
 from gr00t.quantization.kernels.operands import LinearOperands
-from gr00t.quantization.settings.options import Execution
-from tests.quantization.kernels.kernel_layers import no_operands
+from tests.quantization.kernels.kernel_layers import INTEGER, no_operands
 
 CPU = torch.device("cpu")
 
@@ -177,7 +176,7 @@ def test_the_layer_chooses_by_its_execution(native_kernels):
     if not native_kernels:
         pytest.skip("no compiled kernels; install a C++ compiler")
     linear = nn.Linear(32, 8).requires_grad_(False)
-    integer = DuQuantLinear.from_linear(linear, LinearSpec(32, 8, execution=Execution.INTEGER))
+    integer = DuQuantLinear.from_linear(linear, LinearSpec(32, 8)).run_as(INTEGER)
     fake = DuQuantLinear.from_linear(linear, LinearSpec(32, 8))
     assert integer.backend.accumulator == integer.backend.transformer == native_kernels[0]
     assert fake.backend.transformer == native_kernels[0]

@@ -20,8 +20,17 @@ from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.operators import epilogue, rotate
 from gr00t.quantization.numerics.rotations import hadamard_matrix
 from gr00t.quantization.settings.options import Execution, Rotation
+from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
-from tests.quantization.kernels.kernel_layers import inputs, linear, no_operands, on, random_layers, same
+from tests.quantization.kernels.kernel_layers import (
+    INTEGER,
+    inputs,
+    linear,
+    no_operands,
+    on,
+    random_layers,
+    same,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +130,7 @@ def test_half_precision_is_rounded_as_pytorch_does(native_kernels):
 
 def test_rows_do_not_depend_on_their_neighbours(native_kernels):
     """A batch gives what each of its rows gives alone, across tiles and runs of rows."""
-    layer = DuQuantLinear.from_linear(linear(128, 64), LinearSpec(128, 64, execution=Execution.INTEGER))
+    layer = DuQuantLinear.from_linear(linear(128, 64), LinearSpec(128, 64)).run_as(INTEGER)
     x = inputs(1600, 128)
     for kernel in native_kernels:
         whole = on(layer, kernel, kernel)(x)
@@ -134,8 +143,9 @@ def test_calibration_sees_the_same_and_ends_the_same():
     x = inputs(40, 96).bfloat16()
     layers = []
     for execution in (Execution.FAKE, Execution.INTEGER):
-        spec = LinearSpec(96, 80, calibration_steps=1, execution=execution)
+        spec = LinearSpec(96, 80, calibration_steps=1)
         layer = DuQuantLinear.from_linear(linear(96, 80, dtype=torch.bfloat16), spec)
+        layer.run_as(RuntimeOptions(execution))
         calibration = LayerCalibration(layer, PooledPercentile(99.0, requests=1))
         layers.append((layer, calibration))
     (fake, fake_calibration), (integer, integer_calibration) = layers
@@ -147,9 +157,7 @@ def test_calibration_sees_the_same_and_ends_the_same():
 
 
 def test_integer_execution_keeps_nothing_but_the_packed_codes(native_kernels):
-    layer = DuQuantLinear.from_linear(
-        linear(2048, 64, bias=False), LinearSpec(2048, 64, execution=Execution.INTEGER)
-    )
+    layer = DuQuantLinear.from_linear(linear(2048, 64, bias=False), LinearSpec(2048, 64)).run_as(INTEGER)
     before, state = layer.resident_bytes(), copy.deepcopy(layer.packed_state())
     layer(inputs(5, 2048))
     assert layer.resident_bytes() == before
@@ -160,7 +168,7 @@ def test_integer_execution_keeps_nothing_but_the_packed_codes(native_kernels):
 
 @pytest.mark.parametrize("m", [1, 9])
 def test_inputs_of_any_layout_and_dtype(m):
-    layer = DuQuantLinear.from_linear(linear(96, 80), LinearSpec(96, 80, execution=Execution.INTEGER))
+    layer = DuQuantLinear.from_linear(linear(96, 80), LinearSpec(96, 80)).run_as(INTEGER)
     x = inputs(96, m).T
     assert torch.equal(layer(x), layer(x.contiguous()))
     assert torch.equal(layer(x.double()), layer(x).double())
@@ -171,7 +179,7 @@ def test_inputs_of_any_layout_and_dtype(m):
 
 
 def test_a_permutation_that_points_outside_is_refused():
-    layer = DuQuantLinear.from_linear(linear(96, 80), LinearSpec(96, 80, execution=Execution.INTEGER))
+    layer = DuQuantLinear.from_linear(linear(96, 80), LinearSpec(96, 80)).run_as(INTEGER)
     layer.transforms.perm[5] = 96
     with pytest.raises(library.NativeKernelError, match="names a channel that is not there"):
         layer(inputs(3, 96))
@@ -182,7 +190,7 @@ def test_a_permutation_that_points_outside_is_refused():
 
 def test_the_operators_keep_the_rules_of_operators():
     """torch.library's own checks: schema, aliasing, meta tensors, tracing."""
-    layer = DuQuantLinear.from_linear(linear(32, 48), LinearSpec(32, 48, execution=Execution.INTEGER))
+    layer = DuQuantLinear.from_linear(linear(32, 48), LinearSpec(32, 48)).run_as(INTEGER)
     x, operands, kernel = inputs(3, 32), layer.operands(), layer.backend.transformer
     q, s = layer.backend.prologue(x, operands)
     calls = {
@@ -200,7 +208,7 @@ def test_the_operators_keep_the_rules_of_operators():
 @pytest.mark.parametrize("execution", Execution)
 def test_it_compiles_in_one_graph(execution):
     """Traced whole, for any number of rows; the backend only runs the graph, so the bits are eager's."""
-    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48, execution=execution))
+    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48)).run_as(RuntimeOptions(execution))
     layer(inputs(2, 64))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
     with torch.no_grad():
@@ -210,7 +218,7 @@ def test_it_compiles_in_one_graph(execution):
 
 @pytest.mark.slow
 def test_it_compiles_with_the_default_backend():
-    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48, execution=Execution.INTEGER))
+    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48)).run_as(INTEGER)
     model = nn.Sequential(nn.GELU(), layer, nn.GELU())
     compiled = torch.compile(model, fullgraph=True)
     with torch.no_grad():
@@ -218,7 +226,7 @@ def test_it_compiles_with_the_default_backend():
 
 
 def test_on_meta_it_gives_shapes_and_no_numbers():
-    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48, execution=Execution.INTEGER))
+    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48)).run_as(INTEGER)
     shapes = copy.deepcopy(layer).to("meta")
     y = shapes(torch.empty(2, 7, 64, dtype=torch.bfloat16, device="meta"))
     assert (y.shape, y.dtype, y.device.type) == ((2, 7, 48), torch.bfloat16, "meta")

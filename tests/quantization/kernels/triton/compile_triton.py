@@ -20,9 +20,9 @@ from triton.runtime.jit import JITFunction
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels.choice import TRITON
 from gr00t.quantization.kernels.triton import launch
-from gr00t.quantization.settings.options import Execution, Rotation
+from gr00t.quantization.settings.options import Rotation
 from gr00t.quantization.settings.spec import LinearSpec
-from tests.quantization.kernels.kernel_layers import inputs, linear, on
+from tests.quantization.kernels.kernel_layers import INTEGER, inputs, linear, on
 
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 POINTERS = {
@@ -63,9 +63,8 @@ def main() -> None:
         rotation=Rotation(sys.argv[3]),
         block_in=block,
         block_out=block,
-        execution=Execution.INTEGER,
     )
-    layer = DuQuantLinear.from_linear(linear(256, 512, dtype=torch.bfloat16), spec)
+    layer = DuQuantLinear.from_linear(linear(256, 512, dtype=torch.bfloat16), spec).run_as(INTEGER)
     compile_instead(capability)
     launch._INTERPRETED_PROCESSORS = processors
     on(layer, TRITON, TRITON)(inputs(200, 256).bfloat16())

@@ -15,9 +15,17 @@ from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels.choice import TRITON
 from gr00t.quantization.kernels.torch_reference import accumulate_reference
 from gr00t.quantization.kernels.triton import tiles
-from gr00t.quantization.settings.options import Execution, Rotation
+from gr00t.quantization.settings.options import Rotation
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
-from tests.quantization.kernels.kernel_layers import inputs, linear, no_operands, on, random_layers, same
+from tests.quantization.kernels.kernel_layers import (
+    INTEGER,
+    inputs,
+    linear,
+    no_operands,
+    on,
+    random_layers,
+    same,
+)
 
 NEEDED = "triton is not installed; run: ./scripts/setup_env.sh core gpu"
 triton = pytest.importorskip("triton", reason=NEEDED)
@@ -40,8 +48,8 @@ def device(request) -> str:
 
 
 def layer_of(k: int, n: int, device: str = "cpu", **settings) -> DuQuantLinear:
-    spec = LinearSpec(k, n, execution=Execution.INTEGER, **settings)
-    return on(DuQuantLinear.from_linear(linear(k, n), spec).to(device), TRITON, TRITON)
+    spec = LinearSpec(k, n, **settings)
+    return on(DuQuantLinear.from_linear(linear(k, n), spec).run_as(INTEGER).to(device), TRITON, TRITON)
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in matmul:RuntimeWarning")
@@ -222,9 +230,7 @@ def test_real_shapes_on_a_gpu(k, n, m):
     """Integer equals fake, and is within rounding of a CPU; nothing waits for the GPU."""
     if INTERPRETED:
         pytest.skip("interpreted here; on the GPU with: TRITON_INTERPRET=0 pytest -m gpu")
-    layer = DuQuantLinear.from_linear(
-        linear(k, n, dtype=torch.bfloat16), LinearSpec(k, n, execution=Execution.INTEGER)
-    )
+    layer = DuQuantLinear.from_linear(linear(k, n, dtype=torch.bfloat16), LinearSpec(k, n)).run_as(INTEGER)
     x = inputs(m, k).bfloat16()
     expected = on(layer, "torch", "float32")(x)
     layer, x = layer.cuda(), x.cuda()

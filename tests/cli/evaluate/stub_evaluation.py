@@ -10,7 +10,7 @@ from gr00t.eval.rollout.agents import Expert, PolicyAgent
 from gr00t.eval.rollout.pool import LocalPool
 from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import run_arm
-from tests.eval.rollout.stubs import LABELS, TASKS, StubHost, StubSimulator, asked, stub_plan
+from tests.eval.rollout.stubs import CONDITIONS, TASKS, StubHost, StubSimulator, asked, stub_plan
 
 PLAN = stub_plan(tasks=tuple(TASKS), trials=4, video="failures")
 SUCCESS_AT = {(0, 1): 5, (1, 0): 12, (2, 3): 7}
@@ -20,8 +20,8 @@ def main(folder: Path, step_seconds: float = 0.0, workers: int = 2) -> None:
     pool = LocalPool([StubSimulator(dict(SUCCESS_AT), {}, step_seconds) for _ in range(workers)])
     definitions = {"policy": {"kind": "address"}, "expert": {"kind": "expert"}}
     with RunFolder(folder, asked(PLAN, **definitions)) as run:
-        run_arm("policy", PLAN, pool, partial(PolicyAgent, StubHost()), LABELS, run)
-        run_arm("expert", PLAN, pool, Expert, LABELS, run)
+        run_arm("policy", PLAN, pool, partial(PolicyAgent, StubHost()), CONDITIONS, run)
+        run_arm("expert", PLAN, pool, Expert, CONDITIONS, run)
     pool.close()
 
 

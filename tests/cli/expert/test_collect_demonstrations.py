@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from gr00t.cli import collect_demonstrations
+from gr00t.cli.expert import collect_demonstrations
 from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks
 
 

@@ -69,17 +69,25 @@ def test_a_short_run_leaves_records_videos_and_a_report(
         told.append,
     )
     served, zero = records_of(output)[:2], records_of(output)[2:]
-    assert [(r.arm, r.task, r.init_state, r.success) for r in served] == [
+    assert [(r.key.arm, r.key.task, r.key.init_state, r.outcome.success) for r in served] == [
         ("served", 3, 0, False),
         ("served", 3, 1, False),
     ]
-    assert [(r.steps, r.queries, r.simulator_error) for r in served] == [(12, 2, None)] * 2
-    assert [(r.arm, r.steps, r.queries, r.jerk) for r in zero] == [("zero", 12, 0, 0.0)] * 2
+    assert [(r.outcome.steps, r.outcome.queries, r.outcome.simulator_error) for r in served] == [
+        (12, 2, None)
+    ] * 2
+    assert [(r.key.arm, r.outcome.steps, r.outcome.queries, r.outcome.jerk) for r in zero] == [
+        ("zero", 12, 0, 0.0)
+    ] * 2
     first = served[0]
-    assert first.language == "pick up the bbq sauce and place it in the basket"
-    assert (first.assets, first.rendering, first.placement) == ("stand-ins", "full", "recorded")
-    assert (first.gl_backend, first.quantized_layers) == ("osmesa", 116)
-    assert first.versions["robosuite"] == "1.4.0"
+    assert first.conditions.language == "pick up the bbq sauce and place it in the basket"
+    assert (first.conditions.assets, first.conditions.rendering, first.conditions.placement) == (
+        "stand-ins",
+        "full",
+        "recorded",
+    )
+    assert (first.conditions.gl_backend, first.conditions.quantized_layers) == ("osmesa", 116)
+    assert first.conditions.versions["robosuite"] == "1.4.0"
 
     # Two queries per episode, seeded by what they are and not by when they were asked.
     seeds = [noise_seed(5, "libero_object", 3, state, query) for state in (0, 1) for query in (0, 1)]
@@ -92,7 +100,7 @@ def test_a_short_run_leaves_records_videos_and_a_report(
     np.testing.assert_allclose(second_seen["state.gripper"][0], [0.04, -0.04], atol=0.002)
 
     # A frame for every second step, upright: the arm (much contrast) at the top, bare floor at the bottom.
-    reader = imageio_ffmpeg.read_frames(str(output / first.video))
+    reader = imageio_ffmpeg.read_frames(str(output / first.outcome.video))
     meta = next(reader)
     frames = [np.frombuffer(frame, np.uint8).reshape(256, 256, 3) for frame in reader]
     assert (meta["size"], len(frames)) == ((256, 256), 6)
@@ -134,18 +142,18 @@ def test_several_seeds_are_several_episodes_of_each_state_and_may_be_added_to(
     before = records_of(tmp_path / "out")
     summary = run(seeds="4,7,9")
     records = records_of(tmp_path / "out")
-    assert [(r.arm, r.init_state, r.seed) for r in records] == [
+    assert [(r.key.arm, r.key.init_state, r.key.seed) for r in records] == [
         (arm, state, seed) for arm in ("served", "zero") for state in (0, 1) for seed in (4, 7, 9)
     ]
-    assert [record for record in records if record.seed == 4] == before, "not played again"
+    assert [record for record in records if record.key.seed == 4] == before, "not played again"
     assert summary["arms"]["served"] == {"episodes": 6, "successes": 3, "simulator_errors": 0}
     # The stub solves state 1 in its first chunk.
     expected = [(seed, 0, query) for seed in (4, 7, 9) for query in (0, 1)]
     expected += [(seed, 1, 0) for seed in (4, 7, 9)]
     wanted = [noise_seed(seed, "libero_object", 3, state, query) for seed, state, query in expected]
     assert sorted(policy.seeds) == sorted(wanted)
-    assert len({record.thumbnail for record in records}) == 12
-    assert all((tmp_path / "out" / str(record.thumbnail)).is_file() for record in records)
+    assert len({record.outcome.thumbnail for record in records}) == 12
+    assert all((tmp_path / "out" / str(record.outcome.thumbnail)).is_file() for record in records)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [row["score"]["seeds"] for row in report["rows"][:2]] == [3, 3]
     assert report["rows"][1]["comparison"]["pairs"] == 6

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gr00t.eval.arms.arms import parse_arm
+from gr00t.eval.arms.facts import ServerDescription
 from gr00t.eval.session import artefacts, preparation, session
 from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.tasks.suites import LiberoError
@@ -101,16 +102,18 @@ def test_its_server_has_to_say_that_it_is_what_was_exported(artefact: Path) -> N
     config, _ = artefacts.settle_recipe(arm, str(artefact))
     report = {"enabled": True, "layers_quantized": 22, "calibrating": False, "layers_informed": 0}
     report |= {"config": config.to_dict(), "artefact": {"calibration": None}}
-    preparation.check_report(arm, config, {"quantization": report})
+    preparation.check_report(arm, config, ServerDescription.model_validate({"quantization": report}))
     report["config"] = {**config.to_dict(), "GR00T_DUQUANT_EXECUTION": "fake"}
     with pytest.raises(LiberoError, match="runs with GR00T_DUQUANT_EXECUTION='fake', not 'auto'"):
-        preparation.check_report(arm, config, {"quantization": report})
+        preparation.check_report(arm, config, ServerDescription.model_validate({"quantization": report}))
     # Static scales of unknown origin are fixed in it, or it would not have been exported.
     static = dataclasses.replace(config, calibration_steps=4)
     report["config"] = static.to_dict()
-    preparation.check_report(arm, static, {"quantization": report})
+    preparation.check_report(arm, static, ServerDescription.model_validate({"quantization": report}))
     with pytest.raises(LiberoError, match="found no calibrated packs"):
-        preparation.check_report(arm, static, {"quantization": {**report, "artefact": None}})
+        preparation.check_report(
+            arm, static, ServerDescription.model_validate({"quantization": {**report, "artefact": None}})
+        )
 
 
 def options(artefact: Path, tmp_path: Path, arms: str) -> Any:
@@ -146,9 +149,9 @@ def test_a_run_evaluates_it_and_records_what_it_was(
 ) -> None:
     session.run(options(artefact, tmp_path, "environment,rtn"), environ)
     records = records_of(tmp_path / "out")
-    assert [record.arm for record in records] == ["environment", "environment", "rtn", "rtn"]
-    assert [record.quantized_layers for record in records] == [22] * 4
-    actions = [record.actions_hash for record in records]
+    assert [record.key.arm for record in records] == ["environment", "environment", "rtn", "rtn"]
+    assert [record.conditions.quantized_layers for record in records] == [22] * 4
+    actions = [record.outcome.actions_hash for record in records]
     assert actions[:2] == actions[2:]
     facts = json.loads((tmp_path / "out" / "arms" / "environment.json").read_text())
     assert facts["quantization"]["enabled"]

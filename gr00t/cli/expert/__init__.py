@@ -1,0 +1,1 @@
+"""Commands that let the scripted expert play: whether tasks can be solved, and demonstrations to train on."""

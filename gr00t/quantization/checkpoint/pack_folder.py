@@ -1,0 +1,110 @@
+"""The folder of packs: a plain safetensors file for each layer, and `duquant.json`, which says what they are.
+
+A pack is there when `duquant.json` says so, and it says so last. Processes and threads that share a folder
+take turns (`files.locks`); where the file system knows no locks, one may lose what another says at the same
+time: that layer is then quantized once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gr00t.files.locks import wait_for_lock
+from gr00t.quantization.checkpoint import version_1
+from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, write_sidecar
+from gr00t.quantization.checkpoint.tensor_file import read_tensors, write_tensors
+
+logger = logging.getLogger(__name__)
+
+_ENTRY = {"spec", "made_from", "state_sha256", "statistics_sha256"}
+
+
+class PackFolder:
+    """The packs in one folder, by layer name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._read_as: tuple[int, int, int] | None = None
+        self._layers: dict[str, Any] = {}
+
+    def path(self, name: str) -> Path:
+        """Where the pack of a layer lies."""
+        return self.folder / f"{name}.safetensors"
+
+    def read(self, name: str, most_bytes: int) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Return what is said of a pack, and its tensors; None where there is nothing of that name.
+
+        Args:
+            name: of the layer.
+            most_bytes: of its file; a larger one is none of it.
+
+        Raises:
+            ArtefactError, OSError, MemoryError: it cannot be read, or nothing is said of it.
+        """
+        path = self.path(name)
+        if not os.path.lexists(path):
+            return None
+        with self._turn(shared=True):
+            if not path.is_file():
+                raise OSError("it is no file")
+            if path.stat().st_size > most_bytes:
+                raise OSError(f"{path.stat().st_size:,} bytes are too many for such a layer")
+            header, tensors = read_tensors(path)
+            layers = self._entries()
+        try:
+            entry = version_1.pack_entry(header.metadata) or layers.get(name)
+        except ValueError as error:
+            raise ArtefactError(f"its metadata are damaged: {error}") from None
+        if entry is None and (found := header.metadata.get("format", "pt")) != "pt":
+            raise ArtefactError(f"its format is {found!r}, this version writes {FORMAT!r}")
+        if entry is None:
+            raise ArtefactError(f"{SIDECAR} says nothing of it, as after a write that did not end")
+        if not isinstance(entry, dict) or entry.keys() != _ENTRY or not isinstance(entry["made_from"], dict):
+            raise ArtefactError(f"{SIDECAR} says nothing usable of it")
+        return entry, tensors
+
+    def write(self, name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Write a pack, and what is said of it last.
+
+        Raises:
+            OSError, SafetensorError: it cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._turn(shared=False):
+            write_tensors(self.path(name), tensors)
+            write_sidecar(self.folder, "packs", {"layers": {**self._entries(), name: entry}})
+
+    @contextlib.contextmanager
+    def _turn(self, *, shared: bool) -> Iterator[None]:
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            wait_for_lock(handle, shared=shared)
+            yield
+        finally:
+            os.close(handle)
+
+    def _entries(self) -> dict[str, Any]:
+        """What `duquant.json` says of each layer; nothing, with a line in the log, where it is damaged."""
+        path = self.folder / SIDECAR
+        if not os.path.lexists(path):
+            return {}
+        status = os.lstat(path)
+        read_as = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if read_as != self._read_as:
+            try:
+                layers = (read_sidecar(self.folder, "packs") or {}).get("layers")
+                if not isinstance(layers, dict):
+                    raise ArtefactError(f"{path}: expected layers, got {layers!r:.80}")
+            except ArtefactError as error:
+                logger.warning("[GR00T-DUQUANT] %s; its packs are rebuilt", error)
+                layers = {}
+            self._layers, self._read_as = layers, read_as
+        return self._layers

@@ -1,0 +1,73 @@
+"""Who computes a layer: one object found by name, which is in no pack and in no hash."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from gr00t.quantization import DuQuantLinear
+from gr00t.quantization.checkpoint.packs import PackStore
+from gr00t.quantization.checkpoint.sidecar import SIDECAR
+from gr00t.quantization.kernels import build, library, registry
+from gr00t.quantization.kernels.library import NativeKernelError
+from gr00t.quantization.settings.options import Execution
+from gr00t.quantization.settings.scheme import RuntimeOptions
+from gr00t.quantization.settings.spec import LinearSpec
+from tests.quantization.kernels.kernel_layers import inputs, linear
+
+SPEC = LinearSpec(64, 32)
+
+
+def test_who_computes_is_in_no_pack_and_no_hash(tmp_path, monkeypatch):
+    """Made for integer execution by this machine's kernels, for fake execution, and without a compiler."""
+    found = []
+    for case, execution in enumerate((Execution.AUTO, Execution.FAKE, Execution.FAKE)):
+        if case == 2:
+            monkeypatch.setattr(library, "_library", None)
+        folder = tmp_path / str(case)
+        store = PackStore(folder)
+        store.update("a", store.layer("a", linear(64, 32), SPEC).run_as(RuntimeOptions(execution)))
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert SIDECAR in files
+        found.append((files, store.sha256))
+    assert found[0] == found[1] == found[2]
+    assert not [name for name in (*build.KERNELS["x86_64"], "execution") if name in str(found[0])]
+
+
+@pytest.mark.parametrize("names", [("torch", "reference"), ("torch", "float32")])
+def test_pytorchs_kernels_are_one_where_they_do_it_all(names):
+    backend = registry.backend(*names)
+    assert (backend.transformer, backend.accumulator) == names
+    assert backend.around is backend.sums
+    assert not backend.takes_packed
+
+
+def test_a_compiled_kernel_is_asked_once_or_around_others_sums():
+    whole, mixed = registry.backend("avx2", "avx2"), registry.backend("avx2", "float32")
+    assert whole.around is whole.sums
+    assert (whole.takes_packed, mixed.takes_packed) == (True, False)
+    assert mixed.around is not mixed.sums
+    for twin in (copy.deepcopy(whole), pickle.loads(pickle.dumps(whole))):
+        assert twin.around is twin.sums
+    operands = DuQuantLinear.from_linear(linear(64, 32), SPEC).operands()
+    with pytest.raises(NativeKernelError, match="'no such kernel' is not there: loaded are"):
+        registry.backend("no such kernel", "float32").prologue(inputs(2, 64), operands)
+
+
+def test_the_operands_are_the_layers_and_their_codes_as_the_backend_wants_them(native_kernels):
+    layer = DuQuantLinear.from_linear(linear(64, 32), SPEC)
+    layer.backend = registry.backend("torch", "float32")
+    unpacked = layer.operands()
+    assert (unpacked.codes.shape, unpacked.codes.dtype) == ((32, 64), torch.int8)
+    assert unpacked.block_scale is None
+    layer.backend = registry.backend("portable", "portable")
+    packed = layer.operands()
+    assert packed.codes is layer.codes
+    assert packed.block_scale is layer.block_scale
+    assert packed.perm is layer.transforms.perm
+    if native_kernels:
+        q, _ = layer.backend.prologue(inputs(3, 64), packed)
+        assert torch.equal(layer.backend.accumulate(q, packed), layer.backend.accumulate(q, unpacked))
