@@ -103,7 +103,7 @@ def in_order(tensors: dict[str, dict[str, Any]]) -> list[str]:
     return sorted(tensors, key=lambda name: tensors[name]["data_offsets"])
 
 
-def _is_entry(entry: object) -> bool:
+def _is_entry(entry: Any) -> bool:
     match entry:
         case {"dtype": str(), "shape": list(shape), "data_offsets": [start, end], **more}:
             numbers = (*shape, start, end)
