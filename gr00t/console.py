@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
@@ -23,6 +23,9 @@ def log_to_stderr(level: int = logging.INFO) -> None:
 
 
 def at_home(words: Sequence[str]) -> list[str]:
-    """A command line with `~/` as the home folder, also in `--flag=~/folder`: shells leave that as it is."""
-    home = str(Path.home())
+    """A command line with `~/` as the home folder, also in `--flag=~/folder`: shells leave that as it is.
+
+    A user without a home keeps the `~`.
+    """
+    home = os.path.expanduser("~")
     return [re.sub(r"^(--[\w-]+=|)~(?=/|$)", lambda found: found[1] + home, word) for word in words]

@@ -21,7 +21,7 @@ def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     Raises:
         ValueError: it is not JSON, an object names an entry twice, or a number is not finite.
     """
-    numbers = {"parse_constant": _refuse_constant, "parse_float": _finite} if finite else {}
+    numbers: dict[str, Any] = {"parse_constant": _refuse_constant, "parse_float": _finite} if finite else {}
     try:
         return json.loads(text, object_pairs_hook=_unique, **numbers)
     except RecursionError:

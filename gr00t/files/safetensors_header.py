@@ -103,9 +103,9 @@ def in_order(tensors: dict[str, dict[str, Any]]) -> list[str]:
     return sorted(tensors, key=lambda name: tensors[name]["data_offsets"])
 
 
-def _is_entry(entry: object) -> bool:
+def _is_entry(entry: Any) -> bool:
     match entry:
-        case {"dtype": str(), "shape": list(shape), "data_offsets": [start, end]}:
+        case {"dtype": str(), "shape": list(shape), "data_offsets": [start, end], **more}:
             numbers = (*shape, start, end)
-            return len(entry) == 3 and all(type(number) is int and 0 <= number < 2**63 for number in numbers)
+            return not more and all(type(number) is int and 0 <= number < 2**63 for number in numbers)
     return False

@@ -187,9 +187,10 @@ class Gr00tPolicy(BasePolicy):
         Raises:
             ObservationError: the observation does not fit; the message names the key.
         """
+        request: Mapping[str, Any] = observations
         if self.groot is not None:
-            observations = from_lerobot(observations, self.groot.rules, self.groot.keys)
-        prepared, batched = prepare_observation(observations, self._modality_config, self.metadata)
+            request = from_lerobot(observations, self.groot.rules, self.groot.keys)
+        prepared, batched = prepare_observation(request, self._modality_config, self.metadata)
         inputs = self._modality_transform(prepared)
         batch = len(inputs["embodiment_id"])
         if noise is not None:

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gr00t.model.artefact import export_artefact
 from gr00t.model.checkpoint.folder import module_aliases
+from gr00t.model.checkpoints import open_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.quantized_layers import DEFAULTS, EXCLUDE, INCLUDE
 from gr00t.quantization import (
@@ -196,6 +198,14 @@ def test_what_describes_a_scheme_reads_back_as_that_scheme() -> None:
     assert read.layer_filter == LayerFilter("a", layers=("a.b", "c.d"))
 
 
+@pytest.mark.parametrize("filter_fn", [LayerFilter(), lambda module, name: name != "2"])
+def test_what_a_report_says_of_its_settings_asks_for_the_same(filter_fn) -> None:
+    report = quantize_(toy(), LinearScheme(calibration_steps=0), filter_fn)
+    again = enable_duquant_if_configured(toy(), report.config.to_dict())
+    assert again is not None
+    assert_same_bits(report, again)
+
+
 def test_without_a_word_on_which_layers_nothing_is_quantized() -> None:
     """Of a model that nobody has told anything of, not every Linear may be quantized unasked."""
     model = toy()
@@ -259,6 +269,20 @@ def test_a_gr00t_is_the_same_by_variables_and_in_python(checkpoint: Path, variab
     assert_same_bits(by_python, by_variables)
     assert [line for line in caplog.messages if "[REPLACED]" in line] == replaced
     assert by_python.config.to_dict() == by_variables.config.to_dict()
+
+
+def test_what_was_quantized_in_python_is_exported_like_any_other(checkpoint: Path, tmp_path: Path) -> None:
+    model = GR00T_N1_5.from_pretrained(checkpoint, torch.bfloat16)
+    report = quantize_(
+        model, LinearScheme(calibration_steps=0), lambda module, name: name.endswith(".mlp.up_proj")
+    )
+    export_artefact(model, report, checkpoint, tmp_path / "exported")
+    _, loaded = open_checkpoint(tmp_path / "exported").load_model(torch.bfloat16, {})
+    assert loaded is not None
+    assert len(loaded.layers) == 2 * 2 + 4
+    assert bits_of(loaded).keys() == bits_of(report).keys()
+    for name, state in bits_of(report).items():
+        assert all(torch.equal(value, bits_of(loaded)[name][key]) for key, value in state.items())
 
 
 def test_gr00ts_own_expressions_are_the_documents() -> None:

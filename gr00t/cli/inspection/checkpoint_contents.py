@@ -9,6 +9,7 @@ from typing import Any
 
 from gr00t.model.checkpoint.families import N1_5
 from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, recognize
+from gr00t.model.checkpoint.hub import expanded
 from gr00t.model.checkpoint.json_section import CheckpointError, read_json
 from gr00t.model.checkpoint.names import from_checkpoint_name, is_unused, to_checkpoint_name
 from gr00t.model.checkpoint.source import find_metadata
@@ -48,8 +49,8 @@ def read_contents(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     Raises:
         CheckpointError, ArtefactError: it has no usable configuration or weights, or a header is damaged.
     """
-    kind = recognize(folder)
-    if kind is FolderKind.ADAPTER:
+    folder = expanded(folder)
+    if recognize(folder) is FolderKind.ADAPTER:
         raise CheckpointError(adapter_advice(folder))
     config = read_json(folder / CONFIG_FILE)
     rules = read_rules(folder)

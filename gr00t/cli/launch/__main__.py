@@ -21,4 +21,5 @@ def main(script: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_program(lambda: main(*sys.argv[1:]), heeds_signals=True))
+    # A signal is how serving ends: there is nothing to say of it.
+    sys.exit(run_program(lambda: main(*sys.argv[1:]), interrupted="", heeds_signals=True))

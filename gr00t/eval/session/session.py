@@ -23,7 +23,8 @@ from gr00t.eval.rollout.run_folder import RunFolder
 from gr00t.eval.rollout.runner import jobs_left, run_arm
 from gr00t.eval.session import artefacts, servers
 from gr00t.eval.session.options import EvaluationOptions
-from gr00t.eval.session.preparation import ArmSetup, needs_calibration
+from gr00t.eval.session.preparation import ArmSetup
+from gr00t.eval.session.server_checks import needs_calibration
 from gr00t.files.output_folder import unused_folder
 from gr00t.files.shipped import RECIPES
 from gr00t.libero.simulator.setup import SimulatorSetup

@@ -58,8 +58,8 @@ def other_family(config: Mapping[str, Any]) -> str | None:
         return f"{what} of lerobot; serve it with lerobot"
     if model_type is None or model_type == N1_5:
         return None
-    if (what := _OF_NVIDIA.get(_plain(model_type))) is not None:
-        return f"{what}; serve it with NVIDIA's Isaac-GR00T of that version"
+    if (version_of_nvidia := _OF_NVIDIA.get(_plain(model_type))) is not None:
+        return f"{version_of_nvidia}; serve it with NVIDIA's Isaac-GR00T of that version"
     return f"a model of type {model_type!r}"
 
 

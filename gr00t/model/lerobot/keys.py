@@ -221,7 +221,8 @@ def _shape(width: int) -> dict[str, object]:
 
 
 def _statistics(keys: Mapping[str, int], bounds: Bounds) -> dict[str, object]:
-    found, start = {}, 0
+    found: dict[str, object] = {}
+    start = 0
     for key, width in keys.items():
         low, high = bounds.low[start : start + width], bounds.high[start : start + width]
         middle = [(a + b) / 2 for a, b in zip(low, high, strict=True)]

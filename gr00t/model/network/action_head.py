@@ -6,14 +6,14 @@ It sees t in discrete buckets, int(t * buckets), as it was trained.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from gr00t.model.checkpoint.config_parts import ActionHeadConfig
 from gr00t.model.network.attention import KeysValues, key_mask
-from gr00t.model.network.dit import AdaptiveLayerNorm, TimeEncoder, dit_blocks
+from gr00t.model.network.dit import AdaptiveLayerNorm, DiTBlock, TimeEncoder, dit_blocks
 from gr00t.model.network.embodiment import ActionEncoder, EmbodimentMLP
 
 
@@ -91,7 +91,7 @@ class ActionHead(nn.Module):
         """Prepare what `velocity` needs; the arguments are those of `forward`."""
         future = self.future_tokens.expand(len(state), -1, -1)
         return FlowContext(
-            attended=[layer.context(features) for layer in self.layers],
+            attended=[cast(DiTBlock, layer).context(features) for layer in self.layers],
             mask=key_mask(valid),
             prefix=torch.cat([self.state_encoder(state, embodiment), future], dim=1),
             embodiment=embodiment,

@@ -7,6 +7,8 @@ final norm. There is no pooling head and no lm_head: the reference computes both
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
@@ -17,6 +19,8 @@ from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.config_parts import LanguageConfig, VisionConfig
 from gr00t.model.network.attention import causal_mask
+
+_ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}
 
 
 class RotaryEmbedding(nn.Module):
@@ -89,7 +93,7 @@ class Backbone(nn.Module):
 
     def materialize_buffers(self) -> None:
         """Give real values to what no checkpoint holds, after construction on `meta`."""
-        embeddings = self.vision.embeddings
+        embeddings: Any = self.vision.embeddings
         ids = torch.arange(embeddings.num_positions).expand(1, -1)
         embeddings.register_buffer("position_ids", ids, persistent=False)
 
@@ -108,14 +112,14 @@ def _vision_transformer(config: VisionConfig) -> nn.Module:
             layer_norm_eps=config.layer_norm_eps,
             hidden_act=config.activation,
             vision_use_head=False,
-            attn_implementation="sdpa",
+            **_ATTENTION,
         )
     )
     # Earlier releases of transformers 5 wrap the transformer once more.
     return getattr(model, "vision_model", model)
 
 
-def _decoder(config: LanguageConfig) -> nn.Module:
+def _decoder(config: LanguageConfig) -> Qwen3Model:
     """The layers of Qwen3 that are used, and the final norm; no lm_head."""
     model = Qwen3Model(
         Qwen3Config(
@@ -129,8 +133,8 @@ def _decoder(config: LanguageConfig) -> nn.Module:
             rms_norm_eps=config.rms_norm_eps,
             attention_bias=config.attention_bias,
             use_cache=False,
-            attn_implementation="sdpa",
+            **_ATTENTION,
         )
     )
-    model.rotary_emb = RotaryEmbedding(config.head_dim, config.rope_theta)
+    model.add_module("rotary_emb", RotaryEmbedding(config.head_dim, config.rope_theta))
     return model

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gr00t.model.checkpoint.hub import expanded
 from gr00t.model.checkpoint.json_section import LFS_POINTER
@@ -48,7 +48,8 @@ class PromptTokenizer:
         Raises:
             TokenizerError: it lacks one of the special tokens that prompts are built of.
         """
-        missing = [token for token in (*SPECIAL_TOKENS, PAD_TOKEN) if tokenizer.token_to_id(token) is None]
+        ids = {token: tokenizer.token_to_id(token) for token in (*SPECIAL_TOKENS, PAD_TOKEN)}
+        missing = [token for token, number in ids.items() if number is None]
         if missing:
             raise TokenizerError(
                 f"the tokenizer of {source} has no token {', '.join(missing)}; "
@@ -56,8 +57,7 @@ class PromptTokenizer:
             )
         self._tokenizer = tokenizer
         self.source = source
-        self.image_token_id: int = tokenizer.token_to_id(IMAGE_TOKEN)
-        self.pad_token_id: int = tokenizer.token_to_id(PAD_TOKEN)
+        self.image_token_id, self.pad_token_id = (cast(int, ids[token]) for token in (IMAGE_TOKEN, PAD_TOKEN))
 
     def __len__(self) -> int:
         """Number of tokens, special ones included."""
@@ -170,7 +170,9 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
     bad = [line for line in merges if len(line) != 2 or "".join(line) not in vocabulary]
     if not isinstance(vocabulary, dict) or bad:
         raise TokenizerError(f"{folder}: vocab.json and merges.txt do not belong together")
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, byte_fallback=False))
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocabulary, merges=cast("list[tuple[str, str]]", merges), byte_fallback=False)
+    )
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

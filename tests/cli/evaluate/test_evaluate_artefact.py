@@ -11,7 +11,7 @@ import pytest
 
 from gr00t.eval.arms.arms import parse_arm
 from gr00t.eval.arms.facts import ServerDescription
-from gr00t.eval.session import artefacts, preparation, session
+from gr00t.eval.session import artefacts, server_checks, session
 from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.quantization.calibration.record import write_record
@@ -102,16 +102,16 @@ def test_its_server_has_to_say_that_it_is_what_was_exported(artefact: Path) -> N
     config, _ = artefacts.settle_recipe(arm, str(artefact))
     report = {"enabled": True, "layers_quantized": 22, "calibrating": False, "layers_informed": 0}
     report |= {"config": config.to_dict(), "artefact": {"calibration": None}}
-    preparation.check_report(arm, config, ServerDescription.model_validate({"quantization": report}))
+    server_checks.check_report(arm, config, ServerDescription.model_validate({"quantization": report}))
     report["config"] = {**config.to_dict(), "GR00T_DUQUANT_EXECUTION": "fake"}
     with pytest.raises(LiberoError, match="runs with GR00T_DUQUANT_EXECUTION='fake', not 'auto'"):
-        preparation.check_report(arm, config, ServerDescription.model_validate({"quantization": report}))
+        server_checks.check_report(arm, config, ServerDescription.model_validate({"quantization": report}))
     # Static scales of unknown origin are fixed in it, or it would not have been exported.
     static = dataclasses.replace(config, calibration_steps=4)
     report["config"] = static.to_dict()
-    preparation.check_report(arm, static, ServerDescription.model_validate({"quantization": report}))
+    server_checks.check_report(arm, static, ServerDescription.model_validate({"quantization": report}))
     with pytest.raises(LiberoError, match="found no calibrated packs"):
-        preparation.check_report(
+        server_checks.check_report(
             arm, static, ServerDescription.model_validate({"quantization": {**report, "artefact": None}})
         )
 

@@ -14,7 +14,7 @@ from gr00t.eval.arms.facts import ServerDescription
 from gr00t.eval.arms.server_process import free_port
 from gr00t.eval.rollout.agents import PolicyAgent
 from gr00t.eval.rollout.episode import noise_seed
-from gr00t.eval.session import preparation, servers, session
+from gr00t.eval.session import preparation, server_checks, servers, session
 from gr00t.eval.session.options import EvaluationOptions
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.client import ExternalRobotInferenceClient
@@ -50,11 +50,11 @@ def test_a_server_that_is_not_what_its_recipe_asks_for_is_refused(
     arm = parse_arm(name, RECIPES, {})
     config = servers.check_recipe(arm)
     if name != "bf16":
-        preparation.check_report(arm, config, described(arm))
+        server_checks.check_report(arm, config, described(arm))
     with pytest.raises(LiberoError, match=message):
-        preparation.check_report(arm, config, described(arm, **changes))
+        server_checks.check_report(arm, config, described(arm, **changes))
     with pytest.raises(LiberoError, match="does not tell whether it is quantized"):
-        preparation.check_report(arm, config, ServerDescription())
+        server_checks.check_report(arm, config, ServerDescription())
 
 
 CALIBRATE = """

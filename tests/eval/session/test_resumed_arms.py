@@ -13,7 +13,7 @@ import pytest
 from gr00t.eval.arms.facts import ArmFacts, ServerDescription
 from gr00t.eval.arms.hosts import ServerChangedError
 from gr00t.eval.rollout.run_folder import PlayedEpisode, RunFolder
-from gr00t.eval.session import identities, preparation, servers, session
+from gr00t.eval.session import identities, server_checks, servers, session
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.serving.identity import digest
 from tests.eval.rollout.stubs import records_of
@@ -170,7 +170,7 @@ def test_a_server_that_could_change_unnoticed_is_told(
     caplog: pytest.LogCaptureFixture, told: Any, warned: int
 ) -> None:
     arm = SimpleNamespace(name="served")
-    preparation.say_what_it_is(arm, ServerDescription(server=told))
+    server_checks.say_what_it_is(arm, ServerDescription(server=told))
     assert sum("it could be another unnoticed" in message for message in caplog.messages) == warned
 
 
