@@ -1,5 +1,7 @@
-"""What multiplies codes, exactly: `accumulate` in PyTorch's operations, of which `reference` is the oracle;
-CPU kernels in C++ (`native`), compiled (`build`) and loaded (`library`); and GPU kernels in Triton
-(`triton`). Both are operators (`operators`), given what a layer holds (`operands`). `search` finds the codes
-and scales of a weight, in C++ where that can run. `availability` knows which can, `choice` says which does.
+"""Who computes a quantized layer: its `backend`, which `registry` finds by name and by what this machine has.
+
+The oracle is `torch_reference`, in PyTorch's operations. Compiled kernels are C++ for CPUs (`native`: built
+by `build`, kept by `sealed`, loaded by `library`) and Triton for GPUs (`triton`); both are PyTorch operators
+(`operators`) of what a layer holds (`operands`). `search` finds the codes and scales of a weight, in C++
+where that can run. `availability` knows what can run, `choice` says what does, and why.
 """

@@ -47,7 +47,7 @@ FLAGS = (
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300.0
 # Bytes that compiling needs, several times over: the library and its parts are some 300 kB.
-_ROOM = 8_000_000
+_FREE_BYTES = 8_000_000
 
 
 class KernelBuildError(Exception):
@@ -103,7 +103,7 @@ def _errors_named() -> Iterator[None]:
 
 def _build(compiler: str, kernels: Mapping[str, str], folder: Path) -> Path:
     start = time.perf_counter()
-    if shutil.disk_usage(folder).free < _ROOM:  # a compiler would say it as an error of its own
+    if shutil.disk_usage(folder).free < _FREE_BYTES:  # a compiler would say it as an error of its own
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         library = seal(_compile(compiler, kernels, Path(temporary)), folder)
