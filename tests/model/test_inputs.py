@@ -117,7 +117,7 @@ def test_other_inputs_and_dtypes_are_taken_as_the_reference_takes_them() -> None
 
 
 def test_joined_requests_are_padded_on_the_left_and_masked() -> None:
-    """Oracle: rows written out by hand. Where nothing is padded there is no mask; one alone stays as it is."""
+    """Oracle: rows written out by hand. Where nothing is padded there is no mask; one alone stays."""
     samples = ModelInputs.from_mapping(TINY.inputs(3), TINY.model.config)
     first, second = samples.part(0, 1), samples.part(1, 3)
     longer = torch.nn.functional.pad(second.input_ids, (2, 0), value=7)
