@@ -38,10 +38,6 @@ def programs() -> dict[str, ModuleType]:
     return {
         "inference_service": server,
         "export_quantized": export,
-<<<<<<< /tmp/ck/new.bin
-        "calibrate": calibration,
-=======
->>>>>>> /tmp/ck/theirs.bin
         "merge_adapter": merge_adapter,
     }
 
