@@ -98,10 +98,10 @@ def test_layers_are_listed_and_a_server_is_tried_out_of_any_checkout(installed: 
     assert tried.stderr.splitlines()[-1] == "[GR00T-DUQUANT] Dry-run total layers listed: 116"
 
 
-# The checkout of the tests is not to be found: neither on the path nor by an editable installation.
+# No checkout is to be found, neither on the path nor by an editable installation.
 FINDS = """
 import os, pathlib, sys
-sys.path[:] = [part for part in sys.path if pathlib.Path(part).resolve() != pathlib.Path(sys.argv[1])]
+sys.path[:] = [part for part in sys.path if not pathlib.Path(part, "examples", "Libero").is_dir()]
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
 import gr00t
 from gr00t.eval.arms.recipes import find_recipes, load_recipe
@@ -120,7 +120,7 @@ def test_recipes_and_data_configurations_are_found_by_their_names(installed: Pat
     own = installed.parent / "with_examples" / "examples"
     own.mkdir(parents=True)
     (own / "own.py").touch()
-    found = run(installed, sys.executable, "-c", FINDS, str(REPO))
+    found = run(installed, sys.executable, "-c", FINDS)
     module = "gr00t.examples.Libero.custom_data_config"
     told = f"{installed / 'gr00t' / '__init__.py'} w4a8 True\n{module}\n{module}\n"
     assert found.stdout == told, found.stderr

@@ -33,6 +33,7 @@ from gr00t.cli.checks.installed import (
     check_video,
     describe_choices,
 )
+from gr00t.cli.running import run_program
 
 
 def examine(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -102,31 +103,30 @@ def tell(result: Mapping[str, Any]) -> str:
 
 
 def settle(suites: str, record: Path | None, as_json: bool, environ: Mapping[str, str]) -> int:
-    """Settle the recorded states of suites, or record the table; return the exit status."""
+    """Settle the recorded states of suites, or record the table; return the exit status.
+
+    Raises:
+        LiberoError, SimulatorError, OSError: there is no such suite, or it cannot be settled or recorded.
+    """
     try:
         from gr00t.cli.checks.settling import examine_settling, parse_suites
         from gr00t.cli.checks.settling import record as write
-        from gr00t.libero.simulator.simulator import SimulatorError
-        from gr00t.libero.tasks.suites import LiberoError
     except ImportError as error:
         print(f"error: {error}; run: {SETUP}", file=sys.stderr)
         return 1
-    try:
-        names = parse_suites(suites)
-        if record is not None:
-            write(record, environ)
-            return 0
-        result = examine_settling(names, environ)
-    except (LiberoError, SimulatorError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    names = parse_suites(suites)
+    if record is not None:
+        write(record, environ)
+        return 0
+    result = examine_settling(names, environ)
     told = f"MuJoCo {result['mujoco']}; the table was recorded under {result['expected_mujoco']}."
     print(json.dumps(result) if as_json else told)
     return 0 if result["ok"] else 1
 
 
-def main() -> int:
-    """Print the findings; status 0 if an evaluation can run, 1 if not."""
+def run() -> int:
+    """Print the findings; return the exit status."""
+    # What is missing may be tyro.
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -143,3 +143,12 @@ def main() -> int:
     result = examine(dict(os.environ))
     print(json.dumps(result) if arguments.json else tell(result))
     return 0 if result["ok"] else 1
+
+
+def main() -> int:
+    """Run as a program: status 0 if an evaluation can run, 1 if not."""
+    return run_program(run, logs=False)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

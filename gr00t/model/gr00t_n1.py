@@ -104,14 +104,17 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
 
     @torch.no_grad()
     def forward(
-        self, inputs: Mapping[str, Any], noise: Tensor | None = None, seeds: Sequence[int] | None = None
+        self,
+        inputs: Mapping[str, Any] | ModelInputs,
+        noise: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         """Predict one chunk of actions per sample.
 
         Args:
             inputs: `eagle_pixel_values` (B*V, 3, size, size), those of sample 0 first; `eagle_input_ids` and
                 `eagle_attention_mask` (B, T); `state` (B, S, max_state_dim); `embodiment_id` (B,). Others
-                are ignored.
+                are ignored. Or what `ModelInputs.from_mapping` made of them.
             noise: (B, H, A), where the flow starts.
             seeds: one per sample instead of `noise`; without either, one draw from the global CPU generator.
 
@@ -121,7 +124,9 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
         Raises:
             ValueError: an input does not fit the model; the message names it.
         """
-        request = ModelInputs.from_mapping(inputs, self.config).to(self.device, self.dtype)
+        if not isinstance(inputs, ModelInputs):
+            inputs = ModelInputs.from_mapping(inputs, self.config)
+        request = inputs.to(self.device, self.dtype)
         start = draw_noise(len(request.state), self.config, noise, seeds, self.dtype).to(self.device)
         features = self.encode(request)
         actions = self.action_head(features, request.valid, request.state, request.embodiment, start)
@@ -133,7 +138,10 @@ class GR00T_N1_5(nn.Module):  # noqa: N801 (the reference's name, which users im
         return features if self.adapter is None else self.adapter(features, request.valid)
 
     def get_action(
-        self, inputs: Mapping[str, Any], noise: Tensor | None = None, seeds: Sequence[int] | None = None
+        self,
+        inputs: Mapping[str, Any] | ModelInputs,
+        noise: Tensor | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         """The reference's name for calling the model; see `forward`."""
         return self(inputs, noise=noise, seeds=seeds)

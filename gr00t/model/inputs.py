@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gr00t.model.checkpoint.config import Gr00tConfig
 
@@ -59,6 +60,29 @@ class ModelInputs:
         _check_image_tokens(ids, len(pixels), config)
         return cls(pixels, ids.long(), None if valid.all() else valid, state, embodiment.long())
 
+    @classmethod
+    def cat(cls, requests: Sequence[ModelInputs], pad_token_id: int) -> ModelInputs:
+        """Join requests, at least one, in one batch: the samples of the first one first.
+
+        Args:
+            requests: of equal sizes but for their prompts.
+            pad_token_id: what fills the prompts; it is masked and changes nothing.
+        """
+        if len(requests) == 1:
+            return requests[0]
+        valid = pad_left([request.mask() for request in requests], 0)
+        return cls(
+            torch.cat([request.pixel_values for request in requests]),
+            pad_left([request.input_ids for request in requests], pad_token_id),
+            None if valid.all() else valid,
+            torch.cat([request.state for request in requests]),
+            torch.cat([request.embodiment for request in requests]),
+        )
+
+    def mask(self) -> Tensor:
+        """`valid`, also where nothing is padded."""
+        return torch.ones_like(self.input_ids, dtype=torch.bool) if self.valid is None else self.valid
+
     def part(self, first: int, last: int) -> ModelInputs:
         """Samples number `first` to `last` - 1, with their images, of which all samples have as many."""
         views = len(self.pixel_values) // len(self.state)
@@ -79,6 +103,12 @@ class ModelInputs:
             self.state.to(device, dtype),
             self.embodiment.to(device),
         )
+
+
+def pad_left(rows: Sequence[Tensor], value: int) -> Tensor:
+    """Join (B_i, T_i) tensors to one of (sum of B_i, largest T_i); shorter rows are filled on the left."""
+    length = max(part.shape[1] for part in rows)
+    return torch.cat([F.pad(part, (length - part.shape[1], 0), value=value) for part in rows])
 
 
 def draw_noise(

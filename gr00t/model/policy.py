@@ -23,13 +23,13 @@ from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.checkpoint.source import find_metadata
 from gr00t.model.checkpoints import Checkpoint, open_checkpoint
 from gr00t.model.compiling import compile_model
-from gr00t.model.inputs import draw_noise
+from gr00t.model.inputs import ModelInputs, draw_noise
 from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.serving import GrootServing, groot_serving
 from gr00t.model.preprocessing.binding import bind_to_model
 from gr00t.model.preprocessing.fitting import check_fit, described_keys, set_horizon_
 from gr00t.model.preprocessing.gr00t_transform import Tokenizer
-from gr00t.model.preprocessing.prepared import PreparedObservation, collate
+from gr00t.model.preprocessing.prepared import PreparedObservation
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
 
 __all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
@@ -191,8 +191,8 @@ class Gr00tPolicy(BasePolicy):
         if self.groot is not None:
             request = from_lerobot(observations, self.groot.rules, self.groot.keys)
         prepared, batched = prepare_observation(request, self._modality_config, self.metadata)
-        inputs = self._modality_transform(prepared)
-        batch = len(inputs["embodiment_id"])
+        inputs = ModelInputs.from_mapping(self._modality_transform(prepared), self.model.config)
+        batch = len(inputs.state)
         if noise is not None:
             noise = torch.as_tensor(noise)
         chosen = None if noise is not None else self._sample_seeds(seeds, batch)
@@ -205,7 +205,7 @@ class Gr00tPolicy(BasePolicy):
         Returns:
             Per request what `get_action` returns, but not looked at: `check_actions` does so for each.
         """
-        inputs = collate(requests, self._pad_token_id)
+        inputs = ModelInputs.cat([request.inputs for request in requests], self._pad_token_id)
         noise = torch.cat([request.noise for request in requests])
         with torch.inference_mode():
             predicted = self.model.get_action(inputs, noise=noise)

@@ -10,12 +10,7 @@ from torch import nn
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.quantize import apply_plans, checked, decided
 from gr00t.quantization.report import DuQuantReport
-from gr00t.quantization.settings.environment import (
-    PREFIX,
-    DuQuantConfig,
-    DuQuantDryRunError,
-    why_not_enabled,
-)
+from gr00t.quantization.settings.environment import DuQuantConfig, DuQuantDryRunError, why_not_enabled
 from gr00t.quantization.settings.selection import LayerPlan, check_plans, plan_layers
 
 logger = logging.getLogger(__name__)
@@ -68,7 +63,7 @@ def quantize_as_configured(
     if config.dry_run:
         list_layers(model, config, aliases)
         raise DuQuantDryRunError(
-            f"{PREFIX}DRYRUN=1 asks for a list of layers, which is in the log; unset it to quantize them"
+            "GR00T_DUQUANT_DRYRUN=1 asks for a list of layers, which is in the log; unset it to quantize them"
         )
     _log_settings(config)
     load_kernels(environ)

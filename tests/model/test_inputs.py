@@ -5,9 +5,12 @@ Oracle: the text of the message.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from gr00t.model.inputs import ModelInputs
 from tests.model.parity_set import PARITY, ParitySet
 
 TINY = ParitySet.load(PARITY / "tiny_a")
@@ -111,3 +114,21 @@ def test_other_inputs_and_dtypes_are_taken_as_the_reference_takes_them() -> None
         "embodiment_id": TINY.inputs(1)["embodiment_id"].int(),
     }
     assert torch.equal(TINY.model.get_action(inputs, noise=TINY.noise(1))["action_pred"], expected)
+
+
+def test_joined_requests_are_padded_on_the_left_and_masked() -> None:
+    """Oracle: rows written out by hand. Where nothing is padded there is no mask; one alone stays."""
+    samples = ModelInputs.from_mapping(TINY.inputs(3), TINY.model.config)
+    first, second = samples.part(0, 1), samples.part(1, 3)
+    longer = torch.nn.functional.pad(second.input_ids, (2, 0), value=7)
+    second = dataclasses.replace(second, input_ids=longer, valid=None)
+    joined = ModelInputs.cat([first, second], pad_token_id=9)
+    assert joined.input_ids.tolist() == [[9, 9, *first.input_ids[0].tolist()], *longer.tolist()]
+    assert joined.valid is not None
+    own = first.mask()[0].tolist()
+    assert joined.valid.tolist() == [[False, False, *own], *[[True] * longer.shape[1]] * 2]
+    assert torch.equal(joined.pixel_values, samples.pixel_values)
+    assert torch.equal(joined.state, samples.state)
+    assert torch.equal(joined.embodiment, samples.embodiment)
+    assert ModelInputs.cat([first], 9) is first
+    assert ModelInputs.cat([second, second], 9).valid is None

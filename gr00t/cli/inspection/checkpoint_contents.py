@@ -19,6 +19,7 @@ from gr00t.model.lerobot.rules import read_rules
 from gr00t.model.preprocessing.tokenizer import TOKENIZER_FILES
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import FILE, Manifest, read_manifest
+from gr00t.quantization.settings.environment import settings_in
 from gr00t.quantization.settings.options import WeightScale
 
 # What the tensors of a quantized layer are for, by the last part of their names.
@@ -163,9 +164,9 @@ def _quantized(manifest: Manifest, packed: Mapping[str, StoredTensor]) -> dict[s
         "informed": manifest.informed,
         "settings": dict(manifest.settings),
         "settings_line": " ".join(
-            f"{name.removeprefix('GR00T_DUQUANT_')}={text}"
-            for name, text in manifest.settings.items()
-            if text and not name.endswith(("INCLUDE", "EXCLUDE"))
+            f"{name}={text}"
+            for name, text in settings_in(manifest.settings).items()
+            if text and name not in ("INCLUDE", "EXCLUDE")
         ),
         "calibration": None
         if calibration is None

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt, PrivateAttr
 from torch import Tensor
+from torch.nn import functional as F
 
 from gr00t.data.embodiment_tags import EMBODIMENT_TAG_MAPPING, EmbodimentTag
 from gr00t.data.errors import MetadataError, ObservationError
@@ -32,6 +33,7 @@ from gr00t.data.instruction import is_instruction_key
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import InvertibleModalityTransform
 from gr00t.data.transform.parameters import ProbabilityOrOff
+from gr00t.model.inputs import pad_left
 from gr00t.model.preprocessing.tokenizer import IMAGE_TOKEN, TokenizerError
 from gr00t.spelling import did_you_mean
 
@@ -186,12 +188,8 @@ class GR00TTransform(InvertibleModalityTransform):
                 f"action: expected ({batch}, {self.action_horizon}, at most {self.max_action_dim}), "
                 f"got {tuple(action.shape)}"
             )
-        mask = torch.zeros(batch, self.action_horizon, self.max_action_dim, dtype=torch.bool)
-        mask[..., :dims] = True
-        return {
-            "action": torch.nn.functional.pad(action, (0, self.max_action_dim - dims)),
-            "action_mask": mask,
-        }
+        action, mask = _widened(action, self.max_action_dim)
+        return {"action": action, "action_mask": mask}
 
     def _frames(self, data: dict[str, Any]) -> np.ndarray:
         """Return the images of each sample, (B, T*V, H, W, 3)."""
@@ -265,12 +263,9 @@ class GR00TTransform(InvertibleModalityTransform):
                 f"an instruction makes a prompt of {length - image_tokens} tokens beside its images; at most "
                 f"{MAX_TEXT_TOKENS} are accepted"
             )
-        input_ids = torch.full((len(encoded), length), self._tokenizer.pad_token_id, dtype=torch.int64)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ids in enumerate(encoded):
-            input_ids[row, length - len(ids) :] = torch.tensor(ids)
-            attention_mask[row, length - len(ids) :] = 1
-        return input_ids, attention_mask
+        rows = [torch.tensor([ids], dtype=torch.int64) for ids in encoded]
+        input_ids = pad_left(rows, self._tokenizer.pad_token_id)
+        return input_ids, pad_left([torch.ones_like(ids) for ids in rows], 0)
 
     def _state(self, data: dict[str, Any], batch: int) -> tuple[Tensor, Tensor]:
         """Return the state, padded with zeros to (B, S, max_state_dim), and where it is not padding."""
@@ -284,8 +279,10 @@ class GR00TTransform(InvertibleModalityTransform):
                 f"state: expected ({batch}, {self.state_horizon}, at most {self.max_state_dim}), "
                 f"got {tuple(state.shape)}"
             )
-        dims = state.shape[2]
-        padded = torch.nn.functional.pad(state, (0, self.max_state_dim - dims))
-        mask = torch.zeros_like(padded, dtype=torch.bool)
-        mask[..., :dims] = True
-        return padded, mask
+        return _widened(state, self.max_state_dim)
+
+
+def _widened(vectors: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Return vectors filled up with zeros to (..., width), and where they are not filled up."""
+    missing = (0, width - vectors.shape[-1])
+    return F.pad(vectors, missing), F.pad(torch.ones_like(vectors, dtype=torch.bool), missing)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gr00t.cli import calibrate, export, merge_adapter
+from gr00t.cli import export, merge_adapter
+from gr00t.cli.calibration import program as calibration
 from gr00t.cli.inspection import checkpoint_contents
 from gr00t.cli.serving import server
 from gr00t.cli.serving.arguments import ServeArguments
@@ -37,7 +38,6 @@ def programs() -> dict[str, ModuleType]:
     return {
         "inference_service": server,
         "export_quantized": export,
-        "calibrate": calibrate,
         "merge_adapter": merge_adapter,
     }
 
@@ -84,7 +84,7 @@ def test_a_groot_folder_needs_no_flags_to_be_served(
     assert (info["data_config"], info["embodiment_tag"]) == ("lerobot", "so100")
     assert info["observation"]["video"] == {"video.front": [1, 48, 64, 3], "video.wrist": [1, 60, 80, 3]}
     observation = synthetic_observation(policy.modality_config, policy.metadata, "go", 1)
-    assert policy.prepare(observation, seeds=1).inputs["embodiment_id"].tolist() == [2]
+    assert policy.prepare(observation, seeds=1).inputs.embodiment.tolist() == [2]
     before = info["identity"]["model"]
     config = groot.parent / "base" / "config.json"  # the architecture is read from it
     config.write_text(config.read_text() + " ")
@@ -120,10 +120,11 @@ def test_a_groot_folder_is_listed_inspected_and_exported(
         Gr00tPolicy(moved, device="cpu", environ={})
 
 
-def test_a_groot_folder_is_calibrated(programs: dict[str, ModuleType], groot: Path) -> None:
-    program = programs["calibrate"]
-    policy = program.load_policy(
-        program.CalibrateArguments(model_path=str(groot), device="cpu", denoising_steps=1, dtype="float32")
+def test_a_groot_folder_is_calibrated(groot: Path) -> None:
+    policy = calibration.load_policy(
+        calibration.CalibrateArguments(
+            model_path=str(groot), device="cpu", denoising_steps=1, dtype="float32"
+        )
     )
     assert policy.embodiment_name == "so100"
     assert policy.modality_config["state"].modality_keys == ["state.state"]

@@ -85,15 +85,15 @@ def test_an_observation_becomes_what_lerobot_makes_of_it(policy: Gr00tPolicy, gr
     Image = pytest.importorskip("PIL.Image")  # noqa: N806 (Pillow's name for its module)
     sent = observation()
     inputs = policy.prepare(sent, seeds=1).inputs
-    state = inputs["state"].numpy()
+    state = inputs.state.numpy()
     assert state.dtype == np.float32
     assert np.array_equal(state[0, 0, :STATE_DIM], normalized(sent["state.state"][0], "observation.state"))
     assert not state[0, 0, STATE_DIM:].any()
-    assert inputs["embodiment_id"].tolist() == [31]
+    assert inputs.embodiment.tolist() == [31]
     ids = Tokenizer.from_file(str(groot / "tokenizer.json")).encode(prompt("put the bowl on the plate"))
-    assert inputs["eagle_input_ids"].tolist() == [ids.ids]
+    assert inputs.input_ids.tolist() == [ids.ids]
     # Pillow's own bicubic filter, whose arithmetic torch's for uint8 is modelled on; front before wrist.
-    for pixels, key in zip(inputs["eagle_pixel_values"], ("video.front", "video.wrist"), strict=True):
+    for pixels, key in zip(inputs.pixel_values, ("video.front", "video.wrist"), strict=True):
         resized = Image.fromarray(sent[key][0]).resize((224, 224), Image.Resampling.BICUBIC)
         levels = pixels.permute(1, 2, 0).numpy() * 127.5 + 127.5
         away = np.abs(levels - np.asarray(resized, dtype=np.float32))
@@ -117,8 +117,8 @@ def test_without_an_instruction_lerobots_own_is_used(policy: Gr00tPolicy, sent: 
     without = {key: value for key, value in plain.items() if key != INSTRUCTION}
     if sent is not None:
         without[INSTRUCTION] = sent
-    expected = policy.prepare(plain, seeds=1).inputs["eagle_input_ids"]
-    assert torch.equal(policy.prepare(without, seeds=1).inputs["eagle_input_ids"], expected)
+    expected = policy.prepare(plain, seeds=1).inputs.input_ids
+    assert torch.equal(policy.prepare(without, seeds=1).inputs.input_ids, expected)
 
 
 @pytest.mark.parametrize("key", ["annotation.human.task_description", "instruction", "language_instruction"])
@@ -131,8 +131,8 @@ def test_an_instruction_beside_lerobots_own_keys_is_not_dropped(policy: Gr00tPol
         "robot_type": "so100",
         key: "put the bowl on the plate",
     }
-    expected = policy.prepare(ours, seeds=1).inputs["eagle_input_ids"]
-    assert torch.equal(policy.prepare(theirs, seeds=1).inputs["eagle_input_ids"], expected)
+    expected = policy.prepare(ours, seeds=1).inputs.input_ids
+    assert torch.equal(policy.prepare(theirs, seeds=1).inputs.input_ids, expected)
     theirs["order"] = theirs.pop(key)
     with pytest.raises(ObservationError, match="no instruction in the observation, but text as 'order'"):
         policy.prepare(theirs)
@@ -154,8 +154,8 @@ def test_lerobots_own_keys_are_understood(policy: Gr00tPolicy) -> None:
     for task in (theirs["task"], [theirs["task"]] * 2):
         both = policy.prepare({**batch, "task": task}, seeds=2)
         assert both.samples == 2
-        for key in ("state", "eagle_input_ids", "eagle_pixel_values"):
-            assert torch.equal(both.inputs[key], torch.cat([alone[key]] * 2))
+        for key in ("state", "input_ids", "pixel_values"):
+            assert torch.equal(getattr(both.inputs, key), torch.cat([getattr(alone, key)] * 2))
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_a_robot_with_the_keys_of_libero_drives_it(policy: Gr00tPolicy, groot: P
     joined = np.concatenate([*actions.values()], axis=-1)
     assert np.array_equal(joined, policy.get_action(sent, seeds=4)["action.action"])
     random = synthetic_observation(libero.modality_config, libero.metadata, "open it", 1)
-    assert libero.prepare(random, seeds=1).inputs["state"].shape == (1, 1, 64)
+    assert libero.prepare(random, seeds=1).inputs.state.shape == (1, 1, 64)
 
 
 def test_a_chunk_of_fewer_actions_is_the_beginning_of_the_models(
