@@ -6,10 +6,12 @@ Each rule is a function of paths and source texts, so that every one of them is 
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
+from tests.shell import REPO
 from tests.test_structure import library, tracked_files
 
 MAX_FILES = 15
@@ -145,6 +147,32 @@ def test_every_room_says_its_role_in_one_sentence() -> None:
     assert {folder: role for folder, role in roles.items() if not role.endswith(".")} == {}
 
 
+def drawn(graph: Graph) -> set[tuple[str, str]]:
+    """The imports between rooms that no longer way implies."""
+    below: dict[str, set[str]] = {}
+
+    def reach(room: str) -> set[str]:
+        if room not in below:
+            below[room] = set().union(*({to} | reach(to) for to in graph.get(room, set())))
+        return below[room]
+
+    return {
+        (room, to)
+        for room, all_to in graph.items()
+        for to in all_to
+        if not any(to in reach(other) for other in all_to - {to})
+    }
+
+
+def test_the_picture_is_drawn_from_the_imports() -> None:
+    text = (REPO / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    picture = re.search(r"```mermaid\n(.*?)```", text, re.DOTALL)
+    assert picture is not None
+    arrows = set(re.findall(r"^ +(\w+) --> (\w+)$", picture[1], re.MULTILINE))
+    expected = drawn(neighbours(imports(library()))["gr00t"])
+    assert arrows == expected, "\n".join(f"    {room} --> {to}" for room, to in sorted(expected))
+
+
 A = "gr00t/a/one.py"
 B = "gr00t/b/two.py"
 
@@ -160,6 +188,7 @@ def test_each_rule_sees_a_violation() -> None:
     }
     own = [("gr00t/a/__init__.py", ""), (A, "from gr00t.a import x")]
     assert circle(neighbours(imports(own))["gr00t.a"]) == {"one", "__init__"}
+    assert drawn({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {("a", "b"), ("b", "c")}
     assert crowded([f"gr00t/a/{number}.py" for number in range(MAX_FILES + 1)]) == {"gr00t/a": MAX_FILES + 1}
     assert names_of_two_classes([(A, "class Job: pass"), (B, "class Job: pass")]) == {"Job": [A, B]}
     assert without_a_room(["tests/data_pipeline/test_x.py"], {"data"}) == {"data_pipeline"}

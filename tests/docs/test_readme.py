@@ -83,6 +83,13 @@ def test_every_named_file_exists(document: str) -> None:
     assert [path for path in sorted(links) if not (folder / path).exists()] == []
 
 
+def test_the_walks_pass_files_that_exist() -> None:
+    walks = DOCUMENTS["docs/ARCHITECTURE.md"].partition("## A walk")[2]
+    named = set(re.findall(r"`((?:data|eval|libero|model|quantization|serving)/[\w/.]*\w)`", walks))
+    assert len(named) > 25
+    assert [path for path in sorted(named) if not (REPO / "gr00t" / path).exists()] == []
+
+
 def test_the_readme_is_read_in_one_go() -> None:
     assert len(DOCUMENTS["README.md"].splitlines()) <= 150
     assert {
