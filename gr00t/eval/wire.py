@@ -2,6 +2,32 @@
 
 from __future__ import annotations
 
-from gr00t.serving.wires.n1_5 import MsgSerializer, PackError, decode, pack, simplify, unpack
+from gr00t.serving.wires.n1_5 import (
+    BUSY,
+    MAX_VALUES,
+    STOPPING,
+    MsgSerializer,
+    PackError,
+    WireError,
+    build_array,
+    decode,
+    pack,
+    simplify,
+    unpack,
+    what_cannot_be_sent,
+)
 
-__all__ = ["MsgSerializer", "PackError", "decode", "pack", "simplify", "unpack"]
+__all__ = [
+    "BUSY",
+    "MAX_VALUES",
+    "STOPPING",
+    "MsgSerializer",
+    "PackError",
+    "WireError",
+    "build_array",
+    "decode",
+    "pack",
+    "simplify",
+    "unpack",
+    "what_cannot_be_sent",
+]

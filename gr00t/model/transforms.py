@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from gr00t.model.preprocessing.gr00t_transform import GR00TTransform
+from gr00t.model.preprocessing.gr00t_transform import (
+    MAX_TEXT_TOKENS,
+    PROMPT_STYLES,
+    GR00TTransform,
+    Tokenizer,
+    chat_prompt,
+)
 
-__all__ = ["GR00TTransform"]
+__all__ = [
+    "MAX_TEXT_TOKENS",
+    "PROMPT_STYLES",
+    "GR00TTransform",
+    "Tokenizer",
+    "chat_prompt",
+]
