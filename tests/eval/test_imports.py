@@ -134,8 +134,8 @@ def test_first_parameters_are_those_of_n1_5(function: object, parameters: list[s
 def test_the_thin_paths_have_all_that_their_modules_told_of_themselves() -> None:
     """Oracle: `__all__` of these modules when they held the code themselves (0.1.0)."""
     told = {
-        "gr00t.eval.wire": "BUSY MAX_VALUES STOPPING MsgSerializer PackError WireError build_array decode pack "
-        "simplify unpack what_cannot_be_sent",
+        "gr00t.eval.wire": "BUSY MAX_VALUES STOPPING MsgSerializer PackError WireError build_array decode "
+        "pack simplify unpack what_cannot_be_sent",
         "gr00t.eval.robot": "BaseInferenceServer BatchablePolicy ExternalRobotInferenceClient RequestError "
         "RobotInferenceClient RobotInferenceServer ServedPolicy",
         "gr00t.eval.client": "BaseInferenceClient ExternalRobotInferenceClient NoReplyError NoServerError "
