@@ -72,7 +72,14 @@ def plan_layers(
         scheme: how to quantize those that are taken.
         filter_fn: which are taken.
         aliases: other names of layers, by module name.
+
+    Raises:
+        DuQuantSelectionError: the model is one itself, so that nothing could be put in its place.
     """
+    if type(model) is nn.Linear:
+        raise DuQuantSelectionError(
+            "the model is itself a Linear, which cannot be replaced in place: wrap it, nn.Sequential(model)"
+        )
     plans = []
     for name, module in model.named_modules():
         # Subclasses of Linear are left alone: their owners read .weight directly (nn.MultiheadAttention
