@@ -7,9 +7,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gr00t.files.home import expanded
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder_kind import FolderKind, check_base, recognize
-from gr00t.model.checkpoint.hub import expanded, local_folder
+from gr00t.model.checkpoint.hub import local_folder
 
 if TYPE_CHECKING:
     from gr00t.model.gr00t_n1 import GR00T_N1_5

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gr00t.files.home import expanded
 from gr00t.model.checkpoint.families import N1_5
 from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, recognize
-from gr00t.model.checkpoint.hub import expanded
 from gr00t.model.checkpoint.json_section import CheckpointError, read_json
 from gr00t.model.checkpoint.names import from_checkpoint_name, is_unused, to_checkpoint_name
 from gr00t.model.checkpoint.source import find_metadata

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gr00t.files.home import expanded
 from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, recognize
-from gr00t.model.checkpoint.hub import HUB_ID, expanded, fetch_file
+from gr00t.model.checkpoint.hub import HUB_ID, fetch_file
 from gr00t.model.checkpoint.json_section import CheckpointError, read_json
 
 NVIDIA_BASE = "nvidia/GR00T-N1.5-3B"

@@ -7,6 +7,7 @@ import logging
 import re
 from pathlib import Path
 
+from gr00t.files.home import expanded
 from gr00t.model.checkpoint.folder_kind import ADAPTER_CONFIG, CONFIG_FILE, refuse_file
 from gr00t.model.checkpoint.json_section import CheckpointError, listed
 from gr00t.model.checkpoint.weight_files import INDEX_FILE, WEIGHTS_FILE
@@ -41,14 +42,6 @@ def local_folder(path_or_hub_id: str | Path) -> Path | None:
 
     cached = try_to_load_from_cache(str(path_or_hub_id), CONFIG_FILE)
     return Path(cached).parent if isinstance(cached, str) else None
-
-
-def expanded(path: str | Path) -> Path:
-    """Return a path with the home of `~` written out; one that is nobody's home stays as it is."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
 
 
 def _named_folder(path_or_hub_id: str | Path) -> Path | None:

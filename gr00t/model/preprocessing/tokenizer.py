@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gr00t.model.checkpoint.hub import expanded
+from gr00t.files.home import expanded
 from gr00t.model.checkpoint.json_section import LFS_POINTER
 
 if TYPE_CHECKING:

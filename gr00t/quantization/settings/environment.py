@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gr00t.files.home import expanded
 from gr00t.quantization.settings import parsers
 from gr00t.quantization.settings.layer_filter import LayerFilter
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
@@ -96,18 +97,10 @@ class DuQuantConfig:
         "SCOPE", str.strip, "", "prefix a layer name must have; empty: the whole model", empty=True
     )
     include: re.Pattern[str] | None = var(
-        "INCLUDE",
-        parsers.regex,
-        None,
-        "regular expression a layer name must match",
-        empty=True,
+        "INCLUDE", parsers.regex, None, "regular expression a layer name must match", empty=True
     )
     exclude: re.Pattern[str] | None = var(
-        "EXCLUDE",
-        parsers.regex,
-        None,
-        "regular expression a layer name must not match",
-        empty=True,
+        "EXCLUDE", parsers.regex, None, "regular expression a layer name must not match", empty=True
     )
     layers: tuple[str, ...] = var(
         "LAYERS",
@@ -178,7 +171,7 @@ class DuQuantConfig:
     )
     pack_dir: Path | None = var(
         "PACKDIR",
-        Path,
+        expanded,
         _RUNTIME.pack_dir,
         "folder that keeps the quantized layers, and statistics of their inputs, for the next start",
         enables=False,

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from gr00t.files.home import expanded
 from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
+from gr00t.spelling import did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +95,14 @@ class LinearScheme:
 class RuntimeOptions:
     """How a quantized model runs, and what is kept and told of it. No bit of an answer depends on it.
 
+    A ValueError names what cannot be.
+
     Attributes:
-        execution: what multiplies the codes.
+        execution: what multiplies the codes; its name as text is taken, too.
         kernels: environment variables whose compiler and cache the CPU kernels come from; None: only kernels
             that this process has loaded already (`kernels.library.load`).
-        pack_dir: folder that keeps the quantized layers, and statistics of their inputs, for the next time.
+        pack_dir: folder that keeps the quantized layers, and statistics of their inputs, for the next time;
+            text is taken, too, and `~` is the home folder.
         precache_weights: keep one unpacked weight per layer, where a kernel does not read the packed codes.
         debug: refuse inf and nan in the input of a layer.
         profile: time the stages of every layer, logged at exit.
@@ -111,6 +116,24 @@ class RuntimeOptions:
     debug: bool = False
     profile: bool = False
     profile_sync: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "execution", Execution(self.execution))
+        except ValueError:
+            known = did_you_mean(str(self.execution), (option.value for option in Execution))
+            raise ValueError(f"execution={self.execution!r}: {known}") from None
+        if self.pack_dir is not None:
+            if not isinstance(self.pack_dir, (str, Path)):
+                raise ValueError(f"pack_dir={self.pack_dir!r}: expected the path of a folder, or None")
+            object.__setattr__(self, "pack_dir", expanded(self.pack_dir))
+        if not isinstance(self.kernels, (Mapping, type(None))):
+            raise ValueError(
+                f"kernels={self.kernels!r}: expected environment variables, as os.environ, or None"
+            )
+        for name in ("precache_weights", "debug", "profile", "profile_sync"):
+            if type(value := getattr(self, name)) is not bool:
+                raise ValueError(f"{name}={value!r}: expected true or false")
 
     def check(self, spec: LinearSpec) -> None:
         """Refuse a layer that cannot run so.
