@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class PackFolder:
         self.folder = folder
         self._read_as: tuple[int, int, int] | None = None
         self._layers: dict[str, Any] = {}
+        # Layers are built side by side; what is wrong with the file is told once.
+        self._reading = threading.Lock()
 
     def path(self, name: str) -> Path:
         """Where the pack of a layer lies."""
@@ -94,17 +97,21 @@ class PackFolder:
     def _entries(self) -> dict[str, Any]:
         """What `duquant.json` says of each layer; nothing, with a line in the log, where it is damaged."""
         path = self.folder / SIDECAR
-        if not os.path.lexists(path):
+        with self._reading:
+            if not os.path.lexists(path):
+                return {}
+            status = os.lstat(path)
+            read_as = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if read_as != self._read_as:
+                self._layers, self._read_as = self._read_entries(path), read_as
+            return self._layers
+
+    def _read_entries(self, path: Path) -> dict[str, Any]:
+        try:
+            layers = (read_sidecar(self.folder, "packs") or {}).get("layers")
+            if not isinstance(layers, dict):
+                raise ArtefactError(f"{path}: expected layers, got {layers!r:.80}")
+        except ArtefactError as error:
+            logger.warning("[GR00T-DUQUANT] %s; its packs are rebuilt", error)
             return {}
-        status = os.lstat(path)
-        read_as = (status.st_ino, status.st_mtime_ns, status.st_size)
-        if read_as != self._read_as:
-            try:
-                layers = (read_sidecar(self.folder, "packs") or {}).get("layers")
-                if not isinstance(layers, dict):
-                    raise ArtefactError(f"{path}: expected layers, got {layers!r:.80}")
-            except ArtefactError as error:
-                logger.warning("[GR00T-DUQUANT] %s; its packs are rebuilt", error)
-                layers = {}
-            self._layers, self._read_as = layers, read_as
-        return self._layers
+        return layers
