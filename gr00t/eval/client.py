@@ -1,4 +1,4 @@
-"""The import path of Isaac-GR00T N1.5 for the client: `gr00t.serving.client` under that name."""
+"""The import path under which programs know the client: `gr00t.serving.client` under that name."""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@
     model-00001-of-....safetensors  everything else, as in the checkpoint
     config.json, tokenizer, ...     as in the checkpoint
 
-This and `policy` are where the model meets quantization; the network itself knows nothing of it.
+The model meets quantization here, in `checkpoints` and in `quantized_layers`; the network itself knows
+nothing of it.
 """
 
 from __future__ import annotations

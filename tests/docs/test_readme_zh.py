@@ -45,9 +45,13 @@ def test_the_figures_are_the_same() -> None:
 
 
 def test_the_measurements_are_the_same() -> None:
-    more = {"](docs/SERVING.md)", "](README.md)", "](README.zh.md)"}
-    assert places(CHINESE) - more <= places(ENGLISH)
-    assert {place for place in places(ENGLISH) if "](" not in place} <= places(CHINESE)
+    assert places(CHINESE) - {"](README.md)"} == places(ENGLISH) - {"](README.zh.md)"}
+
+
+def test_the_installed_commands_are_the_same() -> None:
+    found = [re.findall(r"`gr00t-\w+`", text) for text in (ENGLISH, CHINESE)]
+    assert found[0] == found[1]
+    assert len(found[0]) == 9
 
 
 def test_every_variable_has_a_row_with_its_default() -> None:

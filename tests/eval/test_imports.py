@@ -140,6 +140,7 @@ def test_the_thin_paths_have_all_that_their_modules_told_of_themselves() -> None
         "RobotInferenceClient RobotInferenceServer ServedPolicy",
         "gr00t.eval.client": "BaseInferenceClient ExternalRobotInferenceClient NoReplyError NoServerError "
         "ServerError",
+        "gr00t.eval.http_server": "HTTPInferenceServer create_http_server",
         "gr00t.model.transforms": "GR00TTransform PROMPT_STYLES Tokenizer",
     }
     missing = {

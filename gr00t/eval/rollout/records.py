@@ -54,7 +54,7 @@ class EpisodeRecord:
 
     @classmethod
     def from_line(cls, values: Mapping[str, Any]) -> EpisodeRecord:
-        """Return what `to_line` gave.
+        """Return the record that a line stands for.
 
         Raises:
             ValidationError: a field is not what it should be.

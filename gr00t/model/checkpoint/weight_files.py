@@ -18,7 +18,7 @@ from gr00t.model.checkpoint.weight_header import StoredTensor, read_header
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-# What transformers and `checkpoint.write_weights` call the parts of a checkpoint in several files.
+# What transformers and `folder.write_weights` call the parts of a checkpoint in several files.
 _PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 # What lerobot's groot policies put before the names of NVIDIA's model, which they wrap.
 WRAPPED = "_groot_model."

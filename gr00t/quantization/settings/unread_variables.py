@@ -1,9 +1,9 @@
 """Variables that look like settings of this project and that nothing reads. Standard library only.
 
 A setting that is ignored without a word makes people report results of something that never ran. What is
-misspelt behind `GR00T_DUQUANT_` is an error (`config`). What stands beside it is told here, once per process:
-other settings under `GR00T_`, of programs that this one replaces or invented, and `GR00T_DUQUANT_` itself in
-another spelling.
+misspelt behind `GR00T_DUQUANT_` is an error (`environment`). What stands beside it is told here, once per
+process: other settings under `GR00T_`, of programs that this one replaces or invented, and `GR00T_DUQUANT_`
+itself in another spelling.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _advice(name: str, prefix: str, known: Collection[str]) -> str:
     ends = ["_".join(parts[start:]) for start in range(len(parts))]
     meant = next((end for end in ends if end in known), None) or _nearest(ends, known)
     if meant is None:
-        return f"no variable of that name is known; unset it (README.md lists the {prefix}* variables)"
+        return f"no variable of that name is known; unset it (docs/QUANTIZATION.md lists all {prefix}*)"
     return f"did you mean {prefix}{meant}?"
 
 
