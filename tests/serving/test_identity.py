@@ -92,6 +92,23 @@ def test_a_data_configuration_is_known_by_its_pipeline_and_not_by_its_name() -> 
     assert len({config_hash(config), *hashes.values()}) == 7, hashes
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("so100", "ae473afaecb68592"),
+        ("unitree_g1", "da900e6671958d5e"),
+        ("oxe_droid", "c16c171d14f4c635"),
+        ("fourier_gr1_arms_only", "a732a8368b72ecc5"),
+        ("bimanual_panda_gripper", "0c9f491522c236ca"),
+        # By its content and its two files, which may be edited: change it then.
+        ("examples.Libero.demo_data_config:DemoDataConfig", "e7f4e95f49a9089c"),
+    ],
+)
+def test_runs_that_an_earlier_version_began_are_known_by_their_pipeline(name: str, told: str) -> None:
+    # Oracle: what version 0.1.0 wrote into the state of trainings, and its servers told evaluations.
+    assert config_hash(load_data_config(name)) == told
+
+
 def test_a_data_configuration_is_known_by_the_file_that_defines_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

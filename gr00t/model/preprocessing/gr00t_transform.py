@@ -286,3 +286,8 @@ def _widened(vectors: Tensor, width: int) -> tuple[Tensor, Tensor]:
     """Return vectors filled up with zeros to (..., width), and where they are not filled up."""
     missing = (0, width - vectors.shape[-1])
     return F.pad(vectors, missing), F.pad(torch.ones_like(vectors, dtype=torch.bool), missing)
+
+
+# The path that users import it by is its name: `serving.identity.config_hash` hashes that, and trainings and
+# evaluations that are gone on with compare the hash.
+GR00TTransform.__module__ = "gr00t.model.transforms"
