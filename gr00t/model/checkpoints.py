@@ -137,8 +137,8 @@ def list_layers(
 
         manifest.config(environ)
         return list_exported(manifest)
+    from gr00t.model.meta_model import build_structure
     from gr00t.model.quantized_layers import DEFAULTS
-    from gr00t.model.structure import build_structure
     from gr00t.quantization import DuQuantConfig
     from gr00t.quantization import list_layers as list_planned
 

@@ -26,11 +26,11 @@ from gr00t.model.compiling import compile_model
 from gr00t.model.inputs import ModelInputs, draw_noise
 from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.serving import GrootServing, groot_serving
-from gr00t.model.preprocessing.binding import bind_to_model
 from gr00t.model.preprocessing.fitting import check_fit, described_keys, set_horizon_
 from gr00t.model.preprocessing.gr00t_transform import Tokenizer
-from gr00t.model.preprocessing.prepared import PreparedObservation
+from gr00t.model.preprocessing.prepared_observation import PreparedObservation
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
+from gr00t.model.preprocessing.transform_setup import bind_to_model
 
 __all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
 

@@ -26,7 +26,7 @@ from functools import partial
 from gr00t.serving.endpoints import Failure, attempt
 from gr00t.serving.sockets.address import bind_error, family_of, name_address
 from gr00t.serving.sockets.connection import Connection, Conversation
-from gr00t.serving.sockets.seldom import Seldom
+from gr00t.serving.sockets.rate_limited_log import RateLimitedLog
 from gr00t.serving.sockets.zmtp import PeerError
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Connections:
         self._open: dict[int, Connection] = {}
         self._listen_again: float | None = None
         self._next_look = 0.0
-        self._strangers, self._surprises = Seldom(logger), Seldom(logger)
+        self._strangers, self._surprises = RateLimitedLog(logger), RateLimitedLog(logger)
         self._listener = sockets.socket(family_of(address), sockets.SOCK_STREAM)
         try:
             if self._listener.family == sockets.AF_INET6:

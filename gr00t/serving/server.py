@@ -35,7 +35,7 @@ from gr00t.serving.endpoints import (
 from gr00t.serving.message_reader import MessageReader
 from gr00t.serving.sockets.address import BindError, describe_reach, is_loopback, resolve_host
 from gr00t.serving.sockets.connection import Connection, Conversation
-from gr00t.serving.sockets.seldom import Seldom
+from gr00t.serving.sockets.rate_limited_log import RateLimitedLog
 from gr00t.serving.sockets.zmtp import MAX_ENVELOPE_PART_BYTES, Message, ZmtpConversation
 from gr00t.serving.wires import n1_5 as wire
 from gr00t.serving.wires.outline import MAX_MESSAGE_BYTES
@@ -99,7 +99,7 @@ class BaseInferenceServer:
         # a ping for instance, and those that wait for their turn.
         self._short: collections.deque[tuple[Connection, Iterator[None]]] = collections.deque()
         self._turns: collections.deque[tuple[Connection, Iterator[None]]] = collections.deque()
-        self._refusals, self._surprises = Seldom(logger), Seldom(logger)
+        self._refusals, self._surprises = RateLimitedLog(logger), RateLimitedLog(logger)
 
         address = resolve_host(host)
         self._reach, self._is_loopback = describe_reach(address), is_loopback(address)

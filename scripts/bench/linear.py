@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import tyro
-from shapes import QUANTIZED_LAYERS, LayerShape
+from layer_shapes import QUANTIZED_LAYERS, LayerShape
 from torch import Tensor, nn
 
 from gr00t.machine import describe_machine

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 import tyro
+from layer_shapes import QUANTIZED_LAYERS
 from quality_parts import recipes, references
 from quality_parts.cases import (
     REQUESTS,
@@ -30,7 +31,6 @@ from quality_parts.cases import (
 )
 from quality_parts.recipes import Recipe, quantized
 from quality_parts.sentence_encoder import kind, load_sentence_encoder, similarities, spearman
-from shapes import QUANTIZED_LAYERS
 from tqdm import tqdm
 
 from gr00t.machine import describe_machine

@@ -23,8 +23,8 @@ from typing import Literal
 
 import torch
 import tyro
+from layer_shapes import QUANTIZED_LAYERS
 from safetensors.torch import load_file, save_file
-from shapes import QUANTIZED_LAYERS
 from torch import nn
 
 from gr00t.machine import describe_machine

@@ -12,7 +12,7 @@ import pytest
 
 from gr00t.serving import batching
 from gr00t.serving.robot import RobotInferenceServer
-from gr00t.serving.sockets.seldom import Seldom
+from gr00t.serving.sockets.rate_limited_log import RateLimitedLog
 from gr00t.serving.wires import n1_5 as wire
 from tests.serving.doubling_policy import DoublingPolicy, request
 from tests.serving.recorded import TOKEN, recorded
@@ -79,15 +79,15 @@ def test_a_flood_does_not_fill_the_log(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    seldom = Seldom(logging.getLogger("gr00t.test"))
+    limited = RateLimitedLog(logging.getLogger("gr00t.test"))
     for number in range(1000):
-        seldom.log(logging.WARNING, "peer %d", number)
+        limited.log(logging.WARNING, "peer %d", number)
     assert [record.message for record in caplog.records] == [
         *(f"peer {number}" for number in range(10)),
         "more like these within 60 seconds are counted only",
     ]
     now[0] += 61
-    seldom.log(logging.WARNING, "one more")
+    limited.log(logging.WARNING, "one more")
     assert [record.message for record in caplog.records[-2:]] == ["... and 990 more like these", "one more"]
 
 

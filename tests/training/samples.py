@@ -12,8 +12,8 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.schema import load_metadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.checkpoint.config import Gr00tConfig
-from gr00t.model.preprocessing.binding import bind_to_model
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
+from gr00t.model.preprocessing.transform_setup import bind_to_model
 from gr00t.testing.synthetic import synthetic_observation
 
 TAG = EmbodimentTag.NEW_EMBODIMENT

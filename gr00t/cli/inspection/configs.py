@@ -21,8 +21,8 @@ from gr00t.data.transform.base import ModalityTransform
 from gr00t.data.transform.rotation import rotation_width, wrong_rotations
 from gr00t.experiment.data_config import DATA_CONFIG_MAP, load_data_config
 from gr00t.model.checkpoint.config import Gr00tConfig
-from gr00t.model.preprocessing.binding import last_step, steps_of
 from gr00t.model.preprocessing.fitting import check_fit, joined_widths
+from gr00t.model.preprocessing.transform_setup import last_step, steps_of
 from gr00t.spelling import did_you_mean
 
 _LIBERO = "examples.Libero.custom_data_config"

@@ -25,10 +25,10 @@ from gr00t.experiment.data_config import load_data_config
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import resolve_checkpoint
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.preprocessing.binding import bind_to_model
+from gr00t.model.meta_model import find_config
 from gr00t.model.preprocessing.fitting import set_horizon_, with_horizon
 from gr00t.model.preprocessing.tokenizer import PromptTokenizer, resolve_tokenizer
-from gr00t.model.structure import find_config
+from gr00t.model.preprocessing.transform_setup import bind_to_model
 from gr00t.quantization.checkpoint.manifest import read_manifest
 from gr00t.training.checkpoint_writer import CheckpointWriter, go_on
 from gr00t.training.distributed import SINGLE_PROCESS, ProcessGroup, joined_process_group

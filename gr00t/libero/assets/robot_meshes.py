@@ -143,9 +143,9 @@ def write_robot_meshes(cache: Path) -> Path:
 def triangle_counts(folder: Path) -> tuple[int, int] | None:
     """Triangles of robosuite's meshes and of those in `folder`; None if it is not a complete, whole set."""
     try:
-        sealed = json.loads((folder / _INDEX).read_bytes())
-        index = sealed["index"]
-        if sealed["hash"] != _index_hash(index) or differing(folder, index["hashes"]):
+        hashed = json.loads((folder / _INDEX).read_bytes())
+        index = hashed["index"]
+        if hashed["hash"] != _index_hash(index) or differing(folder, index["hashes"]):
             return None
         before, after = index["triangles"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -174,8 +174,8 @@ def _make(target: Path) -> None:
         "triangles": [before, after],
         "hashes": {name: content_hash(content) for name, content in files.items()},
     }
-    sealed = {"index": index, "hash": _index_hash(index)}
-    publish(target, {**files, _INDEX: json.dumps(sealed, indent=1).encode()})
+    hashed = {"index": index, "hash": _index_hash(index)}
+    publish(target, {**files, _INDEX: json.dumps(hashed, indent=1).encode()})
     logger.info("%d triangles became %d in %.1f s: %s", before, after, time.perf_counter() - started, target)
 
 

@@ -23,7 +23,7 @@ from gr00t.data.transform.state_action import (
 )
 from gr00t.model.checkpoint.config import CONFIG_FILE, Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.preprocessing.binding import last_step, steps_of
+from gr00t.model.preprocessing.transform_setup import last_step, steps_of
 
 logger = logging.getLogger(__name__)
 

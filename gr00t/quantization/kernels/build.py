@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from gr00t.files.private_folder import private_folder
-from gr00t.quantization.kernels.sealed import find_sealed, seal
+from gr00t.quantization.kernels.library_file import find_library_file, keep_library_file
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def compiled_library(environ: Mapping[str, str]) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             folder = private_folder(environ, "kernels", digest.hexdigest()[:24])
-            library = find_sealed(folder) or _build(compiler, kernels, folder)
+            library = find_library_file(folder) or _build(compiler, kernels, folder)
         except OSError as error:
             logger.warning("[GR00T-DUQUANT] CPU kernels are compiled for this process alone: %s", error)
             with _errors_named():
@@ -106,7 +106,7 @@ def _build(compiler: str, kernels: Mapping[str, str], folder: Path) -> Path:
     if shutil.disk_usage(folder).free < _FREE_BYTES:  # a compiler would say it as an error of its own
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        library = seal(_compile(compiler, kernels, Path(temporary)), folder)
+        library = keep_library_file(_compile(compiler, kernels, Path(temporary)), folder)
     elapsed = time.perf_counter() - start
     logger.info("[GR00T-DUQUANT] CPU kernels compiled in %.1f s, once: %s", elapsed, library)
     return library

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.quantization.kernels.build import KernelBuildError, compiled_library
+from gr00t.quantization.kernels.library_file import DamagedLibraryError, open_library_file
 from gr00t.quantization.kernels.operands import Field, LinearCall, LinearOperands, Record, SearchCall, layout
-from gr00t.quantization.kernels.sealed import BrokenSealError, open_sealed
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _check_layout(record: Record, declared: tuple[Field, ...]) -> None:
 
 def _load(path: Path) -> ctypes.CDLL:
     """Load what was looked at, by its descriptor: the loader knows it by that number, so it stays open."""
-    descriptor = open_sealed(path)
+    descriptor = open_library_file(path)
     name = f"/proc/self/fd/{descriptor}"
     try:
         return ctypes.CDLL(name if os.access(name, os.R_OK) else str(path))
@@ -127,7 +127,7 @@ def load(environ: Mapping[str, str]) -> tuple[str, ...]:
             try:
                 with compiled_library(environ) as path:
                     _library = _Library(path)
-            except (KernelBuildError, BrokenSealError, OSError, AttributeError) as error:
+            except (KernelBuildError, DamagedLibraryError, OSError, AttributeError) as error:
                 if _why_not != str(error):
                     logger.warning(
                         "[GR00T-DUQUANT] No compiled CPU kernels: %s; PyTorch's operations instead", error

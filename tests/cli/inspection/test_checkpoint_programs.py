@@ -21,8 +21,8 @@ from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.model.checkpoint.names import from_checkpoint_name
 from gr00t.model.checkpoints import list_layers
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.meta_model import build_structure
 from gr00t.model.policy import Gr00tPolicy
-from gr00t.model.structure import build_structure
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.testing.synthetic import synthetic_observation
 from tests.model.lerobot.groot_folder import write_groot_folder

@@ -13,12 +13,12 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from gr00t.model.checkpoint.folder import save_checkpoint
-from gr00t.model.checkpoint.folder_kind import EXPORTED_FILES, FolderKind, newest_first, recognize
+from gr00t.model.checkpoint.folder_kind import EXPORTED_FILE, FolderKind, newest_first, recognize
 from gr00t.model.checkpoint.hub import resolve_checkpoint
 from gr00t.model.checkpoint.json_section import CheckpointError
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.meta_model import find_config
 from gr00t.model.preprocessing.tokenizer import TokenizerError, load_tokenizer
-from gr00t.model.structure import find_config
 from gr00t.quantization.checkpoint.manifest import FILE
 from gr00t.quantization.checkpoint.sidecar import SIDECAR
 from tests.model.parity_set import rewrite
@@ -78,7 +78,7 @@ def test_the_kinds_that_can_be_opened(tmp_path: Path, tiny_a: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_model.bin").touch()
     assert recognize(tmp_path / "adapter") is FolderKind.ADAPTER
-    assert EXPORTED_FILES == (SIDECAR, FILE)
+    assert (folder_kind.SIDECAR, EXPORTED_FILE) == (SIDECAR, FILE)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.json_section import CheckpointError
 from gr00t.model.checkpoint.source import open_source
-from gr00t.model.structure import find_config
+from gr00t.model.meta_model import find_config
 from tests.model.lerobot.groot_folder import write_groot_folder
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from gr00t.files.private_folder import CacheError, private_folder, user_cache
 from gr00t.quantization.kernels import build
-from gr00t.quantization.kernels.sealed import BrokenSealError, open_sealed, seal
+from gr00t.quantization.kernels.library_file import DamagedLibraryError, keep_library_file, open_library_file
 from tests.shell import REPO
 
 MADE = "made\n"
@@ -52,7 +52,7 @@ echo made > "$out"
 def load(environ: dict[str, str]) -> Path:
     """Read the library as one that is to be loaded is."""
     with build.compiled_library(environ) as path:
-        descriptor = open_sealed(path)
+        descriptor = open_library_file(path)
         with open(descriptor) as file:
             assert file.read() == MADE
         return path
@@ -130,8 +130,8 @@ DAMAGES = [value for name, value in sorted(globals().items()) if name.startswith
 def test_what_is_damaged_is_compiled_anew(damage, environ, tmp_path, caplog):
     path = load(environ)
     damage(path)
-    with pytest.raises(BrokenSealError):
-        open_sealed(path)
+    with pytest.raises(DamagedLibraryError):
+        open_library_file(path)
     with caplog.at_level(logging.WARNING):
         assert load(environ) == path
     assert [message for message in caplog.messages if "is not loaded: " in message] == caplog.messages
@@ -234,8 +234,8 @@ def test_what_was_opened_is_what_is_loaded(tmp_path):
     """The name may mean another file by then."""
     library = tmp_path / "new"
     library.write_text(MADE)
-    path = seal(library, tmp_path)
-    descriptor = open_sealed(path)
+    path = keep_library_file(library, tmp_path)
+    descriptor = open_library_file(path)
     path.unlink()
     path.write_text("other")
     assert Path(f"/proc/self/fd/{descriptor}").read_text() == MADE

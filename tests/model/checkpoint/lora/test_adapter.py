@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gr00t.model.checkpoint.json_section import CheckpointError
 from gr00t.model.checkpoint.names import from_checkpoint_name, to_checkpoint_name
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.model.structure import find_config
+from gr00t.model.meta_model import find_config
 
 QUERY = "action_head.model.transformer_blocks.0.attn1.to_q"
 KEY = "action_head.model.transformer_blocks.1.attn1.to_k"

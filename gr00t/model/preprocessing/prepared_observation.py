@@ -2,7 +2,7 @@
 
 Everything that can be wrong with a request is found before it meets others: it is checked, transformed and
 given its noise alone. What is left to do together is the network, which computes every sample by itself: only
-the order of its sums depends on the company (measured in tests/model/test_batched_policy.py).
+the order of its sums depends on the others (measured in tests/model/test_batched_policy.py).
 """
 
 from __future__ import annotations

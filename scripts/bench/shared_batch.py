@@ -1,7 +1,7 @@
 """How far an answer moves when other requests share its forward.
 
-    python scripts/bench/company.py
-    python scripts/bench/company.py --dtype float32
+    python scripts/bench/shared_batch.py
+    python scripts/bench/shared_batch.py --dtype float32
 
 Each observation is answered alone, then in a batch of others under the same seed: with prompts of the same
 length, and beside one whose prompt is longer, so that it is padded. The GR00T_DUQUANT_* variables apply. The

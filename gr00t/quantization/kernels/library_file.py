@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 _STEM, _SUFFIX = "duquant-", ".so"
 
 
-class BrokenSealError(Exception):
+class DamagedLibraryError(Exception):
     """A library that may not be loaded; the message says why."""
 
 
-def seal(library: Path, folder: Path) -> Path:
+def keep_library_file(library: Path, folder: Path) -> Path:
     """Move `library`, from the same file system, into `folder`, under the name that its content asks for.
 
     Raises:
@@ -41,7 +41,7 @@ def seal(library: Path, folder: Path) -> Path:
     return target
 
 
-def find_sealed(folder: Path) -> Path | None:
+def find_library_file(folder: Path) -> Path | None:
     """Return the library in `folder` that may be loaded; what looks like one and may not is removed.
 
     Raises:
@@ -49,8 +49,8 @@ def find_sealed(folder: Path) -> Path | None:
     """
     for path in sorted(folder.glob(f"{_STEM}*{_SUFFIX}")):
         try:
-            os.close(open_sealed(path))
-        except BrokenSealError as error:
+            os.close(open_library_file(path))
+        except DamagedLibraryError as error:
             logger.warning("[GR00T-DUQUANT] %s is not loaded: %s; compiled anew", path, error)
             remove(path)
         else:
@@ -58,31 +58,31 @@ def find_sealed(folder: Path) -> Path | None:
     return None
 
 
-def open_sealed(path: Path) -> int:
+def open_library_file(path: Path) -> int:
     """Return a descriptor of the library at `path`, open for reading, after looking at what it holds.
 
     Who loads by the descriptor loads what was looked at, whatever the name means by then.
 
     Raises:
-        BrokenSealError: it is no file, somebody else's, or not what its name says.
+        DamagedLibraryError: it is no file, somebody else's, or not what its name says.
     """
     try:
         # Neither through a link nor waiting for the other end of a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise BrokenSealError(f"it cannot be opened ({error.strerror})") from error
+        raise DamagedLibraryError(f"it cannot be opened ({error.strerror})") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BrokenSealError("it is no regular file")
+            raise DamagedLibraryError("it is no regular file")
         if problem := owner_problem(status):
-            raise BrokenSealError(problem)
+            raise DamagedLibraryError(problem)
         with open(descriptor, "rb", closefd=False) as file:
             digest = hashlib.sha256(file.read()).hexdigest()
             file.seek(0)
         if path.name != f"{_STEM}{digest}{_SUFFIX}":
-            raise BrokenSealError(f"its content is damaged ({status.st_size} bytes)")
-    except BrokenSealError:
+            raise DamagedLibraryError(f"its content is damaged ({status.st_size} bytes)")
+    except DamagedLibraryError:
         os.close(descriptor)
         raise
     return descriptor

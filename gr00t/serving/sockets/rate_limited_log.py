@@ -9,7 +9,7 @@ _AT_A_TIME = 10
 _PERIOD_S = 60.0
 
 
-class Seldom:
+class RateLimitedLog:
     """Passes on the first lines of each minute and counts the others: any peer may provoke them."""
 
     def __init__(self, logger: logging.Logger) -> None:
