@@ -13,13 +13,13 @@ import contextlib
 import os
 import pickle
 import re
-import selectors
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from gr00t.libero.assets.location import cache_folder
 from gr00t.libero.assets.robot_meshes import write_robot_meshes
@@ -41,8 +41,8 @@ class SimulatorProcess:
         assets: Assets folder, complete for the tasks to come.
         environ: The child's variables, from `simulator_environ`.
         log_path: Receives what the child and its libraries print.
-        timeout_s: The longest that one request may take. The first one of a fresh installation compiles for
-            some seconds.
+        timeout_s: The longest that one request may take, with its answer. The first one of a fresh
+            installation compiles for some seconds.
         image_size: Side of the square images.
         rendering: How the scenes are drawn. The first light one of an installation makes the robot's light
             meshes in the cache that `environ` names, which takes some seconds.
@@ -100,8 +100,7 @@ class SimulatorProcess:
         name = getattr(function, "__name__", repr(function))
         if self._child is None:
             raise SimulatorError("the simulator is not running")
-        self._send(_packed(function, args, kwargs), name)
-        result: Result = self._receive(name)
+        result: Result = self._exchange(_packed(function, args, kwargs), name)
         return result
 
     def memory_mib(self) -> float:
@@ -165,34 +164,38 @@ class SimulatorProcess:
                 start_new_session=True,
             )
         try:
-            self._send(pickle.dumps((search_path, simulator)), "start")
-            self.versions = self._receive("start")
+            self.versions = self._exchange(pickle.dumps((search_path, simulator)), "start")
         except SimulatorError as error:
             raise SimulatorStartError(f"the simulator does not start: {error}") from None
         warn_of_other_mujoco(self.versions["mujoco"])
 
-    def _send(self, message: bytes, request: str) -> None:
-        assert self._child is not None
-        assert self._child.stdin is not None
-        try:
-            self._child.stdin.write(message)
-            self._child.stdin.flush()
-        except BrokenPipeError:
-            raise self._failure(request) from None
+    def _exchange(self, message: bytes, request: str) -> Any:
+        """Send a request and return its answer, both within the time of one request."""
+        child = self._child
+        assert child is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
+        late = threading.Event()
 
-    def _receive(self, request: str) -> Any:
-        assert self._child is not None
-        assert self._child.stdout is not None
-        stream: IO[bytes] = self._child.stdout
-        with selectors.DefaultSelector() as selector:
-            selector.register(stream, selectors.EVENT_READ)
-            if not selector.select(self._timeout_s):
-                self._child.kill()
-                raise self._failure(request, f"no answer within {self._timeout_s:g} s")
+        def give_up() -> None:
+            late.set()
+            child.kill()  # which ends the waiting below, also for a child that stopped in mid-answer
+
+        timer = threading.Timer(self._timeout_s, give_up)
+        timer.start()
+        ended = False
         try:
-            return pickle.load(stream)
-        except (EOFError, pickle.UnpicklingError):
-            raise self._failure(request) from None
+            child.stdin.write(message)
+            child.stdin.flush()
+            answer = pickle.load(child.stdout)
+        except (BrokenPipeError, EOFError, pickle.UnpicklingError):
+            ended = True
+        finally:
+            timer.cancel()
+            timer.join()  # from here on it kills nobody
+        if ended or late.is_set():
+            raise self._failure(request, f"no answer within {self._timeout_s:g} s" if late.is_set() else "")
+        return answer
 
     def _failure(self, request: str, reason: str = "") -> SimulatorError:
         """Collect the dead child's status and last words."""

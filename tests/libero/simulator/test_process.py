@@ -6,6 +6,7 @@ The process is the real one, but for MuJoCo (stub_worker.py).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,26 @@ def chatter(simulator: LiberoSimulator) -> str:
     sys.stdout.write("some words")
     os.write(1, b"and more")
     return sys.stdin.read() + os.read(0, 10).decode()
+
+
+class HalfSent:
+    """An answer whose process stops while it is written: the first part of it has arrived."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        os.write(max(int(name) for name in os.listdir("/proc/self/fd") if _is_pipe(name)), b"\x80\x04")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return bytes, ()
+
+
+def _is_pipe(descriptor: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}").startswith("pipe:")
+    except FileNotFoundError:
+        return False  # the one that listed the folder
+
+
+def answer_by_half(simulator: LiberoSimulator) -> HalfSent:
+    return HalfSent()
 
 
 def test_a_function_of_any_module_runs_there_with_the_simulator(process: SimulatorProcess) -> None:
@@ -92,6 +113,22 @@ def test_what_cannot_be_sent_is_refused_and_the_process_goes_on(
         process.run(describe)
     monkeypatch.undo()
     assert process.run(chatter) == ""
+
+
+def test_a_process_that_stops_within_its_answer_is_given_up(process: SimulatorProcess) -> None:
+    process._timeout_s = 1.0
+    with pytest.raises(SimulatorError, match=r"answer_by_half: no answer within 1 s"):
+        process.run(answer_by_half)
+    assert process._child is None
+
+
+def test_a_process_that_stops_before_it_has_read_is_given_up(process: SimulatorProcess) -> None:
+    assert process._child is not None
+    process._timeout_s = 0.2
+    process._child.send_signal(signal.SIGSTOP)
+    with pytest.raises(SimulatorError, match=r"describe: no answer within 0.2 s"):
+        process.run(describe, bytes(1_000_000))  # type: ignore[arg-type]  # more than a pipe holds
+    assert process._child is None
 
 
 def test_what_is_not_found_there_is_quoted(
