@@ -51,7 +51,7 @@ def run(arguments: ScanArguments) -> None:
     model, aliases = build_structure(arguments.model_path)
     plans = plan_layers(model, config.scheme, config.layer_filter, aliases)
     # Refuses what a server would refuse.
-    check_plans(plans, config.scheme, config.layer_filter, list_all=config.debug)
+    check_plans(plans, config.scheme, config.layer_filter, debug=config.debug)
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,

@@ -48,6 +48,8 @@ def build_layers(
         assert target.spec is not None
         name = target.name
         try:
+            if target.linear.weight.is_meta:
+                raise ValueError("its weight is on meta; load the model's weights first")
             seen, rotated = statistics.get(name), absorbed.get(name)
             return store.layer(name, target.linear, target.spec, seen, rotated).run_as(runtime)
         except ValueError as error:

@@ -99,7 +99,7 @@ def _selected(model: nn.Module, config: DuQuantConfig, aliases: Mapping[str, str
         for plan in plans:
             logger.info("[GR00T-DUQUANT][DEBUG] %s: %s", plan, plan.reason)
     logger.info("[GR00T-DUQUANT] SCOPE filter: %r", config.scope)
-    check_plans(plans, scheme, layer_filter, list_all=config.debug)
+    check_plans(plans, scheme, layer_filter, debug=config.debug)
     targets = checked(plans, config.runtime)
     logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(targets))
     return targets

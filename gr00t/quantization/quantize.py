@@ -35,11 +35,13 @@ from gr00t.quantization.settings.options import RowRotation
 from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
 from gr00t.quantization.settings.selection import (
     EVERY_LINEAR,
+    DuQuantSelectionError,
     FilterFn,
     LayerPlan,
     check_plans,
     plan_layers,
 )
+from gr00t.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,8 @@ def plan(
     Args:
         model: any module, on any device, `meta` included: no weight is read.
         scheme: how layers are to be quantized.
-        filter_fn: which of them, by the module and its name; a `LayerFilter` can say why.
+        filter_fn: which of them, by the module and its name; a `LayerFilter` can say why. A layer that is in
+            several places is taken if it is by all of its names (`selection.plan_layers`).
         statistics: of layers' inputs by name (`calibration.recording.record_inputs`).
         aliases: other names of layers, by module name, that a `LayerFilter` and `weight_by_layer` know, too.
 
@@ -68,10 +71,13 @@ def plan(
         says why. What statistics a folder of packs holds is known only once layers are built.
 
     Raises:
-        DuQuantSelectionError: no layer is taken, or a name stands for none.
+        DuQuantSelectionError: no layer is taken, or a name stands for none; or the model is itself a Linear.
+        TypeError: an argument, or what `filter_fn` returns, is of another kind.
     """
+    _check_arguments(model, scheme, filter_fn)
     plans = plan_layers(model, scheme, filter_fn, aliases)
     check_plans(plans, scheme, filter_fn)
+    _check_statistics(statistics or {}, plans)
     return decided(model, plans, statistics)
 
 
@@ -98,16 +104,41 @@ def quantize_(
         What was done, with the layers.
 
     Raises:
-        DuQuantSelectionError: as `plan`.
+        DuQuantSelectionError, TypeError: as `plan`.
         UnfinishedCalibrationError: the packs come from a calibration that did not end.
         ValueError: a layer cannot be quantized; it is named, and the model is as before.
     """
+    _check_kind("runtime", runtime, RuntimeOptions)
     plans = plan(model, scheme, filter_fn, statistics=statistics, aliases=aliases)
     if runtime.kernels is not None:
         load_kernels(runtime.kernels)
     if not isinstance(filter_fn, LayerFilter) or (filter_fn.include is None and not filter_fn.layers):
         filter_fn = LayerFilter(layers=[plan.name for plan in plans if plan.spec is not None])
     return apply_plans(model, plans, DuQuantConfig.describing(scheme, filter_fn, runtime), statistics)
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r}: expected {kind.__name__}")
+
+
+def _check_arguments(model: object, scheme: object, filter_fn: object) -> None:
+    _check_kind("model", model, nn.Module)
+    _check_kind("scheme", scheme, LinearScheme)
+    if not callable(filter_fn):
+        raise TypeError(
+            f"filter_fn={filter_fn!r}: expected a LayerFilter, or a function of a module and its name"
+        )
+
+
+def _check_statistics(statistics: Mapping[str, object], plans: Sequence[LayerPlan]) -> None:
+    known = {plan.name for plan in plans}
+    for name, seen in statistics.items():
+        if name not in known:
+            raise DuQuantSelectionError(
+                f"statistics: no Linear is named {name!r}; {did_you_mean(name, known)}"
+            )
+        _check_kind(f"statistics[{name!r}]", seen, InputStatistics)
 
 
 def decided(

@@ -275,7 +275,9 @@ class DuQuantConfig:
         return cls(
             weight_bits=_bits(scheme.weight),
             act_bits=_bits(scheme.activation),
-            weight_bits_by_layer=tuple((name, _bits(weight)) for name, weight in scheme.weight_by_layer),
+            weight_bits_by_layer=tuple(
+                (name, _bits(weight)) for name, weight in dict(scheme.weight_by_layer).items()
+            ),
             scope=layer_filter.scope,
             include=layer_filter.include,
             exclude=layer_filter.exclude,

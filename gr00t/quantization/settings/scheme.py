@@ -36,7 +36,8 @@ class LinearScheme:
         calibration_steps: calls of the model pooled into static activation scales; 0: per-token scales.
         act_percentile: percentile of |x| that a static scale covers, in [50, 100].
         weight_by_layer: other weight formats of single layers: (name, format), where `*` stands for any part
-            of a name, and a name that is written out comes before one with `*`.
+            of a name, and a name that is written out comes before one with `*`. A dict of them is taken,
+            too, and kept as pairs.
     """
 
     weight: IntFormat | None = IntFormat(4)  # noqa: RUF009  (it is frozen)
@@ -50,9 +51,22 @@ class LinearScheme:
     smoothing: float = 0.15
     calibration_steps: int = 32
     act_percentile: float = 99.9
-    weight_by_layer: tuple[tuple[str, IntFormat | None], ...] = ()
+    weight_by_layer: Mapping[str, IntFormat | None] | tuple[tuple[str, IntFormat | None], ...] = ()
 
     def __post_init__(self) -> None:
+        try:
+            by_layer = dict(self.weight_by_layer)
+        except (TypeError, ValueError):
+            by_layer = None
+        if by_layer is None or not all(
+            isinstance(name, str) and isinstance(weight, (IntFormat, type(None)))
+            for name, weight in by_layer.items()
+        ):
+            raise ValueError(
+                f"weight_by_layer={self.weight_by_layer!r}: expected names of layers, each with an IntFormat "
+                'or None, as {"lm_head": IntFormat(8)}'
+            )
+        object.__setattr__(self, "weight_by_layer", tuple(by_layer.items()))
         self.spec_for(1, 1)  # which refuses what no layer can be
 
     def weight_of(self, *names: str) -> IntFormat | None:

@@ -50,7 +50,7 @@ def selected(
     model: nn.Module, config: DuQuantConfig, aliases: dict[str, str] | None = None
 ) -> list[LayerPlan]:
     plans = judged(model, config, aliases)
-    check_plans(plans, config.scheme, config.layer_filter, list_all=config.debug)
+    check_plans(plans, config.scheme, config.layer_filter, debug=config.debug)
     return [plan for plan in plans if plan.spec is not None]
 
 
@@ -179,4 +179,6 @@ def test_unknown_names_are_refused_with_the_nearest(full_size):
 
 def test_subclasses_of_linear_are_left_alone():
     attention = nn.MultiheadAttention(8, 2)
-    assert judged(attention, config(INCLUDE=".*")) == []
+    (left,) = judged(attention, config(INCLUDE=".*"))
+    assert left.spec is None
+    assert left.reason == "a NonDynamicallyQuantizableLinear, not nn.Linear itself: its owner may read it"
