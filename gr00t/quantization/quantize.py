@@ -68,7 +68,9 @@ def plan(
 
     Returns:
         In model order, a plan of every layer. One whose `spec` is None stays in floating point, and `reason`
-        says why. What statistics a folder of packs holds is known only once layers are built.
+        says why; subclasses of `nn.Linear` always do, and both layers of an `nn.TransformerEncoderLayer`:
+        their owners read the weights. What statistics a folder of packs holds is known only once layers are
+        built.
 
     Raises:
         DuQuantSelectionError: no layer is taken, or a name stands for none; or the model is itself a Linear.

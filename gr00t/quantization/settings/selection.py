@@ -71,6 +71,8 @@ def plan_layers(
 ) -> list[LayerPlan]:
     """Return a plan of every `nn.Linear` of `model` by itself, in model order.
 
+    Left whatever is asked: subclasses of `nn.Linear`, and layers whose weight a module of torch reads.
+
     Args:
         model: any module; only its structure is read.
         scheme: how to quantize those that are taken.
