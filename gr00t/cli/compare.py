@@ -18,10 +18,9 @@ from pathlib import Path
 
 import tyro
 
+from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.running import run_command
-from gr00t.eval.report.markdown import render_markdown
-from gr00t.eval.statistics import compare, read_run, verdict_table
-from gr00t.eval.statistics.summary import DEFAULT_MARGIN
+from gr00t.eval.margin import DEFAULT_MARGIN
 from gr00t.files.atomic import replace_file
 from gr00t.libero.tasks.suites import LiberoError
 
@@ -53,6 +52,10 @@ def run(arguments: CompareArguments) -> None:
         raise LiberoError("no folder given; expected those that scripts/evaluate.py wrote")
     if not 0 < arguments.margin < 100:
         raise LiberoError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
+    check_installed(["scipy", *(("matplotlib", "jinja2") if arguments.html else ())], "libero")
+    from gr00t.eval.report.markdown import render_markdown
+    from gr00t.eval.statistics import compare, read_run, verdict_table
+
     runs = [read_run(folder) for folder in arguments.folders]
     verdicts = compare(
         runs, baseline=arguments.baseline, margin=arguments.margin, allow_mixed=arguments.allow_mixed

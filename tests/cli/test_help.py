@@ -7,10 +7,14 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gr00t
+from gr00t.cli.checks.needed import check_installed, how_to_install
+from gr00t.cli.errors import UsageError
 from tests.shell import REPO
 
 tomllib: Any = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
@@ -30,8 +34,20 @@ HEAVY = {
     "ray",
 }
 LESS_HEAVY = {"numpy", "scipy", "pydantic", "zmq", "msgpack", "tqdm", "PIL", "av", "pyarrow"}
-# The defaults of its flags stand where statistics are made; how frames are read, where they are.
-MAY_BE_LESS_LIGHT = {"gr00t.cli.compare", "gr00t.cli.train", "gr00t.cli.training.finetune"}
+# What no command may need to start: it comes with the optional groups of pyproject.toml.
+OPTIONAL = ("av", "scipy", "matplotlib", "pyarrow", "PIL", "peft", "tensorboardX", "h11", "ray", "triton")
+SIMULATOR = (
+    "mujoco",
+    "robosuite",
+    "libero",
+    "bddl",
+    "numba",
+    "cv2",
+    "imageio",
+    "jinja2",
+    "gymnasium",
+    "yaml",
+)
 FLAGS = {
     "gr00t.cli.serve": ("gr00t.cli.serving.arguments", "ServeArguments"),
     "gr00t.cli.evaluate": ("gr00t.eval.session.options", "EvaluationOptions"),
@@ -64,8 +80,7 @@ def test_help_imports_nothing_heavy_and_says_every_flag(module: str) -> None:
     )
     assert asked.returncode == 0, asked.stderr
     told, _, imported = asked.stdout.rstrip("\n").rpartition("\n")
-    heavy = HEAVY if module in MAY_BE_LESS_LIGHT else HEAVY | LESS_HEAVY
-    assert heavy & set(json.loads(imported)) == set()
+    assert (HEAVY | LESS_HEAVY) & set(json.loads(imported)) == set()
     assert told.startswith("usage: ")
     where, kind = FLAGS.get(module, (None, None))
     if where is None or kind is None:
@@ -78,6 +93,59 @@ def test_help_imports_nothing_heavy_and_says_every_flag(module: str) -> None:
         name for name in fields if f"--{name.replace('_', '-')}" not in told and name not in positional
     ]
     assert missing == [] or (module, missing) == ("gr00t.cli.scan", ["dry_run"])  # told as --dryrun
+
+
+def without_options(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where nothing can be imported but what `pip install .` installs."""
+    code = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({(*OPTIONAL, *SIMULATOR)}))
+module = importlib.import_module(sys.argv.pop(1))
+sys.exit(module.main())
+"""
+    command = [sys.executable, "-c", code, module, *words]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_help_needs_no_optional_package(module: str) -> None:
+    asked = without_options(module, "--help")
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "told"),
+    [
+        ("train", [], "av, pyarrow not installed; run: scripts/setup_env.sh train"),
+        ("training.finetune", [], "av, pyarrow not installed; run: scripts/setup_env.sh train"),
+        ("compare", ["runs"], "scipy not installed; run: scripts/setup_env.sh libero"),
+        (
+            "compare",
+            ["runs", "--html", "o.html"],
+            "scipy, matplotlib, jinja2 not installed; run: scripts/setup_env.sh libero",
+        ),
+        (
+            "open_loop",
+            ["--dataset-path", "tests"],
+            "av, pyarrow not installed; run: scripts/setup_env.sh train",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(module: str, words: list[str], told: str) -> None:
+    asked = without_options(f"gr00t.cli.{module}", *words)
+    assert (asked.returncode, asked.stdout, asked.stderr) == (2, "", f"error: {told}\n")
+
+
+def test_a_wheel_names_what_it_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Oracle: a wheel has no scripts/; its metadata have the groups."""
+    assert how_to_install("core", "train") == "scripts/setup_env.sh core train"
+    monkeypatch.setattr(gr00t, "__file__", str(tmp_path / "gr00t" / "__init__.py"))
+    assert how_to_install("core", "train") == "pip install 'gr00t-duquant[train]'"
+    with pytest.raises(
+        UsageError, match=r"^nowhere not installed; run: pip install 'gr00t-duquant\[libero\]'$"
+    ):
+        check_installed(["json", "nowhere"], "libero")
 
 
 def test_every_command_that_is_installed_is_a_script_of_a_checkout() -> None:

@@ -13,17 +13,15 @@ a package is missing.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
 import tyro
 
+from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.errors import UsageError
 from gr00t.cli.running import run_command
 from gr00t.files.output_folder import OutputError, writing
-
-_NEEDED = {"av": "av", "pyarrow": "pyarrow", "PIL": "pillow", "matplotlib": "matplotlib"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +44,7 @@ def inspect_dataset(arguments: InspectDatasetArguments) -> int:
     Raises:
         UsageError: a package is missing, or the data configuration or the folder for pictures cannot be used.
     """
-    missing = [name for module, name in _NEEDED.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise UsageError(f"{', '.join(missing)} not installed; run: scripts/setup_env.sh train")
+    check_installed(("av", "pyarrow", "PIL", "matplotlib"), "train")
     from gr00t.cli.inspection.drawing import draw
     from gr00t.cli.inspection.findings import find
     from gr00t.cli.inspection.telling import as_text

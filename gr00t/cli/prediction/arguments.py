@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 from typing import Literal
 
+from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.errors import UsageError
 
 _PLOT = "open_loop.png"
-_NEEDED = ("av", "pyarrow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +81,7 @@ def check_first(arguments: OpenLoopArguments) -> None:
     if arguments.seed is not None and arguments.seed < 0:
         raise UsageError(f"--seed: expected at least 0, got {arguments.seed}")
     path = plot_path(arguments)
-    needed = [*_NEEDED, "matplotlib"] if path is not None else _NEEDED
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(f"{', '.join(missing)} not installed; run: scripts/setup_env.sh core train libero")
+    check_installed(("av", "pyarrow", *(("matplotlib",) if path is not None else ())), "train")
     if path is None:
         return
     from matplotlib.backend_bases import FigureCanvasBase

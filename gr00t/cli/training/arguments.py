@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from tyro.conf import arg
 
-from gr00t.data.lerobot.frames.frame_source import FrameSource
+from gr00t.data.lerobot.frames.source_names import FrameSource
 
 Reports = Literal["none", "tensorboard", "wandb", "azure_ml"]
 VideoBackend = Literal["decord", "opencv", "torchcodec", "torchvision_av"]

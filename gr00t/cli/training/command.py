@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.running import run_program
 from gr00t.cli.training.arguments import TrainArguments
 from gr00t.cli.training.command_line import parse
@@ -34,6 +35,7 @@ def train_as_asked(
 def _train(kind: type[TrainArguments], description: str | None, losses_of: LossesOf | None) -> int:
     words = sys.argv[1:]
     arguments = parse(kind, description, words)
+    check_installed(("av", "pyarrow"), "train")
     # Importing torch and transformers takes seconds.
     from gr00t.cli.training.program import flow_matching_alone, run
 

@@ -6,6 +6,7 @@ import dataclasses
 import importlib.util
 from collections.abc import Iterator
 
+from gr00t.cli.checks.needed import how_to_install
 from gr00t.cli.errors import UsageError
 from gr00t.cli.training.arguments import FinetuneArguments, Reports, TrainArguments
 from gr00t.training.lora import LoraPlan
@@ -98,7 +99,7 @@ def check_tracker(report_to: Reports | None) -> None:
     if report_to == "tensorboard" and importlib.util.find_spec(WRITER_PACKAGE) is None:
         raise UsageError(
             f"--report-to tensorboard needs the package {WRITER_PACKAGE}, which is not installed; run: "
-            "scripts/setup_env.sh train"
+            f"{how_to_install('train')}"
         )
 
 

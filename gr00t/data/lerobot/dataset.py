@@ -15,8 +15,9 @@ from gr00t.data.dataset import ModalityConfig
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.lerobot.described import describe_set, statistical_values
 from gr00t.data.lerobot.frames.frame_cache import cache_name, stored_times
-from gr00t.data.lerobot.frames.frame_source import FrameSource, open_cameras
+from gr00t.data.lerobot.frames.frame_source import open_cameras
 from gr00t.data.lerobot.frames.image_columns import open_images
+from gr00t.data.lerobot.frames.source_names import FrameSource
 from gr00t.data.lerobot.meta.faults import DatasetError, Fault, raise_faults
 from gr00t.data.lerobot.meta.features import is_image
 from gr00t.data.lerobot.meta.layout import Layout, read_layout

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from gr00t.eval.margin import DEFAULT_MARGIN
 from gr00t.eval.report.markdown import render_markdown
 from gr00t.eval.statistics.runs import read_run
-from gr00t.eval.statistics.summary import DEFAULT_MARGIN, Verdicts, compare
+from gr00t.eval.statistics.summary import Verdicts, compare
 from gr00t.files.atomic import replace_file
 from gr00t.files.output_folder import writing
 

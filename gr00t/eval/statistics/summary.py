@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gr00t.eval.margin import DEFAULT_MARGIN
 from gr00t.eval.rollout.records import EpisodeRecord
 from gr00t.eval.statistics.bootstrap import task_bootstrap
 from gr00t.eval.statistics.intervals import Interval, mcnemar_exact, tango, wilson
@@ -24,7 +25,6 @@ from gr00t.eval.statistics.runs import CONTROL_KINDS, Run, check_comparable, fin
 from gr00t.eval.statistics.versions import known_versions
 from gr00t.libero.tasks.suites import LiberoError
 
-DEFAULT_MARGIN = 3.0
 # Percent of the full-precision success that the W4A8 documentation expects to be kept; not a measurement.
 EXPECTED_RETENTION = {
     "libero_spatial": Interval(96, 98),

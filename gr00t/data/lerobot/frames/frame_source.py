@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -19,14 +18,12 @@ from gr00t.data.lerobot.frames.cache_files import NO_ROOM, outdated, remove_aban
 from gr00t.data.lerobot.frames.camera_frames import CameraFrames
 from gr00t.data.lerobot.frames.frame_cache import Times, cache_name, store_frames, stored_frames, stored_times
 from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames
+from gr00t.data.lerobot.frames.source_names import FrameSource
 from gr00t.data.lerobot.frames.video_files import first_shape
 from gr00t.data.lerobot.meta.layout import DatasetError
 
 logger = logging.getLogger(__name__)
 
-# auto: the cache, if it leaves half of the free space to checkpoints and whatever else is written, or decode;
-# cache: that or an error; decode: each frame when it is needed.
-FrameSource = Literal["auto", "cache", "decode"]
 _SHARE_OF_FREE = {"auto": 0.5, "cache": 1.0}
 _MEASURED = 8  # frames
 _HELP = "name a folder on another disk with --cache, or decode frames as they are needed with --frames decode"

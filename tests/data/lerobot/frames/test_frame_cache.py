@@ -21,9 +21,10 @@ import pytest
 from gr00t.data.lerobot.frames import seekable_video, video_files
 from gr00t.data.lerobot.frames.camera_frames import CameraFrames
 from gr00t.data.lerobot.frames.frame_cache import StoredFrames
-from gr00t.data.lerobot.frames.frame_source import FrameSource, open_cameras, size
+from gr00t.data.lerobot.frames.frame_source import open_cameras, size
 from gr00t.data.lerobot.frames.frames_on_demand import DecodedFrames
 from gr00t.data.lerobot.frames.seekable_video import SeekableVideo
+from gr00t.data.lerobot.frames.source_names import FrameSource
 from gr00t.data.lerobot.frames.video_files import all_frame_times, frame_packets, read_video, write_video
 from gr00t.data.lerobot.meta.layout import DatasetError
 from gr00t.files.atomic import unfinished
