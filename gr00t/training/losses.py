@@ -10,10 +10,10 @@ Shapes: B samples of a step, on this process; b of them in a part; chunks of H a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
 from gr00t.training.plan import TrainingPlan
+
+T = TypeVar("T")
 
 # By the name of a module: what it has put out, forward by forward.
 Outputs = Mapping[str, Sequence[Tensor]]
@@ -78,7 +80,8 @@ class Loss(ABC):
     """One of the losses of a run.
 
     Attributes:
-        name: its figure in the log is called `{name}_loss`.
+        name: its figure in the log is called `{name}_loss`. No other loss of the run has this name, nor a
+            target, a layer, a figure or a key of the identity of the same name.
         weight: in the sum.
         watches: names of the modules of the network whose outputs it reads.
     """
@@ -111,15 +114,45 @@ class Loss(ABC):
         return {}
 
 
+def joined(kind: str, given: Iterable[tuple[str, Mapping[str, T]]]) -> dict[str, T]:
+    """What several give by name, as one mapping.
+
+    Args:
+        kind: what it is, for the error.
+        given: by whom, and what.
+
+    Raises:
+        ValueError: two give something of one name, of which one would be lost.
+    """
+    found: dict[str, T] = {}
+    owners: dict[str, str] = {}
+    for owner, values in given:
+        for name, value in values.items():
+            if name in owners:
+                raise ValueError(
+                    f"losses: {owners[name]} and {owner} both have {kind} {name!r}; expected another for each"
+                )
+            owners[name], found[name] = owner, value
+    return found
+
+
+class _Kept(dict[str, list[Tensor]]):
+    def __missing__(self, name: str) -> NoReturn:
+        raise ValueError(
+            f"a loss reads what {name} puts out, but no loss before it has made the network compute that: "
+            "expected a place later in the list of losses, and the module among those that it watches"
+        )
+
+
 @contextmanager
-def watched(model: nn.Module, names: Sequence[str]) -> Iterator[Outputs]:
-    """Keep what these modules put out in this context."""
-    outputs: dict[str, list[Tensor]] = {name: [] for name in names}
+def watched(model: nn.Module, names: Iterable[str]) -> Iterator[Outputs]:
+    """Keep what these modules put out in this context; to read what none has put out yet is a ValueError."""
+    outputs = _Kept()
 
     def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, inputs, output: outputs[name].append(output)
+        return lambda module, inputs, output: outputs.setdefault(name, []).append(output)
 
-    hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in outputs]
+    hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in dict.fromkeys(names)]
     try:
         yield outputs
     finally:

@@ -28,7 +28,7 @@ from gr00t.model.inputs import ModelInputs
 from gr00t.training.distributed import SINGLE_PROCESS, ProcessGroup
 from gr00t.training.flow_matching import FlowMatching
 from gr00t.training.lora import add_lora_, merged
-from gr00t.training.losses import Loss, Part, TrainingStep, part_of, watched
+from gr00t.training.losses import Loss, Part, TrainingStep, joined, part_of, watched
 from gr00t.training.plan import TrainingPlan, choose_parameters
 from gr00t.training.state import STATE_FILE, read_state, write_state
 
@@ -79,6 +79,10 @@ class Trainer:
             for what the losses are about, which may be its share.
         data_identity: what else a run that goes on must agree in, as JSON: of the data, of the start.
 
+    Raises:
+        ValueError: two losses have one name, or layers or a key of the identity of one name. That they have a
+            target or a figure of one name is found in the first step.
+
     Attributes:
         step: steps done.
     """
@@ -110,9 +114,10 @@ class Trainer:
         self._parameters = choose_parameters(model, plan.parts, plan.lora)
         self._of_the_model = set(self._parameters)
         self._losses = losses
-        for loss in losses:
-            for name, layers in loss.layers().items():
-                self._parameters.update(layers.to(device).named_parameters(prefix=name))
+        joined("the name", ((loss.name, {loss.name: loss}) for loss in losses))
+        self._identity()
+        for name, layers in joined("layers", ((loss.name, loss.layers()) for loss in losses)).items():
+            self._parameters.update(layers.to(device).named_parameters(prefix=name))
         decayed = [value for value in self._parameters.values() if value.ndim > 1]
         others = [value for value in self._parameters.values() if value.ndim <= 1]
         self._optimizer = torch.optim.AdamW(
@@ -205,8 +210,8 @@ class Trainer:
             "time_steps": len(self._samples),
             **self._data_identity,
         }
-        for loss in self._losses:
-            run |= loss.identity()
+        of_losses = ((loss.name, loss.identity()) for loss in self._losses)
+        run = joined("a key of the identity", (("the run", run), *of_losses))
         identity: dict[str, Any] = json.loads(json.dumps(run))
         return identity
 
@@ -252,9 +257,7 @@ class Trainer:
             action_mask=values["action_mask"],
             seed_of=functools.partial(self._seed, self.step),
         )
-        targets: dict[str, Tensor] = {}
-        for loss in self._losses:
-            targets.update(loss.targets(self.model, step))
+        targets = joined("a target", ((loss.name, loss.targets(self.model, step)) for loss in self._losses))
         watches = [name for loss in self._losses for name in loss.watches]
         self._dropped.manual_seed(step.seed_of("dropout"))
         told: dict[str, float] = {}
@@ -272,14 +275,14 @@ class Trainer:
     def _sum_of_losses(self, part: Part) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum, a scalar, and the figures of all losses."""
         total = torch.zeros((), device=self._device)
-        figures: dict[str, float] = {}
+        figures: list[tuple[str, Mapping[str, float]]] = []
         for loss in self._losses:
             found = loss(self.model, part)
             if found is not None:
                 value, more = found
                 total = total + loss.weight * value
-                figures |= {f"{loss.name}_loss": value.item(), **more}
-        return total, figures
+                figures += [(loss.name, {f"{loss.name}_loss": value.item()}), (loss.name, more)]
+        return total, joined("a figure", figures)
 
     def _seed(self, step: int, purpose: str) -> int:
         """One for this process."""

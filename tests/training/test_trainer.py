@@ -209,6 +209,79 @@ def test_what_modules_put_out_is_kept_while_it_is_watched(checkpoint: Path) -> N
     assert outputs.keys() == {"1.0"}
 
 
+class Named(StateLoss):
+    """`StateLoss` by another name, of which one more thing is given."""
+
+    def __init__(self, name: str, gives: str) -> None:
+        super().__init__()
+        self.name, self._gives = name, gives
+
+    def layers(self) -> dict[str, torch.nn.Module]:
+        return super().layers() if self._gives == "layers" else {}
+
+    def identity(self) -> dict[str, float]:
+        return {"state_weight": 1.0} if self._gives == "identity" else {}
+
+    def targets(self, model: GR00T_N1_5, step: TrainingStep) -> dict[str, torch.Tensor]:
+        return {"number" if self._gives == "target" else self.name: torch.from_numpy(step.samples).float()}
+
+    def __call__(self, model: GR00T_N1_5, part: Part) -> tuple[torch.Tensor, dict[str, float]] | None:
+        return part.inputs.state.sum() * 0.0, {self._gives: 1.0}
+
+
+class Reader(Named):
+    """Reads what flow matching makes the network compute."""
+
+    watches = ("action_head.action_decoder",)
+
+    def __call__(self, model: GR00T_N1_5, part: Part) -> tuple[torch.Tensor, dict[str, float]] | None:
+        return part.outputs[self.watches[0]][0].sum() * 0.0, {}
+
+
+def with_losses(checkpoint: Path, losses: list[Loss]) -> Trainer:
+    samples, model = InventedSamples(checkpoint, 3), GR00T_N1_5.from_pretrained(checkpoint)
+    return Trainer(model, samples, bound_transform(checkpoint, samples.metadata), plan(), CPU, losses)
+
+
+@pytest.mark.parametrize(
+    ("name", "gives", "said"),
+    [
+        ("state", "nothing", "state and state both have the name 'state'"),
+        ("other", "layers", "state and other both have layers 'state_head'"),
+        ("other", "identity", "state and other both have a key of the identity 'state_weight'"),
+    ],
+)
+def test_losses_that_would_overwrite_each_other_are_refused(
+    name: str, gives: str, said: str, checkpoint: Path
+) -> None:
+    with pytest.raises(ValueError, match=f"^losses: {said}; expected another for each$"):
+        with_losses(checkpoint, [FLOW_MATCHING, StateLoss(), Named(name, gives)])
+
+
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        ("target", "state and other both have a target 'number'"),
+        ("asked", "state and other both have a figure 'asked'"),
+    ],
+)
+def test_what_losses_give_step_by_step_is_not_overwritten_either(
+    gives: str, said: str, checkpoint: Path
+) -> None:
+    run = with_losses(checkpoint, [FLOW_MATCHING, StateLoss(), Named("other", gives)])
+    with pytest.raises(ValueError, match=f"^losses: {said}; expected another for each$"):
+        next(run.run())
+
+
+def test_a_loss_that_reads_what_a_later_one_computes_is_refused(checkpoint: Path) -> None:
+    reader = Reader("reader", "nothing")
+    assert "reader_loss" in next(with_losses(checkpoint, [FLOW_MATCHING, reader]).run())
+    with pytest.raises(
+        ValueError, match=r"reads what action_head\.action_decoder puts out, but no loss before"
+    ):
+        next(with_losses(checkpoint, [reader, FLOW_MATCHING]).run())
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(checkpoint: Path) -> None:
     run = trainer(checkpoint, plan())
     with torch.no_grad():
