@@ -49,7 +49,7 @@ def packdir(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, packdir: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A folder with one episode of an arm, played with two sources."""
-    files = {"gr00t/quantization/numerics/observers.py": "1", "gr00t/model/policy.py": "2"}
+    files = {"gr00t/quantization/calibration/observers.py": "1", "gr00t/model/policy.py": "2"}
     monkeypatch.setattr(identities, "source_files", lambda: files)
     folder = RunFolder(tmp_path / "run", PLAN)
     identity = identities.arm_identity(changed(), packdir)
@@ -132,12 +132,12 @@ def test_changed_code_is_named_by_its_files(
     before = identities.source_files()
 
     def edited() -> dict[str, str]:
-        return {**before, "gr00t/quantization/numerics/observers.py": "edited", "gr00t/new.py": "new"}
+        return {**before, "gr00t/quantization/calibration/observers.py": "edited", "gr00t/new.py": "new"}
 
     monkeypatch.setattr(identities, "source_files", edited)
     with pytest.raises(
         ServerChangedError,
-        match=r"played with, sources: gr00t/new\.py, gr00t/quantization/numerics/observers\.py; name",
+        match=r"played with, sources: gr00t/new\.py, gr00t/quantization/calibration/observers\.py; name",
     ):
         identities.check_unchanged(run, "w4a8", identities.arm_identity(changed(), packdir))
 
