@@ -1,9 +1,9 @@
-"""The nearest right spelling, for error messages."""
+"""What error messages say of a value: the nearest right spelling, and its own text, cut short."""
 
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+from typing import Any, Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -19,3 +19,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"did you mean {by_letters[close[0]]}?"
     more = f", ... {len(names)} in all" if len(names) > 24 else ""
     return f"known: {', '.join(names[:24]) or 'none'}{more}"
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """Return the value as Python writes it, of which more than `most` characters are cut off."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -18,9 +18,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from gr00t.files.hashing import hash_file
+
 PACKAGE = Path(__file__).resolve().parents[1]
-# They count what was played, and change none of it.
-_COUNTING = ("eval/report", "eval/statistics")
+# They count what was played, look at data, train, or start what is hashed: none changes an answer.
+_LEFT_OUT = ("cli/", "eval/report/", "eval/statistics/", "libero/datagen/", "training/")
+_SERVER_PROGRAM = ("cli/serve.py", "cli/serving/")
 _SOURCES = (".py", ".cpp", ".hpp", ".json")
 _THREADS = 8
 _DIGITS = 16
@@ -37,8 +40,9 @@ def source_files() -> dict[str, str]:
     found = {}
     for path in sorted(PACKAGE.rglob("*")):
         name = path.relative_to(PACKAGE).as_posix()
-        if path.suffix in _SOURCES and not name.startswith(_COUNTING) and path.is_file():
-            found[f"{PACKAGE.name}/{name}"] = _hash_file(path)[:_DIGITS]
+        takes_part = name.startswith(_SERVER_PROGRAM) or not name.startswith(_LEFT_OUT)
+        if path.suffix in _SOURCES and takes_part and path.is_file():
+            found[f"{PACKAGE.name}/{name}"] = hash_file(path)[:_DIGITS]
     return found
 
 
@@ -64,7 +68,7 @@ def files_hash(folder: Path, files: Iterable[Path]) -> str | None:
     if not files:
         return None
     with ThreadPoolExecutor(_THREADS) as pool:  # hashing lets go of the interpreter's lock
-        hashes = pool.map(_hash_file, files)
+        hashes = pool.map(hash_file, files)
         lines = [f"{path.relative_to(folder)} {found}\n" for path, found in zip(files, hashes, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -78,7 +82,7 @@ def config_hash(data_config: Any) -> str:
     pipeline, modalities = data_config.transform(), data_config.modality_config()
     classes = {*type(data_config).__mro__, *_classes(pipeline)}
     files = {file for cls in classes if (file := _own_file(cls))}
-    told = [_plain(modalities), _plain(pipeline), *sorted(map(_hash_file, files))]
+    told = [_plain(modalities), _plain(pipeline), *sorted(map(hash_file, files))]
     return digest(told)
 
 
@@ -99,7 +103,7 @@ def served_identity(
         more: Folders and files outside that folder which the model was read from, too.
     """
     found = folder_hash(model)
-    others = [folder_hash(path) if path.is_dir() else _hash_file(path) for path in more]
+    others = [folder_hash(path) if path.is_dir() else hash_file(path) for path in more]
     own = tokenizer is None or not Path(tokenizer).is_dir()
     return {
         "sources": digest(source_files()),
@@ -119,14 +123,6 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _hash_file(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 22):
-            found.update(chunk)
-    return found.hexdigest()
 
 
 def _plain(value: Any) -> Any:

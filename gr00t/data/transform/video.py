@@ -30,7 +30,6 @@ from gr00t.data.transform.video_augment import (
     VideoRandomRotation,
 )
 from gr00t.data.transform.video_base import Mode, RandomVideoTransform, VideoTransform, planes
-from gr00t.spelling import did_you_mean
 
 # Under the name of this module N1.5 has all of them.
 __all__ = [
@@ -184,11 +183,7 @@ class VideoResize(VideoTransform):
 
     @model_validator(mode="after")
     def _known_interpolation(self) -> VideoResize:
-        if self.interpolation not in self._modes():
-            raise ValueError(
-                f"interpolation {self.interpolation!r} with backend {self.backend!r}: "
-                f"{did_you_mean(self.interpolation, self._modes())}"
-            )
+        self.check_interpolation(self.interpolation, self._modes())
         return self
 
     def get_transform(self, mode: Mode = "train") -> Callable[[Tensor], Tensor]:

@@ -11,7 +11,6 @@ from torch import Tensor
 from gr00t.data.transform.augment import color_jitter, grayscale, posterize, rotate
 from gr00t.data.transform.parameters import Degrees, Factor, HueShift, Probability
 from gr00t.data.transform.video_base import Mode, RandomSceneTransform, RandomVideoTransform
-from gr00t.spelling import did_you_mean
 
 
 class VideoColorJitter(RandomVideoTransform):
@@ -41,11 +40,7 @@ class VideoRandomRotation(RandomSceneTransform):
 
     @model_validator(mode="after")
     def _known_interpolation(self) -> VideoRandomRotation:
-        if self.interpolation not in self._modes():
-            raise ValueError(
-                f"interpolation {self.interpolation!r} with backend {self.backend!r}: "
-                f"{did_you_mean(self.interpolation, self._modes())}"
-            )
+        self.check_interpolation(self.interpolation, self._modes())
         return self
 
     def draw(self, samples: int) -> Tensor:

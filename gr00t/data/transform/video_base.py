@@ -8,7 +8,7 @@ albumentations 1.4 with OpenCV, which the reference pins: other interpolations, 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,13 @@ class VideoTransform(ModalityTransform):
     def takes_bytes(self) -> bool:
         """Whether frames are arrays of bytes (..., H, W, C), not tensors (..., C, H, W)."""
         return self.backend == "albumentations"
+
+    def check_interpolation(self, name: str, known: Collection[str]) -> None:
+        """Raise a ValueError if the backend does not interpolate like this."""
+        if name not in known:
+            raise ValueError(
+                f"interpolation {name!r} with backend {self.backend!r}: {did_you_mean(name, known)}"
+            )
 
     def get_transform(self, mode: Mode = "train") -> Callable[[Any], Any] | None:
         """Return the function for one mode."""

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from gr00t.files.hashing import hash_file
 from gr00t.files.safetensors_header import Header
 from gr00t.quantization.calibration.record import record_sha256
-from gr00t.quantization.checkpoint.checksums import ArtefactError, hash_file
+from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import Manifest
 from gr00t.quantization.checkpoint.tensor_file import read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear

@@ -4,19 +4,18 @@ loaded. Imports no torch.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
+from gr00t.files.hashing import hash_file
 from gr00t.files.safetensors_header import Header, parse_header
 
 # What is read of a checkpoint's folder: weights, their index, configurations, a tokenizer, statistics.
 _READ = (".json", ".safetensors", ".txt", ".model", ".jinja")
 _METADATA = "experiment_cfg"
-_CHUNK_BYTES = 1 << 22
 _THREADS = 4
 
 
@@ -33,14 +32,6 @@ def read_header(path: Path) -> Header:
     """
     with path.open("rb") as file:
         return parse_header(file, path.stat().st_size, path, ArtefactError)
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        feed(digest, file)
-    return digest.hexdigest()
 
 
 def checksum(path: Path) -> dict[str, Any]:
@@ -113,10 +104,3 @@ def _unknown(folder: Path, known: set[str]) -> list[str]:
     beside += (folder / _METADATA).glob("*")
     names = (path.relative_to(folder).as_posix() for path in beside if not path.name.startswith("."))
     return sorted(name for name in names if name not in known)
-
-
-def feed(digest: Any, file: BinaryIO) -> None:
-    """Go on with a digest by the rest of a file."""
-    buffer = bytearray(_CHUNK_BYTES)
-    while count := file.readinto(buffer):  # type: ignore[attr-defined]
-        digest.update(memoryview(buffer)[:count])

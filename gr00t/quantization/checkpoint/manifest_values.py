@@ -15,6 +15,7 @@ from gr00t.quantization.checkpoint.checksums import is_within
 from gr00t.quantization.settings.environment import DuQuantConfig
 from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
+from gr00t.spelling import shown
 
 _ENUMS: dict[str, type[Enum]] = {
     "weight_scale": WeightScale,
@@ -62,18 +63,18 @@ def spec_from_json(values: Any) -> LinearSpec:
         ValueError: a field is missing, unknown, or not what it can be.
     """
     if not isinstance(values, dict) or values.keys() != _SPEC_FIELDS:
-        raise ValueError(f"expected an object with {', '.join(sorted(_SPEC_FIELDS))}, got {_shown(values)}")
+        raise ValueError(f"expected an object with {', '.join(sorted(_SPEC_FIELDS))}, got {shown(values)}")
     read = dict(values)
     for name, kind in _ENUMS.items():
         allowed = [member.value for member in kind]
         if read[name] not in allowed:
-            raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {_shown(read[name])}")
+            raise ValueError(f"{name}: expected one of {', '.join(allowed)}, got {shown(read[name])}")
         read[name] = kind(read[name])
     for side in ("weight", "activation"):
         found = read[side]
         if found is not None:
             if not isinstance(found, dict) or found.keys() != {"bits"}:
-                raise ValueError(f"{side}: expected null or bits, got {_shown(found)}")
+                raise ValueError(f"{side}: expected null or bits, got {shown(found)}")
             read[side] = IntFormat(found["bits"])
     return LinearSpec(**read)
 
@@ -96,9 +97,9 @@ def _files(value: Any) -> dict[str, dict[str, Any]]:
         raise ValueError("expected the files of the folder, got none")
     for name, checksum in files.items():
         if not is_within(name):
-            raise ValueError(f"{_shown(name)} leads out of the folder")
+            raise ValueError(f"{shown(name)} leads out of the folder")
         if not isinstance(checksum, dict) or checksum.keys() != {"bytes", "sha256"}:
-            raise ValueError(f"{name}: expected bytes and sha256, got {_shown(checksum)}")
+            raise ValueError(f"{name}: expected bytes and sha256, got {shown(checksum)}")
         _size(checksum["bytes"], least=0)
         digest(checksum["sha256"])
     return files
@@ -112,32 +113,32 @@ def _settings(value: Any) -> dict[str, str]:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"expected an object, got {_shown(value)}")
+        raise ValueError(f"expected an object, got {shown(value)}")
     return value
 
 
 def _texts(value: Any) -> dict[str, str]:
     for name, text in _object(value).items():
         if not isinstance(text, str):
-            raise ValueError(f"{name[:60]}: expected text, got {_shown(text)}")
+            raise ValueError(f"{name[:60]}: expected text, got {shown(text)}")
     return dict(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"expected text, got {_shown(value)}")
+        raise ValueError(f"expected text, got {shown(value)}")
     return value
 
 
 def _dtype(value: Any) -> str:
     if value not in ("bfloat16", "float32"):
-        raise ValueError(f"expected bfloat16 or float32, got {_shown(value)}")
+        raise ValueError(f"expected bfloat16 or float32, got {shown(value)}")
     return str(value)
 
 
 def _size(value: Any, least: int = 1) -> int:
     if type(value) is not int or not least <= value < 2**63:
-        raise ValueError(f"expected a number of bytes, got {_shown(value)}")
+        raise ValueError(f"expected a number of bytes, got {shown(value)}")
     return value
 
 
@@ -148,17 +149,12 @@ def digest(value: Any) -> str:
         ValueError: it is none.
     """
     if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
-        raise ValueError(f"expected a SHA-256 of 64 hexadecimal digits, got {_shown(value)}")
+        raise ValueError(f"expected a SHA-256 of 64 hexadecimal digits, got {shown(value)}")
     return value
 
 
 def _object_or_none(value: Any) -> dict[str, Any] | None:
     return None if value is None else _object(value)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gr00t.files.hashing import feed
 from gr00t.files.safetensors_header import Header
-from gr00t.quantization.checkpoint.checksums import ArtefactError, feed, read_header
+from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header
 from gr00t.strict_json import parse_json
 
 FORMAT = "gr00t-duquant-artefact 1"

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
+from gr00t.spelling import shown
 
 # What the variables BLOCK and CALIB_STEPS may be set to. A manifest may hold nothing else either.
 LARGEST_BLOCK = 4096
@@ -89,13 +90,13 @@ class LinearSpec:
         }
         for name, (low, high) in whole.items():
             if type(value := getattr(self, name)) is not int or not low <= value <= high:
-                raise ValueError(f"{name}={_shown(value)}: expected a whole number from {low} to {high}")
+                raise ValueError(f"{name}={shown(value, 60)}: expected a whole number from {low} to {high}")
         for name, (low, high) in {"smoothing": (0, 1), "act_percentile": (50, 100)}.items():
             if type(value := getattr(self, name)) not in (int, float) or not low <= value <= high:
-                raise ValueError(f"{name}={_shown(value)}: expected a number from {low} to {high}")
+                raise ValueError(f"{name}={shown(value, 60)}: expected a number from {low} to {high}")
         for name, kind in _KINDS.items():
             if not isinstance(value := getattr(self, name), kind):
-                raise ValueError(f"{name}={_shown(value)}: expected {_expected(kind)}")
+                raise ValueError(f"{name}={shown(value, 60)}: expected {_expected(kind)}")
         if self.static and self.activation is None:
             raise ValueError(
                 f"calibration_steps={self.calibration_steps}: activations in floating point have no scales"
@@ -150,8 +151,3 @@ def _expected(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of " + ", ".join(str(member.value) for member in kind)
     return "true or false" if kind is bool else "a format of 2 to 8 bits, or none"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
