@@ -19,10 +19,10 @@ from pathlib import Path
 import tyro
 
 from gr00t.cli.checks.needed import check_installed
+from gr00t.cli.errors import UsageError
 from gr00t.cli.running import run_command
 from gr00t.eval.margin import DEFAULT_MARGIN
 from gr00t.files.atomic import replace_file
-from gr00t.libero.tasks.suites import LiberoError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +47,16 @@ class CompareArguments:
 
 
 def run(arguments: CompareArguments) -> None:
-    """Print the tables, and write what was asked for."""
+    """Print the tables, and write what was asked for.
+
+    Raises:
+        UsageError: flags that make no sense, or a package is missing.
+        LiberoError: the folders cannot be compared.
+    """
     if not arguments.folders:
-        raise LiberoError("no folder given; expected those that scripts/evaluate.py wrote")
+        raise UsageError("no folder given; expected those that scripts/evaluate.py wrote")
     if not 0 < arguments.margin < 100:
-        raise LiberoError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
+        raise UsageError(f"--margin {arguments.margin:g}: expected points above 0 and below 100")
     check_installed(["scipy", *(("matplotlib", "jinja2") if arguments.html else ())], "libero")
     from gr00t.eval.report.markdown import render_markdown
     from gr00t.eval.statistics import compare, read_run, verdict_table
@@ -73,7 +78,7 @@ def run(arguments: CompareArguments) -> None:
 
 
 def main() -> int:
-    """Run as a program: status 0 where the folders could be compared."""
+    """Run as a program: 0 where the folders could be compared, 2 for wrong flags, 1 for everything else."""
     return run_command(CompareArguments, run, __doc__)
 
 

@@ -68,23 +68,28 @@ def test_refusals_are_one_line_and_status_1(script, capsys, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "status", "message"),
     [
-        ({"margin": 0.0}, "--margin 0: expected points above 0 and below 100"),
-        ({"baseline": "w4a9"}, "no arm 'w4a9' in this run: did you mean w4a8?"),
-        ({"folders": ()}, "no folder given; expected those that scripts/evaluate.py wrote"),
-        ({"folders": (Path("nowhere"),)}, "nowhere is not the folder of a run: nowhere/plan.json is missing"),
+        ({"margin": 0.0}, 2, "--margin 0: expected points above 0 and below 100"),
+        ({"baseline": "w4a9"}, 1, "no arm 'w4a9' in this run: did you mean w4a8?"),
+        ({"folders": ()}, 2, "no folder given; expected those that scripts/evaluate.py wrote"),
+        (
+            {"folders": (Path("nowhere"),)},
+            1,
+            "nowhere is not the folder of a run: nowhere/plan.json is missing",
+        ),
         (
             {"json": Path("nowhere") / "o.json"},
+            1,
             "[Errno 2] No such file or directory: 'nowhere/o.json'",
         ),
     ],
 )
 def test_wrong_arguments_are_named(
-    script, capsys, tmp_path: Path, options: dict[str, Any], message: str
+    script, capsys, tmp_path: Path, options: dict[str, Any], status: int, message: str
 ) -> None:
     folder = write_run(tmp_path / "a", {"bf16": solves(), "w4a8": solves()})
-    assert status_of(script, script.CompareArguments(**{"folders": (folder,), **options})) == 1
+    assert status_of(script, script.CompareArguments(**{"folders": (folder,), **options})) == status
     assert capsys.readouterr().err == f"error: {message}\n"
 
 

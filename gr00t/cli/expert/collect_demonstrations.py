@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tqdm import tqdm
 
+from gr00t.cli.errors import UsageError
 from gr00t.cli.running import run_command
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.files.shipped import LIBERO_MODALITY
@@ -33,7 +34,6 @@ from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.simulator.simulator import CONTROL_HZ
 from gr00t.libero.tasks.suites import (
-    LiberoError,
     Task,
     find_suite,
     libero_package,
@@ -170,16 +170,17 @@ def run(options: CollectDemonstrationsOptions, environ: dict[str, str]) -> None:
     """Record as `options` say and print the counts, as JSON in the last line.
 
     Raises:
+        UsageError: flags that make no sense.
         LiberoError, DatasetError: a request that cannot be met, or a folder of something else.
         SimulatorError: the simulator failed.
     """
+    if min(options.workers, options.repeats, len(options.levels)) < 1 or min(options.levels) < 0:
+        raise UsageError("--workers, --repeats: at least 1 each; --levels: at least one, none below 0")
+    if options.size < 1 or 256 % options.size:
+        raise UsageError(f"--size {options.size}: expected a divisor of 256")
     suite = find_suite(options.suite)
     all_tasks = load_tasks(suite, libero_package())
     tasks = [all_tasks[index] for index in parse_task_indices(options.tasks, suite)]
-    if min(options.workers, options.repeats, len(options.levels)) < 1 or min(options.levels) < 0:
-        raise LiberoError("--workers, --repeats: at least 1 each; --levels: at least one, none below 0")
-    if options.size < 1 or 256 % options.size:
-        raise LiberoError(f"--size {options.size}: expected a divisor of 256")
     with tempfile.TemporaryDirectory() as logs:
         setup = SimulatorSetup(suite, options.assets, options.gl, "fast", environ, Path(logs))
         with setup.pool(options.workers) as pool:

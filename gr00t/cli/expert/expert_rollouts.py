@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from gr00t.cli.errors import UsageError
 from gr00t.cli.running import run_command
 from gr00t.libero.simulator.expert_episode import play_expert
 from gr00t.libero.simulator.pool import SimulatorPool
@@ -32,7 +33,6 @@ from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.libero.tasks.suites import (
-    LiberoError,
     Task,
     find_suite,
     libero_package,
@@ -134,15 +134,16 @@ def run(options: ExpertRolloutsOptions, environ: dict[str, str]) -> int:
     """Play as `options` say, print a table and, as the last line, the result; return the exit status.
 
     Raises:
+        UsageError: Flags that make no sense.
         LiberoError: A request that cannot be met.
     """
+    if options.workers < 1 or options.noise < 0:
+        raise UsageError("--workers must be at least 1, --noise at least 0")
     suite = find_suite(options.suite)
     all_tasks = load_tasks(suite, libero_package())
     tasks = [all_tasks[index] for index in parse_task_indices(options.tasks, suite)]
     recorded = min(len(load_init_states(task)) for task in tasks)
     init_states = parse_indices(options.init_states, recorded, "initial states")
-    if options.workers < 1 or options.noise < 0:
-        raise LiberoError("--workers must be at least 1, --noise at least 0")
     max_steps = suite.max_steps if options.max_steps is None else options.max_steps
     rollouts: list[ExpertRollout] = []
     with tempfile.TemporaryDirectory() as logs:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from gr00t.cli.errors import UsageError
 from gr00t.eval.arms.published import PUBLISHED
 from gr00t.libero.tasks.suites import LiberoError, find_suite
 from gr00t.spelling import did_you_mean
@@ -13,10 +14,6 @@ from gr00t.spelling import did_you_mean
 DEFAULT_PORT = 5555
 # With their values they go to the server.
 _SERVER_OPTIONS = ("--tokenizer", "--device", "--dtype", "--seed", "--prompt-style")
-
-
-class LaunchError(ValueError):
-    """A command line that cannot be followed; the message says what would do."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def read_request(script: str, *arguments: str) -> Request:
     """Read the command line of a script.
 
     Raises:
-        LaunchError: what it asks for does not exist, or cannot be now.
+        UsageError: what it asks for does not exist, or cannot be now.
     """
     readers: dict[str, Callable[[Sequence[str]], Request]] = {
         "run_inference_server.sh": _serve,
@@ -101,14 +98,14 @@ def find_published(name: str) -> str:
     """Return the full name of a suite that has a checkpoint, from `goal`, `libero-goal` or `LIBERO_GOAL`.
 
     Raises:
-        LaunchError: with the nearest name.
+        UsageError: with the nearest name.
     """
     try:
         suite = find_suite(name).name
     except LiberoError:
         suite = "libero_" + name.lower().replace("-", "_").removeprefix("libero_")
     if suite not in PUBLISHED:
-        raise LaunchError(
+        raise UsageError(
             f"unknown suite {name!r}; {did_you_mean(suite, PUBLISHED)}\n  suites: {' '.join(PUBLISHED)}"
         )
     return suite
@@ -118,15 +115,15 @@ def check_port(text: str) -> int:
     """Return the number of a port where nobody listens: a foreign server would be taken for ours.
 
     Raises:
-        LaunchError: it is none, or somebody listens there.
+        UsageError: it is none, or somebody listens there.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
-        raise LaunchError(f"--port {text}: expected a number from 1 to 65535")
+        raise UsageError(f"--port {text}: expected a number from 1 to 65535")
     port = int(text)
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             other = port + 1 if port < 65535 else DEFAULT_PORT
-            raise LaunchError(
+            raise UsageError(
                 f"port {port} is in use by another program\n  choose another one: --port {other}"
             )
     return port
@@ -151,11 +148,11 @@ def _serve(words: Sequence[str]) -> ServeRequest:
 
 def _dry_run(words: Sequence[str]) -> DryRunRequest:
     if words and words[0].startswith("-"):
-        raise LaunchError(
+        raise UsageError(
             f"unknown option {words[0]!r}\n  usage: ./test_duquant_dryrun.sh [MODEL_PATH_OR_HUB_ID]"
         )
     if len(words) > 1:
-        raise LaunchError(f"expected one model at most, got {len(words)}: {' '.join(words)}")
+        raise UsageError(f"expected one model at most, got {len(words)}: {' '.join(words)}")
     return DryRunRequest(words[0] if words else "")
 
 
@@ -176,24 +173,24 @@ def _quantized(words: Sequence[str]) -> QuantizedRequest:
         elif word == "--":
             request.evaluation, left = left, []
         elif word.startswith("-"):
-            raise LaunchError(f"unknown option {word!r}\n  see ./run_libero_quant_w4a8.sh --help")
+            raise UsageError(f"unknown option {word!r}\n  see ./run_libero_quant_w4a8.sh --help")
         elif len(places) < 2:
             places.append(word)
         else:
-            raise LaunchError(f"one suite and one model at most, got also {word!r}")
+            raise UsageError(f"one suite and one model at most, got also {word!r}")
     suite, request.model = [*places, "", ""][:2]
     if port:
         request.port = check_port(port)
     if suite.lower() == "demo":
         request.evaluates = request.assumes_yes = True
         if request.model:
-            raise LaunchError(
+            raise UsageError(
                 f"demo has its own model; to serve {request.model} name a suite: {' '.join(PUBLISHED)}"
             )
         return request
     request.suite = find_published(suite or "libero_spatial")
     if request.evaluation and not request.evaluates:
-        raise LaunchError("options after -- are for the evaluation: add --eval")
+        raise UsageError("options after -- are for the evaluation: add --eval")
     if request.port is None and not request.evaluates:
         request.port = check_port(str(DEFAULT_PORT))
     return request
@@ -201,5 +198,5 @@ def _quantized(words: Sequence[str]) -> QuantizedRequest:
 
 def _value(option: str, left: list[str], what: str) -> str:
     if not left:
-        raise LaunchError(f"{option} needs {what}")
+        raise UsageError(f"{option} needs {what}")
     return left.pop(0)

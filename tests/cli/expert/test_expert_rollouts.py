@@ -69,21 +69,23 @@ def test_the_number_of_simulators_and_the_assets_change_no_action(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        (["libero_objetc"], "error: unknown LIBERO suite 'libero_objetc': did you mean libero_object?"),
+        (["libero_objetc"], 1, "error: unknown LIBERO suite 'libero_objetc': did you mean libero_object?"),
         (
             ["libero_object", "--init-states", "0-50"],
+            1,
             "error: initial states '0-50': 0-50 is not within 0-49",
         ),
-        (["libero_object", "--workers", "0"], "error: --workers must be at least 1, --noise at least 0"),
+        (["libero_object", "--workers", "0"], 2, "error: --workers must be at least 1, --noise at least 0"),
+        (["libero_object", "--noise", "-0.1"], 2, "error: --workers must be at least 1, --noise at least 0"),
     ],
 )
 @pytest.mark.libero
-def test_requests_that_cannot_be_met(repo: Path, arguments: list[str], message: str) -> None:
+def test_requests_that_cannot_be_met(repo: Path, arguments: list[str], status: int, message: str) -> None:
     program = str(repo / "scripts" / "expert_rollouts.py")
     result = subprocess.run([sys.executable, program, *arguments], capture_output=True, text=True)
-    assert result.returncode == 1
+    assert result.returncode == status
     assert result.stderr.strip() == message
 
 
