@@ -1,7 +1,7 @@
 """Evaluate policies on a LIBERO suite, side by side: same tasks, initial states and flow noise for every arm.
 
-python scripts/evaluate.py --suite libero_object --arms bf16,w4a8,recommended --model PATH_OR_HUB_ID
-python scripts/evaluate.py --suite libero_object --arms mine=localhost:5555,replay --trials 10
+    python scripts/evaluate.py --suite libero_object --arms bf16,w4a8,recommended --model PATH_OR_HUB_ID
+    python scripts/evaluate.py --suite libero_object --arms mine=localhost:5555,replay --trials 10
 
 Episodes, what each arm was, and a report with verdicts land in one folder under runs/. A run that was
 stopped, or killed, is continued by the same command with --output FOLDER. The last line of the output is a

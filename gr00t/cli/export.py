@@ -1,8 +1,8 @@
 """Quantize a checkpoint once and write it as a folder that any server loads as it is.
 
-GR00T_DUQUANT_CALIB_STEPS=0 python scripts/export_quantized.py CHECKPOINT OUT
-python scripts/export_quantized.py CHECKPOINT OUT --recipe recommended --packdir CALIBRATED
-python scripts/inference_service.py --server --model-path OUT
+    GR00T_DUQUANT_CALIB_STEPS=0 python scripts/export_quantized.py CHECKPOINT OUT
+    python scripts/export_quantized.py CHECKPOINT OUT --recipe recommended --packdir CALIBRATED
+    python scripts/inference_service.py --server --model-path OUT
 
 Settings are those of the GR00T_DUQUANT_* variables, or of a recipe. Static activation scales and smoothing
 come from a PACKDIR that scripts/calibrate.py has filled for the same checkpoint, settings and --dtype.

@@ -1,7 +1,7 @@
 """Say what is in a folder, a set of demonstrations or a checkpoint, and whether anything is wrong with it.
 
-gr00t-inspect FOLDER
-gr00t-inspect FOLDER --json
+    gr00t-inspect FOLDER
+    gr00t-inspect FOLDER --json
 
 Of a data set: what GR00T N1.5 would read of it, and everything that keeps it from being trained on; with
 --output also pictures. Of a checkpoint: layers, bits, bytes, settings, versions and hashes.

@@ -1,6 +1,6 @@
 """Merge a LoRA adapter into the checkpoint that it was trained on, and write the result as a checkpoint.
 
-python scripts/merge_adapter.py ADAPTER OUT --base CHECKPOINT
+    python scripts/merge_adapter.py ADAPTER OUT --base CHECKPOINT
 
 OUT has NVIDIA's layout, with the metadata of the adapter's folder or training, and the tokenizer of either.
 """

@@ -2,9 +2,9 @@
 
 Of what scripts/export_quantized.py wrote: what was done with it.
 
-python scripts/scan_linear_layers.py                      # full size, the settings of GR00T_DUQUANT_*
-python scripts/scan_linear_layers.py --model-path FOLDER_OR_HUB_ID --json
-python scripts/scan_linear_layers.py --dry-run            # the log lines of GR00T_DUQUANT_DRYRUN=1
+    python scripts/scan_linear_layers.py                      # full size, the settings of GR00T_DUQUANT_*
+    python scripts/scan_linear_layers.py --model-path FOLDER_OR_HUB_ID --json
+    python scripts/scan_linear_layers.py --dry-run            # the log lines of GR00T_DUQUANT_DRYRUN=1
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def run(arguments: ScanArguments) -> None:
         config = manifest.config(os.environ)
     else:
         config = DuQuantConfig.from_environ(os.environ, DEFAULTS) or DEFAULTS
-    from gr00t.model.structure import build_structure
+    from gr00t.model.meta_model import build_structure
     from gr00t.quantization.settings.selection import check_plans, plan_layers
 
     model, aliases = build_structure(arguments.model_path)
@@ -78,7 +78,7 @@ def run(arguments: ScanArguments) -> None:
 
 def main() -> int:
     """Run as a program: status 0 when the layers are listed, 1 with one line of error."""
-    return run_command(ScanArguments, run, None)
+    return run_command(ScanArguments, run, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Serve GR00T N1.5 over ZeroMQ or HTTP, or ask a running server for one action.
 
-python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID
-python scripts/inference_service.py --client
+    python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID
+    python scripts/inference_service.py --client
 
 With --http-server both speak HTTP.
 

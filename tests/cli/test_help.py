@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,12 @@ finally:
 """
 
 
+def examples(description: str) -> list[str]:
+    """The lines that are commands."""
+    starts = re.compile(r"([A-Z0-9_]+=\S+ )*(python|torchrun|gr00t-\w+) ")
+    return [line.strip() for line in description.splitlines() if starts.match(line.strip())]
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_help_imports_nothing_heavy_and_says_every_flag(module: str) -> None:
     asked = subprocess.run(
@@ -82,6 +89,9 @@ def test_help_imports_nothing_heavy_and_says_every_flag(module: str) -> None:
     told, _, imported = asked.stdout.rstrip("\n").rpartition("\n")
     assert (HEAVY | LESS_HEAVY) & set(json.loads(imported)) == set()
     assert told.startswith("usage: ")
+    described = importlib.import_module(module).__doc__ or ""
+    assert [line for line in examples(described) if f"\n    {line}\n" not in told] == []
+    assert described.splitlines()[0] in told
     where, kind = FLAGS.get(module, (None, None))
     if where is None or kind is None:
         assert module == "gr00t.cli.doctor"

@@ -1,7 +1,7 @@
 """Say what is in a checkpoint folder, NVIDIA's or exported: layers, bits, bytes, settings, versions, hashes.
 
-python scripts/inspect_checkpoint.py FOLDER
-python scripts/inspect_checkpoint.py FOLDER --json --no-verify
+    python scripts/inspect_checkpoint.py FOLDER
+    python scripts/inspect_checkpoint.py FOLDER --json --no-verify
 
 Of a float checkpoint only headers are read. Of a quantized one every byte is read, too, to check the hashes;
 --no-verify leaves that out. The status is 1 where something is damaged.
