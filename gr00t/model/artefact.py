@@ -47,6 +47,7 @@ from gr00t.quantization.checkpoint.artefact import (
 )
 from gr00t.quantization.checkpoint.checksums import checksum
 from gr00t.quantization.checkpoint.manifest import FILE, Manifest, exported_settings
+from gr00t.quantization.checkpoint.sidecar import SIDECAR
 from gr00t.quantization.checkpoint.tensor_file import write_tensors
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.report import DuQuantReport
@@ -193,7 +194,7 @@ def copy_beside_weights(source: Source, stage: Path) -> None:
         _copy_along(folder, _ALONG, stage)
     # What says how the weights are served is of what was named alone: an adapter's is not its checkpoint's.
     shutil.rmtree(stage / METADATA.parent, ignore_errors=True)
-    for name in (ADAPTER_CONFIG, RULES_FILE, *PIPELINES):
+    for name in (ADAPTER_CONFIG, RULES_FILE, *PIPELINES, SIDECAR):
         (stage / name).unlink(missing_ok=True)
     if rules is not None:
         rules.write(stage)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 
+from gr00t.cli.inspection.checkpoint_contents import read_contents
+from gr00t.eval.session.artefacts import find_artefact
 from gr00t.experiment.checkpoint_data_config import load_policy
 from gr00t.model.artefact import export_artefact
 from gr00t.model.checkpoint.json_section import CheckpointError
@@ -24,8 +28,11 @@ from gr00t.model.checkpoints import (
 )
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
+from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.manifest import FILE
+from gr00t.quantization.checkpoint.sidecar import SIDECAR
 from gr00t.testing.random_checkpoint import write_random_checkpoint
-from tests.model.small_artefact import LAYERS, quantized, variables
+from tests.model.small_artefact import LAYERS, act, quantized, serve, variables
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +110,63 @@ def test_a_quantized_checkpoint_of_the_hub_is_listed_without_a_download(
     assert len(list_layers("somebody/a-policy", variables(DRYRUN="1"))) == LAYERS
     assert f"[GR00T-DUQUANT] Matched Linear layers: {LAYERS}, all of the artefact" in caplog.messages
     assert hub == []
+
+
+def test_a_checkpoint_may_keep_the_packs_of_its_own_layers(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Oracle: the packs in a folder of their own, and the checkpoint without any.
+    caplog.set_level(logging.INFO)
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    environ = variables(CALIB_STEPS="0", PACKDIR=str(folder))
+    elsewhere = variables(CALIB_STEPS="0", PACKDIR=str(tmp_path / "packs"))
+    expected = act(serve(folder, elsewhere))
+    for restored in (0, LAYERS):
+        caplog.clear()
+        assert np.array_equal(act(serve(folder, environ)), expected)
+        found = f"{restored} of {LAYERS} layers restored"
+        assert f"[GR00T-DUQUANT] PACKDIR {folder}: {found}" in caplog.messages
+    off = variables(ENABLE="0", PACKDIR=str(folder))
+    assert np.array_equal(act(serve(folder, off)), act(serve(checkpoint, {})))
+    assert find_manifest(folder) is find_artefact(str(folder)) is None
+    contents, before = read_contents(folder), read_contents(checkpoint)
+    assert (contents["kind"], contents["float_bytes"]) == ("float", before["float_bytes"])
+    # What is exported from it says nothing of the packs.
+    export_artefact(*quantized(folder, environ), folder, tmp_path / "exported")
+    assert np.array_equal(act(serve(tmp_path / "exported", {})), expected)
+    # A damaged description of packs is the packs' affair: they are rebuilt.
+    path = folder / SIDECAR
+    path.write_text(path.read_text().replace('"block_in": 16', '"block_in": 17', 1))
+    assert find_manifest(folder) is find_artefact(str(folder)) is None
+    assert np.array_equal(act(serve(folder, environ)), expected)
+
+
+@pytest.mark.parametrize("damage", ["", "kind", "cut"])
+def test_an_artefact_without_its_quantized_layers_is_never_taken_for_a_float_checkpoint(
+    exported: Path, tmp_path: Path, damage: str
+) -> None:
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    (folder / FILE).unlink()
+    path = folder / SIDECAR
+    if damage == "kind":
+        path.write_text(path.read_text().replace('"kind": "artefact"', '"kind": "other"'))
+    elif damage == "cut":
+        path.write_text(path.read_text()[:-100])
+    with pytest.raises((ArtefactError, CheckpointError), match=r"duquant\.(safetensors|json)"):
+        load_policy(folder, device="cpu", environ={})
+    if damage:
+        for finds in (find_manifest, find_artefact):
+            with pytest.raises(ArtefactError, match=r"duquant\.json"):
+                finds(str(folder))
+
+
+def test_an_artefact_that_is_named_as_packdir_stays_what_it_is(checkpoint: Path, exported: Path) -> None:
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    environ = variables(CALIB_STEPS="0", PACKDIR=str(exported))
+    serve(exported, environ)  # without effect
+    with pytest.raises(ArtefactError, match="is the folder of an exported model, which packs would damage"):
+        serve(checkpoint, environ)
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
 
 
 def test_saying_what_a_folder_is_imports_no_torch(exported: Path) -> None:

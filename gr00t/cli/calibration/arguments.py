@@ -12,6 +12,7 @@ from gr00t.cli.errors import UsageError
 from gr00t.files.output_folder import writing
 from gr00t.model.checkpoints import find_manifest
 from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.quantization.checkpoint.manifest import check_packdir
 from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def check_arguments(arguments: CalibrateArguments, environ: Mapping[str, str]) -
     """Check flags and settings, before anything large is read.
 
     Raises:
-        UsageError, DuQuantConfigError, LiberoError: they cannot be used.
+        UsageError, DuQuantConfigError, LiberoError, ArtefactError: they cannot be used.
         OSError: PACKDIR cannot be written.
     """
     from gr00t.cli.calibration.sources import FileSource, LiberoSource, SyntheticSource
@@ -110,6 +111,7 @@ def check_arguments(arguments: CalibrateArguments, environ: Mapping[str, str]) -
     packdir = arguments.packdir or config.pack_dir
     if packdir is None:
         raise UsageError("nowhere to write: set GR00T_DUQUANT_PACKDIR or give --packdir")
+    check_packdir(packdir)
     given = [arguments.observations, arguments.libero, arguments.synthetic]
     if sum(source is not None for source in given) != 1:
         raise UsageError("give one of --libero SUITE, --observations FILE and --synthetic N")

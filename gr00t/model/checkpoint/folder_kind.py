@@ -24,7 +24,7 @@ from gr00t.model.checkpoint.json_section import (
 
 CONFIG_FILE = "config.json"
 # `quantization.checkpoint`'s SIDECAR and FILE, which this module may not import; a test holds them together.
-EXPORTED_FILES = ("duquant.json", "duquant.safetensors")
+SIDECAR, EXPORTED_FILE = "duquant.json", "duquant.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -63,7 +63,7 @@ _OTHER_CONTENTS = (
         for pattern in ("optimizer_state.safetensors", "optimizer.pt", "training_state")
     ),
     (
-        "duquant.json",
+        SIDECAR,
         "holds packs (GR00T_DUQUANT_PACKDIR), quantized layers without a model; give the checkpoint",
     ),
     *((pattern, _PICKLED) for pattern in ("*.pt", "*.pth", "*.ckpt", "*.bin")),
@@ -91,7 +91,7 @@ def recognize(folder: Path) -> FolderKind:
         raise CheckpointError(f"{folder}: no such folder")
     _refuse_pointers(folder)
     refuse_special(folder / CONFIG_FILE)
-    if is_there(folder / CONFIG_FILE) and any(os.path.lexists(folder / name) for name in EXPORTED_FILES):
+    if is_there(folder / CONFIG_FILE) and _is_exported(folder):
         return FolderKind.QUANTIZED
     adapter = [name for name in (ADAPTER_CONFIG, *ADAPTER_WEIGHTS) if (folder / name).exists()]
     whole = sorted(path.name for path in folder.glob("model*.safetensors"))
@@ -172,6 +172,19 @@ def newest_first(folder: Path) -> list[Path]:
         if not any(part.is_symlink() for part in _between(folder, path.parent))
     }
     return sorted(found, key=lambda path: (_step(path.relative_to(folder)), str(path)), reverse=True)
+
+
+def _is_exported(folder: Path) -> bool:
+    """Whether a folder is a quantized checkpoint, whole or damaged: whoever reads it on says which."""
+    if os.path.lexists(folder / EXPORTED_FILE):
+        return True
+    if not os.path.lexists(folder / SIDECAR):
+        return False
+    try:
+        # A checkpoint may be the PACKDIR of its own layers.
+        return read_json(folder / SIDECAR).get("kind") != "packs"
+    except CheckpointError:
+        return True
 
 
 def _refuse_pointers(folder: Path) -> None:

@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gr00t.files.hashing import hash_file
 from gr00t.files.safetensors_header import Header
 from gr00t.quantization.checkpoint import version_1
-from gr00t.quantization.checkpoint.checksums import ArtefactError, check_files
+from gr00t.quantization.checkpoint.checksums import ArtefactError, check_files, hash_file
 from gr00t.quantization.checkpoint.manifest_values import checked_values, spec_to_json
-from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, write_sidecar
+from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, said_kind, write_sidecar
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError
 from gr00t.quantization.settings.options import Execution
 from gr00t.quantization.settings.spec import LinearSpec
@@ -154,13 +153,29 @@ def exported_settings(config: DuQuantConfig) -> dict[str, str]:
     }
 
 
+def check_packdir(folder: Path) -> None:
+    """Refuse to write packs into an artefact's folder, whole or damaged: it would be none any more.
+
+    Raises:
+        ArtefactError: it is one.
+    """
+    if os.path.lexists(folder / FILE) or said_kind(folder) == "artefact":
+        raise ArtefactError(
+            f"PACKDIR {folder} is the folder of an exported model, which packs would damage; name another"
+        )
+
+
 def read_manifest(folder: Path) -> Manifest | None:
     """Return the manifest of an artefact's folder; None where the folder is none. Reads no tensor.
+
+    A checkpoint may be the PACKDIR of its own layers, and is none for that.
 
     Raises:
         ArtefactError: the file cannot be read, is damaged, of another version of the format, or not an
             artefact's; or there are quantized layers of which nothing is said.
     """
+    if not os.path.lexists(folder / FILE) and said_kind(folder) == "packs":
+        return None
     values, version, path = read_sidecar(folder, "artefact"), 2, folder / SIDECAR
     if values is None and os.path.lexists(folder / FILE):
         values, version, path = version_1.manifest_values(folder / FILE), 1, folder / FILE

@@ -20,6 +20,7 @@ from torch import Tensor
 from gr00t.files.locks import wait_for_lock
 from gr00t.quantization.checkpoint import version_1
 from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.manifest import check_packdir
 from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, write_sidecar
 from gr00t.quantization.checkpoint.tensor_file import read_tensors, write_tensors
 
@@ -29,9 +30,14 @@ _ENTRY = {"spec", "made_from", "state_sha256", "statistics_sha256"}
 
 
 class PackFolder:
-    """The packs in one folder, by layer name."""
+    """The packs in one folder, by layer name.
+
+    Raises:
+        ArtefactError: the folder is an exported model's (`manifest.check_packdir`).
+    """
 
     def __init__(self, folder: Path) -> None:
+        check_packdir(folder)
         self.folder = folder
         self._read_as: tuple[int, int, int] | None = None
         self._layers: dict[str, Any] = {}

@@ -44,18 +44,7 @@ def read_sidecar(folder: Path, kind: Kind) -> dict[str, Any] | None:
     path = folder / SIDECAR
     if not os.path.lexists(path):
         return None
-    try:
-        if not path.is_file():
-            raise FileNotFoundError(0, "no such file, or something else")
-        if path.stat().st_size > _LARGEST:
-            raise ArtefactError(f"{path}: {path.stat().st_size:,} bytes, expected at most {_LARGEST:,}")
-        text = path.read_bytes()
-    except OSError as error:
-        raise ArtefactError(f"{path} cannot be read ({error.strerror})") from None
-    try:
-        values = parse_json(text)
-    except ValueError as error:
-        raise ArtefactError(f"{path}: damaged ({error})") from None
+    values = _read(path)
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:
         raise ArtefactError(
@@ -68,6 +57,30 @@ def read_sidecar(folder: Path, kind: Kind) -> dict[str, Any] | None:
     if values.get("kind") != kind:
         raise ArtefactError(f"{path}: is of {values.get('kind')!r:.80}, expected {kind!r}")
     return content
+
+
+def said_kind(folder: Path) -> Any:
+    """Return the kind that `duquant.json` names, damaged or not; None where there is none to be read."""
+    try:
+        values = _read(folder / SIDECAR)
+    except ArtefactError:
+        return None
+    return values.get("kind") if isinstance(values, dict) else None
+
+
+def _read(path: Path) -> Any:
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(0, "no such file, or something else")
+        if path.stat().st_size > _LARGEST:
+            raise ArtefactError(f"{path}: {path.stat().st_size:,} bytes, expected at most {_LARGEST:,}")
+        text = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror})") from None
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise ArtefactError(f"{path}: damaged ({error})") from None
 
 
 def _hash(content: Mapping[str, Any]) -> str:

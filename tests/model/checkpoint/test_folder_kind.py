@@ -12,8 +12,9 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
+from gr00t.model.checkpoint import folder_kind
 from gr00t.model.checkpoint.folder import save_checkpoint
-from gr00t.model.checkpoint.folder_kind import EXPORTED_FILE, FolderKind, newest_first, recognize
+from gr00t.model.checkpoint.folder_kind import FolderKind, newest_first, recognize
 from gr00t.model.checkpoint.hub import resolve_checkpoint
 from gr00t.model.checkpoint.json_section import CheckpointError
 from gr00t.model.gr00t_n1 import GR00T_N1_5
@@ -78,7 +79,7 @@ def test_the_kinds_that_can_be_opened(tmp_path: Path, tiny_a: Path) -> None:
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_model.bin").touch()
     assert recognize(tmp_path / "adapter") is FolderKind.ADAPTER
-    assert (folder_kind.SIDECAR, EXPORTED_FILE) == (SIDECAR, FILE)
+    assert (folder_kind.SIDECAR, folder_kind.EXPORTED_FILE) == (SIDECAR, FILE)
 
 
 @pytest.mark.parametrize(

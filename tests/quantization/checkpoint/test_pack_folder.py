@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from gr00t.quantization.checkpoint import pack_folder
+from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.manifest import FILE
 from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.checkpoint.sidecar import SIDECAR, write_sidecar
 from tests.quantization.checkpoint.test_packs import SPEC, X, linear, log
@@ -40,7 +42,7 @@ def test_a_write_that_is_killed_before_it_is_said_leaves_no_pack(tmp_path, log, 
     [
         ("flipped", "its content is not what was written (SHA-256 differs)"),
         ("cut", "damaged ("),
-        ("of an artefact", "is of 'artefact', expected 'packs'"),
+        ("of neither", "is of 'neither', expected 'packs'"),
         ("no layers", "expected layers, got []"),
         ("directory", "cannot be read (no such file, or something else)"),
         ("later format", "its format is 'gr00t-duquant 3', this version reads 'gr00t-duquant 2'"),
@@ -54,8 +56,8 @@ def test_where_it_is_not_known_what_packs_are_all_are_rebuilt(tmp_path, log, how
         path.write_text(said.replace('"in_features": 64', '"in_features": 65'))
     elif how == "cut":
         path.write_text(said[:-100])
-    elif how == "of an artefact":
-        write_sidecar(tmp_path, "artefact", {"layers": {}})
+    elif how == "of neither":
+        path.write_text(said.replace('"kind": "packs"', '"kind": "neither"'))
     elif how == "no layers":
         write_sidecar(tmp_path, "packs", {"layers": []})
     elif how == "later format":
@@ -72,6 +74,23 @@ def test_where_it_is_not_known_what_packs_are_all_are_rebuilt(tmp_path, log, how
     again = PackStore(tmp_path)
     again.layer("a", linear(), SPEC)
     assert again.restored == (how != "directory")
+
+
+@pytest.mark.parametrize("there", ["artefact", "damaged artefact", "artefact of version 1"])
+def test_no_pack_is_written_into_an_exported_model(tmp_path, there):
+    if there == "artefact of version 1":
+        (tmp_path / FILE).write_bytes(b"all is said in its own header")
+    else:
+        write_sidecar(tmp_path, "artefact", {"layers": {}})
+    if there == "damaged artefact":
+        (tmp_path / SIDECAR).write_text((tmp_path / SIDECAR).read_text().replace("layers", "papers"))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ArtefactError) as caught:
+        PackStore(tmp_path)
+    assert str(caught.value) == (
+        f"PACKDIR {tmp_path} is the folder of an exported model, which packs would damage; name another"
+    )
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("entry", [None, [], {}, "text", {"spec": {}, "made_from": []}])
