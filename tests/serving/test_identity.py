@@ -12,6 +12,9 @@ import pytest
 from gr00t.experiment.data_config import load_data_config
 from gr00t.serving import identity
 from gr00t.serving.identity import config_hash, digest, folder_hash, served_identity, source_files
+from tests.shell import REPO
+from tests.test_layout import imports, module_of
+from tests.test_structure import library
 
 LIBERO = "examples.Libero.custom_data_config:LiberoDataConfig"
 
@@ -26,11 +29,28 @@ def test_every_source_that_can_change_an_answer_is_hashed(
         "gr00t/model/policy.py",
         "gr00t/data/transform/video.py",
         "gr00t/eval/rollout/episode.py",
+        "gr00t/eval/session/servers.py",
+        "gr00t/experiment/robots.py",
+        "gr00t/libero/simulator/worker.py",
+        "gr00t/serving/server.py",
+        "gr00t/cli/serve.py",
+        "gr00t/cli/serving/server.py",
     ):
         assert name in found
-    for folder in ("gr00t/eval/statistics", "gr00t/eval/report"):
+    for folder in (
+        "gr00t/cli/inspection",
+        "gr00t/cli/training",
+        "gr00t/eval/statistics",
+        "gr00t/eval/report",
+        "gr00t/libero/datagen",
+        "gr00t/training",
+    ):
         assert list((identity.PACKAGE.parent / folder).glob("*.py"))
         assert not [name for name in found if name.startswith(folder)]
+
+    assert {name for name in found if name.startswith("gr00t/cli/") and "/serving/" not in name} == {
+        "gr00t/cli/serve.py"
+    }
 
     package = tmp_path / "gr00t"
     (package / "quantization").mkdir(parents=True)
@@ -49,6 +69,24 @@ def test_every_source_that_can_change_an_answer_is_hashed(
     hashes.append(now())
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 4
+
+
+def test_nothing_that_is_hashed_needs_what_is_left_out_but_to_count_at_the_end() -> None:
+    found = source_files()
+    sources = [(name, (REPO / name).read_text()) for name in found if name.endswith(".py")]
+    everything = [(path, text) for path, text in library() if path.startswith("gr00t/")]
+    known = {module_of(name) for name, _ in sources}
+    graph = imports(everything)
+    needed = {
+        (name, other)
+        for name, _ in sources
+        if not name.startswith("gr00t/cli/")
+        for other in graph[module_of(name)] - known
+    }
+    assert needed == {
+        ("gr00t/eval/session/session.py", "gr00t.eval.report"),
+        ("gr00t/eval/session/session.py", "gr00t.eval.statistics"),
+    }
 
 
 def test_a_folder_is_known_by_names_and_contents_of_its_files(tmp_path: Path) -> None:

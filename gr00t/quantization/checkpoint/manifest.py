@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gr00t.files.hashing import hash_file
 from gr00t.files.safetensors_header import Header
 from gr00t.quantization.checkpoint import version_1
-from gr00t.quantization.checkpoint.checksums import ArtefactError, check_files, hash_file
+from gr00t.quantization.checkpoint.checksums import ArtefactError, check_files
 from gr00t.quantization.checkpoint.manifest_values import checked_values, spec_to_json
 from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, said_kind, write_sidecar
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError
