@@ -14,12 +14,13 @@ from typing import Any
 
 import gr00t
 from gr00t.eval.arms.arms import Arm, parse_arms
+from gr00t.eval.arms.hosts import ServerChangedError
 from gr00t.eval.arms.published import suite_model
 from gr00t.eval.rollout.cluster import RayPool
 from gr00t.eval.rollout.plan import EvalPlan, check_init_states, parse_seeds
 from gr00t.eval.rollout.pool import LocalPool, Pool
 from gr00t.eval.rollout.record_parts import ArmConditions
-from gr00t.eval.rollout.run_folder import RunFolder
+from gr00t.eval.rollout.run_folder import RunFolder, RunFolderError
 from gr00t.eval.rollout.runner import jobs_left, run_arm
 from gr00t.eval.session import artefacts, servers
 from gr00t.eval.session.options import EvaluationOptions
@@ -126,12 +127,15 @@ def evaluate(
     }
     with RunFolder(path.absolute(), asked) as folder:
         describe(plans, arms, workers, simulators, folder)
-        complete = False
+        complete, goes_on = False, True
         try:
             play(options, plans, arms, workers, simulators, folder, conditions, environ)
             complete = True
+        except (RunFolderError, ServerChangedError):
+            goes_on = False  # it says itself what does
+            raise
         finally:
-            summary = conclude(folder, options, tell, complete=complete)
+            summary = conclude(folder, options, tell, complete=complete, goes_on=goes_on)
     return summary
 
 
@@ -240,9 +244,14 @@ def describe(
 
 
 def conclude(
-    folder: RunFolder, options: EvaluationOptions, tell: Callable[[str], object], *, complete: bool
+    folder: RunFolder,
+    options: EvaluationOptions,
+    tell: Callable[[str], object],
+    *,
+    complete: bool,
+    goes_on: bool,
 ) -> dict[str, Any]:
-    """Count what the folder holds, write the report, and tell the verdicts."""
+    """Count what the folder holds, write the report, and tell the verdicts, and whether the run goes on."""
     arms = {}
     for name in folder.plan["arms"]:
         records = [record for record in folder.records.values() if record.key.arm == name]
@@ -268,7 +277,7 @@ def conclude(
             raise
         # What ended the run is what its user has to hear of.
         logger.warning("no report: %s", error)
-    if not complete:
+    if not complete and goes_on:
         tell(f"stopped; the same command with --output {folder.path} goes on")
     return summary
 

@@ -205,10 +205,14 @@ def test_a_resumed_evaluation_notices_what_its_server_has_become(
     grown = dataclasses.replace(options, trials=2)
 
     told.write_text(json.dumps({"data_config": "module:Class", "identity": {"data_config": "0.5"}}))
+    said: list[str] = []
     with pytest.raises(
         LiberoError, match=r"played with, server data_config: '0\.95' there, '0\.5' now; name"
     ):
-        session.run(grown, environ)
+        session.run(grown, environ, said.append)
+    # The verdicts so far, and not that the same command goes on: it would be refused again.
+    assert len(said) == 1
+    assert "goes on" not in said[0]
     told.write_text(json.dumps({"data_config": "module:Class", "identity": {"data_config": "0.95"}}))
 
     record = tmp_path / "out" / "packs" / "w4a8" / "calibration.json"
