@@ -41,7 +41,7 @@ def _hash_of(path: Path) -> str | None:
         return None  # a bad sector, or not for us to read: to be written anew
 
 
-def publish(target: Path, files: Mapping[str, bytes]) -> None:
+def put_folder(target: Path, files: Mapping[str, bytes]) -> None:
     """Put `files` (by relative name) into the folder `target`, which appears with all of them.
 
     Raises:

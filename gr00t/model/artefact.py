@@ -40,7 +40,7 @@ from gr00t.model.preprocessing.tokenizer import TOKENIZER_FILES
 from gr00t.quantization.calibration.record import read_record
 from gr00t.quantization.checkpoint.artefact import (
     check_exportable,
-    list_layers,
+    list_exported,
     place_layers,
     read_checked,
     settle,
@@ -83,7 +83,7 @@ def load_artefact(
     folder = source.folder
     config = manifest.config(environ or {})
     if config.dry_run:
-        list_layers(manifest)
+        list_exported(manifest)
         raise DuQuantDryRunError(f"{folder}: DRYRUN=1 asks for a list of its layers, which is in the log")
     if environ is not None:
         load_kernels(environ)

@@ -116,7 +116,7 @@ def find_manifest(path_or_hub_id: str | Path | None) -> Manifest | None:
     return None if folder is None else read_manifest(folder)
 
 
-def list_layers(
+def scan_layers(
     path_or_hub_id: str | Path | None, environ: Mapping[str, str], base: str | Path | None = None
 ) -> Mapping[str, LinearSpec]:
     """Log the layers that are quantized, or would be, from headers and architecture, and return them.
@@ -133,19 +133,18 @@ def list_layers(
     """
     manifest = find_manifest(path_or_hub_id)
     if manifest is not None:
-        from gr00t.quantization.checkpoint.artefact import list_layers as list_exported
+        from gr00t.quantization.checkpoint.artefact import list_exported
 
         manifest.config(environ)
         return list_exported(manifest)
     from gr00t.model.meta_model import build_structure
     from gr00t.model.quantized_layers import DEFAULTS
-    from gr00t.quantization import DuQuantConfig
-    from gr00t.quantization import list_layers as list_planned
+    from gr00t.quantization import DuQuantConfig, list_layers
 
     config = DuQuantConfig.from_environ(environ, DEFAULTS)
     model, aliases = build_structure(path_or_hub_id, base)
     if config is None:
         logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s", why_not_enabled(environ))
         return {}
-    plans = list_planned(model, config, aliases)
+    plans = list_layers(model, config, aliases)
     return {plan.name: plan.spec for plan in plans if plan.spec is not None}

@@ -36,7 +36,7 @@ def write_state(state: dict[str, Any], folder: Path) -> None:
         raise cause if isinstance(cause, OSError) else OSError(str(error)) from error
 
 
-def check_state(path: Path) -> None:
+def check_state_file(path: Path) -> None:
     """Compare every part of a state with its checksum.
 
     Raises:
@@ -57,7 +57,7 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         StateError: it is damaged, or no state of a run.
     """
-    check_state(path)
+    check_state_file(path)
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, OSError, EOFError) as error:

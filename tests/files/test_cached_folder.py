@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gr00t.files.cached_folder import content_hash, differing, publish, put_file
+from gr00t.files.cached_folder import content_hash, differing, put_file, put_folder
 from gr00t.files.private_folder import CacheError
 from gr00t.libero.assets.location import resolve_assets
 from gr00t.libero.assets.robot_meshes import robot_meshes_folder, triangle_counts, write_robot_meshes
@@ -90,11 +90,11 @@ def test_whatever_lies_in_its_place_a_file_comes_back(block: Callable[[Path], No
     files = {"a/one.xml": b"<one/>", "two.xml": b"<two/>"}
     hashes = {name: content_hash(content) for name, content in files.items()}
     target = tmp_path / "made"
-    publish(target, files)
+    put_folder(target, files)
     assert differing(target, hashes) == []
     block(target / "a/one.xml")
     assert "a/one.xml" in differing(target, hashes)
-    publish(target, files)
+    put_folder(target, files)
     assert differing(target, hashes) == []
     assert [entry.name for entry in tmp_path.iterdir()] == ["made"]
 

@@ -23,8 +23,8 @@ from gr00t.model.checkpoints import (
     FloatCheckpoint,
     QuantizedCheckpoint,
     find_manifest,
-    list_layers,
     open_checkpoint,
+    scan_layers,
 )
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.policy import Gr00tPolicy
@@ -95,7 +95,7 @@ def test_home_is_written_out_wherever_a_checkpoint_is_named(
     assert open_checkpoint("~/checkpoint").source.folder == checkpoint
     assert find_manifest("~/exported") is not None
     assert load_policy("~/exported", device="cpu", environ={}).model_path == exported
-    assert len(list_layers("~/checkpoint", variables(DRYRUN="1", WBITS_DEFAULT="4"))) == LAYERS
+    assert len(scan_layers("~/checkpoint", variables(DRYRUN="1", WBITS_DEFAULT="4"))) == LAYERS
 
 
 def test_a_policy_looks_for_its_checkpoint_once(hub: list[str]) -> None:
@@ -107,7 +107,7 @@ def test_a_quantized_checkpoint_of_the_hub_is_listed_without_a_download(
     hub: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    assert len(list_layers("somebody/a-policy", variables(DRYRUN="1"))) == LAYERS
+    assert len(scan_layers("somebody/a-policy", variables(DRYRUN="1"))) == LAYERS
     assert f"[GR00T-DUQUANT] Matched Linear layers: {LAYERS}, all of the artefact" in caplog.messages
     assert hub == []
 

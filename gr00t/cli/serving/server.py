@@ -22,12 +22,12 @@ logger = logging.getLogger("gr00t.service")
 
 def serve(arguments: ServeArguments) -> None:
     """Load, quantize and serve the policy. What can be checked without it is, first; the port opens last."""
-    from gr00t.model.checkpoints import list_layers
+    from gr00t.model.checkpoints import scan_layers
     from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
 
     settings = DuQuantConfig.from_environ(os.environ)
     if settings is not None and settings.dry_run:
-        list_layers(arguments.model_path, os.environ, arguments.base)
+        scan_layers(arguments.model_path, os.environ, arguments.base)
         return
     if DuQuantConfig.given(os.environ).get("dry_run"):
         # GR00T_DUQUANT_ENABLE=0 beside it. Nothing to list, but a dry-run never serves.

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from gr00t.files.cached_folder import content_hash, differing, publish
+from gr00t.files.cached_folder import content_hash, differing, put_folder
 from gr00t.libero.assets import triangle_mesh
 from gr00t.libero.tasks.suites import LiberoError
 
@@ -175,7 +175,7 @@ def _make(target: Path) -> None:
         "hashes": {name: content_hash(content) for name, content in files.items()},
     }
     hashed = {"index": index, "hash": _index_hash(index)}
-    publish(target, {**files, _INDEX: json.dumps(hashed, indent=1).encode()})
+    put_folder(target, {**files, _INDEX: json.dumps(hashed, indent=1).encode()})
     logger.info("%d triangles became %d in %.1f s: %s", before, after, time.perf_counter() - started, target)
 
 

@@ -151,10 +151,10 @@ def other_contents(folder: Path) -> str | None:
         found = sorted(folder.glob(pattern))
         if found:
             return f"{what} ({listed([str(path.relative_to(folder)) for path in found])})"
-    return unfinished(folder)
+    return half_download(folder)
 
 
-def unfinished(folder: Path) -> str | None:
+def half_download(folder: Path) -> str | None:
     """What a download that was broken off has left in a folder; None: nothing."""
     files = sorted(path.name for path in folder.glob("**/*.incomplete"))
     return f"is half a download: {listed(files)}; download it again" if files else None

@@ -11,9 +11,9 @@ import logging
 import re
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from gr00t.model.checkpoint.folder_kind import other_contents, unfinished
+from gr00t.model.checkpoint.folder_kind import half_download, other_contents
 from gr00t.model.checkpoint.json_section import CheckpointError, is_there, listed, read_json
-from gr00t.model.checkpoint.weight_header import StoredTensor, read_header
+from gr00t.model.checkpoint.weight_header import StoredTensor, read_stored_tensors
 
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -48,7 +48,7 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
             )
         found = _by_index(index, weight_map)
     elif is_there(whole):
-        found = read_header(whole)
+        found = read_stored_tensors(whole)
         _refuse_second_copies(folder, found)
     else:
         parts = [path.name for path in weight_leftovers(folder, ())]
@@ -111,11 +111,11 @@ def _by_index(index: Path, weight_map: dict[str, str]) -> dict[str, StoredTensor
     for shard in sorted(set(weight_map.values())):
         expected = [name for name, file in weight_map.items() if file == shard]
         if not is_there(folder / shard) or not (folder / shard).is_file():
-            more = f", which {why}" if (why := unfinished(folder)) is not None else ""
+            more = f", which {why}" if (why := half_download(folder)) is not None else ""
             raise CheckpointError(
                 f"{index} names {shard} (for {expected[0]}), which is not in {folder}{more}"
             )
-        entries = read_header(folder / shard)
+        entries = read_stored_tensors(folder / shard)
         absent = [name for name in expected if name not in entries]
         if absent:
             raise CheckpointError(f"{index} says that {absent[0]} is in {shard}, but it is not")
@@ -133,7 +133,7 @@ def _by_index(index: Path, weight_map: dict[str, str]) -> dict[str, StoredTensor
 def _refuse_second_copies(folder: Path, found: dict[str, StoredTensor]) -> None:
     """Raise where parts of a checkpoint whose index is gone hold what the one file of weights holds."""
     for part in weight_leftovers(folder, (WEIGHTS_FILE,)):
-        twice = [name for name in read_header(part) if name in found]
+        twice = [name for name in read_stored_tensors(part) if name in found]
         if twice:
             raise CheckpointError(
                 f"{folder}: {twice[0]} is in {WEIGHTS_FILE} and in {part.name}, and no {INDEX_FILE} says "

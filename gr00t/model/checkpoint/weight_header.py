@@ -33,7 +33,7 @@ class StoredTensor:
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
-def read_header(file: Path) -> dict[str, StoredTensor]:
+def read_stored_tensors(file: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file, whose data must all be there.
 
     A tensor that the model has twice, such as tied embeddings, may be stored once: the file's metadata then

@@ -12,7 +12,7 @@ from typing import Any
 
 from gr00t.data.statistics_rules import LARGEST
 from gr00t.model.checkpoint.json_section import CheckpointError, Section, is_there, read_json
-from gr00t.model.checkpoint.weight_header import read_header
+from gr00t.model.checkpoint.weight_header import read_stored_tensors
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 PIPELINES = (PREPROCESSOR, POSTPROCESSOR)
@@ -135,7 +135,7 @@ def read_bounds(folder: Path, step: Step, key: str) -> Bounds:
     path = folder / step.state_file
     if not is_there(path):
         raise CheckpointError(f"{step.file} names {step.state_file}, which is not in {folder}: copy it there")
-    entries = read_header(path)
+    entries = read_stored_tensors(path)
     wanted = [f"{key}.{name}" for name in ("min", "max")]
     missing = [name for name in wanted if name not in entries]
     if missing:

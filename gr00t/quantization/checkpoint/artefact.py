@@ -143,7 +143,7 @@ def place_layers(
     )
 
 
-def list_layers(manifest: Manifest) -> Mapping[str, LinearSpec]:
+def list_exported(manifest: Manifest) -> Mapping[str, LinearSpec]:
     """Log what a dry-run lists, and return it: the layers of the artefact, whatever a selection takes."""
     logger.info("[GR00T-DUQUANT] Matched Linear layers: %d, all of the artefact", len(manifest.layers))
     for name, spec in manifest.layers.items():

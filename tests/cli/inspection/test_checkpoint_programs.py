@@ -19,7 +19,7 @@ from gr00t.cli.inspection import checkpoint_contents
 from gr00t.cli.serving import server
 from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.model.checkpoint.names import from_checkpoint_name
-from gr00t.model.checkpoints import list_layers
+from gr00t.model.checkpoints import scan_layers
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.meta_model import build_structure
 from gr00t.model.policy import Gr00tPolicy
@@ -96,7 +96,7 @@ def test_a_groot_folder_is_listed_inspected_and_exported(
 ) -> None:
     monkeypatch.setenv("GR00T_DUQUANT_WBITS_DEFAULT", "4")
     monkeypatch.setenv("GR00T_DUQUANT_DRYRUN", "1")
-    assert list_layers(groot, os.environ)
+    assert scan_layers(groot, os.environ)
     found = checkpoint_contents.read_contents(groot)
     assert found["embodiments"] == ["so100"]
     assert found["lerobot"]["embodiment"] == 2

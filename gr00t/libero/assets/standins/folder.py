@@ -15,7 +15,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from gr00t.files.cached_folder import content_hash, differing, publish
+from gr00t.files.cached_folder import content_hash, differing, put_folder
 from gr00t.libero.assets.standins.fixtures import FIXTURE_STANDINS
 from gr00t.libero.assets.standins.groceries import GROCERY_STANDINS
 from gr00t.libero.assets.standins.kitchenware import KITCHENWARE_STANDINS
@@ -53,7 +53,7 @@ def write_standins(cache: Path) -> Path:
     if wrong:
         if target.exists():
             logger.warning("%d stand-in asset files were damaged or gone, %s first", len(wrong), wrong[0])
-        publish(target, files)
+        put_folder(target, files)
         logger.info("wrote %d stand-in asset files to %s", len(files), target)
     return target
 

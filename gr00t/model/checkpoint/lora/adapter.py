@@ -22,7 +22,7 @@ from gr00t.model.checkpoint.json_section import CheckpointError, refuse_special
 from gr00t.model.checkpoint.lora.settings import LoraSettings, read_settings
 from gr00t.model.checkpoint.names import is_unused
 from gr00t.model.checkpoint.weight_files import WRAPPED
-from gr00t.model.checkpoint.weight_header import read_header
+from gr00t.model.checkpoint.weight_header import read_stored_tensors
 from gr00t.spelling import did_you_mean
 
 _PREFIX = "base_model.model."
@@ -184,7 +184,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of an adapter. As peft does, safetensors are taken where there are both."""
     safe, pickled = (folder / name for name in ADAPTER_WEIGHTS)
     if safe.exists():
-        read_header(safe)
+        read_stored_tensors(safe)
         try:
             return load_file(safe)
         except (SafetensorError, OSError) as error:
