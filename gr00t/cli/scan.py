@@ -12,14 +12,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from gr00t.cli.running import run_command
-from gr00t.model.checkpoints import find_manifest, scan_layers
+from gr00t.model.checkpoints import find_manifest, list_layers
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ
+
+if TYPE_CHECKING:
+    from gr00t.quantization.settings.selection import LayerPlan
+    from gr00t.quantization.settings.spec import LinearSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +42,7 @@ class ScanArguments:
 def run(arguments: ScanArguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
     if arguments.dry_run:
-        scan_layers(arguments.model_path, to_environ({**settings_in(os.environ), "DRYRUN": "1"}, os.environ))
+        list_layers(arguments.model_path, to_environ({**settings_in(os.environ), "DRYRUN": "1"}, os.environ))
         return
     manifest = find_manifest(arguments.model_path)
     # Bad settings are told before anything is built.
@@ -46,12 +51,17 @@ def run(arguments: ScanArguments) -> None:
     else:
         config = DuQuantConfig.from_environ(os.environ, DEFAULTS) or DEFAULTS
     from gr00t.model.meta_model import build_structure
+    from gr00t.quantization.quantize import decided
     from gr00t.quantization.settings.selection import check_plans, plan_layers
 
     model, aliases = build_structure(arguments.model_path)
     plans = plan_layers(model, config.scheme, config.layer_filter, aliases)
-    # Refuses what a server would refuse.
-    check_plans(plans, config.scheme, config.layer_filter, debug=config.debug)
+    if manifest is not None:
+        plans = [as_exported(plan, manifest.layers) for plan in plans]
+    else:
+        # Refuses what a server would refuse.
+        check_plans(plans, config.scheme, config.layer_filter, debug=config.debug)
+        plans = decided(model, plans)
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,
@@ -74,6 +84,13 @@ def run(arguments: ScanArguments) -> None:
         shape = f"{row['in_features']}->{row['out_features']}{' +bias' if row['bias'] else ''}"
         print(f"{row['name']:<{width}}  {shape:<17}  {row['settings'] or 'float: ' + row['reason']}")
     print(f"{len(rows)} Linear layers, {quantized} quantized, {len(rows) - quantized} in floating point")
+
+
+def as_exported(plan: LayerPlan, layers: Mapping[str, LinearSpec]) -> LayerPlan:
+    """Return the plan of a layer with what an export has made of it, whatever its settings would today."""
+    spec = layers.get(plan.name)
+    reason = plan.reason if (plan.spec is None) == (spec is None) else "as exported"
+    return dataclasses.replace(plan, spec=spec, reason=reason)
 
 
 def main() -> int:

@@ -96,3 +96,17 @@ def test_an_artefact_is_listed_as_it_was_exported(tmp_path: Path):
     refused = scan("--model-path", str(tmp_path / "artefact"), BLOCK="16")
     assert refused.returncode == 1
     assert "GR00T_DUQUANT_BLOCK='16': exported with '32'" in refused.stderr
+
+
+def test_a_row_rotation_is_told_as_neighbours_decide_it(tmp_path: Path):
+    """Oracle: the layers of the model that was exported."""
+    checkpoint = write_random_checkpoint(tmp_path / "checkpoint")
+    settings = {"CALIB_STEPS": "0", "ROW_ROT": "propagate"}
+    model, report = quantized(checkpoint, variables(**settings))
+    expected = {name: str(layer.spec) for name, layer in report.layers.items()}
+    rotations = {text.partition("row_rot=")[2].split()[0] for text in expected.values()}
+    assert rotations == {"restore", "propagate"}
+    export_artefact(model, report, checkpoint, tmp_path / "artefact")
+    for folder, given in (("checkpoint", settings), ("artefact", {})):
+        found = json.loads(scan("--json", "--model-path", str(tmp_path / folder), **given).stdout)
+        assert {row["name"]: row["settings"] for row in found["layers"] if row["quantized"]} == expected
