@@ -396,3 +396,14 @@ def test_rollouts_calibrate_by_the_last_initial_state(program, checkpoint, tmp_p
     assert source["init_states_by_task"] == {"2": [49]}
     assert (source["suite"], source["assets"], source["max_steps"]) == ("libero_object", "stand-ins", 16)
     assert "initial states 49; evaluations start at 0: keep their --trials at most 49" in caplog.text
+
+
+def test_an_exported_model_is_no_packdir_which_is_said_before_anything_is_calibrated(
+    program: ModuleType, checkpoint: Path, tmp_path: Path
+) -> None:
+    # Oracle: the folder, in which nothing is new.
+    (tmp_path / "duquant.safetensors").touch()
+    arguments = program.CalibrateArguments(str(checkpoint), synthetic=2, device="cpu", denoising_steps=2)
+    with pytest.raises(ValueError, match="is the folder of an exported model, which packs would damage"):
+        program.calibrate(arguments, settings(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["duquant.safetensors"]
