@@ -70,3 +70,13 @@ def _log_levels_as_they_were() -> Iterator[None]:
 def repo() -> Path:
     """The folder that holds this repository."""
     return REPO
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint of random float32 weights; some folders of tests have another."""
+    import torch  # here, as above
+
+    from gr00t.testing.random_checkpoint import write_random_checkpoint
+
+    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)

@@ -33,7 +33,6 @@ from gr00t.data.transform.rotation import convert_rotation
 from gr00t.experiment.data_config import DATA_CONFIG_MAP, StandardDataConfig, load_data_config
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.fitting import check_fit, described_keys, set_horizon_
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import Trainer
 from tests.experiment.robots_samples import RobotSamples
@@ -58,11 +57,6 @@ WIDTHS = {
     f"{LIBERO}MeanStd": (7, 7),
 }
 EULER = {"r": "X", "p": "Y", "y": "Z"}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 def learn(checkpoint: Path, config: Any) -> tuple[Trainer, RobotSamples, Any, dict[str, float]]:

@@ -19,7 +19,6 @@ from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.experiment.data_config import load_data_config
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.fitting import check_fit
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import Trainer
 from tests.experiment.robots_samples import width_of
@@ -27,11 +26,6 @@ from tests.experiment.test_robots import WIDTHS
 from tests.training.samples import bind
 
 ROWS = 6
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 def written(folder: Path, config: Any) -> dict[str, np.ndarray]:

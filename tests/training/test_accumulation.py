@@ -8,15 +8,9 @@ import pytest
 import torch
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import Trainer
 from tests.training.samples import InventedSamples, bound_transform
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 def gradients(checkpoint: Path, **sizes: int) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

@@ -10,15 +10,8 @@ import torch
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.flow_matching import check_actions, draw_flow, masked_flow_loss, sample_times
 from tests.training.samples import InventedSamples, bound_transform
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    return write_random_checkpoint(folder, torch_dtype=torch.float32)
 
 
 def test_times_are_those_of_the_beta_distribution() -> None:

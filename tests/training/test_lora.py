@@ -14,7 +14,6 @@ from torch import nn
 
 from gr00t.model.checkpoint.folder import checkpoint_tensors, module_aliases
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.lora import LoraError, LoraPlan, add_lora_, lora_layers, merged, save_adapter
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import Trainer
@@ -22,11 +21,6 @@ from tests.training.samples import InventedSamples, bound_transform
 
 CPU = torch.device("cpu")
 PLAN = LoraPlan(rank=4, alpha=32, backbone=True)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 def trainer(checkpoint: Path, **changes: object) -> Trainer:

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.losses import Loss, Part, TrainingStep, watched
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.state import read_state, write_state
@@ -18,11 +17,6 @@ from gr00t.training.trainer import FLOW_MATCHING, Trainer, TrainingError
 from tests.training.samples import InventedSamples, bound_transform
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 def trainer(checkpoint: Path, plan: TrainingPlan, time_steps: int = 3) -> Trainer:

@@ -18,16 +18,10 @@ from examples.Libero.demo_policy.training.grounding import (
 )
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.tokenizer import PromptTokenizer, resolve_tokenizer
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.plan import TrainingPlan
 
 NAN = float("nan")
 SENTENCES = ["lift the red thing", "lift the blue thing"]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")

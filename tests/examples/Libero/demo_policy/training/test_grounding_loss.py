@@ -11,18 +11,12 @@ import torch
 from examples.Libero.demo_policy.training.grounding import GroundingLoss, Questions
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import FLOW_MATCHING, Trainer, TrainingError
 from tests.training.samples import InventedSamples, bound_transform
 
 CPU = torch.device("cpu")
 PLAN = TrainingPlan(steps=4, batch_size=2, learning_rate=1e-3, ema_decay=0.9, precision="float32")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 def questions_of(checkpoint: Path, model: GR00T_N1_5, **changes: object) -> Questions:

@@ -10,18 +10,12 @@ import torch
 
 from examples.Libero.demo_policy.training.waypoints import WaypointHead, WaypointLoss, next_waypoints
 from gr00t.model.gr00t_n1 import GR00T_N1_5
-from gr00t.testing.random_checkpoint import write_random_checkpoint
 from gr00t.training.losses import Loss
 from gr00t.training.plan import TrainingPlan
 from gr00t.training.trainer import FLOW_MATCHING, Trainer
 from tests.training.samples import InventedSamples, bound_transform
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_checkpoint(tmp_path_factory.mktemp("small"), torch_dtype=torch.float32)
 
 
 def trainer(checkpoint: Path, weight: float, waypoints: np.ndarray) -> Trainer:
