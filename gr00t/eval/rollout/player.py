@@ -69,11 +69,12 @@ class Player:
     """Plays the episodes of one arm at one slot.
 
     Args:
-        slot: Where.
-        agent: Who.
-        plan: How.
-        arm: Name of whom.
-        conditions: Under what; `versions` get the simulator's added.
+        slot: The simulator that it plays in, its own while it plays.
+        agent: What gives the actions; `close` closes it.
+        plan: The run's: its seed, the limit of steps, how many actions are executed per query.
+        arm: Name of the arm, for the records.
+        conditions: Assets, rendering and server of all of the arm's episodes, for the records;
+            `versions` get the simulator's added.
         stopped: Asked after every failure, since ending a run makes simulators fail.
     """
 

@@ -43,9 +43,9 @@ def run_arm(
     """Play every episode that is left; each is in the folder as soon as it ends.
 
     Args:
-        arm: Its name.
-        plan: What is to be played.
-        pool: By whom.
+        arm: Name of the arm, for the records.
+        plan: Tasks, episodes of each, and how they are played.
+        pool: The simulators, each of which plays one episode at a time.
         make_agent: Makes what acts, once for each simulator.
         conditions: What all of the arm's episodes are played under.
         folder: Where records go, and where those of an earlier session are.
