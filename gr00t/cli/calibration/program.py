@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gr00t.cli.calibration.arguments import CalibrateArguments, check_arguments
 from gr00t.cli.calibration.requests import record, replay
+from gr00t.cli.serving.policy import load_by_flags
 from gr00t.quantization.settings.environment import to_environ
 from gr00t.serving.observation_file import read_observations, write_observations
 
@@ -134,20 +135,7 @@ def check(report: DuQuantReport, packdir: Path) -> dict[str, dict[str, int]]:
 
 def load_policy(arguments: CalibrateArguments) -> Gr00tPolicy:
     """Return the policy, unquantized, on its device."""
-    from gr00t.experiment import checkpoint_data_config
-
-    return checkpoint_data_config.load_policy(
-        arguments.model_path,
-        arguments.data_config,
-        base=arguments.base,
-        dtype=arguments.dtype,
-        embodiment_tag=arguments.embodiment_tag,
-        denoising_steps=arguments.denoising_steps,
-        device=arguments.device,
-        tokenizer=arguments.tokenizer,
-        prompt_style=arguments.prompt_style,
-        environ=to_environ({"ENABLE": "0"}),
-    )
+    return load_by_flags(arguments, arguments.model_path, to_environ({"ENABLE": "0"}))
 
 
 @contextlib.contextmanager

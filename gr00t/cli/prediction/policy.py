@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gr00t.cli.prediction.arguments import OpenLoopArguments
+from gr00t.cli.serving.policy import counted_layers, load_by_flags
 from gr00t.data.dataset import ModalityConfig
 from gr00t.serving.client import ExternalRobotInferenceClient, ServerError
 
@@ -49,20 +49,7 @@ def opened_policy(arguments: OpenLoopArguments) -> Iterator[OpenLoopPolicy]:
 
 def loaded_policy(arguments: OpenLoopArguments, model_path: str) -> OpenLoopPolicy:
     """The policy of a checkpoint, quantized as the environment says."""
-    from gr00t.experiment.checkpoint_data_config import load_policy
-
-    policy = load_policy(
-        model_path,
-        arguments.data_config,
-        base=arguments.base,
-        dtype=arguments.dtype,
-        embodiment_tag=arguments.embodiment_tag,
-        denoising_steps=arguments.denoising_steps,
-        device=arguments.device,
-        tokenizer=arguments.tokenizer,
-        prompt_style=arguments.prompt_style,
-        environ=os.environ,
-    )
+    policy = load_by_flags(arguments, model_path, os.environ)
     return OpenLoopPolicy(
         name=f"{model_path}, {policy.denoising_steps} denoising steps, {policy.device}",
         quantized=describe_quantization(policy.quantization_report()),
@@ -83,9 +70,6 @@ def served_quantization(client: ExternalRobotInferenceClient) -> str:
 
 def describe_quantization(report: Mapping[str, Any]) -> str:
     """A report in one line."""
-    if not report.get("enabled") or not report.get("layers_quantized"):
-        return "no"
-    kinds = collections.Counter(layer["bits"] for layer in report["layers"].values())
-    counts = ", ".join(f"{count} x {bits}" for bits, count in kinds.items() if bits != "W16 A16")
+    layers = counted_layers(report, "layers")
     calibrating = "; activation scales are still being calibrated" if report.get("calibrating") else ""
-    return f"{report['layers_quantized']} layers ({counts}){calibrating}"
+    return f"{layers}{calibrating}" if layers else "no"

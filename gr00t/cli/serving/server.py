@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import importlib.util
 import logging
 import os
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gr00t.cli.errors import UsageError
 from gr00t.cli.serving.arguments import ServeArguments
+from gr00t.cli.serving.policy import counted_layers, load_by_flags
 from gr00t.serving.sockets.address import check_port_free
 
 if TYPE_CHECKING:
@@ -76,34 +76,15 @@ def server_class(arguments: ServeArguments) -> Any:
 
 def load_policy(arguments: ServeArguments, model_path: str) -> Gr00tPolicy:
     """Return the complete policy, on its device and quantized as the environment says."""
-    from gr00t.experiment import checkpoint_data_config
-
-    return checkpoint_data_config.load_policy(
-        model_path,
-        arguments.data_config,
-        base=arguments.base,
-        dtype=arguments.dtype,
-        embodiment_tag=arguments.embodiment_tag,
-        denoising_steps=arguments.denoising_steps,
-        device=arguments.device,
-        tokenizer=arguments.tokenizer,
-        prompt_style=arguments.prompt_style,
-        seed=arguments.seed,
-        compiled=arguments.compile,
-        environ=os.environ,
-    )
+    return load_by_flags(arguments, model_path, os.environ, seed=arguments.seed, compiled=arguments.compile)
 
 
 def describe(arguments: ServeArguments, policy: Any) -> str:
     """Return what is served, in one line."""
-    report = policy.quantization_report()
-    quantized = f"NOT quantized, {arguments.dtype} throughout"
-    if report["enabled"] and report["layers_quantized"]:
-        bits = collections.Counter(
-            layer["bits"] for layer in report["layers"].values() if layer["bits"] != "W16 A16"
-        )
-        counts = ", ".join(f"{count} x {kind}" for kind, count in bits.items())
-        quantized = f"{report['layers_quantized']} layers quantized ({counts}), {arguments.dtype} elsewhere"
+    layers = counted_layers(policy.quantization_report(), "layers quantized")
+    quantized = (
+        f"{layers}, {arguments.dtype} elsewhere" if layers else f"NOT quantized, {arguments.dtype} throughout"
+    )
     return (
         f"{arguments.model_path}: {quantized}; prompt form {arguments.prompt_style}; "
         f"{policy.denoising_steps} denoising steps; device {policy.device}"
