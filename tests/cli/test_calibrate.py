@@ -327,26 +327,6 @@ def test_an_artefact_is_not_calibrated_again(program, checkpoint, tmp_path):
         program.check_arguments(arguments, settings(tmp_path / "packs"))
 
 
-@pytest.mark.parametrize(("steps", "requests"), [("0", 32), ("8", 32), ("100", 100)])
-def test_at_least_32_requests_and_all_calib_steps_are_used_by_default(program, tmp_path, steps, requests):
-    (tmp_path / "observations").touch()
-    arguments = program.CalibrateArguments("somebody/a-policy", observations=tmp_path / "observations")
-    assert program.check_arguments(arguments, settings(tmp_path, CALIB_STEPS=steps)).requests == requests
-
-
-def test_the_folder_of_the_saved_observations_is_made_before_they_are_collected(program, tmp_path):
-    arguments = program.CalibrateArguments("somebody/a-policy", synthetic=2, save=tmp_path / "runs" / "file")
-    program.check_arguments(arguments, settings(tmp_path))
-    assert (tmp_path / "runs").is_dir()
-
-
-def test_the_flag_wins_over_the_variable(program, tmp_path):
-    arguments = program.CalibrateArguments("somebody/a-policy", synthetic=2, packdir=tmp_path / "flag")
-    todo = program.check_arguments(arguments, settings(tmp_path / "variable"))
-    assert todo.packdir == todo.config.pack_dir == tmp_path / "flag"
-    assert not (tmp_path / "variable").exists()
-
-
 # As people run it
 
 
@@ -396,14 +376,3 @@ def test_rollouts_calibrate_by_the_last_initial_state(program, checkpoint, tmp_p
     assert source["init_states_by_task"] == {"2": [49]}
     assert (source["suite"], source["assets"], source["max_steps"]) == ("libero_object", "stand-ins", 16)
     assert "initial states 49; evaluations start at 0: keep their --trials at most 49" in caplog.text
-
-
-def test_an_exported_model_is_no_packdir_which_is_said_before_anything_is_calibrated(
-    program: ModuleType, checkpoint: Path, tmp_path: Path
-) -> None:
-    # Oracle: the folder, in which nothing is new.
-    (tmp_path / "duquant.safetensors").touch()
-    arguments = program.CalibrateArguments(str(checkpoint), synthetic=2, device="cpu", denoising_steps=2)
-    with pytest.raises(ValueError, match="is the folder of an exported model, which packs would damage"):
-        program.calibrate(arguments, settings(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["duquant.safetensors"]
