@@ -1,4 +1,4 @@
-"""What a calibration is asked for, checked before anything is loaded. Oracle: folders, and the written rules."""
+"""What a calibration is asked for, checked before anything is loaded. Oracle: folders and numbers."""
 
 from __future__ import annotations
 
