@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from gr00t.cli.running import run_command
-from gr00t.model.checkpoints import find_manifest, list_layers
+from gr00t.model.checkpoints import find_manifest, scan_layers
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ
 
@@ -42,7 +42,7 @@ class ScanArguments:
 def run(arguments: ScanArguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
     if arguments.dry_run:
-        list_layers(arguments.model_path, to_environ({**settings_in(os.environ), "DRYRUN": "1"}, os.environ))
+        scan_layers(arguments.model_path, to_environ({**settings_in(os.environ), "DRYRUN": "1"}, os.environ))
         return
     manifest = find_manifest(arguments.model_path)
     # Bad settings are told before anything is built.
