@@ -74,7 +74,7 @@ def test_the_five_lines_quantize_any_module() -> None:
     assert [(layer.name, str(layer.spec)) for layer in plans] == [
         (name, str(layer.spec)) for name, layer in report.layers.items()
     ]
-    # Measured: 18.8 dB from the float model, by three layers at W4A8.
+    # Measured on an AMD EPYC: 18.8 dB from the float model, by three layers at W4A8.
     assert 17.5 < sqnr_db(toy()(X), model(X)) < 20
 
 
