@@ -87,8 +87,8 @@ def test_a_run_that_stops_on_the_way_ends_like_any_other(usual: list[str], tmp_p
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
     told = lines(tmp_path / "whole")
     for name, before in BEFORE.items():
-        # Equal to the last digit there; others add up in another order: less than 1e-5 away with PyTorch's AVX2
-        # kernels and oneDNN's, 5.7e-5 with those without AVX, on the same processor.
+        # Equal to the last digit there; other kernels add up in another order: on that processor less than
+        # 1e-5 away with PyTorch's and oneDNN's for AVX2, 5.7e-5 with PyTorch's without AVX.
         assert np.allclose([line[name] for line in told], before, rtol=1e-4, atol=0), name
 
 
