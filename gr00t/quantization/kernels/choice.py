@@ -1,4 +1,4 @@
-"""What multiplies the codes of a layer, and what works around it: chosen by pure predicates, with the reason.
+"""What multiplies the codes of a layer, and what works around it: chosen by predicates, with the reason.
 
 Every choice gives the same sums. `native` are the compiled kernels that can run on the device, fastest first
 (`availability`): C++ on a CPU, Triton's on a GPU. Fake execution multiplies by PyTorch's operations even
@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+
+from gr00t.quantization.kernels.int8_trial import try_int8
 
 TORCH = "torch"
 TRITON = "triton"
@@ -67,7 +69,7 @@ def choose_search(device: torch.device, native: Sequence[str] = ()) -> str:
 def _fastest(device: torch.device) -> tuple[str, str]:
     if device.type == "cuda":
         return "int8", "CUDA has an int8 GEMM"
-    # Without VNNI the library may fall back to instructions that saturate at 16 bits: not exact.
-    if device.type == "cpu" and torch.cpu._is_vnni_supported():
-        return "int8", "this CPU has VNNI"
-    return "float32", f"no exact int8 GEMM is known for this {device.type}"
+    if device.type != "cpu":
+        return "float32", f"no exact int8 GEMM is known for this {device.type}"
+    is_exact, tried = try_int8()
+    return ("int8" if is_exact else "float32"), tried

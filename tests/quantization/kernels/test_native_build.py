@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from gr00t.quantization import DuQuantLinear, LinearSpec
-from gr00t.quantization.kernels import build, library
+from gr00t.quantization.kernels import build, choice, library
 from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
 from gr00t.quantization.kernels.operands import LinearOperands
 from tests.quantization.kernels.kernel_layers import INTEGER, no_operands
@@ -162,13 +162,13 @@ def test_the_choice_is_a_pure_predicate():
 
 
 def test_integer_execution_falls_back_to_pytorchs_int8_where_that_is_exact(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr(choice, "try_int8", lambda: (True, "tried"))
     assert choose_accumulator(CPU, True, (), "no compiler") == (
         "int8",
-        "this CPU has VNNI; no compiled kernels: no compiler",
+        "tried; no compiled kernels: no compiler",
     )
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    with pytest.raises(ValueError, match="no exact int8 GEMM is known for this cpu; no compiled kernels: no"):
+    monkeypatch.setattr(choice, "try_int8", lambda: (False, "wrong here"))
+    with pytest.raises(ValueError, match=r"^EXECUTION=integer: wrong here; no compiled kernels: no compiler"):
         choose_accumulator(CPU, True, (), "no compiler")
 
 
