@@ -23,8 +23,9 @@ import tyro
 
 from gr00t.cli.errors import UsageError
 from gr00t.cli.running import run_command
+from gr00t.cli.serving.scope import DOCUMENT, scoped
 from gr00t.files.shipped import RECIPES
-from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.model.quantized_layers import DEFAULTS, log_scope
 from gr00t.quantization.settings.environment import DuQuantConfig, to_environ, why_not_enabled
 from gr00t.spelling import did_you_mean
 
@@ -42,6 +43,9 @@ class ExportArguments:
     """Folder to write; it must not exist, or be empty."""
     recipe: str | None = None
     """Recipe of examples/Libero/recipes, or a .toml of your own, instead of the variables."""
+    scope: str = DOCUMENT
+    """document: the layers that variables or recipe say; wide: vision, connector, adapter and DiT attention,
+    too, at 8 bits."""
     packdir: Path | None = None
     """Folder of calibrated packs, instead of GR00T_DUQUANT_PACKDIR."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -61,6 +65,7 @@ def config_of(arguments: ExportArguments, environ: Mapping[str, str]) -> DuQuant
     recipe = None if arguments.recipe is None else find_recipe(arguments.recipe)
     if recipe is not None:
         environ = to_environ(recipe.settings, environ)
+    environ = scoped(environ, arguments.scope)
     config = DuQuantConfig.from_environ(environ, DEFAULTS)
     if config is None:
         raise UsageError(f"nothing to export, DuQuant is not enabled: {why_not_enabled(environ)}")
@@ -122,6 +127,7 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
         )
     model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
     report = quantize_as_configured(model, config, environ, module_aliases(model))
+    log_scope(report.layers, config)
     if arguments.recipe is not None and find_recipe(arguments.recipe).calibrate and not report.informed:
         raise UsageError(
             f"--recipe {arguments.recipe} wants statistics of recorded inputs; PACKDIR "

@@ -5,6 +5,7 @@ Of what scripts/export_quantized.py wrote: what was done with it.
     python scripts/scan_linear_layers.py                      # full size, the settings of GR00T_DUQUANT_*
     python scripts/scan_linear_layers.py --model-path FOLDER_OR_HUB_ID --json
     python scripts/scan_linear_layers.py --dry-run            # the log lines of GR00T_DUQUANT_DRYRUN=1
+    python scripts/scan_linear_layers.py --scope wide         # vision, adapter and DiT attention, too
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from gr00t.cli.running import run_command
+from gr00t.cli.serving.scope import DOCUMENT, scoped
 from gr00t.model.checkpoints import find_manifest, scan_layers
-from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.model.quantized_layers import DEFAULTS, log_scope
 from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ
 
 if TYPE_CHECKING:
@@ -35,21 +37,25 @@ class ScanArguments:
     """Checkpoint folder or hub id; without one, the built-in full-size architecture."""
     json: bool = False
     """Print JSON instead of a table."""
+    scope: str = DOCUMENT
+    """document: the layers that the variables say, or by default the document's; wide: vision, connector,
+    adapter and DiT attention, too, at 8 bits."""
     dry_run: Annotated[bool, tyro.conf.arg(aliases=["--dryrun"])] = False
     """List as GR00T_DUQUANT_DRYRUN=1 does when a server starts."""
 
 
 def run(arguments: ScanArguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
+    environ = scoped(os.environ, arguments.scope)
     if arguments.dry_run:
-        scan_layers(arguments.model_path, to_environ({**settings_in(os.environ), "DRYRUN": "1"}, os.environ))
+        scan_layers(arguments.model_path, to_environ({**settings_in(environ), "DRYRUN": "1"}, environ))
         return
     manifest = find_manifest(arguments.model_path)
     # Bad settings are told before anything is built.
     if manifest is not None:
-        config = manifest.config(os.environ)
+        config = manifest.config(environ)
     else:
-        config = DuQuantConfig.from_environ(os.environ, DEFAULTS) or DEFAULTS
+        config = DuQuantConfig.from_environ(environ, DEFAULTS) or DEFAULTS
     from gr00t.model.meta_model import build_structure
     from gr00t.quantization.quantize import decided
     from gr00t.quantization.settings.selection import check_plans, plan_layers
@@ -62,6 +68,7 @@ def run(arguments: ScanArguments) -> None:
         # Refuses what a server would refuse.
         check_plans(plans, config.scheme, config.layer_filter, debug=config.debug)
         plans = decided(model, plans)
+    log_scope((plan.name for plan in plans if plan.spec is not None), config)
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from gr00t.model.checkpoint.folder_kind import FolderKind
 from gr00t.model.checkpoint.hub import local_folder
 from gr00t.model.checkpoint.source import Source, open_source
+from gr00t.model.quantized_layers import DEFAULTS, log_scope
 from gr00t.quantization.checkpoint.manifest import Manifest, read_manifest
 from gr00t.quantization.settings.environment import why_not_enabled
 
@@ -55,11 +56,13 @@ class FloatCheckpoint:
         """
         from gr00t.model.checkpoint.folder import module_aliases
         from gr00t.model.gr00t_n1 import GR00T_N1_5
-        from gr00t.model.quantized_layers import DEFAULTS
         from gr00t.quantization import enable_duquant_if_configured
 
         model = GR00T_N1_5.from_source(self.source, torch_dtype)
-        return model, enable_duquant_if_configured(model, environ, module_aliases(model), DEFAULTS)
+        report = enable_duquant_if_configured(model, environ, module_aliases(model), DEFAULTS)
+        if report is not None:
+            log_scope(report.layers, report.config)
+        return model, report
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class QuantizedCheckpoint:
         """Load the model onto the CPU as it was exported; see `artefact.load_artefact`."""
         from gr00t.model.artefact import load_artefact
 
-        return load_artefact(self.source, self.manifest, torch_dtype, environ)
+        model, report = load_artefact(self.source, self.manifest, torch_dtype, environ)
+        log_scope(report.layers, report.config)
+        return model, report
 
 
 Checkpoint = FloatCheckpoint | QuantizedCheckpoint
@@ -135,10 +140,11 @@ def scan_layers(
     if manifest is not None:
         from gr00t.quantization.checkpoint.artefact import list_exported
 
-        manifest.config(environ)
-        return list_exported(manifest)
+        settings = manifest.config(environ)
+        exported = list_exported(manifest)
+        log_scope(exported, settings)
+        return exported
     from gr00t.model.meta_model import build_structure
-    from gr00t.model.quantized_layers import DEFAULTS
     from gr00t.quantization import DuQuantConfig, list_layers
 
     config = DuQuantConfig.from_environ(environ, DEFAULTS)
@@ -147,4 +153,5 @@ def scan_layers(
         logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s", why_not_enabled(environ))
         return {}
     plans = list_layers(model, config, aliases)
+    log_scope((plan.name for plan in plans), config)
     return {plan.name: plan.spec for plan in plans if plan.spec is not None}

@@ -2,11 +2,15 @@
 
     python scripts/bench/policy.py --folder FOLDER
     python scripts/bench/policy.py --folder FOLDER --arms bf16 integer fake bf16-compiled integer-compiled
+    python scripts/bench/policy.py --folder FOLDER --arms bf16 integer wide
 
 Every arm has a process of its own, so that its peak memory is its own too; they answer in turns, and ratios
 are of answers of one turn. Weights are random, nothing is downloaded: FOLDER gets a checkpoint and the
-artefact that export_quantized.py makes of it (8.3 GB), and is used again by the next run. A request has two
-images and 566 tokens, as LIBERO's have. Quantized is W4A8 with dynamic per-token scales.
+artefact that export_quantized.py makes of it (8.3 GB, and as much as an artefact more for `wide`), and is
+used again by the next run. A request has two images and 566 tokens, as LIBERO's have. Quantized is W4A8 with
+dynamic per-token scales; `wide` goes beyond the document: vision, connector, adapter and DiT attention are at
+W8A8, too. *Action error* is how far an arm's actions are from the first one's: RMS of the difference, of
+their RMS.
 """
 
 from __future__ import annotations
@@ -24,9 +28,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import tyro
-from policy_parts.arm import ARMS, Setting, answer
+from policy_parts.arm import ARMS, Setting, answer, layers_of
 
 from gr00t.machine import describe_machine
 from gr00t.quantization.checkpoint.manifest import read_manifest
@@ -43,7 +48,8 @@ class Arguments:
     folder: Path
     """For checkpoint and artefact."""
     arms: tuple[str, ...] = ("bf16", "integer")
-    """What to time, the baseline first: bf16, integer, fake, bf16-compiled, integer-compiled."""
+    """What to time, the baseline first: bf16, integer, fake, wide, bf16-compiled, integer-compiled,
+    wide-compiled."""
     steps: tuple[int, ...] = (4, 8)
     """Denoising steps."""
     rounds: int = 5
@@ -68,32 +74,39 @@ def main(arguments: Arguments) -> None:
     with started(arguments.arms, setting) as arms:
         rows = [measure(arms, steps, arguments.rounds) for steps in arguments.steps]
         stages = {name: ask(arms[name], arguments.steps[0], True)["times"] for name in plain(arms)}
-        peaks = {name: ask(arm, arguments.steps[0], False)["peak"] for name, arm in arms.items()}
-    print(table(rows, peaks))
+        last = {name: ask(arm, arguments.steps[0], False) for name, arm in arms.items()}
+    peaks = {name: answered["peak"] for name, answered in last.items()}
+    errors = action_errors({name: answered["action"] for name, answered in last.items()})
+    print(table(rows, peaks, errors))
     if stages:
         print(stage_table(stages, arguments.steps[0]))
-    limit = None
-    if "bf16" in stages:
-        share = stages["bf16"]["quantized layers"] / stages["bf16"]["total"]
-        limit = 1 / (1 - share)
+    limits = {}
+    for scope, layers in setting.layers.items() if "bf16" in stages else ():
+        share = stages["bf16"][layers_of(scope)] / stages["bf16"]["total"]
+        limits[scope] = 1 / (1 - share)
         print(
-            f"Of bf16's time the {len(setting.layers)} layers take {100 * share:.1f} %: were they free, the "
-            f"whole would be {limit:.2f} x as fast (Amdahl's limit of this scope)."
+            f"Of bf16's time the {len(layers)} layers of the scope {scope} take {100 * share:.1f} %: were "
+            f"they free, the whole would be {limits[scope]:.2f} x as fast (Amdahl's limit of this scope)."
         )
-    print(json.dumps({"rows": rows, "stages": stages, "peak_bytes": peaks, "limit": limit}))
+    found = {"rows": rows, "stages": stages, "peak_bytes": peaks, "limits": limits, "action_errors": errors}
+    print(json.dumps(found))
 
 
 def prepare(arguments: Arguments) -> Setting:
     """Write checkpoint and artefact where they are not there yet."""
-    checkpoint, artefact = arguments.folder / "checkpoint", arguments.folder / "artefact"
+    checkpoint = arguments.folder / "checkpoint"
     if not checkpoint.is_dir():
         size = [] if arguments.small else ["--full-size"]
         run("make_demo_checkpoint.py", "--folder", str(checkpoint), *size)
-    if not artefact.is_dir():
-        run("export_quantized.py", str(checkpoint), str(artefact))
-    manifest = read_manifest(artefact)
-    assert manifest is not None
-    return Setting(checkpoint, artefact, list(manifest.layers), arguments.device, arguments.threads)
+    artefacts, layers = {}, {}
+    for scope in dict.fromkeys(("document", *(ARMS[name].scope for name in arguments.arms))):
+        artefact = arguments.folder / ("artefact" if scope == "document" else f"artefact-{scope}")
+        if not artefact.is_dir():
+            run("export_quantized.py", str(checkpoint), str(artefact), "--scope", scope)
+        manifest = read_manifest(artefact)
+        assert manifest is not None
+        artefacts[scope], layers[scope] = artefact, list(manifest.layers)
+    return Setting(checkpoint, artefacts, layers, arguments.device, arguments.threads)
 
 
 def run(script: str, *arguments: str) -> None:
@@ -167,8 +180,17 @@ def measure(arms: dict[str, Connection], steps: int, rounds: int) -> dict[str, A
     }
 
 
-def table(rows: list[dict[str, Any]], peaks: dict[str, int]) -> str:
-    """Times and memory, as Markdown."""
+def action_errors(actions: dict[str, np.ndarray]) -> dict[str, float]:
+    """How far the actions of each arm are from the first one's: RMS of the difference, of their RMS."""
+    base = next(iter(actions.values()))
+    return {
+        name: float(np.sqrt(np.mean((found - base) ** 2) / np.mean(base**2)))
+        for name, found in actions.items()
+    }
+
+
+def table(rows: list[dict[str, Any]], peaks: dict[str, int], errors: dict[str, float]) -> str:
+    """Times, memory and errors, as Markdown."""
     names = list(peaks)
     lines = [
         f"| denoising steps | {' | '.join(f'{name}, ms' for name in names)} |",
@@ -178,6 +200,7 @@ def table(rows: list[dict[str, Any]], peaks: dict[str, int]) -> str:
         cells = [f"{row['ms'][name]:.0f} ({row['speedup'][name]:.2f} x)" for name in names]
         lines.append(f"| {row['steps']} | {' | '.join(cells)} |")
     lines.append(f"| peak memory | {' | '.join(f'{peaks[name] / 1e9:.2f} GB' for name in names)} |")
+    lines.append(f"| action error | {' | '.join(f'{100 * errors[name]:.2f} %' for name in names)} |")
     return "\n".join(lines)
 
 

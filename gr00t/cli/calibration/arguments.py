@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gr00t.cli.errors import UsageError
+from gr00t.cli.serving.scope import DOCUMENT, scoped
 from gr00t.files.output_folder import writing
 from gr00t.model.checkpoints import find_manifest
 from gr00t.model.quantized_layers import DEFAULTS
@@ -44,6 +45,8 @@ class CalibrateArguments:
     """Observations to use (default: CALIB_STEPS, at least 32; with --synthetic its number)."""
     save: Path | None = None
     """Write the observations that are used to this file, for --observations."""
+    scope: str = DOCUMENT
+    """As for the server: document, or wide."""
     packdir: Path | None = None
     """Folder of the packs, instead of GR00T_DUQUANT_PACKDIR."""
     data_config: str | None = None
@@ -103,6 +106,7 @@ def check_arguments(arguments: CalibrateArguments, environ: Mapping[str, str]) -
             f"{arguments.model_path} is quantized already; calibrate what it was exported from: "
             f"{manifest.checkpoint}"
         )
+    environ = scoped(environ, arguments.scope)
     config = DuQuantConfig.from_environ(environ, DEFAULTS)
     if config is None:
         raise UsageError(f"nothing to calibrate, DuQuant is not enabled: {why_not_enabled(environ)}")

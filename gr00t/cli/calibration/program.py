@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gr00t.cli.calibration.arguments import CalibrateArguments, check_arguments
 from gr00t.cli.calibration.requests import record, replay
 from gr00t.cli.serving.policy import load_by_flags
+from gr00t.model.quantized_layers import log_scope
 from gr00t.quantization.settings.environment import to_environ
 from gr00t.serving.observation_file import read_observations, write_observations
 
@@ -50,6 +51,7 @@ def calibrate(
         plans = plan(policy.model, *asked, aliases=aliases)
     layers = {layer.name: layer.linear for layer in plans if layer.spec is not None}
     logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(layers))
+    log_scope(layers, todo.config)
     with timed(seconds, "gather"):
         observations, source = todo.source.gather(policy)
         if arguments.save is not None:

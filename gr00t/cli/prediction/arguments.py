@@ -8,6 +8,7 @@ from typing import Literal
 
 from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.errors import UsageError
+from gr00t.cli.serving.scope import DOCUMENT
 
 _PLOT = "open_loop.png"
 
@@ -42,6 +43,8 @@ class OpenLoopArguments:
     """With --model-path: folder or hub id of the tokenizer, for a checkpoint that has none."""
     prompt_style: Literal["brackets", "plain"] = "brackets"
     """With --model-path: the instruction in the prompt, ['TEXT'] or TEXT."""
+    scope: str = DOCUMENT
+    """With --model-path: which layers are quantized, document or wide, as for the server."""
     trajs: int = 1
     """How many episodes."""
     start_traj: int = 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from gr00t.cli.prediction.arguments import OpenLoopArguments
 from gr00t.cli.serving.policy import counted_layers, load_by_flags
+from gr00t.cli.serving.scope import scoped
 from gr00t.data.dataset import ModalityConfig
 from gr00t.serving.client import ExternalRobotInferenceClient, ServerError
 
@@ -49,7 +50,7 @@ def opened_policy(arguments: OpenLoopArguments) -> Iterator[OpenLoopPolicy]:
 
 def loaded_policy(arguments: OpenLoopArguments, model_path: str) -> OpenLoopPolicy:
     """The policy of a checkpoint, quantized as the environment says."""
-    policy = load_by_flags(arguments, model_path, os.environ)
+    policy = load_by_flags(arguments, model_path, scoped(os.environ, arguments.scope))
     return OpenLoopPolicy(
         name=f"{model_path}, {policy.denoising_steps} denoising steps, {policy.device}",
         quantized=describe_quantization(policy.quantization_report()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from gr00t.cli.serving.scope import DOCUMENT
 from gr00t.serving.limits import DEFAULT_MAX_BATCH
 
 
@@ -28,6 +29,9 @@ class ServeArguments:
     """Whose statistics and projections are used (default: new_embodiment, or a policy of lerobot's own)."""
     base: str | None = None
     """Checkpoint that an adapter was trained on, or that a policy of lerobot began from."""
+    scope: str = DOCUMENT
+    """What is quantized: document, the document's layers unless variables say otherwise, or wide: vision,
+    connector, adapter and DiT attention, too, at 8 bits. It turns quantization on."""
     denoising_steps: int | None = None
     """Euler steps per action chunk; the checkpoint's own number if not given."""
     host: str = "localhost"

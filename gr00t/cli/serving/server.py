@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gr00t.cli.errors import UsageError
 from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.cli.serving.policy import counted_layers, load_by_flags
+from gr00t.cli.serving.scope import scoped
 from gr00t.serving.sockets.address import check_port_free
 
 if TYPE_CHECKING:
@@ -25,13 +26,14 @@ def serve(arguments: ServeArguments) -> None:
     from gr00t.model.checkpoints import scan_layers
     from gr00t.quantization.settings.environment import DuQuantConfig, why_not_enabled
 
-    settings = DuQuantConfig.from_environ(os.environ)
+    environ = scoped(os.environ, arguments.scope)
+    settings = DuQuantConfig.from_environ(environ)
     if settings is not None and settings.dry_run:
-        scan_layers(arguments.model_path, os.environ, arguments.base)
+        scan_layers(arguments.model_path, environ, arguments.base)
         return
-    if DuQuantConfig.given(os.environ).get("dry_run"):
+    if DuQuantConfig.given(environ).get("dry_run"):
         # GR00T_DUQUANT_ENABLE=0 beside it. Nothing to list, but a dry-run never serves.
-        logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s; nothing to list", why_not_enabled(os.environ))
+        logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s; nothing to list", why_not_enabled(environ))
         return
     if arguments.model_path is None:
         raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
@@ -76,7 +78,8 @@ def server_class(arguments: ServeArguments) -> Any:
 
 def load_policy(arguments: ServeArguments, model_path: str) -> Gr00tPolicy:
     """Return the complete policy, on its device and quantized as the environment says."""
-    return load_by_flags(arguments, model_path, os.environ, seed=arguments.seed, compiled=arguments.compile)
+    environ = scoped(os.environ, arguments.scope)
+    return load_by_flags(arguments, model_path, environ, seed=arguments.seed, compiled=arguments.compile)
 
 
 def describe(arguments: ServeArguments, policy: Any) -> str:

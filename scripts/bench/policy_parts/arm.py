@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,10 +31,12 @@ class Arm:
     Attributes:
         execution: of the quantized layers, as GR00T_DUQUANT_EXECUTION has it; None: not quantized.
         compiled: torch.compile around them.
+        scope: which layers are quantized, as `--scope` has it.
     """
 
     execution: str | None
     compiled: bool
+    scope: str = "document"
 
 
 ARMS = {
@@ -43,6 +45,8 @@ ARMS = {
     "fake": Arm("fake", False),
     "bf16-compiled": Arm(None, True),
     "integer-compiled": Arm("integer", True),
+    "wide": Arm("integer", False, "wide"),
+    "wide-compiled": Arm("integer", True, "wide"),
 }
 
 
@@ -52,15 +56,15 @@ class Setting:
 
     Attributes:
         checkpoint: folder in bf16.
-        artefact: folder of the same, exported.
-        layers: names of the quantized layers.
+        artefacts: folders of the same, exported, by scope.
+        layers: names of the quantized layers, by scope.
         device: where to compute.
         threads: of the CPU.
     """
 
     checkpoint: Path
-    artefact: Path
-    layers: Sequence[str]
+    artefacts: Mapping[str, Path]
+    layers: Mapping[str, Sequence[str]]
     device: str
     threads: int
 
@@ -79,17 +83,18 @@ def answer(connection: Connection, arm: Arm, setting: Setting, environ: dict[str
         model.action_head.num_inference_timesteps = steps
         times: dict[str, float] = {}
         handles = watch(model, setting.layers, times) if with_stages else []
-        times["total"] = milliseconds(partial(model.get_action, request, seeds=[0]), model.device)
+        times["total"], answered = timed(partial(model.get_action, request, seeds=[0]), model.device)
         for handle in handles:
             handle.remove()
-        connection.send({"times": times, "peak": peak_bytes(model.device)})
+        action = answered["action_pred"].double().cpu().numpy()
+        connection.send({"times": times, "peak": peak_bytes(model.device), "action": action})
 
 
 def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
     """The arm's model, on its device."""
     if arm.execution == "integer":
         settings = to_environ({"EXECUTION": "integer"}, environ)
-        model, _ = open_checkpoint(setting.artefact).load_model(torch.bfloat16, settings)
+        model, _ = open_checkpoint(setting.artefacts[arm.scope]).load_model(torch.bfloat16, settings)
     else:
         model = GR00T_N1_5.from_pretrained(setting.checkpoint, torch.bfloat16)
         if arm.execution is not None:
@@ -101,14 +106,16 @@ def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
     return model
 
 
-def watch(model: GR00T_N1_5, layers: Sequence[str], times: dict[str, float]) -> list[Any]:
-    """Add up in `times` what the stages take, and the quantized layers (or what they replace) together."""
+def watch(model: GR00T_N1_5, layers: Mapping[str, Sequence[str]], times: dict[str, float]) -> list[Any]:
+    """Add up in `times` what the stages take, and a scope's layers (or what they replace) together."""
     stages: dict[str, list[nn.Module]] = {
         "vision": [model.backbone.vision, model.backbone.connector],
         "language model": [model.backbone.language_model],
         "adapter": [] if model.adapter is None else [model.adapter],
         "diffusion transformer": list(model.action_head.layers),
-        "quantized layers": [model.get_submodule(name) for name in layers],
+        **{
+            layers_of(scope): [model.get_submodule(name) for name in names] for scope, names in layers.items()
+        },
     }
     handles = []
     for name, modules in stages.items():
@@ -116,6 +123,11 @@ def watch(model: GR00T_N1_5, layers: Sequence[str], times: dict[str, float]) -> 
         for module in modules:
             handles += _watch(module, name, times, model.device)
     return handles
+
+
+def layers_of(scope: str) -> str:
+    """What the stage is called that is the layers of a scope."""
+    return "quantized layers" if scope == "document" else f"layers of {scope}"
 
 
 def _watch(module: nn.Module, name: str, times: dict[str, float], device: torch.device) -> list[Any]:
@@ -132,13 +144,13 @@ def _watch(module: nn.Module, name: str, times: dict[str, float], device: torch.
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
 
 
-def milliseconds(what: Callable[[], Any], device: torch.device) -> float:
-    """Time one call."""
+def timed(what: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
+    """Milliseconds of one call, and what it returns."""
     wait(device)
     begun = time.perf_counter()
-    what()
+    returned = what()
     wait(device)
-    return 1e3 * (time.perf_counter() - begun)
+    return 1e3 * (time.perf_counter() - begun), returned
 
 
 def wait(device: torch.device) -> None:

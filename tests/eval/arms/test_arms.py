@@ -15,7 +15,7 @@ import pytest
 
 from gr00t.eval.arms.arms import Arm, ArmError, parse_arm, parse_arms
 from gr00t.eval.arms.recipes import Recipe, RecipeError, find_recipes, load_recipe
-from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.model.quantized_layers import DEFAULTS, SCOPES
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, to_environ
 from tests.shell import REPO
 
@@ -131,7 +131,7 @@ def test_the_recipe_of_the_documented_settings_is_the_default() -> None:
 def test_every_shipped_recipe_is_what_its_name_says() -> None:
     assert list(find_recipes(RECIPES)) == [
         *("bf16", "grey", "recommended", "rtn", "static_one_batch"),
-        *("vision_w2", "vision_w3", "w2a8", "w4a4", "w4a8"),
+        *("vision_w2", "vision_w3", "w2a8", "w4a4", "w4a8", "wide"),
     ]
     for name, path in find_recipes(RECIPES).items():
         assert load_recipe(path).name == name
@@ -158,6 +158,7 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
         names = ("include", "exclude", "weight_bits_by_layer")
         assert vision == dataclasses.replace(DEFAULTS, **{name: getattr(vision, name) for name in names})
         assert vision.weight_bits_by_layer == (("backbone.vision.*", bits),)
+    assert load_recipe(RECIPES / "wide.toml").settings == SCOPES["wide"]
     # Smoothing without statistics has no effect, and statistics that nothing uses are a wasted hour.
     calibrates = {name: load_recipe(path).calibrate for name, path in find_recipes(RECIPES).items()}
     assert {name for name, does in calibrates.items() if not does} == {"bf16", "grey", "rtn"}

@@ -1,6 +1,7 @@
 """What the shipped recipes do to a small random checkpoint. Oracle: its layers, counted by hand.
 
-It has 2 decoder layers of 7 linears, 4 DiT layers whose MLP has 2, and 2 vision layers of 6.
+It has 2 decoder layers of 7 linears, 4 DiT layers whose MLP has 2 and whose attention 4, 2 vision layers of
+6, a connector, and 2 adapter layers of 6.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gr00t.testing.synthetic import synthetic_observation
 from tests.shell import REPO
 
 RECIPES = REPO / "examples" / "Libero" / "recipes"
-LANGUAGE_AND_DIT, VISION = 2 * 7 + 4 * 2, 2 * 6
+VISION, ADAPTER, DIT_ATTENTION = 2 * 6, 2 * 6, 4 * 4
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,7 @@ def bits(report: dict[str, Any]) -> dict[str, Counter[str]]:
         ("w2a8", "W2 A8", None),
         ("w4a4", "W4 A4", None),
         ("w4a8", "W4 A8", None),
+        ("wide", "W4 A8", "W8 A8"),
     ],
 )
 def test_a_server_reports_the_layers_and_bits_of_its_recipe(
@@ -84,8 +86,12 @@ def test_a_server_reports_the_layers_and_bits_of_its_recipe(
     expected = {"backbone.language_model": {weights: 14}, "action_head.layers": {weights: 8}}
     if vision:
         expected["backbone.vision"] = {vision: VISION}
+    if name == "wide":
+        expected["backbone.connector"] = {vision: 1}
+        expected["adapter.layers"] = {vision: ADAPTER}
+        expected["action_head.layers"][vision] = DIT_ATTENTION
     assert bits(report) == expected
-    assert report["layers_quantized"] == LANGUAGE_AND_DIT + (VISION if vision else 0)
+    assert report["layers_quantized"] == sum(sum(counts.values()) for counts in expected.values())
 
 
 def test_every_shipped_recipe_is_tried_here() -> None:

@@ -36,7 +36,11 @@ def test_arms_answer_in_turns_and_the_limit_follows_from_the_stages(tmp_path: Pa
     stages = found["stages"]["bf16"]
     apart = [stages[name] for name in ("vision", "language model", "adapter", "diffusion transformer")]
     assert stages["quantized layers"] < sum(apart) < stages["total"]
-    assert found["limit"] == pytest.approx(1 / (1 - stages["quantized layers"] / stages["total"]))
+    assert found["limits"] == {
+        "document": pytest.approx(1 / (1 - stages["quantized layers"] / stages["total"]))
+    }
+    # Measured: 0.056 on an AMD EPYC.
+    assert found["action_errors"]["bf16"] == 0 < found["action_errors"]["integer"] < 0.5
     # A process with torch and this model: 0.53 GB measured.
     assert all(0.2e9 < peak < 2e9 for peak in found["peak_bytes"].values())
 
