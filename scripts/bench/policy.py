@@ -165,19 +165,23 @@ def plain(arms: dict[str, Connection]) -> list[str]:
 
 
 def measure(arms: dict[str, Connection], steps: int, rounds: int) -> dict[str, Any]:
-    """Medians over turns, and of the ratios within turns how much faster than the first arm each one is."""
-    turns = [
-        {name: ask(arm, steps, False)["times"]["total"] for name, arm in arms.items()}
-        for _ in range(rounds + 1)
-    ][1:]
-    base = next(iter(arms))
+    """Medians over turns, in wall time and in CPU time of all threads, which other programs change less."""
+    turns = [{name: ask(arm, steps, False) for name, arm in arms.items()} for _ in range(rounds + 1)][1:]
+    wall = [{name: answered["times"]["total"] for name, answered in turn.items()} for turn in turns]
+    cpu = [{name: answered["cpu"] for name, answered in turn.items()} for turn in turns]
     return {
         "steps": steps,
-        "ms": {name: round(statistics.median(turn[name] for turn in turns), 1) for name in arms},
-        "speedup": {
-            name: round(statistics.median(turn[base] / turn[name] for turn in turns), 3) for name in arms
-        },
+        "ms": {name: round(statistics.median(turn[name] for turn in wall), 1) for name in arms},
+        "speedup": speedups(wall),
+        "cpu_ms": {name: round(statistics.median(turn[name] for turn in cpu), 1) for name in arms},
+        "cpu_speedup": speedups(cpu),
     }
+
+
+def speedups(turns: list[dict[str, float]]) -> dict[str, float]:
+    """Of the ratios within turns the medians: how much faster than the first arm each one is."""
+    base = next(iter(turns[0]))
+    return {name: round(statistics.median(turn[base] / turn[name] for turn in turns), 3) for name in turns[0]}
 
 
 def action_errors(actions: dict[str, np.ndarray]) -> dict[str, float]:
@@ -197,8 +201,9 @@ def table(rows: list[dict[str, Any]], peaks: dict[str, int], errors: dict[str, f
         "| --- " * (len(names) + 1) + "|",
     ]
     for row in rows:
-        cells = [f"{row['ms'][name]:.0f} ({row['speedup'][name]:.2f} x)" for name in names]
-        lines.append(f"| {row['steps']} | {' | '.join(cells)} |")
+        for what, ms, speedup in (("", "ms", "speedup"), (", CPU time", "cpu_ms", "cpu_speedup")):
+            cells = [f"{row[ms][name]:.0f} ({row[speedup][name]:.2f} x)" for name in names]
+            lines.append(f"| {row['steps']}{what} | {' | '.join(cells)} |")
     lines.append(f"| peak memory | {' | '.join(f'{peaks[name] / 1e9:.2f} GB' for name in names)} |")
     lines.append(f"| action error | {' | '.join(f'{100 * errors[name]:.2f} %' for name in names)} |")
     return "\n".join(lines)

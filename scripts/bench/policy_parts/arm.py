@@ -83,11 +83,13 @@ def answer(connection: Connection, arm: Arm, setting: Setting, environ: dict[str
         model.action_head.num_inference_timesteps = steps
         times: dict[str, float] = {}
         handles = watch(model, setting.layers, times) if with_stages else []
+        cpu = time.process_time()
         times["total"], answered = timed(partial(model.get_action, request, seeds=[0]), model.device)
+        cpu = 1e3 * (time.process_time() - cpu)
         for handle in handles:
             handle.remove()
         action = answered["action_pred"].double().cpu().numpy()
-        connection.send({"times": times, "peak": peak_bytes(model.device), "action": action})
+        connection.send({"times": times, "cpu": cpu, "peak": peak_bytes(model.device), "action": action})
 
 
 def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
