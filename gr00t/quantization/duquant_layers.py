@@ -5,9 +5,9 @@
     acc = q_x (g c)^T                    integers, exact whatever multiplies them
     y   = (acc * s_x * s_w) U^T + bias   float32, then the dtype of x
 
-The weight exists as packed codes only. "Fake" and "integer" execution differ in the instructions that form
-`acc` and in nothing else, so what is evaluated is what would be deployed, bit for bit. Who computes it is one
-object, the layer's backend (`kernels.backend`).
+The weight exists as packed codes only. Whatever forms `acc`, and whether the execution is called "fake" or
+"integer", the bits are the same, so what is evaluated is what would be deployed. Who computes it is one
+object, the layer's backend (`kernels.backend`): the fastest that can run, or who is named.
 
 A side whose format is None stays in floating point: a weight alone is dequantized back into the basis of x,
 an activation alone is rotated back before the untouched weight multiplies it, and with neither the layer *is*
@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from gr00t.quantization.duquant_preprocess import ExactBuffers, Transforms
 from gr00t.quantization.kernels import registry
-from gr00t.quantization.kernels.backend import in_cuts
+from gr00t.quantization.kernels.backend import Backend, in_cuts
 from gr00t.quantization.kernels.operands import FLOATS, LinearOperands
 from gr00t.quantization.kernels.search import quantize_weight
 from gr00t.quantization.numerics.quantizers import integer_weight
@@ -72,7 +72,7 @@ class DuQuantLinear(ExactBuffers):
         self.transforms = Transforms(made)
         self.spec = spec
         self.runtime = RuntimeOptions()
-        self.backend = registry.choose_backend(device, self.runtime.execution)
+        self.backend = self._choose_backend(device)
         self._restores = spec.row_rotation is not RowRotation.PROPAGATE  # else by the layer that absorbs it
         self._numbers = (
             *(spec.block_in, spec.block_out, spec.activation.bits if spec.activation else 8),
@@ -146,12 +146,13 @@ class DuQuantLinear(ExactBuffers):
         """Run in this way from now on, to the same bits; return this layer.
 
         Raises:
-            ValueError: it cannot: it has no integers, or no kernel is known here that multiplies them.
+            ValueError: it cannot: it has no integers, no kernel is known here that multiplies them, or the
+                backend that is named is not here.
         """
         runtime.check(self.spec)
         self.runtime = dataclasses.replace(runtime, kernels=None)  # which a copy of the layer has no use for
         self._unpacked = None
-        self.backend = registry.choose_backend(self._device(), runtime.execution)
+        self.backend = self._choose_backend(self._device())
         return self
 
     def packed_state(self) -> dict[str, Tensor]:
@@ -306,14 +307,17 @@ class DuQuantLinear(ExactBuffers):
         """The tensors may be others, and elsewhere."""
         self._unpacked = None
         if self.row_scale is not None:
-            self.backend = registry.choose_backend(self.row_scale.device, self.runtime.execution)
+            self.backend = self._choose_backend(self.row_scale.device)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Choose anew who computes: the process that reads a pickle may have other kernels."""
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         device = self._device()
         if not registry.is_there(self.backend, device):
-            self.backend = registry.choose_backend(device, self.runtime.execution)
+            self.backend = self._choose_backend(device)
+
+    def _choose_backend(self, device: torch.device) -> Backend:
+        return registry.choose_backend(device, self.runtime.execution, self.runtime.backend)
 
     def _device(self) -> torch.device:
         """Where it is."""

@@ -26,7 +26,7 @@ from gr00t.quantization import (
 )
 from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
 from gr00t.quantization.kernels import library
-from gr00t.quantization.kernels.choice import choose_accumulator
+from gr00t.quantization.kernels.int8_trial import try_int8
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import (
     CALIBRATION,
@@ -89,10 +89,10 @@ def test_every_tensor_that_a_layer_can_have_and_the_calibration_are_exported(exp
         assert manifest.calibration is None
 
 
-@pytest.mark.parametrize("execution", ["fake", "auto"])
-def test_every_execution_gives_the_same_bits(exported, execution):
+@pytest.mark.parametrize("setting", [{"EXECUTION": "fake"}, {"EXECUTION": "auto"}, {"BACKEND": "torch"}])
+def test_every_execution_and_pytorchs_operations_give_the_same_bits(exported, setting):
     folder, expected = exported
-    policy = serve(folder, variables(EXECUTION=execution))
+    policy = serve(folder, variables(**setting))
     np.testing.assert_array_equal(act(policy), act(expected))
 
 
@@ -111,10 +111,10 @@ def test_the_model_alone_is_loaded_without_any_setting(exported):
 
 def test_kernels_are_chosen_for_where_the_weights_are(exported):
     # Built on meta, where others would be: float32 sums by PyTorch even on a CPU with an int8 GEMM.
-    report = open_checkpoint(exported[0]).load_model(torch.bfloat16, variables(EXECUTION="fake"))[1]
-    wanted = choose_accumulator(torch.device("cpu"))
+    report = open_checkpoint(exported[0]).load_model(torch.bfloat16, variables(BACKEND="torch"))[1]
+    is_exact, _ = try_int8()
     layers = [layer for layer in report.layers.values() if layer.row_scale is not None]
-    assert {(layer.backend.accumulator, layer.backend.accumulator_reason) for layer in layers} == {wanted}
+    assert {layer.backend.accumulator for layer in layers} == {"int8" if is_exact else "float32"}
 
 
 def test_nothing_is_quantized_and_no_float_copy_is_in_the_files(exported, monkeypatch):

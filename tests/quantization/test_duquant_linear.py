@@ -14,7 +14,7 @@ from gr00t.quantization.calibration.layer_calibration import LayerCalibration
 from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.duquant_preprocess import Transforms
-from gr00t.quantization.kernels.choice import choose_accumulator
+from gr00t.quantization.kernels.int8_trial import try_int8
 from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.numerics.rotations import rotate_back
 from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
@@ -22,7 +22,7 @@ from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from tests.quantization.kernels.kernel_layers import INTEGER, on
 
-KERNELS = ["float32"] + (["int8"] if choose_accumulator(torch.device("cpu"))[0] == "int8" else [])
+KERNELS = ["float32"] + (["int8"] if try_int8()[0] else [])
 
 
 def linear(k: int, n: int, bias: bool = True, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Linear:
@@ -96,14 +96,14 @@ def test_equal_at_the_widest_layer_with_extreme_codes(kernel):
 
 def test_integer_execution_equals_fake_execution_bit_for_bit():
     source, x = linear(2048, 64), inputs(49, 2048)
-    fake = DuQuantLinear.from_linear(source, LinearSpec(2048, 64))
-    on(fake, fake.backend.transformer, "float32")
+    fake = DuQuantLinear.from_linear(source, LinearSpec(2048, 64)).run_as(RuntimeOptions(backend="torch"))
     try:
         integer = DuQuantLinear.from_linear(source, LinearSpec(2048, 64)).run_as(INTEGER)
     except ValueError as refused:
         pytest.skip(str(refused))
     assert integer.backend.accumulator not in ("float32", "reference")
     assert torch.equal(integer(x), fake(x))
+    assert torch.equal(integer.run_as(RuntimeOptions())(x), fake(x))
 
 
 def test_long_inputs_are_cut_and_every_row_comes_out_in_its_place():
@@ -225,9 +225,9 @@ def test_state_survives_everything_that_is_done_to_a_module(static, tmp_path):
 
 def test_keeping_no_unpacked_weight_changes_memory_and_no_number():
     layer, x = DuQuantLinear.from_linear(linear(64, 32), LinearSpec(64, 32)), inputs(5, 64)
-    expected = layer(x)
+    expected = layer.run_as(RuntimeOptions(backend="torch"))(x)
     kept = layer.resident_bytes()
-    layer.run_as(RuntimeOptions(precache_weights=False))
+    layer.run_as(RuntimeOptions(precache_weights=False, backend="torch"))
     assert torch.equal(layer(x), expected)
     assert kept - layer.resident_bytes() == 64 * 32
 
@@ -284,9 +284,9 @@ def test_what_cannot_be_quantized_is_refused():
 
 def test_it_shows_what_it_is():
     layer = DuQuantLinear.from_linear(linear(8, 4), dataclasses.replace(LinearSpec(8, 4), block_out=2))
+    on(layer, "torch", "float32")
     assert repr(layer) == (
-        "DuQuantLinear(8->4 W4 A8 perm=True block_in=16 block_out=2 row_rot=restore "
-        f"acc={choose_accumulator(torch.device('cpu'))[0]})"
+        "DuQuantLinear(8->4 W4 A8 perm=True block_in=16 block_out=2 row_rot=restore acc=float32)"
     )
 
 

@@ -188,7 +188,7 @@ def test_debug_gives_every_linear_with_its_reason(log):
     assert "[GR00T-DUQUANT][DEBUG] lm_head: Linear(32->8): INCLUDE does not match" in log.messages
 
 
-@pytest.mark.parametrize("case", ["torch", "fake", "integer"])
+@pytest.mark.parametrize("case", ["torch", "mixed", "compiled"])
 def test_profile_times_every_stage_and_changes_no_number(case, native_kernels):
     """Stages that a compiled kernel does in one are one row, and say which they are."""
     from gr00t.quantization.profile import StageProfiler
@@ -199,11 +199,11 @@ def test_profile_times_every_stage_and_changes_no_number(case, native_kernels):
     report = enable(model, CALIB_STEPS="0")
     for layer in report.layers.values():
         around = "torch" if case == "torch" else native_kernels[0]
-        on(layer, around, native_kernels[0] if case == "integer" else "float32")
+        on(layer, around, native_kernels[0] if case == "compiled" else "float32")
     stages = {
         "torch": ("permute+rotate", "quantize", "gemm", "restore"),
-        "fake": ("permute+rotate+quantize", "gemm", "scale+restore+bias"),
-        "integer": ("whole layer",),
+        "mixed": ("permute+rotate+quantize", "gemm", "scale+restore+bias"),
+        "compiled": ("whole layer",),
     }[case]
     expected = model(x)
     profiler = StageProfiler(report.layers, synchronize=False)
@@ -214,10 +214,23 @@ def test_profile_times_every_stage_and_changes_no_number(case, native_kernels):
     assert set(rows[1:]) == {(kind, stage, "1") for kind in ("q_proj", "up_proj") for stage in stages}
 
 
+def test_each_backend_may_be_asked_for_by_its_variable(native_kernels, log):
+    x, seen = torch.ones(3, 64), []
+    for name in ("torch", *native_kernels):
+        model = Small()
+        enable(model, CALIB_STEPS="0", BACKEND=f" {name.upper()} ")
+        seen.append(model(x))
+        assert f"transforms by {name} (" in next(line for line in log.messages[::-1] if "sums by" in line)
+    assert all(torch.equal(found, seen[0]) for found in seen)
+    model = Small()
+    with pytest.raises(DuQuantConfigError, match=r"BACKEND='protable': did you mean portable\?"):
+        enable(model, CALIB_STEPS="0", BACKEND="protable")
+
+
 @pytest.mark.parametrize("precache", ["0", "1"])
 def test_precache_decides_whether_an_unpacked_weight_stays(precache):
     model = Small()
-    report = enable(model, CALIB_STEPS="0", PRECACHE_WEIGHTS=precache)
+    report = enable(model, CALIB_STEPS="0", PRECACHE_WEIGHTS=precache, BACKEND="torch")
     before = report.linear_bytes
     model(torch.ones(3, 64))
     assert report.linear_bytes - before == int(precache) * (64 * 48 + 48 * 32)

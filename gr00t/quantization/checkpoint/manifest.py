@@ -28,7 +28,7 @@ from gr00t.quantization.settings.variable import as_text
 FILE = "duquant.safetensors"
 
 # Fields of the settings that change no number: they are decided where an artefact is loaded.
-_AT_RUN_TIME = ("execution", "precache_weights", "debug", "profile", "profile_sync", "dry_run")
+_AT_RUN_TIME = ("execution", "backend", "precache_weights", "debug", "profile", "profile_sync", "dry_run")
 # What else may be set beside an artefact, without effect on it.
 _WITHOUT_EFFECT = ("enable", "pack_dir", "include_action_head")
 
@@ -112,9 +112,9 @@ class Manifest:
     def config(self, environ: Mapping[str, str]) -> DuQuantConfig:
         """Return the settings of the artefact, with what `environ` decides where it is loaded.
 
-        EXECUTION (`auto` where it is not set), PRECACHE_WEIGHTS, DEBUG, DRYRUN, PROFILE and PROFILE_SYNC are
-        free. PACKDIR and ENABLE=1 have no effect. Any other variable may be set to what the artefact was
-        exported with, and to nothing else.
+        EXECUTION (`auto` where it is not set), BACKEND, PRECACHE_WEIGHTS, DEBUG, DRYRUN, PROFILE and
+        PROFILE_SYNC are free. PACKDIR and ENABLE=1 have no effect. Any other variable may be set to what the
+        artefact was exported with, and to nothing else.
 
         Raises:
             DuQuantConfigError: `environ` asks for something that the artefact is not; all of it is listed.

@@ -7,7 +7,7 @@ import importlib.util
 import torch
 
 from gr00t.quantization.kernels import library
-from gr00t.quantization.kernels.choice import TRITON
+from gr00t.quantization.settings.options import TRITON
 
 # Ampere: the first with the int8 instructions that Triton multiplies codes by.
 OLDEST_CAPABILITY = (8, 0)
@@ -23,6 +23,18 @@ def kernels_for(device: torch.device) -> tuple[tuple[str, ...], str]:
         torch.cuda.get_device_capability(device),
     )
     return ((), reason) if reason else ((TRITON,), "")
+
+
+def loaded_for(device: torch.device) -> tuple[str, ...]:
+    """Return the names of all kernels that this process has for `device`, those for tests included.
+
+    On a CPU Triton's are among them: interpreted, or for a layer that is still to be moved to a GPU.
+    """
+    if device.type == "cuda":
+        return kernels_for(device)[0]
+    if device.type not in ("cpu", "meta"):
+        return ()
+    return (*library.loaded(), *([TRITON] if importlib.util.find_spec("triton") is not None else []))
 
 
 def why_no_triton(has_triton: bool, is_amd: bool, capability: tuple[int, int]) -> str:

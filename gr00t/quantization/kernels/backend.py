@@ -2,9 +2,8 @@
 
     linear(x) = epilogue(*accumulate(prologue(x)))
 
-Every kernel answers the same five questions about the same operands, to the same bits. A backend asks two of
-them: integer execution one for all, fake execution another one for the sums, so that comparing the two
-compares implementations.
+Every kernel answers the same five questions about the same operands, to the same bits. A backend asks one of
+them for all, in one call; or another one for the sums, so that tests compare these alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What multiplies the codes of a layer, and what works around it: chosen by predicates, with the reason.
 
-Every choice gives the same sums. `native` are the compiled kernels that can run on the device, fastest first
-(`availability`): C++ on a CPU, Triton's on a GPU. Fake execution multiplies by PyTorch's operations even
-where there are some, so that comparing it with integer execution compares two implementations.
+Every choice gives the same sums, so all executions take the fastest: `native` are the compiled kernels that
+can run on the device, fastest first (`availability`), C++ on a CPU, Triton's on a GPU; where there are none,
+PyTorch's operations. `integer` differs in what it refuses. Who wants to compare two implementations names one
+(`registry.choose_backend`).
 """
 
 from __future__ import annotations
@@ -12,21 +13,14 @@ from collections.abc import Sequence
 import torch
 
 from gr00t.quantization.kernels.int8_trial import try_int8
-
-TORCH = "torch"
-TRITON = "triton"
+from gr00t.quantization.settings.options import TORCH
 
 # On `meta` those of the CPU are chosen, until the layer gets somewhere.
 _HAVE_KERNELS = ("cpu", "cuda", "meta")
 
 
 def choose_accumulator(
-    device: torch.device,
-    must_be_integer: bool = False,
-    native: Sequence[str] = (),
-    why_not: str = "",
-    *,
-    or_else: bool = False,
+    device: torch.device, must_be_integer: bool = False, native: Sequence[str] = (), why_not: str = ""
 ) -> tuple[str, str]:
     """Return the name of what multiplies codes on `device`, and why it was chosen.
 
@@ -35,18 +29,16 @@ def choose_accumulator(
         must_be_integer: EXECUTION=integer: integer instructions only.
         native: compiled kernels that can run.
         why_not: why there are none.
-        or_else: EXECUTION=auto: where it cannot be integers, what fake execution takes.
 
     Raises:
         ValueError: it has to multiply integers, and none that is exact is known.
     """
-    asked = f"EXECUTION={'auto' if or_else else 'integer'}"
-    if must_be_integer and native and device.type in _HAVE_KERNELS:
-        return native[0], f"{asked}: the compiled kernel {native[0]}, on packed codes"
-    name, reason = _fastest(device)
-    if must_be_integer and device.type in ("cpu", "cuda"):
+    if native and device.type in _HAVE_KERNELS:
+        return native[0], f"the compiled kernel {native[0]}, on packed codes"
+    name, reason = _torchs(device)
+    if device.type in ("cpu", "cuda"):
         reason = f"{reason}; no compiled kernels: {why_not}"
-    if must_be_integer and not or_else and name != "int8" and device.type != "meta":
+    if must_be_integer and name != "int8" and device.type != "meta":
         raise ValueError(f"EXECUTION=integer: {reason}; EXECUTION=fake gives the same numbers here")
     return name, reason
 
@@ -54,7 +46,7 @@ def choose_accumulator(
 def choose_transforms(device: torch.device, native: Sequence[str] = (), why_not: str = "") -> tuple[str, str]:
     """Return what permutes, rotates and quantizes inputs and scales and restores outputs, and why.
 
-    A compiled kernel, each side in one pass; or `TORCH`. It is the same in fake and in integer execution.
+    A compiled kernel, each side in one pass; or `TORCH`.
     """
     if device.type not in _HAVE_KERNELS:
         return TORCH, f"no compiled kernels for {device.type}"
@@ -66,7 +58,8 @@ def choose_search(device: torch.device, native: Sequence[str] = ()) -> str:
     return native[0] if device.type == "cpu" and native else TORCH
 
 
-def _fastest(device: torch.device) -> tuple[str, str]:
+def _torchs(device: torch.device) -> tuple[str, str]:
+    """Which of PyTorch's GEMMs, and why."""
     if device.type == "cuda":
         return "int8", "CUDA has an int8 GEMM"
     if device.type != "cpu":

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, get_type_hints
 import torch
 from torch import Tensor
 
-from gr00t.quantization.kernels.choice import TRITON
 from gr00t.quantization.kernels.library import NativeKernelError, call
 from gr00t.quantization.kernels.operands import DTYPES, LinearCall, LinearOperands
 from gr00t.quantization.numerics.quantizers import SMALLEST_SCALE
 from gr00t.quantization.numerics.storage import BLOCK_SCALE_OFFSET
+from gr00t.quantization.settings.options import TRITON
 
 
 def rotate(x: Tensor, layer: LinearOperands, kernel: str) -> Tensor:

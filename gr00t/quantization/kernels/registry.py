@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import torch
 
-from gr00t.quantization.kernels import library
-from gr00t.quantization.kernels.availability import kernels_for
+from gr00t.quantization.kernels.availability import kernels_for, loaded_for
 from gr00t.quantization.kernels.backend import Backend, Kernel, OperatorKernel, TorchKernel
-from gr00t.quantization.kernels.choice import TORCH, choose_accumulator, choose_transforms
+from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
 from gr00t.quantization.kernels.torch_reference import ACCUMULATORS
-from gr00t.quantization.settings.options import Execution
+from gr00t.quantization.settings.options import TORCH, Execution
 
 
-def choose_backend(device: torch.device, execution: Execution) -> Backend:
-    """Return what computes a layer on `device`.
+def choose_backend(device: torch.device, execution: Execution, named: str | None = None) -> Backend:
+    """Return what computes a layer on `device`: the fastest that can run, or who is named.
+
+    Args:
+        device: where the layer is.
+        execution: `integer` refuses what does not multiply integers.
+        named: one of `BACKENDS`.
 
     Raises:
-        ValueError: it has to multiply integers, and nothing that does so exactly is known here.
+        ValueError: it has to multiply integers, and nothing that does so exactly is known here; or who is
+            named is not here.
     """
     native, why_not = kernels_for(device)
+    if named == TORCH:
+        native, why_not = (), "BACKEND=torch"
+    elif named is not None:
+        there = loaded_for(device)
+        if named not in there:
+            raise ValueError(
+                f"BACKEND={named}: not here for {device.type}: there are {', '.join([TORCH, *there])}"
+                + ("" if there else f" ({why_not})")
+            )
+        native = (named,)
     accumulator, accumulator_reason = choose_accumulator(
-        device, execution is not Execution.FAKE, native, why_not, or_else=execution is Execution.AUTO
+        device, execution is Execution.INTEGER, native, why_not
     )
     transformer, transformer_reason = choose_transforms(device, native, why_not)
     return backend(transformer, accumulator, transformer_reason, accumulator_reason)
@@ -44,5 +59,4 @@ def backend(transformer: str, accumulator: str, *reasons: str) -> Backend:
 
 def is_there(found: Backend, device: torch.device) -> bool:
     """Whether this process has the kernels of a backend that another one may have chosen."""
-    compiled = kernels_for(device)[0] if device.type == "cuda" else library.loaded()
-    return {found.accumulator, found.transformer} <= {*ACCUMULATORS, TORCH, *compiled}
+    return {found.accumulator, found.transformer} <= {*ACCUMULATORS, TORCH, *loaded_for(device)}

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from gr00t.quantization.kernels.availability import kernels_for
-from gr00t.quantization.kernels.choice import TORCH, choose_search
+from gr00t.quantization.kernels.choice import choose_search
 from gr00t.quantization.kernels.library import call
 from gr00t.quantization.kernels.operands import DTYPES, FLOATS, SearchCall
 from gr00t.quantization.numerics import quantizers
 from gr00t.quantization.numerics.quantizers import QuantizedWeight
-from gr00t.quantization.settings.options import WeightScale
+from gr00t.quantization.settings.options import TORCH, WeightScale
 from gr00t.quantization.settings.spec import IntFormat
 
 

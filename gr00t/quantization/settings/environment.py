@@ -20,9 +20,9 @@ from typing import Any
 from gr00t.files.home import expanded
 from gr00t.quantization.settings import parsers
 from gr00t.quantization.settings.layer_filter import LayerFilter
-from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import BACKENDS, Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
-from gr00t.quantization.settings.spec import LARGEST_BLOCK, MOST_CALIBRATION_STEPS, IntFormat
+from gr00t.quantization.settings.spec import LARGEST_BLOCK, MOST_CALIBRATION_STEPS, bits_of, format_of
 from gr00t.quantization.settings.unread_variables import warn_of_unread_variables
 from gr00t.quantization.settings.variable import Variable, typed, var
 from gr00t.spelling import did_you_mean
@@ -35,7 +35,7 @@ _OF_SCHEME = (
     *("weight_scale", "permute", "rotation", "row_rotation"),
     *("smoothing", "calibration_steps", "act_percentile"),
 )
-_OF_RUNTIME = ("execution", "pack_dir", "precache_weights", "debug", "profile", "profile_sync")
+_OF_RUNTIME = ("execution", "backend", "pack_dir", "precache_weights", "debug", "profile", "profile_sync")
 
 
 class DuQuantConfigError(ValueError):
@@ -48,14 +48,6 @@ class DuQuantDryRunError(DuQuantConfigError):
 
 def _same(source: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(source, name) for name in names}
-
-
-def _bits(side: IntFormat | None) -> int | None:
-    return None if side is None else side.bits
-
-
-def _format(bits: int | None) -> IntFormat | None:
-    return None if bits is None else IntFormat(bits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +69,13 @@ class DuQuantConfig:
     weight_bits: int | None = var(
         "WBITS_DEFAULT",
         parsers.bits,
-        _bits(_SCHEME.weight),
+        bits_of(_SCHEME.weight),
         "weight bits where `WBITS` names no other: 2 to 8, or 16 (or 0) for floating point",
     )
     act_bits: int | None = var(
         "ABITS",
         parsers.bits,
-        _bits(_SCHEME.activation),
+        bits_of(_SCHEME.activation),
         "activation bits: 2 to 8, or 16 (or 0) for floating point",
     )
     weight_bits_by_layer: tuple[tuple[str, int | None], ...] = var(
@@ -181,16 +173,26 @@ class DuQuantConfig:
         "EXECUTION",
         parsers.choice(Execution),
         _RUNTIME.execution,
-        "`fake`, `integer` or `auto`: the same bits; `integer` insists on int8 GEMMs, by kernels that read "
-        "the packed codes where there are some: on a CPU compiled on first use, on an NVIDIA GPU Triton's "
-        "(extra `gpu`); `auto` takes them where there are some",
+        "`fake`, `auto` or `integer`: the same bits from the same kernels, the fastest that can run: "
+        "compiled ones that read the packed codes (on a CPU compiled on first use, on an NVIDIA GPU "
+        "Triton's, extra `gpu`), else PyTorch's operations; `integer` refuses a side in floating point, and "
+        "a machine without an exact int8 GEMM",
+    )
+    backend: str | None = var(
+        "BACKEND",
+        parsers.one_of(BACKENDS),
+        _RUNTIME.backend,
+        "who computes the layers, by name, to compare two: `torch` (PyTorch's operations) or a compiled "
+        f"kernel, {', '.join(f'`{name}`' for name in BACKENDS[1:])}; unset: the fastest that can run",
+        enables=False,
+        empty=True,
     )
     precache_weights: bool = var(
         "PRECACHE_WEIGHTS",
         parsers.switch,
         _RUNTIME.precache_weights,
-        "`1` keeps one unpacked weight per layer, where a kernel does not read the packed codes; `0` unpacks "
-        "at each call: slower, least memory",
+        "`1` keeps one unpacked weight per layer, where no compiled kernel reads the packed codes; `0` "
+        "unpacks at each call: slower, least memory",
         enables=False,
     )
     dry_run: bool = var(
@@ -240,11 +242,11 @@ class DuQuantConfig:
     def scheme(self) -> LinearScheme:
         """How layers are quantized."""
         return LinearScheme(
-            weight=_format(self.weight_bits),
-            activation=_format(self.act_bits),
+            weight=format_of(self.weight_bits),
+            activation=format_of(self.act_bits),
             block=self.block_in,
             block_out=self.block_out_or_none,
-            weight_by_layer=tuple((name, _format(bits)) for name, bits in self.weight_bits_by_layer),
+            weight_by_layer=tuple((name, format_of(bits)) for name, bits in self.weight_bits_by_layer),
             **_same(self, _OF_SCHEME),
         )
 
@@ -273,10 +275,10 @@ class DuQuantConfig:
     ) -> DuQuantConfig:
         """Return the settings whose `scheme`, `layer_filter` and `runtime` are these."""
         return cls(
-            weight_bits=_bits(scheme.weight),
-            act_bits=_bits(scheme.activation),
+            weight_bits=bits_of(scheme.weight),
+            act_bits=bits_of(scheme.activation),
             weight_bits_by_layer=tuple(
-                (name, _bits(weight)) for name, weight in dict(scheme.weight_by_layer).items()
+                (name, bits_of(weight)) for name, weight in dict(scheme.weight_by_layer).items()
             ),
             scope=layer_filter.scope,
             include=layer_filter.include,

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 
+TORCH, TRITON = "torch", "triton"
+
+# Who computes a layer where one is asked for by name: PyTorch's operations, the compiled kernels of CPUs
+# (`kernels.build` compiles them), those of GPUs.
+BACKENDS = (TORCH, "avx512_vnni", "avx2", "neon_dotprod", "portable", TRITON)
+
 
 class Rotation(str, Enum):
     """How the orthogonal blocks on each side of a weight are chosen."""
@@ -30,8 +36,10 @@ class WeightScale(str, Enum):
 
 
 class Execution(str, Enum):
-    """What multiplies the codes. All give the same bits; `integer` insists on an int8 GEMM, `auto` prefers
-    one.
+    """How codes are multiplied: by the fastest that can run, to the same bits.
+
+    `integer` differs in what it refuses: a side in floating point, and a machine without an exact int8 GEMM.
+    `fake` and `auto` refuse nothing, and do the same.
     """
 
     FAKE = "fake"

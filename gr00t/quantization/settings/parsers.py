@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any
+
+from gr00t.spelling import did_you_mean
 
 
 def switch(text: str) -> bool:
@@ -89,6 +91,18 @@ def regex(text: str) -> re.Pattern[str]:
         raise ValueError(f"not a regular expression: {error}") from None
     except RecursionError:
         raise ValueError("not a regular expression: nested too deeply") from None
+
+
+def one_of(known: Sequence[str]) -> Callable[[str], str]:
+    """One of the known names."""
+
+    def parse(text: str) -> str:
+        name = text.strip().lower()
+        if name not in known:
+            raise ValueError(did_you_mean(name, known))
+        return name
+
+    return parse
 
 
 def choice(options: type[Enum]) -> Callable[[str], Any]:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from gr00t.files.home import expanded
-from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import BACKENDS, Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from gr00t.spelling import did_you_mean
 
@@ -112,7 +112,7 @@ class RuntimeOptions:
     A ValueError names what cannot be.
 
     Attributes:
-        execution: what multiplies the codes; its name as text is taken, too.
+        execution: how codes are multiplied; its name as text is taken, too.
         kernels: environment variables whose compiler and cache the CPU kernels come from; None: only kernels
             that this process has loaded already (`kernels.library.load`).
         pack_dir: folder that keeps the quantized layers, and statistics of their inputs, for the next time;
@@ -121,6 +121,7 @@ class RuntimeOptions:
         debug: refuse inf and nan in the input of a layer.
         profile: time the stages of every layer, logged at exit.
         profile_sync: wait for the device around each timed stage.
+        backend: who computes a layer, one of `BACKENDS`; None: the fastest that can run. To compare two.
     """
 
     execution: Execution = Execution.FAKE
@@ -130,6 +131,7 @@ class RuntimeOptions:
     debug: bool = False
     profile: bool = False
     profile_sync: bool = False
+    backend: str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -137,6 +139,8 @@ class RuntimeOptions:
         except ValueError:
             known = did_you_mean(str(self.execution), (option.value for option in Execution))
             raise ValueError(f"execution={self.execution!r}: {known}") from None
+        if self.backend is not None and self.backend not in BACKENDS:
+            raise ValueError(f"backend={self.backend!r}: {did_you_mean(str(self.backend), BACKENDS)}")
         if self.pack_dir is not None:
             if not isinstance(self.pack_dir, (str, Path)):
                 raise ValueError(f"pack_dir={self.pack_dir!r}: expected the path of a folder, or None")

@@ -46,6 +46,16 @@ class IntFormat:
         return 128 // -self.qmin
 
 
+def format_of(bits: int | None) -> IntFormat | None:
+    """Return the format of so many bits; None, floating point, is None."""
+    return None if bits is None else IntFormat(bits)
+
+
+def bits_of(side: IntFormat | None) -> int | None:
+    """Return the bits of a format; None, floating point, has None."""
+    return None if side is None else side.bits
+
+
 @dataclasses.dataclass(frozen=True)
 class LinearSpec:
     """The quantization of one `nn.Linear(in_features, out_features)`. A ValueError names what cannot be.

@@ -231,6 +231,7 @@ def test_what_changes_no_number_may_be_set_and_what_agrees_too(folder):
     found = load(folder).config(
         environ(
             EXECUTION="fake",
+            BACKEND="torch",
             PRECACHE_WEIGHTS="0",
             DEBUG="1",
             PROFILE="1",
@@ -244,6 +245,7 @@ def test_what_changes_no_number_may_be_set_and_what_agrees_too(folder):
         )
     )
     assert (found.execution, found.precache_weights, found.debug) == (Execution.FAKE, False, True)
+    assert found.backend == "torch"
     assert (found.profile, found.pack_dir, found.block_in) == (True, None, 8)
 
 

@@ -11,9 +11,10 @@ import torch
 from gr00t.quantization import DuQuantLinear
 from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.checkpoint.sidecar import SIDECAR
-from gr00t.quantization.kernels import build, library, registry
+from gr00t.quantization.kernels import availability, build, choice, library, registry
+from gr00t.quantization.kernels.backend import TorchKernel
 from gr00t.quantization.kernels.library import NativeKernelError
-from gr00t.quantization.settings.options import Execution
+from gr00t.quantization.settings.options import BACKENDS, TORCH, TRITON, Execution
 from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import LinearSpec
 from tests.quantization.kernels.kernel_layers import inputs, linear
@@ -55,6 +56,48 @@ def test_a_compiled_kernel_is_asked_once_or_around_others_sums():
     operands = DuQuantLinear.from_linear(linear(64, 32), SPEC).operands()
     with pytest.raises(NativeKernelError, match="'no such kernel' is not there: loaded are"):
         registry.backend("no such kernel", "float32").prologue(inputs(2, 64), operands)
+
+
+def test_who_is_asked_for_by_name_computes_the_layer_to_the_same_bits(native_kernels):
+    """Oracle: PyTorch's operations, asked for by name; each kernel is another implementation."""
+    if not native_kernels:
+        pytest.skip("no compiled kernels; install a C++ compiler")
+    layer, x = DuQuantLinear.from_linear(linear(64, 32), SPEC), inputs(21, 64)
+    expected = layer.run_as(RuntimeOptions(backend=TORCH))(x)
+    assert isinstance(layer.backend.sums, TorchKernel)
+    assert layer.backend.accumulator_reason.endswith("; no compiled kernels: BACKEND=torch")
+    assert layer.resident_bytes() > layer.run_as(RuntimeOptions()).resident_bytes()  # unpacked, and not
+    for execution in Execution:
+        for name in native_kernels:
+            layer.run_as(RuntimeOptions(execution, backend=name))
+            assert (layer.backend.accumulator, layer.backend.transformer) == (name, name)
+            assert layer.backend.around is layer.backend.sums
+            assert torch.equal(layer(x), expected), name
+    moved = pickle.loads(pickle.dumps(layer)).to(torch.float64)
+    assert moved.backend.accumulator == native_kernels[-1]
+
+
+def test_who_is_not_here_is_refused_by_name(monkeypatch, native_kernels):
+    layer = DuQuantLinear.from_linear(linear(64, 32), SPEC)
+    elsewhere = "neon_dotprod" if "avx2" in native_kernels else "avx2"
+    with pytest.raises(ValueError, match=rf"^BACKEND={elsewhere}: not here for cpu: there are torch, "):
+        layer.run_as(RuntimeOptions(backend=elsewhere))
+    with pytest.raises(ValueError, match=r"^BACKEND=avx2: not here for mps: there are torch \("):
+        registry.choose_backend(torch.device("mps"), Execution.FAKE, "avx2")
+    monkeypatch.setattr(library, "_library", None)
+    monkeypatch.setattr(library, "_why_not", "no compiler")
+    monkeypatch.setattr(availability.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"for cpu: there are torch \(no compiler\)$"):
+        layer.run_as(RuntimeOptions(backend="avx2"))
+    integer = RuntimeOptions(Execution.INTEGER, backend=TORCH)
+    monkeypatch.setattr(choice, "try_int8", lambda: (False, "wrong here"))
+    with pytest.raises(ValueError, match=r"^EXECUTION=integer: wrong here; no compiled kernels: BACKEND"):
+        layer.run_as(integer)
+
+
+def test_every_kernel_that_can_be_compiled_may_be_asked_for_by_name():
+    compiled = {name for kernels in build.KERNELS.values() for name in kernels}
+    assert set(BACKENDS) == {TORCH, TRITON, *compiled}
 
 
 def test_the_operands_are_the_layers_and_their_codes_as_the_backend_wants_them(native_kernels):

@@ -21,7 +21,9 @@ from gr00t.quantization import DuQuantLinear, LinearSpec
 from gr00t.quantization.kernels import build, choice, library
 from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
 from gr00t.quantization.kernels.operands import LinearOperands
-from tests.quantization.kernels.kernel_layers import INTEGER, no_operands
+from gr00t.quantization.settings.options import Execution
+from gr00t.quantization.settings.scheme import RuntimeOptions
+from tests.quantization.kernels.kernel_layers import no_operands
 
 CPU = torch.device("cpu")
 
@@ -150,12 +152,12 @@ def test_layers_run_without_kernels_and_say_so_once(body, tmp_path, x86, monkeyp
 
 def test_the_choice_is_a_pure_predicate():
     native = ("fast", "slow")
-    assert choose_accumulator(CPU, True, native) == (
-        "fast",
-        "EXECUTION=integer: the compiled kernel fast, on packed codes",
-    )
+    for must_be_integer in (True, False):
+        assert choose_accumulator(CPU, must_be_integer, native) == (
+            "fast",
+            "the compiled kernel fast, on packed codes",
+        )
     assert choose_accumulator(torch.device("meta"), True, native)[0] == "fast"
-    assert choose_accumulator(CPU, False, native) == choose_accumulator(CPU)
     assert choose_transforms(CPU, native) == ("fast", "compiled, one pass each")
     assert choose_transforms(CPU, (), "no compiler") == ("torch", "no compiled kernels: no compiler")
     assert choose_transforms(torch.device("xpu"), native) == ("torch", "no compiled kernels for xpu")
@@ -172,15 +174,15 @@ def test_integer_execution_falls_back_to_pytorchs_int8_where_that_is_exact(monke
         choose_accumulator(CPU, True, (), "no compiler")
 
 
-def test_the_layer_chooses_by_its_execution(native_kernels):
+def test_every_execution_takes_the_fastest_kernel(native_kernels):
     if not native_kernels:
         pytest.skip("no compiled kernels; install a C++ compiler")
     linear = nn.Linear(32, 8).requires_grad_(False)
-    integer = DuQuantLinear.from_linear(linear, LinearSpec(32, 8)).run_as(INTEGER)
-    fake = DuQuantLinear.from_linear(linear, LinearSpec(32, 8))
-    assert integer.backend.accumulator == integer.backend.transformer == native_kernels[0]
-    assert fake.backend.transformer == native_kernels[0]
-    assert fake.backend.accumulator in ("int8", "float32")
+    layer = DuQuantLinear.from_linear(linear, LinearSpec(32, 8))
+    for execution in Execution:
+        chosen = layer.run_as(RuntimeOptions(execution)).backend
+        assert chosen.accumulator == chosen.transformer == native_kernels[0], execution
+        assert chosen.around is chosen.sums
 
 
 def test_a_record_that_is_laid_out_otherwise_in_c_is_refused_by_name_on_both_sides(native_kernels):

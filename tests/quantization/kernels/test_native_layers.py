@@ -139,25 +139,28 @@ def test_rows_do_not_depend_on_their_neighbours(native_kernels):
 
 
 def test_calibration_sees_the_same_and_ends_the_same():
-    """Integer and fake while they calibrate, after it, and the buffers that it leaves."""
+    """A kernel and PyTorch's operations while they calibrate, after it, and the buffers that it leaves."""
     x = inputs(40, 96).bfloat16()
     layers = []
-    for execution in (Execution.FAKE, Execution.INTEGER):
+    for runtime in (RuntimeOptions(backend="torch"), INTEGER):
         spec = LinearSpec(96, 80, calibration_steps=1)
         layer = DuQuantLinear.from_linear(linear(96, 80, dtype=torch.bfloat16), spec)
-        layer.run_as(RuntimeOptions(execution))
+        layer.run_as(runtime)
         calibration = LayerCalibration(layer, PooledPercentile(99.0, requests=1))
         layers.append((layer, calibration))
-    (fake, fake_calibration), (integer, integer_calibration) = layers
-    assert torch.equal(integer(x), fake(x))
+    (plain, plain_calibration), (integer, integer_calibration) = layers
+    assert plain.backend.sums is not integer.backend.sums
+    assert torch.equal(integer(x), plain(x))
     assert integer_calibration.finish()
-    assert fake_calibration.finish()
-    assert torch.equal(integer(x), fake(x))
-    assert all(torch.equal(a, b) for a, b in zip(integer.buffers(), fake.buffers(), strict=True))
+    assert plain_calibration.finish()
+    assert torch.equal(integer(x), plain(x))
+    assert all(torch.equal(a, b) for a, b in zip(integer.buffers(), plain.buffers(), strict=True))
 
 
-def test_integer_execution_keeps_nothing_but_the_packed_codes(native_kernels):
-    layer = DuQuantLinear.from_linear(linear(2048, 64, bias=False), LinearSpec(2048, 64)).run_as(INTEGER)
+@pytest.mark.parametrize("execution", Execution)
+def test_a_compiled_kernel_keeps_nothing_but_the_packed_codes(execution, native_kernels):
+    layer = DuQuantLinear.from_linear(linear(2048, 64, bias=False), LinearSpec(2048, 64))
+    layer.run_as(RuntimeOptions(execution))
     before, state = layer.resident_bytes(), copy.deepcopy(layer.packed_state())
     layer(inputs(5, 2048))
     assert layer.resident_bytes() == before
@@ -205,10 +208,12 @@ def test_the_operators_keep_the_rules_of_operators():
         torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
+@pytest.mark.parametrize("named", [None, "torch"])
 @pytest.mark.parametrize("execution", Execution)
-def test_it_compiles_in_one_graph(execution):
+def test_it_compiles_in_one_graph(execution, named):
     """Traced whole, for any number of rows; the backend only runs the graph, so the bits are eager's."""
-    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48)).run_as(RuntimeOptions(execution))
+    runtime = RuntimeOptions(execution, backend=named)
+    layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48)).run_as(runtime)
     layer(inputs(2, 64))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
     with torch.no_grad():

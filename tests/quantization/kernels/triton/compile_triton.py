@@ -18,11 +18,10 @@ from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.kernels.choice import TRITON
 from gr00t.quantization.kernels.triton import launch
-from gr00t.quantization.settings.options import Rotation
+from gr00t.quantization.settings.options import TRITON, Rotation
 from gr00t.quantization.settings.spec import LinearSpec
-from tests.quantization.kernels.kernel_layers import INTEGER, inputs, linear, on
+from tests.quantization.kernels.kernel_layers import inputs, linear, on
 
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 POINTERS = {
@@ -64,7 +63,7 @@ def main() -> None:
         block_in=block,
         block_out=block,
     )
-    layer = DuQuantLinear.from_linear(linear(256, 512, dtype=torch.bfloat16), spec).run_as(INTEGER)
+    layer = DuQuantLinear.from_linear(linear(256, 512, dtype=torch.bfloat16), spec)
     compile_instead(capability)
     launch._INTERPRETED_PROCESSORS = processors
     on(layer, TRITON, TRITON)(inputs(200, 256).bfloat16())

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from gr00t.quantization.duquant_layers import DuQuantLinear
-from gr00t.quantization.kernels.choice import TRITON
 from gr00t.quantization.kernels.torch_reference import accumulate_reference
 from gr00t.quantization.kernels.triton import tiles
-from gr00t.quantization.settings.options import Rotation
+from gr00t.quantization.settings.options import TRITON, Rotation
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from tests.quantization.kernels.kernel_layers import (
     INTEGER,
