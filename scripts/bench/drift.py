@@ -1,10 +1,10 @@
 """How far quantizing each part of the model moves its actions, from those in bfloat16.
 
     python scripts/bench/drift.py --observations FILE
-    python scripts/bench/drift.py --model-path CHECKPOINT --data-config libero --synthetic 16
+    python scripts/bench/drift.py --model-path CHECKPOINT --data-config libero --synthetic 48
 
-FILE is what `scripts/calibrate.py --libero SUITE --save FILE` wrote. Its first observations fix the static
-scales and the statistics, the others are answered, all under the same flow noise. Every row is a copy of the
+FILE is what `scripts/calibrate.py --libero SUITE --save FILE` wrote. Its first observations are recorded and
+fix the static scales, the others are answered, in every row under the same flow noise. A row is a copy of the
 model with other layers quantized: the documented ones, one part beyond them at 8 and at 4 bits, and all that
 the scope `wide` takes. *Error* is the RMS of what differs from bfloat16's actions, of the RMS of these, over
 all observations; beside it the largest difference of a number. The last line is JSON.
@@ -16,7 +16,6 @@ import copy
 import dataclasses
 import json
 import re
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from gr00t.console import log_to_stderr
 from gr00t.experiment.data_config import load_data_config
 from gr00t.machine import describe_machine
 from gr00t.model.checkpoint.folder import module_aliases
@@ -39,6 +37,7 @@ from gr00t.serving.observation_file import read_observations
 from gr00t.testing.synthetic import synthetic_observation
 
 BITS = (8, 4)
+PER_TOKEN, DOCUMENTED = "per token", "static, as documented"
 PROMPT = "pick up the milk and place it in the basket"
 
 
@@ -52,10 +51,10 @@ class Arguments:
     """Its data configuration."""
     observations: Path | None = None
     """Observations to record and to answer; without a file, random ones."""
-    synthetic: int = 64
+    synthetic: int = 96
     """How many random ones."""
     recorded: int = 32
-    """How many of the first are recorded and fix the static scales."""
+    """How many of the first are recorded, and fix the static scales."""
     denoising_steps: int = 8
     """Euler steps per action chunk."""
     threads: int = 1
@@ -66,7 +65,8 @@ class Arguments:
 class Row:
     """What is quantized, and how."""
 
-    label: str
+    what: str
+    bits: str
     settings: str
     scheme: LinearScheme
     layers: LayerFilter
@@ -74,10 +74,8 @@ class Row:
 
 def main(arguments: Arguments) -> None:
     """Measure, print a table and the same as JSON in the last line."""
-    log_to_stderr()
     torch.set_num_threads(arguments.threads)
-    exact = load(arguments, torch.float32)
-    policy = load(arguments, torch.bfloat16)
+    exact, policy = (load(arguments, dtype) for dtype in (torch.float32, torch.bfloat16))
     requests = prepared(policy, arguments)
     recorded, unseen = requests[: arguments.recorded], requests[arguments.recorded :]
     if not unseen:
@@ -85,33 +83,27 @@ def main(arguments: Arguments) -> None:
     expected = answers(policy, unseen)
     in_float32 = answers(exact, prepared(exact, arguments)[arguments.recorded :])
     found: list[dict[str, Any]] = [
-        {"what": "float32", "settings": "", "layers": 0, **distance(in_float32, expected)}
+        {"what": "nothing", "bits": "float32", "settings": "", "layers": 0, **distance(in_float32, expected)}
     ]
+    wanted = rows(arguments.recorded)
     model, aliases = policy.model, module_aliases(policy.model)
     taken = {
         layer.name: layer.linear
-        for layer in plan(model, DEFAULTS.scheme, rows()[-1].layers, aliases=aliases)
+        for layer in plan(model, wanted[-1].scheme, wanted[-1].layers, aliases=aliases)
         if layer.spec is not None
     }
     with record_inputs(model, taken) as recording:
         answers(policy, recorded)
     statistics = recording.statistics()
-    for row in tqdm(rows(), disable=None):
+    for row in tqdm(wanted, disable=None):
         policy.model = copy.deepcopy(model)
-        informed = row.scheme.smoothing > 0
-        report = quantize_(
-            policy.model,
-            row.scheme,
-            row.layers,
-            aliases=aliases,
-            statistics={name: statistics[name] for name in taken} if informed else None,
-        )
+        informed = statistics if row.settings == DOCUMENTED else None
+        report = quantize_(policy.model, row.scheme, row.layers, aliases=aliases, statistics=informed)
         if report.pools_requests:
             answers(policy, recorded)
         found.append(
             {
-                "what": row.label,
-                "settings": row.settings,
+                **{name: getattr(row, name) for name in ("what", "bits", "settings")},
                 "layers": len(report.layers),
                 **distance(answers(policy, unseen), expected),
             }
@@ -119,44 +111,34 @@ def main(arguments: Arguments) -> None:
     print(describe_machine())
     size = max(float(np.abs(answer).max()) for answer in expected)
     print(f"{len(unseen)} observations, {arguments.denoising_steps} steps; actions up to {size:.3g}")
-    print(
-        "| quantized | settings | layers | error, % | largest difference |\n| --- | --- | --- | --- | --- |"
-    )
-    for line in found:
-        print(
-            f"| {line['what']} | {line['settings']} | {line['layers']} | {100 * line['error']:.2f} | "
-            f"{line['largest']:.3f} |"
-        )
+    print(table(found))
     print(json.dumps({"rows": found, "observations": len(unseen), "largest_action": size}))
 
 
-def rows() -> list[Row]:
-    """The documented layers, each part beyond them alone and at each number of bits, and the scope `wide`."""
-    static = DEFAULTS.scheme
+def rows(recorded: int) -> list[Row]:
+    """The documented layers, each part beyond them alone, and all of them, at each number of bits.
+
+    Args:
+        recorded: requests that fix static scales.
+    """
+    static = dataclasses.replace(DEFAULTS.scheme, calibration_steps=recorded)
     dynamic = dataclasses.replace(static, calibration_steps=0, smoothing=0.0)
+    wide = DuQuantConfig.from_environ(to_environ(SCOPES["wide"]), DEFAULTS)
+    assert wide is not None
     found = []
-    for settings, scheme in (("dynamic", dynamic), ("documented", static)):
-        found.append(Row("the documented layers", f"W4A8, {settings}", scheme, DEFAULTS.layer_filter))
-        for part, pattern in BEYOND.items():
+    for settings, scheme in ((PER_TOKEN, dynamic), (DOCUMENTED, static)):
+        found.append(Row("documented layers", "W4A8", settings, scheme, DEFAULTS.layer_filter))
+        for name, part in BEYOND.items():
+            layers = LayerFilter(include=re.compile(part.expression))
             for bits in BITS:
-                only = dataclasses.replace(scheme, weight=IntFormat(bits))
-                layers = LayerFilter(include=re.compile(pattern))
-                found.append(Row(f"{part} alone", f"W{bits}A8, {settings}", only, layers))
-        config = DuQuantConfig.from_environ(to_environ(SCOPES["wide"]), DEFAULTS)
-        assert config is not None
-        by_layer = config.scheme.weight_by_layer
-        wide = dataclasses.replace(scheme, weight_by_layer=by_layer)
-        found.append(Row("wide", f"the scope's, {settings}", wide, config.layer_filter))
+                alone = dataclasses.replace(scheme, weight=IntFormat(bits))
+                found.append(Row(f"{name} alone", f"W{bits}A8", settings, alone, layers))
         for bits in BITS:
-            other = dataclasses.replace(
-                scheme, weight_by_layer={f"{part}*": IntFormat(bits) for part in _BEGINNINGS}
-            )
-            found.append(Row("wide", f"W{bits}A8 beyond, {settings}", other, config.layer_filter))
+            rules = {part.rule: IntFormat(bits) for part in BEYOND.values()}
+            both = dataclasses.replace(scheme, weight_by_layer=rules)
+            label = f"W4A8, beyond the document W{bits}A8"
+            found.append(Row("all of these", label, settings, both, wide.layer_filter))
     return found
-
-
-# Of the names of the layers beyond the documented ones.
-_BEGINNINGS = ("backbone.vision.", "backbone.connector", "adapter.", "action_head.layers.*.attn.")
 
 
 def load(arguments: Arguments, dtype: torch.dtype) -> Gr00tPolicy:
@@ -181,8 +163,7 @@ def prepared(policy: Gr00tPolicy, arguments: Arguments) -> list[PreparedObservat
     else:
         config, metadata = policy.get_modality_config(), policy.metadata
         observations = [
-            synthetic_observation(config, metadata, PROMPT, seed)
-            for seed in islice(range(10**6), arguments.synthetic)
+            synthetic_observation(config, metadata, PROMPT, seed) for seed in range(arguments.synthetic)
         ]
     return [policy.prepare(seen, seeds=seed) for seed, seen in enumerate(observations)]
 
@@ -192,7 +173,7 @@ def answers(policy: Gr00tPolicy, requests: list[PreparedObservation]) -> list[np
     found = []
     for request in requests:
         (answer,) = policy.get_actions([request])
-        found.append(np.concatenate([answer[key].reshape(len(answer[key]), -1) for key in answer], axis=-1))
+        found.append(np.concatenate([chunk.reshape(len(chunk), -1) for chunk in answer.values()], axis=-1))
     return found
 
 
@@ -203,6 +184,19 @@ def distance(found: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, f
         "error": float(np.sqrt(np.mean((one - other) ** 2) / np.mean(other**2))),
         "largest": float(np.abs(one - other).max()),
     }
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """The rows, as Markdown."""
+    lines = [
+        "| quantized | bits | activation scales | layers | error, % | largest difference |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in found:
+        cells = [row["what"], row["bits"], row["settings"], row["layers"]]
+        cells += [f"{100 * row['error']:.1f}", f"{row['largest']:.2f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
