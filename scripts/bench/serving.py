@@ -2,12 +2,17 @@
 
     python scripts/bench/serving.py
     python scripts/bench/serving.py --clients 4 16 64 --model-path CHECKPOINT --dtype float32
+    python scripts/bench/serving.py --batches 1 2 4 8 16 --model-path CHECKPOINT       # bf16 against W4A8
 
 Two servers run at once, the program itself with --max-batch N and with --max-batch 1, and are loaded in
 turns, so that neither gets the quieter machine; a lone client asks them alternately. Clients are threads of
 this process, each with its own connection, observation and seed; each asks again as soon as it has its
 answer. Without --model-path a small random checkpoint is written first. The GR00T_DUQUANT_* variables reach
 both servers.
+
+With --batches two servers compute in bf16 and at W4A8 (dynamic scales), and answer in turns one request of so
+many observations, in one forward: answers per second, and the server's CPU time per answer, which does not
+see who else uses the machine. A batch that the memory may not hold is left out, by name.
 """
 
 from __future__ import annotations
@@ -16,26 +21,20 @@ import collections
 import contextlib
 import dataclasses
 import json
-import os
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
+from serving_parts.precisions import measure_precisions, print_precisions
+from serving_parts.server import Server, example, serving, small_checkpoint
 
 from gr00t.serving.client import ExternalRobotInferenceClient, NoReplyError, NoServerError, ServerError
-
-SCRIPTS = Path(__file__).resolve().parents[1]
-STATES = {"x": 1, "y": 1, "z": 1, "roll": 1, "pitch": 1, "yaw": 1, "gripper": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +61,12 @@ class Arguments:
     """Euler steps per action chunk."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
+    batches: tuple[int, ...] = ()
+    """Observations of one request: bf16 against W4A8 instead."""
+    data_config: str | None = None
+    """Of the checkpoint; LIBERO's if not given."""
+    quantized: str | None = None
+    """What scripts/export_quantized.py made of the checkpoint: with --batches, served for W4A8."""
 
 
 @dataclasses.dataclass
@@ -90,29 +95,28 @@ class Turn:
         return 1e3 * self.cpu_seconds / len(self.latencies_ms)
 
 
-@dataclasses.dataclass(frozen=True)
-class Server:
-    """A running server."""
-
-    port: int
-    pid: int
-
-    def cpu_seconds(self) -> float:
-        """Return the CPU time that it has used, of all threads; 0 where the system does not tell."""
-        stat = Path(f"/proc/{self.pid}/stat")
-        if not stat.is_file():
-            return 0.0
-        fields = stat.read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def main(arguments: Arguments) -> None:
     """Print the table, and the same as JSON in the last line."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         checkpoint = arguments.model_path or str(small_checkpoint(folder / "checkpoint"))
+        if arguments.batches:
+            print_precisions(
+                measure_precisions(
+                    flags(arguments, checkpoint) | {"max-batch": max(arguments.batches)},
+                    arguments.quantized or checkpoint,
+                    arguments.batches,
+                    arguments.rounds,
+                    arguments.seconds,
+                    folder,
+                ),
+                arguments.device,
+            )
+            return
         servers = {
-            size: stack.enter_context(serving(arguments, checkpoint, size, folder))
+            size: stack.enter_context(
+                serving(str(size), flags(arguments, checkpoint) | {"max-batch": size}, folder)
+            )
             for size in (arguments.max_batch, 1)
         }
         lone = alternate(arguments, servers)
@@ -276,59 +280,16 @@ def batches(port: int) -> collections.Counter[int]:
         )
 
 
-def example(number: int) -> dict[str, Any]:
-    """Return an observation as LIBERO's, of its own for every client."""
-    random = np.random.default_rng(number)
-    observation: dict[str, Any] = {
-        f"video.{camera}": random.integers(0, 256, (1, 256, 256, 3), dtype=np.uint8)
-        for camera in ("image", "wrist_image")
-    }
-    observation |= {f"state.{key}": random.uniform(-0.1, 0.1, (1, width)) for key, width in STATES.items()}
-    objects = ["bottle", "black bowl", "plate", "milk carton", "orange juice"]
-    text = f"pick up the {objects[number % len(objects)]} and place it in the basket"
-    observation["annotation.human.action.task_description"] = [text]
-    return observation
-
-
-def small_checkpoint(folder: Path) -> Path:
-    """Write a small random checkpoint, in a process of its own: torch stays out of this one."""
-    command = [sys.executable, str(SCRIPTS / "make_demo_checkpoint.py"), "--folder", str(folder)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment())
-    return folder
-
-
-@contextlib.contextmanager
-def serving(arguments: Arguments, checkpoint: str, max_batch: int, folder: Path) -> Iterator[Server]:
-    """Run the program that serves; yield it when it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    flags = {
+def flags(arguments: Arguments, checkpoint: str) -> dict[str, object]:
+    """Return the flags that all servers have in common."""
+    data_config = {} if arguments.data_config is None else {"data-config": arguments.data_config}
+    return {
         "model-path": checkpoint,
-        "port": port,
-        "max-batch": max_batch,
+        **data_config,
         "dtype": arguments.dtype,
         "denoising-steps": arguments.denoising_steps,
         "device": arguments.device,
     }
-    command = [sys.executable, str(SCRIPTS / "inference_service.py"), "--server"]
-    command += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
-    log = folder / f"server-{max_batch}.log"
-    with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr, env=environment()) as process:
-        try:
-            with ExternalRobotInferenceClient(port=port) as client:
-                while not client.ping(1_000):
-                    if process.poll() is not None:
-                        raise SystemExit(f"error: the server ended:\n{log.read_text()[-2000:]}")
-            yield Server(port, process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-def environment() -> dict[str, str]:
-    """Return this process's environment, in which the programs find the repository."""
-    paths = [str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gr00t.quantization import DuQuantLinear, LinearSpec, RuntimeOptions
 from gr00t.quantization.kernels import library
+from gr00t.quantization.kernels.int8_trial import try_int8
 from gr00t.quantization.settings.options import TORCH, Execution
 
 # Weights of one kind together: more than a cache of 32 MB holds, on a GPU one of 60 MB.
@@ -92,7 +93,7 @@ def kinds(linear: nn.Linear, block: int, with_others: bool) -> dict[str, list[nn
         layers["packed"] = PackedLinear(linear)
     if with_others:
         layers["fp32"] = copy.deepcopy(linear).float()
-        if is_on_cpu and torch.backends.mkldnn.is_available():
+        if is_on_cpu and torch.backends.mkldnn.is_available() and try_int8()[0]:  # else it saturates
             layers["onednn"] = OneDnnInt8Linear(linear)
         layers["torch"] = ours(RuntimeOptions(backend=TORCH))
     layers |= {"fake": fake, "integer": ours(RuntimeOptions(Execution.INTEGER))}

@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from tests.serving.doubling_policy import DoublingPolicy
+from tests.serving.doubling_policy import DoublingPolicy, Number
 from tests.serving.socket_helpers import serving
 from tests.shell import REPO
 
@@ -20,14 +22,17 @@ SCRIPT = REPO / "scripts" / "bench" / "serving.py"
 
 
 @pytest.fixture(scope="module")
-def program() -> ModuleType:
+def program() -> Iterator[ModuleType]:
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("bench_serving", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["bench_serving"] = module
     spec.loader.exec_module(module)
-    return module
+    yield module
+    patch.undo()
 
 
 def test_every_answer_is_counted_once_and_checked(program: ModuleType) -> None:
@@ -78,6 +83,57 @@ def test_summary_shows_the_commonest_batches(program: ModuleType) -> None:
     assert (summary["per_second"], summary["cpu_ms"], summary["answers"]) == (50.0, 10.0, 200)
     assert summary["p95_ms"] == pytest.approx(np.percentile(turns[0].latencies_ms, 95), abs=0.6)
     assert summary["batches"] == {1: 8, 16: 12}
+
+
+class Counting(DoublingPolicy):
+    """Takes so many seconds for each observation of a request, and counts them."""
+
+    def prepare(self, observations, *, seeds=None):
+        return Number(0.0, samples=len(observations["state.x"]))
+
+    def get_actions(self, requests):
+        self.batches.append([request.samples for request in requests])
+        time.sleep(self.seconds * sum(self.batches[-1]))
+        return [{"action.x": np.zeros((request.samples, 1))} for request in requests]
+
+
+def test_two_precisions_answer_in_turns_and_batches_that_do_not_fit_are_named(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: servers that take 30 and 15 ms for each observation, and memory that is told."""
+    part = sys.modules["serving_parts.precisions"]
+    policies = {part.BASE: Counting(0.03), part.QUANTIZED: Counting(0.015)}
+    peaks = iter([4, 2, 5, 3])  # GB, of both servers after each batch: one more each
+    monkeypatch.setattr(program.Server, "peak_bytes", lambda self: next(peaks) * 10**9)
+    monkeypatch.setattr(part, "available_bytes", lambda: 8 * 10**9)
+    with (
+        serving(policies[part.BASE], max_batch=16) as (_, port),
+        serving(policies[part.QUANTIZED], max_batch=16) as (_, other),
+    ):
+        servers = {part.BASE: program.Server(port, os.getpid()), part.QUANTIZED: program.Server(other, 0)}
+        rows = part.measure_batches(servers, (1, 2, 6), rounds=3, seconds=0.2)
+    assert [row["batch"] for row in rows] == [1, 2, 6]
+    for row in rows[:2]:
+        # A request takes longer than its answers' sleep; never shorter.
+        assert 15 < row["per_second"][part.BASE] < 1 / 0.03
+        assert row["throughput_ratio"] == pytest.approx(2, abs=0.5)
+    # Two GB for one observation more, so eight for four, and one is left to others.
+    assert rows[2] == {"batch": 6, "left_out": "needs some 8.0 GB more, of 8.0 GB available"}
+    assert {size for (size,) in policies[part.BASE].batches} == {1, 2}
+    part.print_precisions(rows, "cpu")
+    *text, last = capsys.readouterr().out.splitlines()
+    assert json.loads(last)["rows"] == rows
+    assert text[-1].split() == f"6 left out: {rows[2]['left_out']}".split()
+    assert text[2].split()[:2] == ["1", f"{rows[0]['per_second'][part.BASE]:.3f}"]
+
+
+def test_observations_together_are_what_a_policy_takes_as_a_batch(program: ModuleType) -> None:
+    part = sys.modules["serving_parts.precisions"]
+    together = part.together([program.example(number) for number in range(3)])
+    assert together["video.image"].shape == (3, 1, 256, 256, 3)
+    assert together["state.gripper"].shape == (3, 1, 2)
+    assert len(together["annotation.human.action.task_description"]) == 3
+    np.testing.assert_array_equal(together["state.x"][2], program.example(2)["state.x"])
 
 
 @pytest.mark.slow
