@@ -36,7 +36,11 @@ _X86 = {
     "avx2": "-mavx2 -mfma",
     "portable": "",
 }
-_ARM = {"neon_dotprod": "-march=armv8.2-a+dotprod", "portable": ""}
+_ARM = {
+    "neon_i8mm": "-march=armv8.2-a+i8mm",
+    "neon_dotprod": "-march=armv8.2-a+dotprod",
+    "portable": "",
+}
 KERNELS = {"x86_64": _X86, "amd64": _X86, "aarch64": _ARM, "arm64": _ARM}
 
 # Contraction would fuse a product and a sum where this compiler likes to, and change their last bit.

@@ -1,15 +1,11 @@
-// ARM with NEON's dot product: vectors of 4, and products of bytes.
+// ARM with NEON's dot product: one output and one row a lane, four inputs at a time.
 #pragma once
-#include <arm_neon.h>
-#if defined(__linux__)
-#include <sys/auxv.h>
-#endif
 
 namespace KERNEL {
-constexpr int LANES = 4;
+constexpr int TOGETHER = 1;
 }
 
-#include "plain.hpp"
+#include "neon_operands.hpp"
 
 namespace KERNEL {
 
@@ -21,48 +17,52 @@ static bool is_supported() {
 #endif
 }
 
-static inline Floats fma(Floats a, Floats b, Floats c) {
-  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+// The sums of eight outputs for row LANE of the four in x.
+template <int LANE>
+static inline void dot(int32x4_t sum[2], const int8x16_t weights[2], int8x16_t x) {
+  sum[0] = vdotq_laneq_s32(sum[0], weights[0], x, LANE);
+  sum[1] = vdotq_laneq_s32(sum[1], weights[1], x, LANE);
 }
-
-static inline Ints to_nearest(Floats v) { return (Ints)vcvtnq_s32_f32((float32x4_t)v); }
-
-constexpr int COLUMNS = 16;
-constexpr int TILE_ROWS = 4;
 
 template <int ROWS>
 static void multiply_rows(const Tile& tile) {
-  for (int n = 0; n < PANEL; n += 16) {
-    int32x4_t sum[ROWS][4];
-    for (int m = 0; m < ROWS; m++) {
-      for (int z = 0; z < 4; z++) sum[m][z] = vld1q_s32(tile.out + m * PANEL + n + 4 * z);
+  constexpr int VECTORS = (ROWS + 3) / 4;  // of a word of four rows each
+  alignas(64) uint32_t activations[DEPTH / 4 * VECTORS * 4];
+  gather<VECTORS * 4>(ROWS, tile, activations);
+  for (int n = 0; n < PANEL; n += 8) {
+    int32x4_t sum[VECTORS * 4][2] = {};
+    for (int m = 0; m < ROWS && !tile.start; m++) {
+      for (int z = 0; z < 2; z++) sum[m][z] = vld1q_s32(tile.out + m * PANEL + n + 4 * z);
     }
-    for (int64_t w = 0; w < tile.words; w++) {
-      int8x16_t weights[4];
-#pragma GCC unroll 4
-      for (int z = 0; z < 4; z++) {
-        weights[z] = vreinterpretq_s8_u32(vld1q_u32(tile.panel + n / 16 * PART + w * 16 + 4 * z));
-      }
-#pragma GCC unroll 4
-      for (int m = 0; m < ROWS; m++) {
-        const int8x16_t x = vreinterpretq_s8_u32(vdupq_n_u32(tile.q[m][w * LANES]));
-#pragma GCC unroll 4
-        for (int z = 0; z < 4; z++) sum[m][z] = vdotq_s32(sum[m][z], weights[z], x);
+    const uint32_t* panel = tile.panel + n / 16 * PART + n % 16;
+    const uint32_t* x = activations;
+    for (int64_t w = 0; w < tile.words; w++, panel += 16, x += VECTORS * 4) {
+      const int8x16_t weights[2] = {load<int8x16_t>(panel), load<int8x16_t>(panel + 4)};
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) {
+        const int8x16_t rows = load<int8x16_t>(x + 4 * v);
+        dot<0>(sum[4 * v], weights, rows);
+        if (4 * v + 1 < ROWS) dot<1>(sum[4 * v + 1], weights, rows);
+        if (4 * v + 2 < ROWS) dot<2>(sum[4 * v + 2], weights, rows);
+        if (4 * v + 3 < ROWS) dot<3>(sum[4 * v + 3], weights, rows);
       }
     }
     for (int m = 0; m < ROWS; m++) {
-      for (int z = 0; z < 4; z++) vst1q_s32(tile.out + m * PANEL + n + 4 * z, sum[m][z]);
+      for (int z = 0; z < 2; z++) vst1q_s32(tile.out + m * PANEL + n + 4 * z, sum[m][z]);
     }
   }
 }
 
 static void multiply_tile(int rows, const Tile& tile, Ahead) {
-  begin_sums(rows, tile);
   switch (rows) {
     case 1: return multiply_rows<1>(tile);
     case 2: return multiply_rows<2>(tile);
     case 3: return multiply_rows<3>(tile);
-    default: return multiply_rows<4>(tile);
+    case 4: return multiply_rows<4>(tile);
+    case 5: return multiply_rows<5>(tile);
+    case 6: return multiply_rows<6>(tile);
+    case 7: return multiply_rows<7>(tile);
+    default: return multiply_rows<8>(tile);
   }
 }
 
