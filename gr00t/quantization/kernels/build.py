@@ -37,7 +37,7 @@ _X86 = {
     "portable": "",
 }
 _ARM = {
-    "neon_i8mm": "-march=armv8.2-a+i8mm",
+    "neon_i8mm": "-march=armv8.2-a+dotprod+i8mm",
     "neon_dotprod": "-march=armv8.2-a+dotprod",
     "portable": "",
 }

@@ -28,7 +28,7 @@ STRICT = ("-Wall", "-Wextra", "-Werror")
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 CROSS = "aarch64-linux-gnu-g++"
 # What several instruction sets share.
-SHARED = {"plain", "neon", "neon_operands"}
+SHARED = {"plain", "neon", "neon_weight", "neon_rows"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,13 +31,13 @@ __attribute__((always_inline)) static inline void restore_rows(const Vector* of,
   const Vector first = of[0], last = of[VECTORS - 1];
   for (int64_t i = 0; i < width; i++) {
     const Floats u[2] = {load<Floats>(first.ut + i * strides.ut), load<Floats>(last.ut + i * strides.ut)};
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int m = 0; m < ROWS; m++) {
       sum[m][0] = fma(all(first.in[m * strides.in + i]), u[0], sum[m][0]);
       if (VECTORS == 2) sum[m][VECTORS - 1] = fma(all(last.in[m * strides.in + i]), u[1], sum[m][VECTORS - 1]);
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int m = 0; m < ROWS; m++) {
     store(first.out + m * strides.out, sum[m][0]);
     if (VECTORS == 2) store(last.out + m * strides.out, sum[m][VECTORS - 1]);

@@ -9,7 +9,7 @@
 namespace KERNEL {
 
 constexpr int HADAMARD = 16;
-constexpr bool HAS_HADAMARD = LANES == 16;  // where the registers hold its sums
+constexpr bool HAS_HADAMARD = COLUMNS >= HADAMARD;  // where the registers hold its sums
 
 static inline bool is_minus(int i, int j) { return __builtin_popcount(i & j) % 2; }
 

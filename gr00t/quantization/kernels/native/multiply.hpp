@@ -18,7 +18,8 @@ static int64_t multiply_bytes(const Arguments& a, int64_t rows) {
 template <class Sink>
 static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, const int32_t* start,
                      char* workspace, const Sink& sink) {
-  const int64_t k_all = padded(a.in_features), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  static_assert(TILE_ROWS % 2 == 0);  // tiles hold pairs of rows, since some instructions take two
+  const int64_t k_all = padded(a.in_features), tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, pairs = (rows + 1) / 2;
   uint32_t* unpacked = (uint32_t*)workspace;
   uint32_t* scales = unpacked + 4 * PART;                      // (scale_words, PANEL)
   int32_t* acc = (int32_t*)(scales + scale_words(a) * PANEL);  // (rows, PANEL)
@@ -30,8 +31,8 @@ static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t
     const int64_t end = smaller(k + DEPTH, k_all);
     unpack(a, n, k, end, scales, unpacked);
     for (int64_t t = 0; t < tiles; t++) {
-      const int64_t first = t * rows / tiles;
-      const int count = (int)((t + 1) * rows / tiles - first);
+      const int64_t first = t * pairs / tiles * 2;
+      const int count = (int)(smaller((t + 1) * pairs / tiles * 2, rows) - first);
       const uint32_t* row[TILE_ROWS];
       for (int r = 0; r < count; r++) {
         const int64_t m = first + r;

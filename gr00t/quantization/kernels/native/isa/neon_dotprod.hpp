@@ -5,7 +5,7 @@ namespace KERNEL {
 constexpr int TOGETHER = 1;
 }
 
-#include "neon_operands.hpp"
+#include "neon_rows.hpp"
 
 namespace KERNEL {
 
@@ -15,13 +15,6 @@ static bool is_supported() {
 #else
   return true;
 #endif
-}
-
-// The sums of eight outputs for row LANE of the four in x.
-template <int LANE>
-static inline void dot(int32x4_t sum[2], const int8x16_t weights[2], int8x16_t x) {
-  sum[0] = vdotq_laneq_s32(sum[0], weights[0], x, LANE);
-  sum[1] = vdotq_laneq_s32(sum[1], weights[1], x, LANE);
 }
 
 template <int ROWS>
@@ -41,10 +34,13 @@ static void multiply_rows(const Tile& tile) {
 #pragma GCC unroll 2
       for (int v = 0; v < VECTORS; v++) {
         const int8x16_t rows = load<int8x16_t>(x + 4 * v);
-        dot<0>(sum[4 * v], weights, rows);
-        if (4 * v + 1 < ROWS) dot<1>(sum[4 * v + 1], weights, rows);
-        if (4 * v + 2 < ROWS) dot<2>(sum[4 * v + 2], weights, rows);
-        if (4 * v + 3 < ROWS) dot<3>(sum[4 * v + 3], weights, rows);
+#pragma GCC unroll 2
+        for (int z = 0; z < 2; z++) {
+          dot<0>(sum[4 * v][z], weights[z], rows);
+          if (4 * v + 1 < ROWS) dot<1>(sum[4 * v + 1][z], weights[z], rows);
+          if (4 * v + 2 < ROWS) dot<2>(sum[4 * v + 2][z], weights[z], rows);
+          if (4 * v + 3 < ROWS) dot<3>(sum[4 * v + 3][z], weights[z], rows);
+        }
       }
     }
     for (int m = 0; m < ROWS; m++) {

@@ -5,13 +5,14 @@ namespace KERNEL {
 constexpr int TOGETHER = 2;
 }
 
-#include "neon_operands.hpp"
+#include "neon_rows.hpp"
 
 namespace KERNEL {
 
 static bool is_supported() {
 #if defined(__linux__)
-  return (getauxval(AT_HWCAP2) & (1UL << 13)) != 0;  // HWCAP2_I8MM
+  const bool has_dotprod = getauxval(AT_HWCAP) & (1UL << 20), has_i8mm = getauxval(AT_HWCAP2) & (1UL << 13);
+  return has_dotprod && has_i8mm;
 #else
   return false;  // not all of Apple's have it
 #endif

@@ -1,0 +1,71 @@
+// How rows of activations meet the weight in the NEON kernels: gathered for a tile, or few at once.
+#pragma once
+#include "neon_weight.hpp"
+
+namespace KERNEL {
+
+constexpr int TILE_ROWS = 8;
+
+// A tile's activations, (words / TOGETHER, ROWS, TOGETHER): once for all of a panel's outputs. Missing rows repeat the
+// first.
+template <int ROWS>
+static void gather(int rows, const Tile& tile, uint32_t* out) {
+  const uint32_t* row[ROWS];
+  for (int m = 0; m < ROWS; m++) row[m] = tile.q[m < rows ? m : 0];
+  for (int64_t w = 0; w < tile.words; w += TOGETHER, out += ROWS * TOGETHER) {
+#pragma GCC unroll 8
+    for (int m = 0; m < ROWS; m++) {
+#pragma GCC unroll 2
+      for (int i = 0; i < TOGETHER; i++) out[m * TOGETHER + i] = row[m][(w + i) * LANES];
+    }
+  }
+}
+
+// The sums of four outputs for row LANE of the four in x.
+template <int LANE>
+static inline void dot(int32x4_t& sum, int8x16_t weights, int8x16_t x) {
+  sum = vdotq_laneq_s32(sum, weights, x, LANE);
+}
+
+// A single tile of few rows uses each weight once: it is multiplied where it was unpacked, in a register.
+constexpr int FEW_ROWS = 4;
+
+template <bool SCALED, int ROWS = FEW_ROWS>
+static void multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, int32_t* acc) {
+  if constexpr (ROWS > 1) {
+    if (rows < ROWS) return multiply_few<SCALED, ROWS - 1>(a, n, rows, codes, acc);
+  }
+  const int64_t groups = a.groups();
+  for (int64_t r = 0; r < PANEL; r += 4) {
+    int32x4_t sum[2][ROWS] = {};  // of the even and the odd inputs
+    for (int64_t k = 0; k < a.in_features; k += CHUNK) {
+      const uint32_t* q = codes + k / 4 * LANES;
+      unpack_4_rows<SCALED>(a, n + r, k, groups, [&](int i, int8x16_t even, int8x16_t odd) {
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+          const int8x16_t x = load<int8x16_t>(q + (2 * i + h) * LANES), weights = h ? odd : even;
+          dot<0>(sum[h][0], weights, x);
+          if constexpr (ROWS > 1) dot<1>(sum[h][1], weights, x);
+          if constexpr (ROWS > 2) dot<2>(sum[h][2], weights, x);
+          if constexpr (ROWS > 3) dot<3>(sum[h][3], weights, x);
+        }
+      });
+    }
+    for (int m = 0; m < ROWS; m++) vst1q_s32(acc + m * PANEL + r, vaddq_s32(sum[0][m], sum[1][m]));
+  }
+}
+
+// Whether it did: a whole panel in the format that `unpack_4_rows` knows, and few rows.
+static inline bool multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, const uint32_t*,
+                                const int32_t*, int32_t* acc) {
+  const bool is_whole = n + PANEL <= a.out_features && a.in_features % CHUNK == 0;
+  if (rows > FEW_ROWS || !is_whole || !is_fast(a)) return false;
+  if (a.block_scale) {
+    multiply_few<true>(a, n, rows, codes, acc);
+  } else {
+    multiply_few<false>(a, n, rows, codes, acc);
+  }
+  return true;
+}
+
+}  // namespace KERNEL
