@@ -253,7 +253,7 @@ int main(int count, char** arguments) {
     if (!duquant_is_supported(kernel)) continue;
     state = 1;
     hash = 14695981039346656037u;
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < 120; i++) {
       run_layer(kernel, is_short);
       if (i % 3 == 0) run_search(kernel);
       kept.clear();
