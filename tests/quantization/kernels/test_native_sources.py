@@ -160,9 +160,8 @@ def test_arm_computes_the_same_bits(arm, results):
 
 def test_no_arm_kernel_reads_or_writes_beyond_its_tensors(arm, results, tmp_path):
     compiler, emulator = arm
-    libc = subprocess.run(
-        [compiler, "-print-file-name=libc.so.6"], capture_output=True, text=True, check=True
-    )
+    command = [compiler, "-print-file-name=libc.so.6"]
+    libc = subprocess.run(command, capture_output=True, text=True, check=True)
     root = Path(libc.stdout.strip()).resolve().parents[1]
     runner = (emulator, "-cpu", "max", "-L", str(root))
     done = sanitized_program(compiler, build.KERNELS["aarch64"], tmp_path, runner).run()
