@@ -5,7 +5,7 @@ namespace KERNEL {
 constexpr int TOGETHER = 1;
 }
 
-#include "neon_rows.hpp"
+#include "neon/rows.hpp"
 
 namespace KERNEL {
 

@@ -5,7 +5,7 @@ namespace KERNEL {
 constexpr int TOGETHER = 2;
 }
 
-#include "neon_rows.hpp"
+#include "neon/rows.hpp"
 
 namespace KERNEL {
 

@@ -1,9 +1,9 @@
 // From packed codes to a panel by NEON, four rows at a time. TOGETHER words of a row lie side by side in it, which the
 // kernel's own file says before all others.
 #pragma once
-#include "neon.hpp"
+#include "vectors.hpp"
 
-#include "../weight.hpp"
+#include "../../weight.hpp"
 
 namespace KERNEL {
 

@@ -9,7 +9,7 @@ namespace KERNEL {
 constexpr int LANES = 4;
 }
 
-#include "../panel.hpp"
+#include "../../panel.hpp"
 
 namespace KERNEL {
 

@@ -1,6 +1,6 @@
 // How rows of activations meet the weight in the NEON kernels: gathered for a tile, or few at once.
 #pragma once
-#include "neon_weight.hpp"
+#include "weight.hpp"
 
 namespace KERNEL {
 
