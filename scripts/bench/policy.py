@@ -55,7 +55,7 @@ class Arguments:
     rounds: int = 5
     """Timed turns; the median counts. One more at first is not timed."""
     threads: int = os.cpu_count() or 1
-    """CPU threads of each arm; only one arm works at a time."""
+    """CPU threads of each arm; only one arm works at a time. With 1, stages are timed in CPU time."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
     small: bool = False
@@ -79,7 +79,8 @@ def main(arguments: Arguments) -> None:
     errors = action_errors({name: answered["action"] for name, answered in last.items()})
     print(table(rows, peaks, errors))
     if stages:
-        print(stage_table(stages, arguments.steps[0]))
+        clock = "ms of CPU time" if setting.times_cpu else "ms"
+        print(stage_table(stages, f"{arguments.steps[0]} steps, {clock}"))
     limits = {}
     for scope, layers in setting.layers.items() if "bf16" in stages else ():
         share = stages["bf16"][layers_of(scope)] / stages["bf16"]["total"]
@@ -209,10 +210,10 @@ def table(rows: list[dict[str, Any]], peaks: dict[str, int], errors: dict[str, f
     return "\n".join(lines)
 
 
-def stage_table(stages: dict[str, dict[str, float]], steps: int) -> str:
+def stage_table(stages: dict[str, dict[str, float]], title: str) -> str:
     """What each stage takes, as Markdown; the quantized layers are parts of two of the stages."""
     names = list(stages)
-    lines = [f"| {steps} steps, ms | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    lines = [f"| {title} | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
     for stage in stages[names[0]]:
         lines.append(f"| {stage} | {' | '.join(f'{stages[name][stage]:.0f}' for name in names)} |")
     return "\n".join(lines)

@@ -68,6 +68,11 @@ class Setting:
     device: str
     threads: int
 
+    @property
+    def times_cpu(self) -> bool:
+        """Whether stages are timed in CPU time: with one thread, other programs do not change it."""
+        return self.threads == 1 and self.device == "cpu"
+
 
 def answer(connection: Connection, arm: Arm, setting: Setting, environ: dict[str, str]) -> None:
     """Load, say so, then answer (steps, with_stages) by milliseconds, until the connection is closed."""
@@ -82,10 +87,12 @@ def answer(connection: Connection, arm: Arm, setting: Setting, environ: dict[str
             return
         model.action_head.num_inference_timesteps = steps
         times: dict[str, float] = {}
-        handles = watch(model, setting.layers, times) if with_stages else []
+        handles = watch(model, setting, times) if with_stages else []
         cpu = time.process_time()
         times["total"], answered = timed(partial(model.get_action, request, seeds=[0]), model.device)
         cpu = 1e3 * (time.process_time() - cpu)
+        if with_stages and setting.times_cpu:
+            times["total"] = cpu
         for handle in handles:
             handle.remove()
         action = answered["action_pred"].double().cpu().numpy()
@@ -108,7 +115,7 @@ def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
     return model
 
 
-def watch(model: GR00T_N1_5, layers: Mapping[str, Sequence[str]], times: dict[str, float]) -> list[Any]:
+def watch(model: GR00T_N1_5, setting: Setting, times: dict[str, float]) -> list[Any]:
     """Add up in `times` what the stages take, and a scope's layers (or what they replace) together."""
     stages: dict[str, list[nn.Module]] = {
         "vision": [model.backbone.vision, model.backbone.connector],
@@ -116,14 +123,16 @@ def watch(model: GR00T_N1_5, layers: Mapping[str, Sequence[str]], times: dict[st
         "adapter": [] if model.adapter is None else [model.adapter],
         "diffusion transformer": list(model.action_head.layers),
         **{
-            layers_of(scope): [model.get_submodule(name) for name in names] for scope, names in layers.items()
+            layers_of(scope): [model.get_submodule(name) for name in names]
+            for scope, names in setting.layers.items()
         },
     }
+    clock = time.process_time if setting.times_cpu else time.perf_counter
     handles = []
     for name, modules in stages.items():
         times[name] = 0.0
         for module in modules:
-            handles += _watch(module, name, times, model.device)
+            handles += _watch(module, name, times, clock, model.device)
     return handles
 
 
@@ -132,16 +141,18 @@ def layers_of(scope: str) -> str:
     return "quantized layers" if scope == "document" else f"layers of {scope}"
 
 
-def _watch(module: nn.Module, name: str, times: dict[str, float], device: torch.device) -> list[Any]:
+def _watch(
+    module: nn.Module, name: str, times: dict[str, float], clock: Callable[[], float], device: torch.device
+) -> list[Any]:
     begun: list[float] = []
 
     def before(*_: Any) -> None:
         wait(device)
-        begun.append(time.perf_counter())
+        begun.append(clock())
 
     def after(*_: Any) -> None:
         wait(device)
-        times[name] += 1e3 * (time.perf_counter() - begun.pop())
+        times[name] += 1e3 * (clock() - begun.pop())
 
     return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
 
