@@ -22,6 +22,7 @@ from gr00t.cli import export
 from gr00t.cli.inspection import checkpoint as checkpoint_program
 from gr00t.cli.inspection import checkpoint_contents
 from gr00t.eval.arms.recipes import RecipeError
+from gr00t.model.quantized_layers import SCOPES
 from gr00t.quantization import DuQuantConfigError, DuQuantLinear
 from gr00t.quantization.checkpoint.manifest import FILE
 from gr00t.quantization.checkpoint.sidecar import SIDECAR
@@ -225,12 +226,24 @@ def test_what_is_no_checkpoint_is_one_message(programs, tmp_path, monkeypatch, c
         ({"recipe": "recomended"}, {}, r"--recipe recomended: did you mean recommended\?"),
         ({"recipe": "bf16"}, {}, "nothing to export"),
         ({}, {"DRYRUN": "1"}, "asks for a list of layers"),
+        ({"recipe": "w4a8", "scope": "wide"}, {}, "--scope wide says which layers are taken, and so does"),
+        ({"scope": "wied"}, {}, r"--scope wied: did you mean wide\?"),
     ],
 )
 def test_settings_that_export_nothing_are_refused(programs, tmp_path, flags, settings, message):
     program = programs["export_quantized"]
     with pytest.raises(program.UsageError, match=message):
         program.config_of(program.ExportArguments("a/b", tmp_path / "out", **flags), variables(**settings))
+
+
+@pytest.mark.parametrize("recipe", [None, "rtn"])
+def test_a_scope_goes_with_the_variables_and_with_a_recipe_that_names_no_layers(programs, tmp_path, recipe):
+    program = programs["export_quantized"]
+    arguments = program.ExportArguments("a/b", tmp_path / "out", recipe, scope="wide")
+    config = program.config_of(arguments, variables(CALIB_STEPS="0"))
+    assert config.include.pattern == SCOPES["wide"]["INCLUDE"]
+    assert config.permute == (recipe is None)
+    assert config.weight_bits_by_layer[0] == ("backbone.vision.encoder.layers.*.*", 8)
 
 
 def test_settings_and_recipes_that_are_wrong_are_named(programs, tmp_path):

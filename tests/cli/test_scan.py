@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,23 @@ def test_json_tells_the_same_by_both_names():
     assert layer["checkpoint_name"] == "action_head.model.transformer_blocks.3.ff.net.2"
     assert (layer["in_features"], layer["out_features"], layer["bias"]) == (6144, 1536, True)
     assert layer["settings"].startswith("W6 A8")
+
+
+def test_the_scope_wide_is_listed_with_its_bits_and_counted():
+    done = scan("--json", "--scope", "wide")
+    found = json.loads(done.stdout)
+    assert (found["linear_layers"], found["quantized"]) == (387, 367)
+    bits = Counter(row["settings"][:5] for row in found["layers"])
+    assert bits == {"": 20, "W4 A8": 116, "W8 A8": 251}
+    assert done.stderr.splitlines()[-1] == (
+        "[GR00T-DUQUANT] Scope wide: 251 layers beyond the document's 116 (vision 162, connector 1, adapter "
+        "24, DiT attention 64)"
+    )
+    wrong = scan("--scope", "wied")
+    assert (wrong.returncode, wrong.stderr.splitlines()[-1]) == (
+        2,
+        "error: --scope wied: did you mean wide? (a prefix of layers' names is GR00T_DUQUANT_SCOPE)",
+    )
 
 
 def test_a_dry_run_honours_what_is_exported_and_ends_with_status_0():

@@ -25,7 +25,8 @@ from gr00t.cli.errors import UsageError
 from gr00t.cli.serving import server
 from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.experiment.data_config import load_data_config
-from gr00t.quantization import DuQuantConfigError
+from gr00t.model.quantized_layers import SCOPES
+from gr00t.quantization import DuQuantConfig, DuQuantConfigError
 from gr00t.serving.client import ExternalRobotInferenceClient
 from gr00t.serving.example_request import ExampleError, describe_locally, example_of
 from gr00t.serving.sockets.address import BindError
@@ -115,6 +116,10 @@ def test_wrong_flag_is_answered_with_the_nearest_and_status_2() -> None:
             {"server": True, "model_path": "x", "api_token": ""},
             "--api-token is empty: it would protect nothing",
         ),
+        (
+            {"server": True, "model_path": "x", "scope": "wied"},
+            "--scope wied: did you mean wide? (a prefix of layers' names is GR00T_DUQUANT_SCOPE)",
+        ),
     ],
 )
 def test_flags_that_do_not_fit_together_are_refused(
@@ -195,19 +200,34 @@ def test_wrong_variable_is_found_before_the_weights_are_loaded(
         program.run(ServeArguments(server=True, model_path="x"))
 
 
+@pytest.mark.parametrize(("scope", "layers"), [("document", 22), ("wide", 22 + 12 + 1 + 12 + 16)])
 def test_dry_run_lists_and_ends_with_status_0_without_serving(
     program: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     checkpoint: Path,
     port: int,
+    scope: str,
+    layers: int,
 ) -> None:
     monkeypatch.setattr(server, "load_policy", must_not_load)
     monkeypatch.setenv("GR00T_DUQUANT_DRYRUN", "1")
     caplog.set_level(logging.INFO, logger="gr00t")
-    program.run(ServeArguments(server=True, model_path=str(checkpoint), port=port))
-    # 2 language-model layers of 7 and 4 DiT layers of 2, as test_random_checkpoint's small model has them.
-    assert "[GR00T-DUQUANT] Dry-run total layers listed: 22" in caplog.messages
+    program.run(ServeArguments(server=True, model_path=str(checkpoint), port=port, scope=scope))
+    # 2 language-model layers of 7 and 4 DiT layers of 2, as test_random_checkpoint's small model has them; 2
+    # vision layers of 6, a connector, 2 adapter layers of 6 and the attention of the DiT layers, 4 each.
+    assert f"[GR00T-DUQUANT] Dry-run total layers listed: {layers}" in caplog.messages
+
+
+def test_a_policy_is_loaded_by_the_variables_of_the_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+    monkeypatch.setattr(server, "load_by_flags", lambda flags, path, environ, **_: loaded.append(environ))
+    for scope in ("document", "wide"):
+        server.load_policy(ServeArguments(server=True, model_path="x", scope=scope), "x")
+    documented, wide = (DuQuantConfig.from_environ(environ) for environ in loaded)
+    assert documented is None
+    assert wide is not None
+    assert wide.to_dict()["GR00T_DUQUANT_WBITS"] == SCOPES["wide"]["WBITS"]
 
 
 def test_dry_run_never_serves_not_even_with_quantization_off(

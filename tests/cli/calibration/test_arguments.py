@@ -8,6 +8,7 @@ import pytest
 
 from gr00t.cli.calibration import program
 from gr00t.cli.calibration.arguments import CalibrateArguments, check_arguments
+from gr00t.model.quantized_layers import SCOPES
 from tests.cli.test_calibrate import settings
 
 
@@ -16,6 +17,12 @@ def test_at_least_32_requests_and_all_calib_steps_are_used_by_default(tmp_path, 
     (tmp_path / "observations").touch()
     arguments = CalibrateArguments("somebody/a-policy", observations=tmp_path / "observations")
     assert check_arguments(arguments, settings(tmp_path, CALIB_STEPS=steps)).requests == requests
+
+
+def test_the_scope_says_which_layers_are_calibrated(tmp_path):
+    arguments = CalibrateArguments("somebody/a-policy", synthetic=2, scope="wide")
+    config = check_arguments(arguments, settings(tmp_path)).config
+    assert config.exclude.pattern == SCOPES["wide"]["EXCLUDE"]
 
 
 def test_the_folder_of_the_saved_observations_is_made_before_they_are_collected(tmp_path):
