@@ -65,6 +65,8 @@ class Arguments:
     """Observations of one request: bf16 against W4A8 instead."""
     data_config: str | None = None
     """Of the checkpoint; LIBERO's if not given."""
+    tokenizer: str | None = None
+    """Folder of a tokenizer, for a checkpoint that has none."""
     quantized: str | None = None
     """What scripts/export_quantized.py made of the checkpoint: with --batches, served for W4A8."""
 
@@ -282,10 +284,10 @@ def batches(port: int) -> collections.Counter[int]:
 
 def flags(arguments: Arguments, checkpoint: str) -> dict[str, object]:
     """Return the flags that all servers have in common."""
-    data_config = {} if arguments.data_config is None else {"data-config": arguments.data_config}
+    given = {"data-config": arguments.data_config, "tokenizer": arguments.tokenizer}
     return {
         "model-path": checkpoint,
-        **data_config,
+        **{flag: value for flag, value in given.items() if value is not None},
         "dtype": arguments.dtype,
         "denoising-steps": arguments.denoising_steps,
         "device": arguments.device,

@@ -208,11 +208,9 @@ def test_the_operators_keep_the_rules_of_operators():
         torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
-@pytest.mark.parametrize("named", [None, "torch"])
-@pytest.mark.parametrize("execution", Execution)
-def test_it_compiles_in_one_graph(execution, named):
+@pytest.mark.parametrize("runtime", [*map(RuntimeOptions, Execution), RuntimeOptions(backend="torch")])
+def test_it_compiles_in_one_graph(runtime):
     """Traced whole, for any number of rows; the backend only runs the graph, so the bits are eager's."""
-    runtime = RuntimeOptions(execution, backend=named)
     layer = DuQuantLinear.from_linear(linear(64, 48), LinearSpec(64, 48)).run_as(runtime)
     layer(inputs(2, 64))
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
