@@ -28,7 +28,7 @@ EXCLUDE = r"(?:^|\.)(vision|radio|norm|ln|layernorm|embed|lm_head)(?:\.|$)|actio
 DEFAULTS = DuQuantConfig(include=re.compile(INCLUDE), exclude=re.compile(EXCLUDE))
 
 _ATTENTION = tuple(f"{name}_proj" for name in ("q", "k", "v", "o"))
-# At 4 bits these layers add to the error of the actions what the documented ones cost, at 8 next to nothing
+# At 8 bits these layers raise the error of the actions from 5.0 to 5.6 %, at 4 bits to 8.7 %
 # (docs/QUALITY.md, section 5).
 _BITS = 8
 # The full-size model's vision tower has 27 blocks, and no other part has more.

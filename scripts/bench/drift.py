@@ -1,7 +1,7 @@
 """How far quantizing each part of the model moves its actions, from those in bfloat16.
 
     python scripts/bench/drift.py --observations FILE
-    python scripts/bench/drift.py --model-path CHECKPOINT --data-config libero --synthetic 48
+    python scripts/bench/drift.py --model-path CHECKPOINT --data-config MODULE:CLASS --synthetic 48
 
 FILE is what `scripts/calibrate.py --libero SUITE --save FILE` wrote. Its first observations are recorded and
 fix the static scales, the others are answered, in every row under the same flow noise. A row is a copy of the
