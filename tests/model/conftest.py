@@ -9,10 +9,9 @@ import pytest
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from tests.model.parity_set import PARITY, SETS, ParitySet
-from tests.quantization.conftest import full_size
 from tests.serving.conftest import checkpoint, program
 
-__all__ = ["checkpoint", "folder", "full_size", "model", "parity", "program", "tiny_a"]
+__all__ = ["checkpoint", "folder", "model", "parity", "program", "tiny_a"]
 
 
 @pytest.fixture(scope="session", params=SETS, ids=lambda folder: folder.name)
