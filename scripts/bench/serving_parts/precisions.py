@@ -7,7 +7,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def measure_precisions(
     rounds: int,
     seconds: float,
     folder: Path,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Let both servers answer in turns, whose order changes from round to round; the first one warms up.
 
     Args:
@@ -44,7 +44,7 @@ def measure_precisions(
         seconds: of a turn, in which one request is answered at least.
         folder: for logs.
 
-    Returns:
+    Yields:
         Per batch medians over the turns; or why it was left out.
     """
     environ = environment() | {"OMP_WAIT_POLICY": "PASSIVE"}  # who spins takes the other one's cores
@@ -56,19 +56,19 @@ def measure_precisions(
                 serving(QUANTIZED, {**flags, "model-path": quantized}, folder, to_environ(settings, environ))
             ),
         }
-        return measure_batches(servers, batches, rounds, seconds)
+        yield from measure_batches(servers, batches, rounds, seconds)
 
 
 def measure_batches(
     servers: Mapping[str, Server], batches: Sequence[int], rounds: int, seconds: float
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """See `measure_precisions`."""
     rows: list[dict[str, Any]] = []
     for batch in batches:
         needed, available = _needed(rows, batch), available_bytes()
         if available and needed + _SPARE > available:
             left_out = f"needs some {needed / 1e9:.1f} GB more, of {available / 1e9:.1f} GB available"
-            rows.append({"batch": batch, "left_out": left_out})
+            yield {"batch": batch, "left_out": left_out}
             continue
         turns: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
         for number in range(rounds + 1):
@@ -77,7 +77,7 @@ def measure_batches(
                 if number:
                     turns[name].append(turn)
         rows.append(_row(batch, turns, {name: server.peak_bytes() for name, server in servers.items()}))
-    return rows
+        yield rows[-1]
 
 
 def ask(server: Server, batch: int, seconds: float) -> tuple[float, float]:
@@ -140,24 +140,27 @@ def _needed(rows: Sequence[Mapping[str, Any]], batch: int) -> int:
     return max(0, growth) * (batch - last["batch"]) // max(1, last["batch"] - before["batch"])
 
 
-def print_precisions(rows: Sequence[Mapping[str, Any]], device: str) -> None:
-    """Print the table, and the same as JSON in the last line."""
-    from gr00t.machine import describe_machine  # imports torch, which a client must not wait for
+def print_precisions(rows: Iterable[Mapping[str, Any]], device: str) -> None:
+    """Print the table, row by row as they come, and the same as JSON in the last line."""
+    from gr00t.machine import describe_machine  # imports torch
 
     print(describe_machine(device))
     print(
         f"{'batch':>5}{'1/s: bf16':>11}{'W4A8':>8}{'ratio':>7}{'CPU s: bf16':>13}{'W4A8':>8}{'ratio':>7}"
         f"{'peak GB: bf16':>15}{'W4A8':>7}"
     )
+    printed = []
     for row in rows:
+        printed.append(row)
         if "left_out" in row:
-            print(f"{row['batch']:>5}  left out: {row['left_out']}")
+            print(f"{row['batch']:>5}  left out: {row['left_out']}", flush=True)
             continue
         speed, cpu, peak = row["per_second"], row["cpu_seconds"], row["peak_bytes"]
         ratio = "" if row["cpu_ratio"] is None else f"{row['cpu_ratio']:.2f}"
         print(
             f"{row['batch']:>5}{speed[BASE]:>11.3f}{speed[QUANTIZED]:>8.3f}{row['throughput_ratio']:>7.2f}"
             f"{cpu[BASE]:>13.3f}{cpu[QUANTIZED]:>8.3f}{ratio:>7}"
-            f"{peak[BASE] / 1e9:>15.2f}{peak[QUANTIZED] / 1e9:>7.2f}"
+            f"{peak[BASE] / 1e9:>15.2f}{peak[QUANTIZED] / 1e9:>7.2f}",
+            flush=True,
         )
-    print(json.dumps({"threads": os.cpu_count(), "device": device, "rows": rows}))
+    print(json.dumps({"threads": os.cpu_count(), "device": device, "rows": printed}))

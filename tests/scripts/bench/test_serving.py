@@ -111,7 +111,7 @@ def test_two_precisions_answer_in_turns_and_batches_that_do_not_fit_are_named(
         serving(policies[part.QUANTIZED], max_batch=16) as (_, other),
     ):
         servers = {part.BASE: program.Server(port, os.getpid()), part.QUANTIZED: program.Server(other, 0)}
-        rows = part.measure_batches(servers, (1, 2, 6), rounds=3, seconds=0.2)
+        rows = list(part.measure_batches(servers, (1, 2, 6), rounds=3, seconds=0.2))
     assert [row["batch"] for row in rows] == [1, 2, 6]
     for row in rows[:2]:
         # A request takes longer than its answers' sleep; never shorter.
