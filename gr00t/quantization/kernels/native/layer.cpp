@@ -4,7 +4,7 @@
 
 #include "epilogue.hpp"
 #include "multiply.hpp"
-#include "prologue.hpp"
+#include "quantize.hpp"
 #include "search.hpp"
 #include "workspace.hpp"
 
@@ -54,11 +54,7 @@ static int rotate(const Arguments& a) {
 static int prologue(const Arguments& a) {
   return for_groups(a, [&](int64_t first, int64_t count, const Transformed& rows) {
     const RowScales scales(a, rows.peak);
-    if (a.act_scale) {
-      quantize_matrix<true>(a, scales, rows.h, count, a.q + first * a.in_features);
-    } else {
-      quantize_matrix<false>(a, scales, rows.h, count, a.q + first * a.in_features);
-    }
+    quantize_matrix(a, scales, rows.h, count, a.q + first * a.in_features);
     for (int64_t m = 0; m < count; m++) a.s[first + m] = scales.scale[m];
   });
 }
@@ -93,9 +89,7 @@ static void quantize_group(const Arguments& a, int64_t g, Floats* workspace, uin
   const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
   const Transformed rows(a, first, count, workspace, workspace + padded(a.in_features));
   const RowScales scales(a, rows.peak);
-  Words* to = (Words*)(codes + first * (padded(a.in_features) / 4));
-  const Ints sum =
-      a.act_scale ? quantize_words<true>(a, scales, rows.h, to) : quantize_words<false>(a, scales, rows.h, to);
+  const Ints sum = quantize_words(a, scales, rows.h, (Words*)(codes + first * (padded(a.in_features) / 4)));
   store(start + first, sum * -OFFSET);
   store(s + first, scales.scale);
 }

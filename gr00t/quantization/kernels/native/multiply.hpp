@@ -1,6 +1,6 @@
 // A panel of the weight against a run of rows, tile by tile.
 #pragma once
-#include "prologue.hpp"
+#include "quantize.hpp"
 #include "weight.hpp"
 
 namespace KERNEL {

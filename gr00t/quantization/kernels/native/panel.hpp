@@ -1,7 +1,7 @@
 // How a weight lies while it is multiplied: a panel of 64 output rows at a time, unpacked, for all input rows.
 //
 // A panel is what the dot-product instructions want: (4, DEPTH / 4, 16 rows) words of four inputs, in the order of
-// prologue.hpp's `quantize_words`.
+// quantize.hpp's `quantize_words`.
 #pragma once
 #include "vectors.hpp"
 

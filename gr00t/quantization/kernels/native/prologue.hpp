@@ -1,4 +1,4 @@
-// x L^-1 R1 P R2, and its codes: everything before the integer GEMM.
+// x L^-1 R1 P R2: what comes before a row is quantized.
 //
 // LANES rows (tokens) are transposed so that a vector holds one channel of each. Then a permutation only chooses
 // which vector to load, a rotation is multiply-adds by numbers, and a row's peak is a lane's.
@@ -100,75 +100,5 @@ struct Transformed {
     h = two;
   }
 };
-
-// How LANES rows are quantized: each by its own scale, or all channels by theirs.
-struct RowScales {
-  Floats scale;    // of each row, outside the sum: nan where the row holds inf or nan
-  Ints is_finite;  // all ones where it does not
-
-  RowScales(const Arguments& a, Ints peak) {
-    is_finite = (Ints)(peak < all(0x7f800000));
-    if (a.act_scale) {
-      scale = all(1.0f);
-    } else {
-      const Floats least = all((float)a.smallest_scale);
-      scale = (Floats)peak / all((float)largest_code(a.activation_bits));
-      scale = scale > least ? scale : least;
-    }
-    scale = (Floats)(((Ints)scale & is_finite) | (~is_finite & 0x7fc00000));
-  }
-};
-
-template <bool STATIC>
-static inline Ints code_of(const Arguments& a, const RowScales& rows, const Floats* h, int64_t k) {
-  Floats scaled;
-  if (STATIC) {  // a channel's scale may be exceeded: saturate
-    const Floats low = all((float)smallest_code(a.activation_bits)), high = all((float)largest_code(a.activation_bits));
-    scaled = h[k] / all(k < a.in_features ? a.act_scale[k] : 1.0f);
-    scaled = scaled > low ? scaled : low;
-    scaled = scaled < high ? scaled : high;
-  } else {
-    scaled = h[k] / rows.scale;
-  }
-  scaled = (Floats)((Ints)scaled & rows.is_finite);
-  return to_nearest(scaled);
-}
-
-// Codes as the GEMM reads them: words of four inputs, (K / 4, LANES), each eight inputs as the even and the
-// odd four, since that is how unpacked nibbles come. Returns the sum of each row.
-template <bool STATIC>
-static Ints quantize_words(const Arguments& a, const RowScales& rows, const Floats* h, Words* out) {
-  Ints sum = {};
-  for (int64_t k = 0; k < padded(a.in_features); k += 8) {
-    Words code[8];
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; i++) {
-      const Ints number = code_of<STATIC>(a, rows, h, k + i);
-      sum += number;
-      code[i] = (Words)number & 0xff;
-    }
-#pragma GCC unroll 2
-    for (int odd = 0; odd < 2; odd++) {
-      out[k / 4 + odd] = code[odd] | (code[odd + 2] << 8) | (code[odd + 4] << 16) | (code[odd + 6] << 24);
-    }
-  }
-  return sum;
-}
-
-// Codes as a matrix, (rows, K).
-template <bool STATIC>
-static void quantize_matrix(const Arguments& a, const RowScales& rows, const Floats* h, int64_t count, int8_t* q) {
-  const int64_t k_all = a.in_features;
-  for (int64_t k = 0; k < k_all; k += 4) {
-    Ints code[4];
-    for (int i = 0; i < 4; i++) code[i] = code_of<STATIC>(a, rows, h, smaller(k + i, k_all - 1));
-    Words word = ((Words)code[0] & 0xff) | (((Words)code[1] & 0xff) << 8) | (((Words)code[2] & 0xff) << 16) |
-                 ((Words)code[3] << 24);
-    uint32_t words[LANES];
-    store(words, word);
-    const int64_t bytes = smaller(4, k_all - k);
-    for (int m = 0; m < count; m++) memcpy(q + m * k_all + k, words + m, bytes);
-  }
-}
 
 }  // namespace KERNEL

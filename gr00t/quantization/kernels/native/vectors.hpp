@@ -47,6 +47,9 @@ static inline Ints to_nearest(Floats v);
 static inline Floats load_halves(const uint16_t* from);
 static inline void store_halves(uint16_t* to, Floats v);
 
+// Whether any lane of a condition holds.
+static inline bool is_any(Ints condition);
+
 static inline Words where_nan(Floats v, Words yes, Words no);
 
 // Of `count` rows at x, of `k_all` numbers, the first so many channels as (K, LANES) as have a way of their own.

@@ -37,6 +37,8 @@ static inline void store_halves(uint16_t* to, Floats v) {
   store(to, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 
+static inline bool is_any(Ints condition) { return _mm512_test_epi32_mask((__m512i)condition, (__m512i)condition); }
+
 static inline Words where_nan(Floats v, Words yes, Words no) {
   const __mmask16 is_nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
   return (Words)_mm512_mask_mov_epi32((__m512i)no, is_nan, (__m512i)yes);

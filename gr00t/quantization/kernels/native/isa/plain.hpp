@@ -19,6 +19,13 @@ static inline Words where_nan(Floats v, Words yes, Words no) {
   return (no & ~is_nan) | (is_nan & yes);
 }
 
+static inline bool is_any(Ints condition) {
+  int64_t pairs[LANES / 2], any = 0;
+  store(pairs, condition);
+  for (int i = 0; i < LANES / 2; i++) any |= pairs[i];
+  return any != 0;
+}
+
 // Sums begin at zero where no offset is taken back.
 constexpr int OFFSET = 0;
 
