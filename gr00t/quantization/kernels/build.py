@@ -31,8 +31,10 @@ SOURCES = Path(__file__).parent / "native"
 
 # Instruction sets by machine, fastest first, each with its flags: the files of native/isa. `portable` is
 # there to test the others by.
+_AVX512 = "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma"
 _X86 = {
-    "avx512_vnni": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2 -mfma",
+    "amx_int8": f"{_AVX512} -mamx-tile -mamx-int8 -mavx512vbmi -mgfni",
+    "avx512_vnni": _AVX512,
     "avx2": "-mavx2 -mfma",
     "portable": "",
 }

@@ -28,13 +28,13 @@ def choose_accumulator(
         device: where the layer is; on `meta` one is chosen that the CPU has, until it gets there.
         must_be_integer: EXECUTION=integer: integer instructions only.
         native: compiled kernels that can run.
-        why_not: why there are none.
+        why_not: why there are none, or not those that the processor would have.
 
     Raises:
         ValueError: it has to multiply integers, and none that is exact is known.
     """
     if native and device.type in _HAVE_KERNELS:
-        return native[0], f"the compiled kernel {native[0]}, on packed codes"
+        return native[0], f"the compiled kernel {native[0]}, on packed codes{_without(why_not)}"
     name, reason = _torchs(device)
     if device.type in ("cpu", "cuda"):
         reason = f"{reason}; no compiled kernels: {why_not}"
@@ -50,12 +50,18 @@ def choose_transforms(device: torch.device, native: Sequence[str] = (), why_not:
     """
     if device.type not in _HAVE_KERNELS:
         return TORCH, f"no compiled kernels for {device.type}"
-    return (native[0], "compiled, one pass each") if native else (TORCH, f"no compiled kernels: {why_not}")
+    if not native:
+        return TORCH, f"no compiled kernels: {why_not}"
+    return native[0], f"compiled, one pass each{_without(why_not)}"
 
 
 def choose_search(device: torch.device, native: Sequence[str] = ()) -> str:
     """Return what searches a weight's scales: a compiled kernel where the weight is on a CPU, or `TORCH`."""
     return native[0] if device.type == "cpu" and native else TORCH
+
+
+def _without(why_not: str) -> str:
+    return f"; without {why_not}" if why_not else ""
 
 
 def _torchs(device: torch.device) -> tuple[str, str]:

@@ -46,11 +46,17 @@ _RECORDS: dict[str, Record] = {
 
 
 class _Library:
-    """A loaded library: functions by what they compute, indices of the kernels this CPU can run."""
+    """A loaded library.
+
+    Attributes:
+        parts: functions by what they compute.
+        kernels: indices of the kernels that this CPU can run.
+        refusals: why it cannot run others, though it shows their instructions.
+    """
 
     def __init__(self, path: Path) -> None:
         library = _load(path)
-        library.duquant_kernel.restype = ctypes.c_char_p
+        library.duquant_kernel.restype = library.duquant_refusal.restype = ctypes.c_char_p
         library.duquant_peak.restype = ctypes.c_double
         library.duquant_peak.argtypes = [ctypes.c_int, ctypes.c_int64]
         self.peak = library.duquant_peak
@@ -66,10 +72,13 @@ class _Library:
             _check_layout(record, _declared(self.records[name]))
         self.has_threads = bool(library.duquant_has_threads())
         self.kernels: dict[str, int] = {}
+        self.refusals: dict[str, str] = {}
         index = 0
         while name := library.duquant_kernel(index):
             if library.duquant_is_supported(index):
                 self.kernels[name.decode()] = index
+            elif refusal := library.duquant_refusal(index):
+                self.refusals[name.decode()] = refusal.decode()
             index += 1
 
 
@@ -135,6 +144,8 @@ def load(environ: Mapping[str, str]) -> tuple[str, ...]:
                 _why_not = str(error)
             else:
                 _why_not = "this processor has none of the instructions they need"
+                for name, refusal in _library.refusals.items():
+                    logger.warning("[GR00T-DUQUANT] The CPU kernel %s is not used: %s", name, refusal)
                 if not _library.has_threads:
                     logger.warning(
                         "[GR00T-DUQUANT] The CPU kernels use one thread: no OpenMP to compile with"
@@ -153,8 +164,11 @@ def loaded() -> tuple[str, ...]:
 
 
 def why_not() -> str:
-    """Say why `supported` is empty."""
-    return _why_not
+    """Say why `supported` is empty, or lacks kernels whose instructions this CPU shows; empty where it does not."""
+    if not supported():
+        return _why_not
+    assert _library is not None
+    return "; ".join(f"{name}: {refusal}" for name, refusal in _library.refusals.items())
 
 
 def call(part: str, kernel: str, *records: LinearOperands | LinearCall | SearchCall) -> None:

@@ -68,7 +68,7 @@ def test_it_is_compiled_once_and_anew_when_the_compiler_changes(tmp_path, x86):
     assert path.is_relative_to(tmp_path / "cache" / "gr00t-duquant" / "kernels")
     assert [*path.parent.iterdir()] == [path]
     known = len(calls(tmp_path))
-    assert known == 5  # OpenMP?, three instruction sets, the library
+    assert known == 6  # OpenMP?, four instruction sets, the library
     assert build_library(environ) == path
     assert len(calls(tmp_path)) == known
     assert build_library(compiler(tmp_path, version="2.0")) != path
@@ -160,6 +160,15 @@ def test_the_choice_is_a_pure_predicate():
     assert choose_accumulator(torch.device("meta"), True, native)[0] == "fast"
     assert choose_transforms(CPU, native) == ("fast", "compiled, one pass each")
     assert choose_transforms(CPU, (), "no compiler") == ("torch", "no compiled kernels: no compiler")
+    refused = "fastest: a sandbox"  # the processor would have it
+    assert choose_accumulator(CPU, True, native, refused) == (
+        "fast",
+        "the compiled kernel fast, on packed codes; without fastest: a sandbox",
+    )
+    assert choose_transforms(CPU, native, refused) == (
+        "fast",
+        "compiled, one pass each; without fastest: a sandbox",
+    )
     assert choose_transforms(torch.device("xpu"), native) == ("torch", "no compiled kernels for xpu")
 
 
@@ -183,6 +192,26 @@ def test_every_execution_takes_the_fastest_kernel(native_kernels):
         chosen = layer.run_as(RuntimeOptions(execution)).backend
         assert chosen.accumulator == chosen.transformer == native_kernels[0], execution
         assert chosen.around is chosen.sums
+
+
+def test_a_kernel_that_the_processor_shows_and_may_not_use_is_said_once(native_kernels, monkeypatch, caplog):
+    if not native_kernels:
+        pytest.skip("no compiled kernels; install a C++ compiler")
+    class Refusing(library._Library):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.kernels.pop("amx_int8", None)
+            self.refusals = {"amx_int8": "a sandbox forbids it"}
+
+    monkeypatch.setattr(library, "_library", None)
+    monkeypatch.setattr(library, "_Library", Refusing)
+    with caplog.at_level(logging.WARNING):
+        found = library.load(os.environ)
+        assert library.load(os.environ) == found
+    assert caplog.messages == ["[GR00T-DUQUANT] The CPU kernel amx_int8 is not used: a sandbox forbids it"]
+    layer = DuQuantLinear.from_linear(nn.Linear(32, 8).requires_grad_(False), LinearSpec(32, 8)).run_as(INTEGER)
+    assert layer.backend.accumulator == found[0] != "amx_int8"
+    assert layer.backend.accumulator_reason.endswith("on packed codes; without amx_int8: a sandbox forbids it")
 
 
 def test_a_record_that_is_laid_out_otherwise_in_c_is_refused_by_name_on_both_sides(native_kernels):

@@ -22,7 +22,8 @@ import pytest
 from gr00t.files.private_folder import private_folder
 from gr00t.quantization.kernels import build
 
-DRIVER = Path(__file__).parent / "native" / "driver.cpp"
+NATIVE = Path(__file__).parent / "native"
+DRIVER = NATIVE / "driver.cpp", NATIVE / "emulated_tiles.cpp"
 REPO = Path(__file__).parents[3]
 STRICT = ("-Wall", "-Wextra", "-Werror")
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -47,7 +48,7 @@ def program(compiler: str, kernels: Mapping[str, str], *flags: str) -> Path:
     """Build the driver with all of `kernels`, or find it as it was built: some seconds, once."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
     digest = hashlib.sha256(repr((version, build.FLAGS, flags, sorted(kernels.items()))).encode())
-    for source in sorted(path for path in (*build.SOURCES.rglob("*.?pp"), DRIVER)):
+    for source in sorted(path for path in (*build.SOURCES.rglob("*.?pp"), *DRIVER)):
         digest.update(source.read_bytes())
     folder = private_folder(os.environ, "kernel-tests", digest.hexdigest()[:24])
     path = folder / "driver"
@@ -55,7 +56,7 @@ def program(compiler: str, kernels: Mapping[str, str], *flags: str) -> Path:
         base = [compiler, *build.FLAGS, "-fopenmp", *flags]
         compiled = build.compile_kernels(base, kernels, folder)
         assert compiled.keys() == kernels.keys(), "a kernel does not compile without warnings"
-        built = build.link(base, compiled, folder / "building", str(DRIVER), f"-I{build.SOURCES}")
+        built = build.link(base, compiled, folder / "building", *map(str, DRIVER), f"-I{build.SOURCES}")
         os.replace(built, path)
     return path
 
@@ -170,8 +171,13 @@ def test_no_arm_kernel_reads_or_writes_beyond_its_tensors(arm, results, tmp_path
 
 def test_every_instruction_set_has_its_file_and_nothing_else_knows_of_one():
     listed = {name for kernels in build.KERNELS.values() for name in kernels}
-    assert {path.stem for path in (build.SOURCES / "isa").glob("*.hpp")} == listed | {"plain"}
-    words = ("__AVX", "__ARM", "KERNEL_", "immintrin", "arm_neon", "_mm256", "_mm512")
+    files = {path.stem: path.read_text() for path in (build.SOURCES / "isa").glob("*.hpp")}
+    assert files.keys() == listed | {"plain"}
+    for folder in (build.SOURCES / "isa").glob("*/"):
+        assert [name for name, text in files.items() if f'#include "{folder.name}/' in text] == [
+            name for name in listed if name.startswith(folder.name)
+        ]
+    words = ("amx", "__AVX", "__ARM", "KERNEL_", "immintrin", "arm_neon", "_mm256", "_mm512")
     for source in build.SOURCES.glob("*.?pp"):
         assert not [word for word in words if word in source.read_text()], source.name
 
@@ -181,7 +187,7 @@ def test_sources_are_formatted():
     clang_format = Path(sysconfig.get_path("scripts")) / "clang-format"
     if not clang_format.exists():
         pytest.skip("clang-format is not installed; run: ./scripts/setup_env.sh core dev")
-    sources = [*build.SOURCES.rglob("*.?pp"), DRIVER]
+    sources = [*build.SOURCES.rglob("*.?pp"), *NATIVE.glob("*.cpp")]
     done = [
         (source, subprocess.run([clang_format, source], cwd=REPO, capture_output=True, text=True, check=True))
         for source in sources

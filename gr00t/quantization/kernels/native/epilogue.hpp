@@ -92,6 +92,14 @@ struct PanelEpilogue {
     return !a.rotation_out || (PANEL % a.block_out == 0 && a.block_out % LANES == 0);
   }
 
+  // Workspace of `prepare`, or of `restore_wide`.
+  static int64_t bytes(const Arguments& a) {
+    if (!a.rotation_out) return 0;
+    if (is_whole(a)) return round_up(PANEL * a.block_out * 4, 64);
+    const int64_t block = smaller(a.block_out, a.out_features);
+    return round_up(round_up(block, LANES) * (block + TILE_ROWS) * 4, 64);
+  }
+
   // Before a thread's first panel: the rotation that all share. `transposed`: workspace for (PANEL, block_out) floats.
   static void prepare(const Arguments& a, float* transposed) {
     if (a.rotation_out && is_whole(a) && a.rotation_out.rows == 1)
@@ -137,6 +145,27 @@ struct PanelEpilogue {
       result = restored;
     }
     for (int r = 0; r < rows; r++) emit(a, m + r, n, width, result + r * PANEL);
+  }
+};
+
+// Where a panel's sums go: through the epilogue, or as they are.
+struct Outputs {
+  const PanelEpilogue& epilogue;
+  const float* s;
+  float* wide;
+
+  void finish(int64_t m, int count, const int32_t* acc) const { epilogue.finish(m, count, acc, s + m, wide); }
+};
+
+struct Sums {
+  const Arguments& a;
+  int64_t n;
+
+  void finish(int64_t m, int count, const int32_t* acc) const {
+    const int64_t width = smaller(PANEL, a.out_features - n);
+    for (int r = 0; r < count; r++) {
+      memcpy(a.acc + (m + r) * a.out_features + n, acc + r * PANEL, (size_t)width * 4);
+    }
   }
 };
 

@@ -10,33 +10,17 @@
 
 namespace KERNEL {
 
-static int64_t transposed_bytes(const Arguments& a) { return 2 * padded(a.in_features) * (int64_t)sizeof(Floats); }
-
-static int64_t epilogue_bytes(const Arguments& a) {
-  if (!a.rotation_out) return 0;
-  if (PanelEpilogue::is_whole(a)) return round_up(PANEL * a.block_out * 4, 64);
-  const int64_t block = smaller(a.block_out, a.out_features);
-  return round_up(round_up(block, LANES) * (block + TILE_ROWS) * 4, 64);
-}
-
-// A permutation that came from a file must not read anywhere.
-static bool is_permutation(const Arguments& a) {
-  bool inside = true;
-  for (int64_t k = 0; a.perm && k < a.in_features; k++) inside &= (uint32_t)a.perm[k] < (uint32_t)a.in_features;
-  return inside;
-}
-
 // Groups of LANES rows through `body(first, count, transformed)`, by all threads.
 template <class Body>
 static int for_groups(const Arguments& a, const Body& body) {
   if (!is_permutation(a)) return 2;
   const int64_t groups = (a.rows + LANES - 1) / LANES;
   const int64_t threads = threads_for(a.threads, (double)a.rows * (double)a.in_features * 64);
-  Workspace memory(threads * transposed_bytes(a));
+  Workspace memory(threads * Transformed::bytes(a));
   if (!memory.is_there()) return 1;
 #pragma omp parallel for num_threads((int)threads) schedule(static)
   for (int64_t g = 0; g < groups; g++) {
-    Floats* workspace = (Floats*)(memory.data + thread_number() * transposed_bytes(a));
+    Floats* workspace = (Floats*)(memory.data + thread_number() * Transformed::bytes(a));
     const int64_t first = g * LANES, count = smaller(LANES, a.rows - first);
     body(first, count, Transformed(a, first, count, workspace, workspace + padded(a.in_features)));
   }
@@ -71,18 +55,8 @@ struct Run {
         scales_bytes(starts_bytes),
         wide_bytes(PanelEpilogue::is_whole(a) ? 0 : round_up(smaller(a.rows, RUN) * a.out_features * 4, 64)),
         multiply_bytes(KERNEL::multiply_bytes(a, rows_up)),
-        own_bytes(larger(transposed_bytes(a), multiply_bytes + epilogue_bytes(a))) {}
+        own_bytes(larger(Transformed::bytes(a), multiply_bytes + PanelEpilogue::bytes(a))) {}
 };
-
-static Arguments rows_from(const Arguments& a, int64_t first, int64_t rows) {
-  Arguments part = a;
-  part.rows = rows;
-  if (a.x) part.x = (const char*)a.x + first * a.in_features * bytes_of(a.x_dtype);
-  if (a.y) part.y = (char*)a.y + first * a.out_features * bytes_of(a.y_dtype);
-  if (a.q) part.q = a.q + first * a.in_features;
-  if (a.acc) part.acc = a.acc + first * a.out_features;
-  return part;
-}
 
 static void quantize_group(const Arguments& a, int64_t g, Floats* workspace, uint32_t* codes, int32_t* start,
                            float* s) {
@@ -94,26 +68,8 @@ static void quantize_group(const Arguments& a, int64_t g, Floats* workspace, uin
   store(s + first, scales.scale);
 }
 
-// Where a panel's sums go: through the epilogue, or as they are.
-struct Outputs {
-  const PanelEpilogue& epilogue;
-  const float* s;
-  float* wide;
-
-  void finish(int64_t m, int count, const int32_t* acc) const { epilogue.finish(m, count, acc, s + m, wide); }
-};
-
-struct Sums {
-  const Arguments& a;
-  int64_t n;
-
-  void finish(int64_t m, int count, const int32_t* acc) const {
-    const int64_t width = smaller(PANEL, a.out_features - n);
-    for (int r = 0; r < count; r++) {
-      memcpy(a.acc + (m + r) * a.out_features + n, acc + r * PANEL, (size_t)width * 4);
-    }
-  }
-};
+// What an instruction set without a way of its own for a whole layer takes.
+namespace by_panels {
 
 static int linear(const Arguments& a) {
   if (!is_permutation(a)) return 2;
@@ -129,7 +85,7 @@ static int linear(const Arguments& a) {
   float* wide = run.wide_bytes ? (float*)((char*)s + run.scales_bytes) : nullptr;
   char* own_workspace = memory.data + shared_bytes;
   for (int64_t first = 0; first < a.rows; first += RUN) {
-    const Arguments part = rows_from(a, first, smaller(RUN, a.rows - first));
+    const Arguments part = a.rows_from(first, smaller(RUN, a.rows - first));
     const int64_t groups = (part.rows + LANES - 1) / LANES, panels = (a.out_features + PANEL - 1) / PANEL;
 #pragma omp parallel num_threads((int)threads)
     {
@@ -163,7 +119,7 @@ static int accumulate(const Arguments& a) {
   int32_t* start = (int32_t*)(memory.data + run.codes_bytes);
   const int64_t k_all = a.in_features, words = padded(k_all) / 4;
   for (int64_t first = 0; first < a.rows; first += RUN) {
-    const Arguments part = rows_from(a, first, smaller(RUN, a.rows - first));
+    const Arguments part = a.rows_from(first, smaller(RUN, a.rows - first));
 #pragma omp parallel num_threads((int)threads)
     {
 #pragma omp for schedule(static)
@@ -192,16 +148,20 @@ static int accumulate(const Arguments& a) {
   return 0;
 }
 
+}  // namespace by_panels
+
+using namespace by_panels;
+
 static int epilogue(const Arguments& a) {
   const bool is_whole = PanelEpilogue::is_whole(a);
   const int64_t wide_bytes = is_whole ? 0 : round_up(a.rows * a.out_features * 4, 64);
   const int64_t threads = threads_for(a.threads, (double)a.rows * (double)a.out_features * 64);
-  Workspace memory(wide_bytes + threads * epilogue_bytes(a));
+  Workspace memory(wide_bytes + threads * PanelEpilogue::bytes(a));
   if (!memory.is_there()) return 1;
   float* wide = is_whole ? nullptr : (float*)memory.data;
 #pragma omp parallel num_threads((int)threads)
   {
-    float* own = (float*)(memory.data + wide_bytes + thread_number() * epilogue_bytes(a));
+    float* own = (float*)(memory.data + wide_bytes + thread_number() * PanelEpilogue::bytes(a));
     PanelEpilogue::prepare(a, own);
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < a.out_features; n += PANEL) {
@@ -245,6 +205,6 @@ static int search(const SearchCall& a) {
 #define JOINED(name) JOINED_OF(name)
 
 extern const Kernel JOINED(KERNEL);
-const Kernel JOINED(KERNEL) = {TEXT(KERNEL),     KERNEL::is_supported, KERNEL::rotate,
-                               KERNEL::prologue, KERNEL::accumulate,   KERNEL::epilogue,
-                               KERNEL::linear,   KERNEL::search,       KERNEL::peak};
+const Kernel JOINED(KERNEL) = {TEXT(KERNEL),     KERNEL::is_supported, KERNEL::refusal,  KERNEL::rotate,
+                               KERNEL::prologue, KERNEL::accumulate,   KERNEL::epilogue, KERNEL::linear,
+                               KERNEL::search,   KERNEL::peak};

@@ -46,6 +46,9 @@ EXPORTED const char* duquant_kernel(int i) { return i < count ? kernels[i]->name
 
 EXPORTED int duquant_is_supported(int i) { return kernels[i]->is_supported(); }
 
+// Why the i-th kernel is not supported though the processor shows its instructions; null where it is, or shows none.
+EXPORTED const char* duquant_refusal(int i) { return kernels[i]->refusal(); }
+
 EXPORTED int duquant_has_threads() {
 #if defined(_OPENMP)
   return 1;

@@ -86,12 +86,24 @@ static inline int64_t bytes_of(int64_t dtype) { return dtype == kFloat32 ? 4 : 2
 struct Arguments : LinearOperands, LinearCall {
   int64_t code_bits() const { return codes.dtype == kUInt8 ? 4 : 8; }
   int64_t groups() const { return (in_features + block_in - 1) / block_in; }  // G
+
+  // The same of `count` rows from `first` on, of what a whole layer or its sums take.
+  Arguments rows_from(int64_t first, int64_t count) const {
+    Arguments part = *this;
+    part.rows = count;
+    if (x) part.x = (const char*)x + first * in_features * bytes_of(x_dtype);
+    if (y) part.y = (char*)y + first * out_features * bytes_of(y_dtype);
+    if (q) part.q = q + first * in_features;
+    if (acc) part.acc = acc + first * out_features;
+    return part;
+  }
 };
 
 // One instruction set's implementation. Functions return 0; 1 where memory ran out, 2 where perm is no permutation.
 struct Kernel {
   const char* name;
   bool (*is_supported)();
+  const char* (*refusal)();             // why it is not though the processor shows its instructions; or null
   int (*rotate)(const Arguments&);      // x -> h
   int (*prologue)(const Arguments&);    // x -> q, s
   int (*accumulate)(const Arguments&);  // q, codes -> acc

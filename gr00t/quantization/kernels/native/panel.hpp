@@ -46,9 +46,12 @@ static inline int64_t unpack_chunks(const Arguments& a, int64_t n, int64_t k0, i
 static inline bool multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes,
                                 const uint32_t* scales, const int32_t* start, int32_t* acc);
 
-// Operations done in `rounds` of the innermost loop, from registers alone.
-static double peak(int64_t rounds);
-
-static bool is_supported();
+// And what the table of a kernel takes (operands.hpp, layer.cpp), that of layer.cpp's own where it has no better:
+// `is_supported`, `refusal`, `peak`, `accumulate`, `linear`. What stands in KERNEL itself goes before what a namespace
+// that KERNEL uses has: so one instruction set builds on another.
+namespace without_refusal {
+static inline const char* refusal() { return nullptr; }
+}  // namespace without_refusal
+using namespace without_refusal;
 
 }  // namespace KERNEL

@@ -70,10 +70,19 @@ static Ints rotate_blocks(const Floats* in, const int32_t* index, const Array<co
   return peak;
 }
 
+// A permutation that came from a file must not read anywhere.
+static bool is_permutation(const Arguments& a) {
+  bool inside = true;
+  for (int64_t k = 0; a.perm && k < a.in_features; k++) inside &= (uint32_t)a.perm[k] < (uint32_t)a.in_features;
+  return inside;
+}
+
 // LANES rows, transformed: (K rounded up, LANES) with zeros after K, and their peaks.
 struct Transformed {
   const Floats* h;
   Ints peak = {};
+
+  static int64_t bytes(const Arguments& a) { return 2 * padded(a.in_features) * (int64_t)sizeof(Floats); }
 
   // `one` and `two` are workspace for h each.
   Transformed(const Arguments& a, int64_t first, int64_t count, Floats* one, Floats* two) {

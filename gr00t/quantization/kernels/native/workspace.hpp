@@ -4,6 +4,9 @@
 
 #include "numbers.hpp"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -36,8 +39,7 @@ class Workspace {
       block_ = nullptr;
     }
     if (!block_) {
-      block_ = (Block*)aligned_alloc(64, (size_t)round_up(bytes + (int64_t)sizeof(Block), 64));
-      if (block_) block_->bytes = bytes;
+      block_ = new_block(bytes);
     }
     data = block_ ? (char*)(block_ + 1) : nullptr;
   }
@@ -55,7 +57,20 @@ class Workspace {
   struct alignas(64) Block {
     int64_t bytes;
   };
-  static constexpr int64_t KEPT_BYTES = 32 << 20;
+  // On pages as large as there are, where the block fills some: what a layer reads and writes is more than the
+  // processor remembers small pages of.
+  static Block* new_block(int64_t bytes) {
+    const int64_t whole = bytes + (int64_t)sizeof(Block), step = whole < PAGE ? 64 : PAGE;
+    Block* made = (Block*)aligned_alloc((size_t)step, (size_t)round_up(whole, step));
+    if (!made) return nullptr;
+#if defined(__linux__)
+    if (step == PAGE) madvise(made, (size_t)round_up(whole, step), MADV_HUGEPAGE);
+#endif
+    made->bytes = round_up(whole, step) - (int64_t)sizeof(Block);
+    return made;
+  }
+
+  static constexpr int64_t KEPT_BYTES = 32 << 20, PAGE = 2 << 20;
   static Block* kept_;
   Block* block_;
 };

@@ -18,12 +18,15 @@ constexpr int LANES = 16;
 
 namespace KERNEL {
 
-static bool is_supported() {
+namespace vnni {
+static inline bool is_supported() {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
 }
+}  // namespace vnni
+using namespace vnni;
 
 static inline Floats fma(Floats a, Floats b, Floats c) {
   return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
@@ -326,7 +329,8 @@ static inline bool multiply_few(const Arguments& a, int64_t n, int64_t rows, con
   return true;
 }
 
-static double peak(int64_t rounds) {
+namespace vnni {
+static inline double peak(int64_t rounds) {
   const __m512i x = _mm512_set1_epi8(1);
   __m512i sum[24];
 #pragma GCC unroll 24
@@ -337,5 +341,6 @@ static double peak(int64_t rounds) {
   }
   return 24.0 * 64 * 2 * (double)rounds;
 }
+}  // namespace vnni
 
 }  // namespace KERNEL
