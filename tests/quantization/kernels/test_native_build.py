@@ -197,6 +197,7 @@ def test_every_execution_takes_the_fastest_kernel(native_kernels):
 def test_a_kernel_that_the_processor_shows_and_may_not_use_is_said_once(native_kernels, monkeypatch, caplog):
     if not native_kernels:
         pytest.skip("no compiled kernels; install a C++ compiler")
+
     class Refusing(library._Library):
         def __init__(self, path: Path) -> None:
             super().__init__(path)
@@ -209,9 +210,13 @@ def test_a_kernel_that_the_processor_shows_and_may_not_use_is_said_once(native_k
         found = library.load(os.environ)
         assert library.load(os.environ) == found
     assert caplog.messages == ["[GR00T-DUQUANT] The CPU kernel amx_int8 is not used: a sandbox forbids it"]
-    layer = DuQuantLinear.from_linear(nn.Linear(32, 8).requires_grad_(False), LinearSpec(32, 8)).run_as(INTEGER)
+    layer = DuQuantLinear.from_linear(nn.Linear(32, 8).requires_grad_(False), LinearSpec(32, 8)).run_as(
+        INTEGER
+    )
     assert layer.backend.accumulator == found[0] != "amx_int8"
-    assert layer.backend.accumulator_reason.endswith("on packed codes; without amx_int8: a sandbox forbids it")
+    assert layer.backend.accumulator_reason.endswith(
+        "on packed codes; without amx_int8: a sandbox forbids it"
+    )
 
 
 def test_a_record_that_is_laid_out_otherwise_in_c_is_refused_by_name_on_both_sides(native_kernels):

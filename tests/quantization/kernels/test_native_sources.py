@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from gr00t.files.private_folder import private_folder
-from gr00t.quantization.kernels import build
+from gr00t.quantization.kernels import build, library
 
 NATIVE = Path(__file__).parent / "native"
 DRIVER = NATIVE / "driver.cpp", NATIVE / "emulated_tiles.cpp"
@@ -84,6 +84,16 @@ def results(here) -> set[str]:
 
 def test_without_a_warning_all_instruction_sets_compute_the_same(results):
     assert len(results) == 1
+
+
+def test_an_emulator_that_multiplies_wrongly_would_be_noticed(here, results):
+    """Where the processor has AMX, or not what else the kernel needs, nothing is emulated."""
+    done = Program(program(*here, *STRICT)).run("wrong")
+    lines = dict(line.split() for line in done.stdout.splitlines())
+    if "amx_int8" not in lines or "amx_int8" in library.loaded():
+        pytest.skip("nothing is emulated here")
+    assert lines.pop("amx_int8") not in results
+    assert {*lines.values()} == results
 
 
 def test_a_warning_would_be_an_error(here, tmp_path):

@@ -2,6 +2,7 @@
 // they have to be the same. Every tensor is memory of its own of just its size, for the address sanitizer to watch.
 //
 //   driver           all kernels that this processor can run, AMX's by emulated_tiles.cpp where it has none
+//   driver wrong     the same, by an emulator that multiplies wrongly
 //   driver overrun   the last output one number too short: what the sanitizer has to catch
 #include <cmath>
 #include <cstdio>
@@ -94,8 +95,8 @@ float* positive(int64_t numbers) {
 }
 
 // Any matrices, or Hadamard's of 16: what they are is not the kernels' affair.
-Array<const float> rotation(int64_t width, int64_t block) {
-  const bool is_hadamard = block == 16 && draw(2);
+Array<const float> rotation(int64_t width, int64_t block, bool is_documented = false) {
+  const bool is_hadamard = is_documented || (block == 16 && draw(2));
   const int64_t blocks = is_hadamard || (width % block == 0 && draw(2)) ? 1 : (width + block - 1) / block;
   float* made = tensor<float>(blocks * block * block);
   for (int64_t i = 0; i < blocks * block * block; i++) {
@@ -110,13 +111,21 @@ struct Layer {
   int64_t in_features, out_features;
 };
 
-Layer make_layer() {
+// `is_documented`: nibbles with nibble scales, blocks of 16, Hadamard's matrix, and whole vectors of everything.
+Layer make_layer(bool is_documented) {
   Layer layer;
-  const int64_t k = layer.in_features = one_of<int64_t>({1, 7, 32, 96, 128, 130, 257, 384, 640, 2176});
-  const int64_t n = layer.out_features = one_of<int64_t>({1, 5, 33, 64, 128, 150});
+  int64_t k = one_of<int64_t>({1, 7, 32, 96, 128, 130, 257, 384, 640, 2176});
+  int64_t n = one_of<int64_t>({1, 5, 33, 64, 128, 150});
   LinearOperands& o = layer.operands;
   o.block_in = one_of<int64_t>({4, 16, 16, 24, 32, 64, 128, 256});
   o.block_out = one_of<int64_t>({4, 16, 16, 24, 32, 64, 128});
+  if (is_documented) {
+    k = one_of<int64_t>({128, 640, 1152});
+    n = one_of<int64_t>({64, 96, 288});
+    o.block_in = o.block_out = 16;
+  }
+  layer.in_features = k;
+  layer.out_features = n;
   o.activation_bits = one_of<int64_t>({2, 4, 8, 8});
   if (draw(2)) o.smoothing = positive(k);
   if (!draw(3)) o.rotation_first = rotation(k, o.block_in);
@@ -133,7 +142,8 @@ Layer make_layer() {
   }
   if (draw(4)) o.rotation_in = rotation(k, o.block_in);
   if (!draw(3)) o.act_scale = positive(k);
-  const int64_t bits = one_of<int64_t>({2, 4, 4, 4, 5, 8}), groups = (k + o.block_in - 1) / o.block_in;
+  const int64_t bits = is_documented ? 4 : one_of<int64_t>({2, 4, 4, 4, 5, 8}),
+                groups = (k + o.block_in - 1) / o.block_in;
   const int64_t largest_scale = 128 >> (bits - 1);
   o.scale_bits = largest_scale <= 16 ? 4 : 8;
   const int64_t code_bytes = bits <= 4 ? (k + 1) / 2 : k;
@@ -144,7 +154,7 @@ Layer make_layer() {
     codes[i] = (uint8_t)(bits <= 4 ? (first & 15) | (second & 15) << 4 : first);
   }
   o.codes = {codes, n, bits <= 4 ? kUInt8 : kInt8};
-  if (bits < 8 && draw(4)) {
+  if (is_documented || (bits < 8 && draw(4))) {
     const int64_t bytes = o.scale_bits == 4 ? (groups + 1) / 2 : groups;
     uint8_t* scale = tensor<uint8_t>(n * bytes);
     for (int64_t i = 0; i < n * bytes; i++) {
@@ -154,7 +164,7 @@ Layer make_layer() {
     o.block_scale = scale;
   }
   o.row_scale = positive(n);
-  if (draw(3)) o.rotation_out = rotation(n, o.block_out);
+  if (is_documented || draw(3)) o.rotation_out = rotation(n, o.block_out, is_documented);
   if (draw(2)) {
     const int64_t dtype = one_of<int64_t>({kFloat32, kBFloat16, kFloat16});
     o.bias = {floats(n, dtype), n, dtype};
@@ -186,11 +196,11 @@ void check(int status) {
   exit(1);
 }
 
-void run_layer(int kernel, bool is_short) {
-  const Layer layer = make_layer();
+void run_layer(int kernel, bool is_short, bool is_documented) {
+  const Layer layer = make_layer(is_documented);
   const int64_t k = layer.in_features, n = layer.out_features;
-  const int64_t m = one_of<int64_t>({1, 2, 3, 4, 5, 6, 7, 17, 33, 33});
-  const int64_t dtype = one_of<int64_t>({kFloat32, kBFloat16, kFloat16});
+  const int64_t m = one_of<int64_t>({1, 2, 3, 4, 5, 6, 7, 17, 33, 49});
+  const int64_t dtype = is_documented ? (int64_t)kBFloat16 : one_of<int64_t>({kFloat32, kBFloat16, kFloat16});
   LinearCall call = {};
   call.rows = m;
   call.in_features = k;
@@ -250,13 +260,14 @@ void run_search(int kernel) {
 
 int main(int count, char** arguments) {
   const bool is_short = count > 1 && strcmp(arguments[1], "overrun") == 0;
+  const bool is_wrong = count > 1 && strcmp(arguments[1], "wrong") == 0;
   for (int kernel = 0; duquant_kernel(kernel); kernel++) {
-    const bool is_emulated = !strcmp(duquant_kernel(kernel), "amx_int8") && begin_emulated_tiles(0);
+    const bool is_emulated = !strcmp(duquant_kernel(kernel), "amx_int8") && begin_emulated_tiles(is_wrong);
     if (!duquant_is_supported(kernel) && !is_emulated) continue;
     state = 1;
     hash = 14695981039346656037u;
     for (int i = 0; i < 120; i++) {
-      run_layer(kernel, is_short);
+      run_layer(kernel, is_short, i % 5 == 0);
       if (i % 3 == 0) run_search(kernel);
       kept.clear();
     }

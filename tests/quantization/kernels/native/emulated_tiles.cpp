@@ -35,6 +35,9 @@ struct Tiles {
 
 thread_local Tiles tiles;
 
+// Instructions that were emulated, in all threads.
+uint64_t done = 0;
+
 // A mistake to make, for the tests of the tests: products of one pair of signs computed as another's.
 bool is_wrong = false;
 
@@ -95,11 +98,8 @@ struct Instruction {
       const int sib = at[length++], base = (sib & 7) | b << 3, index = (sib >> 3 & 7) | x << 3;
       has_index = true;
       if (index != 4) stride = value(index) << (sib >> 6);  // rsp is no index
-      if ((sib & 7) == 5 && mod == 0) {                     // nor are rbp and r13 a base without a displacement
-        address = (uint64_t)displacement(4);
-      } else {
-        address = value(base) + (uint64_t)displacement(bytes);
-      }
+      if ((sib & 7) == 5 && mod == 0) refuse("an address without a base is not emulated");
+      address = value(base) + (uint64_t)displacement(bytes);
     } else if (mod == 0 && rm == 5) {  // from the next instruction on
       const int64_t from = displacement(4);
       address = (uint64_t)(at + length) + (uint64_t)from;
@@ -149,6 +149,21 @@ void store(const Instruction& in) {
   }
 }
 
+// A row of sums for each tile row: `sums` (rows, 16) += `left` (rows, bytes) `right` (bytes, 16).
+__attribute__((target("avx512f"), optimize("O3"))) void add_products(uint8_t (*sums)[BYTES],
+                                                                     const int32_t (*left)[BYTES],
+                                                                     const int32_t (*right)[BYTES / 4], int rows,
+                                                                     int bytes) {
+  for (int m = 0; m < rows; m++) {
+    uint32_t sum[BYTES / 4];
+    memcpy(sum, sums[m], BYTES);
+    for (int k = 0; k < bytes; k++) {
+      for (int n = 0; n < BYTES / 4; n++) sum[n] += (uint32_t)(left[m][k] * right[k][n]);
+    }
+    memcpy(sums[m], sum, BYTES);
+  }
+}
+
 // sums (M, N) += one (M, K) two (K, N), four bytes of K in a word.
 void multiply(int sums, int one, int two, bool one_is_signed, bool two_is_signed) {
   for (const int tile : {sums, one, two}) must_be_tile(tile);
@@ -157,24 +172,13 @@ void multiply(int sums, int one, int two, bool one_is_signed, bool two_is_signed
       bytes_of(sums) % 4) {
     refuse("tiles of a product whose sizes do not fit");
   }
-  int32_t right[BYTES][BYTES / 4];  // (K, N), so that the compiler makes vectors of N
-  for (int k = 0; k < bytes_of(one); k++) {
-    for (int n = 0; n < BYTES / 4; n++) {
-      const uint8_t byte = tiles.data[two][k / 4][4 * n + k % 4];
-      right[k][n] = two_is_signed ? (int8_t)byte : byte;
-    }
+  int32_t left[ROWS][BYTES], right[BYTES][BYTES / 4];
+  for (int i = 0; i < ROWS * BYTES; i++) {  // beyond its rows and bytes a tile is zero
+    const uint8_t a = tiles.data[one][i / BYTES][i % BYTES], b = tiles.data[two][i / BYTES][i % BYTES];
+    left[i / BYTES][i % BYTES] = one_is_signed ? (int8_t)a : a;
+    right[i / BYTES * 4 + i % 4][i % BYTES / 4] = two_is_signed ? (int8_t)b : b;
   }
-  for (int m = 0; m < rows_of(sums); m++) {
-    uint32_t sum[BYTES / 4];
-    memcpy(sum, tiles.data[sums][m], BYTES);
-    for (int k = 0; k < bytes_of(one); k++) {
-      const uint8_t byte = tiles.data[one][m][k];
-      const int left = one_is_signed ? (int8_t)byte : byte;
-      for (int n = 0; n < BYTES / 4; n++) sum[n] += (uint32_t)(left * right[k][n]);
-    }
-    memcpy(tiles.data[sums][m], sum, (size_t)bytes_of(sums));
-  }
-  for (int m = rows_of(sums); m < ROWS; m++) memset(tiles.data[sums][m], 0, BYTES);
+  add_products(tiles.data[sums], left, right, rows_of(sums), bytes_of(one));
 }
 
 enum Prefix { NONE, P66, PF3, PF2 };
@@ -211,6 +215,7 @@ void handle(int, siginfo_t*, void* context) {
   const Instruction in((const uint8_t*)registers[REG_RIP], registers);
   if (execute(in)) {
     registers[REG_RIP] += in.length;
+    __atomic_fetch_add(&done, 1, __ATOMIC_RELAXED);
   } else {
     sigaction(SIGILL, &before, nullptr);  // the same instruction comes again
   }
@@ -239,11 +244,14 @@ EXPORTED int begin_emulated_tiles(int wrong) {
   return !sigaction(SIGILL, &action, &before);
 }
 
+EXPORTED uint64_t emulated_instructions() { return done; }
+
 EXPORTED void end_emulated_tiles() { sigaction(SIGILL, &before, nullptr); }
 
 #else
 
 extern "C" int begin_emulated_tiles(int) { return 0; }
+extern "C" unsigned long emulated_instructions() { return 0; }
 extern "C" void end_emulated_tiles() {}
 
 #endif
