@@ -18,9 +18,12 @@ class TileEpilogue {
   }
   static int64_t bytes(const Tiling& tiling) { return tiling.groups * SIDE * STAGED * 2; }
 
-  // Outputs from `first` on; token scales s, (rows,); `staged`: workspace.
-  TileEpilogue(const Arguments& a, int64_t first, const float* s, char* staged)
-      : a_(a), first_(first), s_(s), staged_((uint16_t*)staged) {}
+  // Outputs [first, end); token scales s, (rows,); `staged`: workspace.
+  TileEpilogue(const Arguments& a, int64_t first, int64_t end, const float* s, char* staged)
+      : a_(a), first_(first), end_(end), s_(s), staged_((uint16_t*)staged) {
+    for (int64_t n = first; a.bias && n < end; n += LANES)
+      store(bias_ + n - first, load_floats(a.bias, n, a.bias.dtype));
+  }
 
   void take(int64_t n, int64_t pair, const int32_t* c) const {
     for (int64_t m = pair * TOKENS; m < smaller(a_.rows, (pair + 1) * TOKENS); m += SIDE) {
@@ -28,9 +31,9 @@ class TileEpilogue {
     }
   }
 
-  void write(int64_t end) const {
+  void write() const {
     for (int64_t m = 0; m < a_.rows; m++) {
-      memcpy((uint16_t*)a_.y + m * a_.out_features + first_, staged_ + m * STAGED, (size_t)(end - first_) * 2);
+      memcpy((uint16_t*)a_.y + m * a_.out_features + first_, staged_ + m * STAGED, (size_t)(end_ - first_) * 2);
     }
   }
 
@@ -51,14 +54,14 @@ class TileEpilogue {
       const int64_t at = n + side * SIDE;
       const int32_t* sums = c + side * 2 * TILE / 4;
       Floats y[HADAMARD] = {};
-      hadamard(
+      hadamard<false>(
           [&](int i) __attribute__((always_inline)) {
             return to_floats(load<Ints>(sums + i * SIDE)) * tokens * all(a_.row_scale[at + i]);
           },
           y);
       if (a_.bias) {
 #pragma GCC unroll 16
-        for (int i = 0; i < HADAMARD; i++) y[i] = y[i] + all(load_float(a_.bias, at + i, a_.bias.dtype));
+        for (int i = 0; i < HADAMARD; i++) y[i] = y[i] + all(bias_[at - first_ + i]);
       }
 #pragma GCC unroll 8
       for (int i = 0; i < 8; i++) {
@@ -72,9 +75,10 @@ class TileEpilogue {
   }
 
   const Arguments& a_;
-  int64_t first_;
+  int64_t first_, end_;
   const float* s_;
   uint16_t* staged_;
+  float bias_[STAGED];
 };
 
 // Sums of one panel as (rows, PANEL), for a sink of layer.cpp's.

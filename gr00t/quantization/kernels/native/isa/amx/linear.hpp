@@ -45,9 +45,9 @@ static void multiply_job(const Arguments& a, const Tiling& tiling, const int8_t*
                          int64_t end, char* own, float* rotation, float* wide) {
   char* after = own + multiply_outputs_bytes(tiling);
   if (TileEpilogue::is_for(a)) {
-    const TileEpilogue sink(a, n, s, after);
+    const TileEpilogue sink(a, n, end, s, after);
     multiply_outputs(a, tiling, x, n, end, own, sink);
-    sink.write(end);
+    sink.write();
   } else {
     const PanelSums sums(a.rows, after);
     multiply_outputs(a, tiling, x, n, end, own, sums);
