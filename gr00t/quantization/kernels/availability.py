@@ -14,7 +14,7 @@ OLDEST_CAPABILITY = (8, 0)
 
 
 def kernels_for(device: torch.device) -> tuple[tuple[str, ...], str]:
-    """Return the names of the kernels that can run on `device`, fastest first, and why there are none or not all."""
+    """Return the names of the kernels that can run on `device`, fastest first, and why not all, or none."""
     if device.type != "cuda":
         return library.supported(), library.why_not()
     reason = why_no_triton(

@@ -164,7 +164,7 @@ def loaded() -> tuple[str, ...]:
 
 
 def why_not() -> str:
-    """Say why `supported` is empty, or lacks kernels whose instructions this CPU shows; empty where it does not."""
+    """Say why `supported` is empty, or lacks kernels whose instructions this CPU shows; "" where neither."""
     if not supported():
         return _why_not
     assert _library is not None
