@@ -8,7 +8,7 @@ TORCH, TRITON = "torch", "triton"
 
 # Who computes a layer where one is asked for by name: PyTorch's operations, the compiled kernels of CPUs
 # (`kernels.build` compiles them), those of GPUs.
-BACKENDS = (TORCH, "avx512_vnni", "avx2", "neon_i8mm", "neon_dotprod", "portable", TRITON)
+BACKENDS = (TORCH, "amx_int8", "avx512_vnni", "avx2", "neon_i8mm", "neon_dotprod", "portable", TRITON)
 
 
 class Rotation(str, Enum):

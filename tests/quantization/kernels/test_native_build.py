@@ -210,9 +210,7 @@ def test_a_kernel_that_the_processor_shows_and_may_not_use_is_said_once(native_k
         found = library.load(os.environ)
         assert library.load(os.environ) == found
     assert caplog.messages == ["[GR00T-DUQUANT] The CPU kernel amx_int8 is not used: a sandbox forbids it"]
-    layer = DuQuantLinear.from_linear(nn.Linear(32, 8).requires_grad_(False), LinearSpec(32, 8)).run_as(
-        INTEGER
-    )
+    layer = DuQuantLinear.from_linear(nn.Linear(32, 8).requires_grad_(False), LinearSpec(32, 8))
     assert layer.backend.accumulator == found[0] != "amx_int8"
     assert layer.backend.accumulator_reason.endswith(
         "on packed codes; without amx_int8: a sandbox forbids it"
