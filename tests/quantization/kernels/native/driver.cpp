@@ -111,7 +111,7 @@ struct Layer {
   int64_t in_features, out_features;
 };
 
-// `is_documented`: nibbles with nibble scales, blocks of 16, Hadamard's matrix, and whole vectors of everything.
+// `is_documented`: nibbles with nibble scales, Hadamard's matrix behind, and whole vectors of everything.
 Layer make_layer(bool is_documented) {
   Layer layer;
   int64_t k = one_of<int64_t>({1, 7, 32, 96, 128, 130, 257, 384, 640, 2176});
@@ -120,9 +120,10 @@ Layer make_layer(bool is_documented) {
   o.block_in = one_of<int64_t>({4, 16, 16, 24, 32, 64, 128, 256});
   o.block_out = one_of<int64_t>({4, 16, 16, 24, 32, 64, 128});
   if (is_documented) {
-    k = one_of<int64_t>({128, 640, 1152});
+    k = one_of<int64_t>({128, 640, 1024});
     n = one_of<int64_t>({64, 96, 288});
-    o.block_in = o.block_out = 16;
+    o.block_in = one_of<int64_t>({16, 16, 32, 64, 128});
+    o.block_out = 16;
   }
   layer.in_features = k;
   layer.out_features = n;

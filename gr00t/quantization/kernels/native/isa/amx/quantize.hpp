@@ -5,7 +5,8 @@
 
 namespace KERNEL {
 
-// Of eight inputs the even and the odd four are words of two steps.
+// Of eight inputs the even and the odd four are words of two steps. Behind the last input stands whatever was there:
+// the weight is zero there.
 static void quantize_tiles(const Arguments& a, const RowScales& rows, const Floats* h, int64_t group,
                            const Tiling& tiling, int8_t* x) {
   const auto at = [&](int64_t k) { return x + tiling.x_of(group, k / CHUNK) + k % CHUNK / 8 * 64; };
@@ -13,10 +14,6 @@ static void quantize_tiles(const Arguments& a, const RowScales& rows, const Floa
     store(at(k), word_of(code[0], code[2], code[4], code[6]));
     store(at(k) + 2 * TILE, word_of(code[1], code[3], code[5], code[7]));
   });
-  for (int64_t k = padded(a.in_features); k < tiling.chunks * CHUNK; k += 8) {
-    store(at(k), Words{});
-    store(at(k) + 2 * TILE, Words{});
-  }
 }
 
 // The prologue of rows [16 group, ...) of x: their tiles, and their scales into s.
