@@ -27,6 +27,8 @@ static inline void store_halves(uint16_t* to, Floats v) {
   vst1_u16(to, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v)));
 }
 
+static inline bool is_any(Ints condition) { return vmaxvq_u32((uint32x4_t)condition) != 0; }
+
 static inline Words where_nan(Floats v, Words yes, Words no) {
   const uint32x4_t is_number = vceqq_f32((float32x4_t)v, (float32x4_t)v);
   return (Words)vbslq_u32(is_number, (uint32x4_t)no, (uint32x4_t)yes);
