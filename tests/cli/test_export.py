@@ -257,7 +257,9 @@ def test_settings_and_recipes_that_are_wrong_are_named(programs, tmp_path):
 def test_a_recipe_with_statistics_is_not_exported_from_packs_without(programs, checkpoint, tmp_path):
     program = programs["export_quantized"]
     (tmp_path / "packs").mkdir()
-    arguments = program.ExportArguments(str(checkpoint), tmp_path / "out", "recommended", tmp_path / "packs")
+    arguments = program.ExportArguments(
+        str(checkpoint), tmp_path / "out", "recommended", packdir=tmp_path / "packs"
+    )
     with pytest.raises(
         program.UsageError, match=r"--recipe recommended wants statistics .* has none for these"
     ):
