@@ -22,6 +22,7 @@ from gr00t.cli.running import run_command
 from gr00t.cli.serving.scope import DOCUMENT, scoped
 from gr00t.model.checkpoints import find_manifest, scan_layers
 from gr00t.model.quantized_layers import DEFAULTS, log_scope
+from gr00t.processes.collector import collector_paused
 from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class ScanArguments:
 
 def run(arguments: ScanArguments) -> None:
     """Print the list. Raises ValueErrors with messages for people."""
+    # Nearly all of the time is the import of PyTorch and transformers.
+    with collector_paused():
+        _list(arguments)
+
+
+def _list(arguments: ScanArguments) -> None:
     environ = scoped(os.environ, arguments.scope)
     if arguments.dry_run:
         scan_layers(arguments.model_path, to_environ({**settings_in(environ), "DRYRUN": "1"}, environ))

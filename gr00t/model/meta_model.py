@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,18 +34,11 @@ def build_structure(
     """
     config, source = find_config(path_or_hub_id, base)
     logger.info("Architecture: %s", source)
-    # Nearly all of the time is importing; without the garbage collector walking what was imported it took 2.8
-    # to 3.1 CPU-seconds instead of 3.7 to 3.9.
-    gc.disable()
-    try:
-        from gr00t.model.checkpoint.folder import module_aliases
-        from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.model.checkpoint.folder import module_aliases
+    from gr00t.model.gr00t_n1 import GR00T_N1_5
 
-        model = GR00T_N1_5.on_meta(config)
-        return model, module_aliases(model)
-    finally:
-        gc.enable()
-        gc.freeze()
+    model = GR00T_N1_5.on_meta(config)
+    return model, module_aliases(model)
 
 
 def find_config(path_or_hub_id: str | Path | None, base: str | Path | None = None) -> tuple[Gr00tConfig, str]:

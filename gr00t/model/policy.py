@@ -31,6 +31,7 @@ from gr00t.model.preprocessing.gr00t_transform import Tokenizer
 from gr00t.model.preprocessing.prepared_observation import PreparedObservation
 from gr00t.model.preprocessing.tokenizer import resolve_tokenizer
 from gr00t.model.preprocessing.transform_setup import bind_to_model
+from gr00t.model.serving_form import settle_weights
 
 __all__ = ["BasePolicy", "Gr00tPolicy", "MetadataError", "ObservationError"]
 
@@ -146,6 +147,7 @@ class Gr00tPolicy(BasePolicy):
         if self.groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
             set_horizon_(self.model, len(modality_config["action"].delta_indices))
         self.model.to(self.device)
+        settle_weights(self.model, packs=not compiled)
         if compiled:
             compile_model(self.model)
         if denoising_steps is not None:

@@ -3,6 +3,7 @@
     python scripts/bench/policy.py --folder FOLDER
     python scripts/bench/policy.py --folder FOLDER --arms bf16 integer fake bf16-compiled integer-compiled
     python scripts/bench/policy.py --folder FOLDER --arms bf16 integer wide
+    python scripts/bench/policy.py --folder FOLDER --rounds 1 --steps 4 --profile
 
 Every arm has a process of its own, so that its peak memory is its own too; they answer in turns, and ratios
 are of answers of one turn. Weights are random, nothing is downloaded: FOLDER gets a checkpoint and the
@@ -31,9 +32,11 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from policy_parts.arm import ARMS, Setting, answer, layers_of
+from policy_parts.arm import ARMS, Setting, Watched, answer, layers_of
+from policy_parts.operators import operator_table
 
 from gr00t.machine import describe_machine
+from gr00t.processes.freed_memory import use_huge_pages
 from gr00t.quantization.checkpoint.manifest import read_manifest
 from gr00t.quantization.settings.environment import to_environ
 from gr00t.spelling import did_you_mean
@@ -58,6 +61,8 @@ class Arguments:
     """CPU threads of each arm; only one arm works at a time. With 1, stages are timed in CPU time."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
+    profile: bool = False
+    """Print the ten most expensive operators of every arm, too, by the CPU time of the thread that asks."""
     small: bool = False
     """A small model instead: to try the program out."""
 
@@ -73,14 +78,22 @@ def main(arguments: Arguments) -> None:
     setting = prepare(arguments)
     with started(arguments.arms, setting) as arms:
         rows = [measure(arms, steps, arguments.rounds) for steps in arguments.steps]
-        stages = {name: ask(arms[name], arguments.steps[0], True)["times"] for name in plain(arms)}
-        last = {name: ask(arm, arguments.steps[0], False) for name, arm in arms.items()}
+        first = arguments.steps[0]
+        stages = {name: ask(arms[name], first, Watched.STAGES)["times"] for name in plain(arms)}
+        last = {name: ask(arm, first) for name, arm in arms.items()}
+        operators = {
+            name: ask(arm, first, Watched.OPERATORS)["operators"]
+            for name, arm in arms.items()
+            if arguments.profile
+        }
     peaks = {name: answered["peak"] for name, answered in last.items()}
     errors = action_errors({name: answered["action"] for name, answered in last.items()})
     print(table(rows, peaks, errors))
     if stages:
         clock = "ms of CPU time" if setting.times_cpu else "ms"
-        print(stage_table(stages, f"{arguments.steps[0]} steps, {clock}"))
+        print(stage_table(stages, f"{first} steps, {clock}"))
+    for name, costly in operators.items():
+        print(operator_table(name, costly, first))
     limits = {}
     for scope, layers in setting.layers.items() if "bf16" in stages else ():
         share = stages["bf16"][layers_of(scope)] / stages["bf16"]["total"]
@@ -90,6 +103,8 @@ def main(arguments: Arguments) -> None:
             f"they free, the whole would be {limits[scope]:.2f} x as fast (Amdahl's limit of this scope)."
         )
     found = {"rows": rows, "stages": stages, "peak_bytes": peaks, "limits": limits, "action_errors": errors}
+    if operators:
+        found["operators"] = {name: [op._asdict() for op in costly] for name, costly in operators.items()}
     print(json.dumps(found))
 
 
@@ -127,6 +142,7 @@ def run(script: str, *arguments: str) -> None:
 @contextmanager
 def started(names: tuple[str, ...], setting: Setting) -> Iterator[dict[str, Connection]]:
     """A process for every arm, all of them ready."""
+    use_huge_pages(os.environ)  # as a server does
     context = multiprocessing.get_context("spawn")
     environ = to_environ({}, os.environ)
     arms: dict[str, Connection] = {}
@@ -153,9 +169,9 @@ def started(names: tuple[str, ...], setting: Setting) -> Iterator[dict[str, Conn
             process.kill()
 
 
-def ask(arm: Connection, steps: int, with_stages: bool) -> dict[str, Any]:
+def ask(arm: Connection, steps: int, watched: Watched = Watched.NOTHING) -> dict[str, Any]:
     """One request of one arm."""
-    arm.send((steps, with_stages))
+    arm.send((steps, watched))
     answered: dict[str, Any] = arm.recv()
     return answered
 
@@ -167,7 +183,7 @@ def plain(arms: dict[str, Connection]) -> list[str]:
 
 def measure(arms: dict[str, Connection], steps: int, rounds: int) -> dict[str, Any]:
     """Medians over turns, in wall time and in CPU time of all threads, which other programs change less."""
-    turns = [{name: ask(arm, steps, False) for name, arm in arms.items()} for _ in range(rounds + 1)][1:]
+    turns = [{name: ask(arm, steps) for name, arm in arms.items()} for _ in range(rounds + 1)][1:]
     wall = [{name: answered["times"]["total"] for name, answered in turn.items()} for turn in turns]
     cpu = [{name: answered["cpu"] for name, answered in turn.items()} for turn in turns]
     return {

@@ -165,17 +165,22 @@ def _layer0(parity: ParitySet, hidden_states: Tensor) -> Tensor:
 
 def _no_blocks(parity: ParitySet, hidden_states: Tensor, timestep: Tensor) -> Tensor:
     head = parity.model.action_head
-    return head.out_proj(head.out_norm(hidden_states, head.time_encoder(timestep, torch.float32)))
+    return head.out_proj(head.out_norm(hidden_states, head.clock(timestep, torch.float32).output))
 
 
 def _cross(parity: ParitySet, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor) -> Tensor:
     block = parity.model.action_head.layers[0]
-    return block(hidden_states, temb, block.context(encoder_hidden_states))
+    return block(hidden_states, block.attn_norm.modulation(temb), block.context(encoder_hidden_states))
 
 
 def _self(parity: ParitySet, hidden_states: Tensor, temb: Tensor) -> Tensor:
     block = parity.model.action_head.layers[1]
-    return block(hidden_states, temb, block.context(hidden_states))
+    return block(hidden_states, block.attn_norm.modulation(temb), block.context(hidden_states))
+
+
+def _modulated(parity: ParitySet, x: Tensor, temb: Tensor) -> Tensor:
+    norm = parity.model.action_head.layers[0].attn_norm
+    return norm(x, norm.modulation(temb))
 
 
 def _timestep(parity: ParitySet, timesteps: Tensor) -> Tensor:
@@ -198,7 +203,7 @@ UNITS = {
     "vl_self_attention.transformer_blocks.0.norm3": lambda p, x: p.model.adapter.layers[0].mlp_norm(x),
     "model.transformer_blocks.0": _cross,
     "model.transformer_blocks.1": _self,
-    "model.transformer_blocks.0.norm1": lambda p, x, temb: p.model.action_head.layers[0].attn_norm(x, temb),
+    "model.transformer_blocks.0.norm1": _modulated,
     "model.transformer_blocks.0.norm3": lambda p, x: p.model.action_head.layers[0].mlp_norm(x),
     "model.no_blocks": _no_blocks,
     "state_encoder": lambda p, embodiment, x: p.model.action_head.state_encoder(x, embodiment),

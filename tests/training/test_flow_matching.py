@@ -10,6 +10,7 @@ import torch
 
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.inputs import ModelInputs
+from gr00t.model.network.action_head import Clock
 from gr00t.training.flow_matching import check_actions, draw_flow, masked_flow_loss, sample_times
 from tests.training.samples import InventedSamples, bound_transform
 
@@ -55,8 +56,8 @@ def test_the_best_velocity_has_no_loss_and_leads_inference_to_the_actions(
     inputs = bound_transform(checkpoint, samples.metadata)(samples.batch(np.array([0, 1])))
     actions = inputs["action"]
 
-    def best(x: torch.Tensor, buckets: torch.Tensor, context: object) -> torch.Tensor:
-        return (actions - x) / (1 - buckets[:, None, None] / 1000)
+    def best(x: torch.Tensor, clock: Clock, context: object) -> torch.Tensor:
+        return (actions - x) / (1 - clock.timesteps[:, None, None] / 1000)
 
     monkeypatch.setattr(model.action_head, "velocity", best)
     request = ModelInputs.from_mapping(inputs, model.config).to(torch.device("cpu"), torch.float32)

@@ -13,6 +13,8 @@ from gr00t.cli.errors import UsageError
 from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.cli.serving.policy import counted_layers, load_by_flags
 from gr00t.cli.serving.scope import scoped
+from gr00t.processes.collector import collector_paused
+from gr00t.processes.freed_memory import keep_freed_memory, return_freed_memory, use_huge_pages
 from gr00t.serving.sockets.address import check_port_free
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ def serve(arguments: ServeArguments) -> None:
     environ = scoped(os.environ, arguments.scope)
     settings = DuQuantConfig.from_environ(environ)
     if settings is not None and settings.dry_run:
-        scan_layers(arguments.model_path, environ, arguments.base)
+        with collector_paused():
+            scan_layers(arguments.model_path, environ, arguments.base)
         return
     if DuQuantConfig.given(environ).get("dry_run"):
         # GR00T_DUQUANT_ENABLE=0 beside it. Nothing to list, but a dry-run never serves.
@@ -39,7 +42,10 @@ def serve(arguments: ServeArguments) -> None:
         raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
     check_port_free(arguments.host, arguments.port)
     make_server = server_class(arguments)
+    use_huge_pages(os.environ)
+    return_freed_memory()
     policy = load_policy(arguments, arguments.model_path)
+    keep_freed_memory()
     server = make_server(
         policy,
         host=arguments.host,

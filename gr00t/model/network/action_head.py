@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gr00t.model.checkpoint.config_parts import ActionHeadConfig
 from gr00t.model.network.attention import KeysValues, key_mask
-from gr00t.model.network.dit import AdaptiveLayerNorm, DiTBlock, TimeEncoder, dit_blocks
-from gr00t.model.network.embodiment import ActionEncoder, EmbodimentMLP
+from gr00t.model.network.dit import AdaptiveLayerNorm, DiTBlock, Modulation, TimeEncoder, dit_blocks
+from gr00t.model.network.embodiment import ActionEncoder, EmbodimentMLP, common
 
 
 class FlowContext(NamedTuple):
@@ -24,24 +24,44 @@ class FlowContext(NamedTuple):
         attended: per layer the keys and values of the features, None for a layer that reads only itself.
         mask: (B, 1, 1, T) bool, True where a feature may be attended to; None: everywhere.
         prefix: (B, S + future tokens, E), the tokens before the actions.
-        embodiment: (B,) int64.
+        embodiment: (B,) int64, or the one of all samples.
     """
 
     attended: list[KeysValues | None]
     mask: Tensor | None
     prefix: Tensor
-    embodiment: Tensor
+    embodiment: Tensor | int
+
+
+class Clock(NamedTuple):
+    """All that time decides; it is the same for every request.
+
+    Attributes:
+        timesteps: (B or 1,) int64, the time buckets.
+        blocks: what they make of every block's norm.
+        output: and of the output's.
+    """
+
+    timesteps: Tensor
+    blocks: list[Modulation]
+    output: Modulation
 
 
 class ActionHead(nn.Module):
     """State, features and noise in; actions out.
 
     `num_inference_timesteps` (N) may be set at any time; it takes effect with the next request.
+
+    Attributes:
+        keeps_clocks: what time decides is computed once per time bucket, not once per request; only for
+            weights that do not change any more.
     """
 
     def __init__(self, config: ActionHeadConfig) -> None:
         super().__init__()
         self.config = config
+        self.keeps_clocks = False
+        self._clocks: dict[tuple[int, torch.dtype, torch.device], Clock] = {}
         self.num_inference_timesteps = config.num_inference_timesteps
         robots, width = config.num_embodiments, config.dit.width
         self.state_encoder = EmbodimentMLP(robots, config.max_state_dim, config.hidden_size, width)
@@ -77,16 +97,16 @@ class ActionHead(nn.Module):
         steps = self.num_inference_timesteps
         if type(steps) is not int or steps < 1:
             raise ValueError(f"num_inference_timesteps must be an integer >= 1, got {steps!r}")
-        context = self.context(features, valid, state, embodiment)
+        context = self.context(features, valid, state, common(embodiment))
         actions = noise
         for step in range(steps):
             bucket = int(step / steps * self.config.num_timestep_buckets)
-            timesteps = torch.full((len(state),), bucket, dtype=torch.int64, device=state.device)
-            actions = actions + (1.0 / steps) * self.velocity(actions, timesteps, context)
+            clock = self._clock_at(bucket, features.dtype, state.device)
+            actions = actions + (1.0 / steps) * self.velocity(actions, clock, context)
         return actions
 
     def context(
-        self, features: Tensor, valid: Tensor | None, state: Tensor, embodiment: Tensor
+        self, features: Tensor, valid: Tensor | None, state: Tensor, embodiment: Tensor | int
     ) -> FlowContext:
         """Prepare what `velocity` needs; the arguments are those of `forward`."""
         future = self.future_tokens.expand(len(state), -1, -1)
@@ -97,16 +117,31 @@ class ActionHead(nn.Module):
             embodiment=embodiment,
         )
 
-    def velocity(self, actions: Tensor, timesteps: Tensor, context: FlowContext) -> Tensor:
-        """v(x, t), (B, H, A): `actions` (B, H, A) at the time buckets `timesteps` (B,) int64."""
+    def clock(self, timesteps: Tensor, dtype: torch.dtype) -> Clock:
+        """What the time buckets `timesteps` (B or 1,) decide; `dtype` is the features'."""
+        condition = self.time_encoder(timesteps, dtype)
+        blocks = [cast(DiTBlock, layer).attn_norm.modulation(condition) for layer in self.layers]
+        return Clock(timesteps, blocks, self.out_norm.modulation(condition))
+
+    def velocity(self, actions: Tensor, clock: Clock, context: FlowContext) -> Tensor:
+        """v(x, t), (B, H, A), at `actions` (B, H, A)."""
         horizon = actions.shape[1]
-        tokens = self.action_encoder(actions, timesteps, context.embodiment)
+        tokens = self.action_encoder(actions, clock.timesteps, context.embodiment)
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding[:horizon]
         x = torch.cat([context.prefix, tokens], dim=1)
-        condition = self.time_encoder(timesteps, x.dtype)
-        for layer, attended in zip(self.layers, context.attended, strict=True):
-            x = layer(x, condition, attended, context.mask)
+        for layer, modulation, attended in zip(self.layers, clock.blocks, context.attended, strict=True):
+            x = layer(x, modulation, attended, context.mask)
         # Only the action tokens are decoded: what the others would say is not an action.
-        x = self.out_proj(self.out_norm(x[:, -horizon:], condition))
+        x = self.out_proj(self.out_norm(x[:, -horizon:], clock.output))
         return self.action_decoder(x, context.embodiment)
+
+    def _clock_at(self, bucket: int, dtype: torch.dtype, device: torch.device) -> Clock:
+        """The clock of all samples at one time bucket."""
+        key = (bucket, dtype, device)
+        if (kept := self._clocks.get(key)) is not None:
+            return kept
+        clock = self.clock(torch.tensor([bucket], device=device), dtype)
+        if self.keeps_clocks:
+            self._clocks[key] = clock
+        return clock

@@ -22,8 +22,11 @@ class EmbodimentLinear(nn.Module):
         self.weight = nn.Parameter(0.02 * torch.randn(num_embodiments, in_features, out_features))
         self.bias = nn.Parameter(torch.zeros(num_embodiments, out_features))
 
-    def forward(self, x: Tensor, embodiment: Tensor) -> Tensor:
-        """(B, T, in) with one embodiment id per sample (B,) -> (B, T, out)."""
+    def forward(self, x: Tensor, embodiment: Tensor | int) -> Tensor:
+        """(B, T, in) with one embodiment id per sample (B,), or one for all -> (B, T, out)."""
+        if isinstance(embodiment, int):  # not copied: up to 9 MB at full size
+            weight = self.weight[embodiment].expand(len(x), -1, -1)
+            return torch.baddbmm(self.bias[embodiment].expand(len(x), 1, -1), x, weight)
         return torch.baddbmm(self.bias[embodiment].unsqueeze(1), x, self.weight[embodiment])
 
 
@@ -35,7 +38,7 @@ class EmbodimentMLP(nn.Module):
         self.layer1 = EmbodimentLinear(num_embodiments, in_features, hidden)
         self.layer2 = EmbodimentLinear(num_embodiments, hidden, out_features)
 
-    def forward(self, x: Tensor, embodiment: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embodiment: Tensor | int) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
         return self.layer2(F.relu(self.layer1(x, embodiment)), embodiment)
 
@@ -49,13 +52,13 @@ class ActionEncoder(nn.Module):
         self.layer2 = EmbodimentLinear(num_embodiments, 2 * width, width)
         self.layer3 = EmbodimentLinear(num_embodiments, width, width)
 
-    def forward(self, actions: Tensor, timesteps: Tensor, embodiment: Tensor) -> Tensor:
+    def forward(self, actions: Tensor, timesteps: Tensor, embodiment: Tensor | int) -> Tensor:
         """Encode a chunk.
 
         Args:
             actions: (B, H, A).
-            timesteps: (B,), discrete.
-            embodiment: (B,).
+            timesteps: (B or 1,), discrete.
+            embodiment: (B,), or one for all.
 
         Returns:
             (B, H, width).
@@ -64,3 +67,11 @@ class ActionEncoder(nn.Module):
         time = sines_first(timesteps, h.shape[-1]).to(h.dtype)
         h = torch.cat([h, time.unsqueeze(1).expand_as(h)], dim=-1)
         return self.layer3(F.silu(self.layer2(h, embodiment)), embodiment)
+
+
+def common(embodiment: Tensor) -> Tensor | int:
+    """The embodiment that all samples (B,) have, where that is known without waiting for a device."""
+    if embodiment.device.type != "cpu":
+        return embodiment
+    found = set(embodiment.tolist())
+    return found.pop() if len(found) == 1 else embodiment

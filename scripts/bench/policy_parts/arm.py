@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,11 @@ from gr00t.model.checkpoints import open_checkpoint
 from gr00t.model.compiling import compile_model
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.quantized_layers import DEFAULTS
+from gr00t.model.serving_form import settle_weights
+from gr00t.processes.freed_memory import keep_freed_memory, return_freed_memory
 from gr00t.quantization import enable_duquant_if_configured
 from gr00t.quantization.settings.environment import to_environ
+from policy_parts.operators import costliest
 from policy_parts.request import random_request
 
 
@@ -50,6 +54,14 @@ ARMS = {
 }
 
 
+class Watched(enum.Enum):
+    """What is looked at while a request is answered; looking takes time."""
+
+    NOTHING = enum.auto()
+    STAGES = enum.auto()
+    OPERATORS = enum.auto()
+
+
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What all arms have in common.
@@ -75,28 +87,40 @@ class Setting:
 
 
 def answer(connection: Connection, arm: Arm, setting: Setting, environ: dict[str, str]) -> None:
-    """Load, say so, then answer (steps, with_stages) by milliseconds, until the connection is closed."""
+    """Load, say so, then answer (steps, what to watch) by milliseconds, until the connection is closed."""
     torch.set_num_threads(setting.threads)
+    return_freed_memory()  # as a server does
     model = load(arm, setting, environ)
+    keep_freed_memory()
     request = random_request(model.config)
     connection.send("ready")
     while True:
         try:
-            steps, with_stages = connection.recv()
+            steps, watched = connection.recv()
         except EOFError:
             return
         model.action_head.num_inference_timesteps = steps
         times: dict[str, float] = {}
-        handles = watch(model, setting, times) if with_stages else []
+        act = partial(model.get_action, request, seeds=[0])
+        operators = costliest(act) if watched is Watched.OPERATORS else []
+        handles = watch(model, setting, times) if watched is Watched.STAGES else []
         cpu = time.process_time()
-        times["total"], answered = timed(partial(model.get_action, request, seeds=[0]), model.device)
+        times["total"], answered = timed(act, model.device)
         cpu = 1e3 * (time.process_time() - cpu)
-        if with_stages and setting.times_cpu:
+        if watched is Watched.STAGES and setting.times_cpu:
             times["total"] = cpu
         for handle in handles:
             handle.remove()
         action = answered["action_pred"].double().cpu().numpy()
-        connection.send({"times": times, "cpu": cpu, "peak": peak_bytes(model.device), "action": action})
+        connection.send(
+            {
+                "times": times,
+                "cpu": cpu,
+                "operators": operators,
+                "peak": peak_bytes(model.device),
+                "action": action,
+            }
+        )
 
 
 def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
@@ -110,6 +134,7 @@ def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
             settings = to_environ({"CALIB_STEPS": "0", "EXECUTION": arm.execution}, environ)
             enable_duquant_if_configured(model, settings, module_aliases(model), DEFAULTS)
     model.to(setting.device)
+    settle_weights(model, packs=not arm.compiled)
     if arm.compiled:
         compile_model(model)
     return model

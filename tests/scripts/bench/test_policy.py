@@ -26,7 +26,7 @@ def bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_arms_answer_in_turns_and_the_limit_follows_from_the_stages(tmp_path: Path) -> None:
-    done = bench(tmp_path, "--rounds", "1", "--steps", "2", "--threads", "1")
+    done = bench(tmp_path, "--rounds", "1", "--steps", "2", "--threads", "1", "--profile")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     (row,) = found["rows"]
@@ -43,6 +43,14 @@ def test_arms_answer_in_turns_and_the_limit_follows_from_the_stages(tmp_path: Pa
     assert found["action_errors"]["bf16"] == 0 < found["action_errors"]["integer"] < 0.5
     # A process with torch and this model: 0.53 GB measured.
     assert all(0.2e9 < peak < 2e9 for peak in found["peak_bytes"].values())
+    for name, costly in found["operators"].items():
+        assert [op["self_ms"] for op in costly] == sorted((op["self_ms"] for op in costly), reverse=True)
+        assert len(costly) == 10
+        assert 0.5 < sum(op["share"] for op in costly) <= 1
+        assert f"| {name}, 2 steps | calls | ms | share |" in done.stdout
+    # Two language layers of seven linears, and four of the diffusion transformer of two, at both steps.
+    (quantized,) = (op for op in found["operators"]["integer"] if op["name"] == "gr00t_duquant::linear")
+    assert quantized["calls"] == 2 * 7 + 4 * 2 * 2
 
 
 def test_an_unknown_arm_is_refused_by_name(tmp_path: Path) -> None:

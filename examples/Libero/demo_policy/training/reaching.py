@@ -71,7 +71,7 @@ class Reaching(nn.Module):
         noise = torch.randn(shape, generator=generator).to(device)
         layer = last_layer(head)
         with watched(head, (layer,)) as outputs:
-            head.velocity(noise, torch.zeros_like(embodiment), context)
+            head.velocity(noise, head.clock(torch.zeros_like(embodiment), noise.dtype), context)
         tokens = future_tokens(head, outputs[layer][0])
         ways = self._ways[chosen].to(device)[torch.arange(len(chosen), device=device), kinds]
         return functional.mse_loss(self.guess(tokens).float(), ways)

@@ -37,10 +37,11 @@ def test_future_tokens_are_those_between_state_and_actions(model: GR00T_N1_5) ->
     embodiment = torch.zeros(2, dtype=torch.int64)
     context = head.context(features, valid, torch.zeros(2, 1, head.config.max_state_dim), embodiment)
     noise = torch.zeros(2, head.config.action_horizon, head.config.action_dim)
+    clock = head.clock(embodiment, noise.dtype)
     with watched(head, [last_layer(head)]) as outputs:
-        head.velocity(noise, embodiment, context)
-        head.velocity(noise + 1, embodiment, context)
-    head.velocity(noise, embodiment, context)
+        head.velocity(noise, clock, context)
+        head.velocity(noise + 1, clock, context)
+    head.velocity(noise, clock, context)
     hook.remove()
     future = len(head.future_tokens)
     assert left[0].shape[1] == 1 + future + head.config.action_horizon

@@ -1,0 +1,23 @@
+"""The form in which a model is served: its weights stay as they are, so what follows from them is kept."""
+
+from __future__ import annotations
+
+import logging
+
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.network.packed_linear import pack_linears
+
+logger = logging.getLogger(__name__)
+
+
+def settle_weights(model: GR00T_N1_5, packs: bool = True) -> None:
+    """Prepare a model for many requests, in place; the answers keep their bits.
+
+    Args:
+        model: complete, on its device, quantized or not. Its weights can be read afterwards, no longer set.
+        packs: lay out the weights of float layers for this processor; not for a model that is compiled, whose
+            compiler does so by itself where that pays.
+    """
+    model.action_head.keeps_clocks = True
+    packed = pack_linears(model) if packs else 0
+    logger.debug("%d float layers laid out for this processor", packed)
