@@ -67,6 +67,12 @@ def test_each_weight_is_let_go_before_the_next_is_packed(monkeypatch: pytest.Mon
     assert all(reference() is None for reference in left)
 
 
+def test_a_packed_layer_is_in_the_mode_of_the_linear() -> None:
+    model = nn.Sequential(linear(64, 64), linear(64, 64).eval())
+    pack_linears(model)
+    assert [module.training for module in model] == [True, False]
+
+
 def test_only_what_keeps_its_numbers_is_packed() -> None:
     class Other(nn.Linear):
         pass
