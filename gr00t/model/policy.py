@@ -77,6 +77,7 @@ class Gr00tPolicy(BasePolicy):
         prompt_style: str = "brackets",
         seed: int | None = None,
         compiled: bool = False,
+        settled: bool = False,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         """Load a checkpoint; everything that can be checked without reading its weights is checked before.
@@ -99,6 +100,8 @@ class Gr00tPolicy(BasePolicy):
             seed: fixes the noise of the requests that name no seed themselves, by the order of their coming.
             compiled: let torch.compile fuse what runs between the quantized layers: the first requests take
                 minutes, later ones less time than without.
+            settled: the weights stay as they are from now on, which makes requests faster: the model can be
+                neither moved nor quantized afterwards (`gr00t.model.serving_form`). A server wants it.
             environ: where the GR00T_DUQUANT_* settings are read from. An artefact needs none, and contradicts
                 those that ask for something else (`gr00t.quantization.checkpoint.manifest.Manifest.config`).
 
@@ -147,7 +150,8 @@ class Gr00tPolicy(BasePolicy):
         if self.groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
             set_horizon_(self.model, len(modality_config["action"].delta_indices))
         self.model.to(self.device)
-        settle_weights(self.model, packs=not compiled)
+        if settled:
+            settle_weights(self.model, packs=not compiled)
         if compiled:
             compile_model(self.model)
         if denoising_steps is not None:

@@ -14,7 +14,8 @@ def settle_weights(model: GR00T_N1_5, packs: bool = True) -> None:
     """Prepare a model for many requests, in place; the answers keep their bits.
 
     Args:
-        model: complete, on its device, quantized or not. Its weights can be read afterwards, no longer set.
+        model: complete, on its device, quantized or not. Its weights can be read afterwards, no longer set,
+            moved or quantized.
         packs: lay out the weights of float layers for this processor; not for a model that is compiled, whose
             compiler does so by itself where that pays.
     """

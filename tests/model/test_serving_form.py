@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from torch import nn
 
+from gr00t.cli.serving import server
+from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.network.embodiment import ActionEncoder, common
+from gr00t.model.policy import Gr00tPolicy
 from gr00t.model.serving_form import settle_weights
 from tests.model.parity_set import PARITY, ParitySet
 
@@ -65,6 +70,15 @@ def test_the_weights_of_one_embodiment_are_not_copied() -> None:
     # One copy of layer2's weight for three samples would be 1.6 MB.
     allocated = max(event.self_cpu_memory_usage for event in profiler.events())
     assert allocated < 200_000
+
+
+def test_a_server_settles_its_policy_and_nobody_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may go on: quantize the model of a policy, for one."""
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(server, "load_by_flags", lambda *_, **options: asked.append(options))
+    server.load_policy(ServeArguments(server=True, model_path="x", compile=True), "x")
+    assert asked == [{"seed": None, "compiled": True, "settled": True}]
+    assert inspect.signature(Gr00tPolicy).parameters["settled"].default is False
 
 
 def test_settled_weights_are_still_read() -> None:

@@ -85,7 +85,9 @@ def server_class(arguments: ServeArguments) -> Any:
 def load_policy(arguments: ServeArguments, model_path: str) -> Gr00tPolicy:
     """Return the complete policy, on its device and quantized as the environment says."""
     environ = scoped(os.environ, arguments.scope)
-    return load_by_flags(arguments, model_path, environ, seed=arguments.seed, compiled=arguments.compile)
+    return load_by_flags(
+        arguments, model_path, environ, seed=arguments.seed, compiled=arguments.compile, settled=True
+    )
 
 
 def describe(arguments: ServeArguments, policy: Any) -> str:
