@@ -31,7 +31,7 @@ def return_freed_memory() -> bool:
     """Give back from now on every large block that is freed; return whether the C library does.
 
     For loading a model. By itself glibc soon takes blocks of up to 32 MB from heaps, one per thread, that
-    keep what is freed in their midst: 4.1 GB at most instead of 3.8 for the full-size model at W4A8.
+    keep what is freed in their midst: 0.3 GB more at most for the full-size model at W4A8.
     """
     return _tell_allocator({_M_MMAP_THRESHOLD: _SMALLEST})
 
