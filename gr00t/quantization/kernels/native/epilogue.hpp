@@ -87,6 +87,8 @@ struct PanelEpilogue {
   int64_t n, width;
   float scale[PANEL] = {};
   const float* ut = nullptr;  // (PANEL, block_out), one block's if they share it
+  bool is_square = false;
+  float bias[PANEL];  // for squares
 
   static bool is_whole(const Arguments& a) {
     return !a.rotation_out || (PANEL % a.block_out == 0 && a.block_out % LANES == 0);
@@ -110,14 +112,34 @@ struct PanelEpilogue {
       : a(a), n(n), width(smaller(PANEL, a.out_features - n)) {
     memcpy(scale, a.row_scale + n, (size_t)width * 4);
     if (!a.rotation_out || !is_whole(a)) return;
+    is_square = width == PANEL && has_square_way(a);
+    for (int64_t i = 0; is_square && i < PANEL; i += LANES) {
+      is_square = is_far_from_zero(scale + i);
+      if (a.bias) store(bias + i, load_floats(a.bias, n + i, a.bias.dtype));
+    }
     ut = transposed;
     for (int64_t i = 0; a.rotation_out.rows > 1 && i < width; i += a.block_out) {
       transpose_rotation(a, n + i, a.block_out, a.block_out, transposed + i * a.block_out);
     }
   }
 
-  // Rows [m, m + rows) from their sums, (rows, PANEL), and token scales s, (rows,); at most TILE_ROWS.
-  __attribute__((noinline)) void finish(int64_t m, int rows, const int32_t* acc, const float* s, float* wide) const {
+  // Rows [m, m + rows) from their sums, (rows, PANEL), and token scales s, (rows,).
+  void finish(int64_t m, int64_t rows, const int32_t* acc, const float* s, float* wide) const {
+    int64_t r = 0;
+    for (; is_square && r + LANES <= rows && is_far_from_zero(s + r); r += LANES) {
+      finish_square(a, m + r, n, {acc + r * PANEL, s + r, scale, a.bias ? bias : nullptr});
+    }
+    for (; r < rows; r += TILE_ROWS) {
+      finish_few(m + r, (int)smaller(TILE_ROWS, rows - r), acc + r * PANEL, s + r, wide);
+    }
+  }
+
+ private:
+  // A quarter of a scaled sum has to be zero or a normal number, as hadamard.hpp wants it.
+  static bool is_far_from_zero(const float* scales) { return !is_any((Ints)(load<Floats>(scales) < all(0x1p-60f))); }
+
+  __attribute__((noinline)) void finish_few(int64_t m, int rows, const int32_t* acc, const float* s,
+                                            float* wide) const {
     alignas(64) float y[TILE_ROWS * PANEL], restored[TILE_ROWS * PANEL];
     for (int r = 0; r < rows; r++) {
       for (int i = 0; i < PANEL; i += LANES) {
@@ -154,16 +176,16 @@ struct Outputs {
   const float* s;
   float* wide;
 
-  void finish(int64_t m, int count, const int32_t* acc) const { epilogue.finish(m, count, acc, s + m, wide); }
+  void finish(int64_t m, int64_t count, const int32_t* acc) const { epilogue.finish(m, count, acc, s + m, wide); }
 };
 
 struct Sums {
   const Arguments& a;
   int64_t n;
 
-  void finish(int64_t m, int count, const int32_t* acc) const {
+  void finish(int64_t m, int64_t count, const int32_t* acc) const {
     const int64_t width = smaller(PANEL, a.out_features - n);
-    for (int r = 0; r < count; r++) {
+    for (int64_t r = 0; r < count; r++) {
       memcpy(a.acc + (m + r) * a.out_features + n, acc + r * PANEL, (size_t)width * 4);
     }
   }

@@ -11,15 +11,20 @@ namespace KERNEL {
 constexpr int HADAMARD = 16;
 constexpr bool HAS_HADAMARD = COLUMNS >= HADAMARD;  // where the registers hold its sums
 
-static inline bool is_minus(int i, int j) { return __builtin_popcount(i & j) % 2; }
+constexpr bool is_minus(int i, int j) { return __builtin_popcount((unsigned)(i & j)) % 2; }
 
-// Whether r, (16, 16), is this matrix.
-static inline bool is_hadamard(const float* r) {
-  bool is_equal = true;
-  for (int i = 0; i < HADAMARD; i++) {
-    for (int j = 0; j < HADAMARD; j++) is_equal &= r[i * HADAMARD + j] == (is_minus(i, j) ? -0.25f : 0.25f);
+struct HadamardMatrix {
+  float at[HADAMARD * HADAMARD] = {};
+
+  constexpr HadamardMatrix() {
+    for (int i = 0; i < HADAMARD * HADAMARD; i++) at[i] = is_minus(i / HADAMARD, i % HADAMARD) ? -0.25f : 0.25f;
   }
-  return is_equal;
+};
+
+// Whether r, (16, 16), is this matrix: asked for each panel, so by memcmp.
+static inline bool is_hadamard(const float* r) {
+  static constexpr HadamardMatrix matrix;
+  return memcmp(r, matrix.at, sizeof matrix.at) == 0;
 }
 
 // One block: `input(i)` for its 16 inputs; with additions or without. Sums that begin alike are formed once, by any

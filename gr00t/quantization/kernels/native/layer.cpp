@@ -166,10 +166,11 @@ static int epilogue(const Arguments& a) {
 #pragma omp for schedule(static)
     for (int64_t n = 0; n < a.out_features; n += PANEL) {
       const PanelEpilogue panel(a, n, own);
-      alignas(64) int32_t acc[TILE_ROWS * PANEL] = {};
-      for (int64_t m = 0; m < a.rows; m += TILE_ROWS) {
-        const int count = (int)smaller(TILE_ROWS, a.rows - m);
-        for (int r = 0; r < count; r++) {
+      constexpr int64_t ROWS = 16;
+      alignas(64) int32_t acc[ROWS * PANEL] = {};
+      for (int64_t m = 0; m < a.rows; m += ROWS) {
+        const int64_t count = smaller(ROWS, a.rows - m);
+        for (int64_t r = 0; r < count; r++) {
           memcpy(acc + r * PANEL, a.acc + (m + r) * a.out_features + n, (size_t)panel.width * 4);
         }
         panel.finish(m, count, acc, a.s + m, wide);

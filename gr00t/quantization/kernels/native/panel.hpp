@@ -29,6 +29,16 @@ struct Ahead {
   int64_t step;
 };
 
+// Inputs [k0, k1) of the panel whose first row is n, before it is unpacked.
+struct Strip {
+  int64_t n, k0, k1;
+  const uint32_t* scales;  // from transpose_scales
+  const uint32_t* q;       // the first LANES rows
+  const int32_t* start;
+  uint32_t* panel;
+  int32_t* acc;  // (rows, PANEL)
+};
+
 // Each file of isa/ says how many rows a tile may have, TILE_ROWS; what is added to every weight, OFFSET, which the
 // sums' start takes back; and defines what follows.
 
@@ -42,9 +52,23 @@ static inline void transpose_scales(const Arguments& a, int64_t n, uint32_t* out
 static inline int64_t unpack_chunks(const Arguments& a, int64_t n, int64_t k0, int64_t k1, const uint32_t* scales,
                                     uint32_t* out);
 
-// A panel against so few rows that it is not worth unpacking. Returns whether it was multiplied.
-static inline bool multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes,
-                                const uint32_t* scales, const int32_t* start, int32_t* acc);
+// How many rows are multiplied while the panel is unpacked; 0: it has no way for that.
+static inline int first_rows(const Arguments& a, int64_t n, int64_t rows);
+
+// Those rows with a strip of the panel, which is left unpacked in `panel` for the others, if there are any.
+static void multiply_first(int64_t rows, const Arguments& a, const Strip& strip);
+
+// Sums of LANES rows of a panel, and how they end.
+struct Square {
+  const int32_t* acc;  // (LANES, PANEL)
+  const float* s;      // of each row
+  const float* scale;  // (PANEL,)
+  const float* bias;   // (PANEL,), null: none
+};
+
+// Whether y has a faster way than epilogue.hpp's, and that way: y[m : m + LANES, n : n + PANEL] of `square`.
+static inline bool has_square_way(const Arguments& a);
+static void finish_square(const Arguments& a, int64_t m, int64_t n, const Square& square);
 
 // And what the table of a kernel takes (operands.hpp, layer.cpp), that of layer.cpp's own where it has no better:
 // `is_supported`, `refusal`, `peak`, `accumulate`, `linear`. What stands in KERNEL itself goes before what a namespace

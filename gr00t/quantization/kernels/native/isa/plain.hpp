@@ -40,9 +40,11 @@ static inline void transpose_scales(const Arguments&, int64_t, uint32_t*) {}
 static inline int64_t unpack_chunks(const Arguments&, int64_t, int64_t k0, int64_t, const uint32_t*, uint32_t*) {
   return k0;
 }
-static inline bool multiply_few(const Arguments&, int64_t, int64_t, const uint32_t*, const uint32_t*, const int32_t*,
-                                int32_t*) {
-  return false;
-}
+static inline int first_rows(const Arguments&, int64_t, int64_t) { return 0; }
+static void multiply_first(int64_t, const Arguments&, const Strip&) {}
+
+// Nor are outputs restored by a way of their own.
+static inline bool has_square_way(const Arguments&) { return false; }
+static void finish_square(const Arguments&, int64_t, int64_t, const Square&) {}
 
 }  // namespace KERNEL

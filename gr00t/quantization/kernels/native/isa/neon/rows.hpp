@@ -30,17 +30,23 @@ static inline void dot(int32x4_t& sum, int8x16_t weights, int8x16_t x) {
 // A single tile of few rows uses each weight once: it is multiplied where it was unpacked, in a register.
 constexpr int FEW_ROWS = 4;
 
+static inline int first_rows(const Arguments& a, int64_t n, int64_t rows) {
+  const bool is_whole = n + PANEL <= a.out_features && a.in_features % CHUNK == 0;
+  return rows <= FEW_ROWS && is_whole && is_fast(a) ? (int)rows : 0;
+}
+
 template <bool SCALED, int ROWS = FEW_ROWS>
-static void multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, int32_t* acc) {
+static void multiply_few(int64_t rows, const Arguments& a, const Strip& strip) {
   if constexpr (ROWS > 1) {
-    if (rows < ROWS) return multiply_few<SCALED, ROWS - 1>(a, n, rows, codes, acc);
+    if (rows < ROWS) return multiply_few<SCALED, ROWS - 1>(rows, a, strip);
   }
   const int64_t groups = a.groups();
   for (int64_t r = 0; r < PANEL; r += 4) {
     int32x4_t sum[2][ROWS] = {};  // of the even and the odd inputs
-    for (int64_t k = 0; k < a.in_features; k += CHUNK) {
-      const uint32_t* q = codes + k / 4 * LANES;
-      unpack_4_rows<SCALED>(a, n + r, k, groups, [&](int i, int8x16_t even, int8x16_t odd) {
+    for (int m = 0; strip.k0 && m < ROWS; m++) sum[0][m] = vld1q_s32(strip.acc + m * PANEL + r);
+    for (int64_t k = strip.k0; k < strip.k1; k += CHUNK) {
+      const uint32_t* q = strip.q + (k - strip.k0) / 4 * LANES;
+      unpack_4_rows<SCALED>(a, strip.n + r, k, groups, [&](int i, int8x16_t even, int8x16_t odd) {
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
           const int8x16_t x = load<int8x16_t>(q + (2 * i + h) * LANES), weights = h ? odd : even;
@@ -51,21 +57,20 @@ static void multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint
         }
       });
     }
-    for (int m = 0; m < ROWS; m++) vst1q_s32(acc + m * PANEL + r, vaddq_s32(sum[0][m], sum[1][m]));
+    for (int m = 0; m < ROWS; m++) vst1q_s32(strip.acc + m * PANEL + r, vaddq_s32(sum[0][m], sum[1][m]));
   }
 }
 
-// Whether it did: a whole panel in the format that `unpack_4_rows` knows, and few rows.
-static inline bool multiply_few(const Arguments& a, int64_t n, int64_t rows, const uint32_t* codes, const uint32_t*,
-                                const int32_t*, int32_t* acc) {
-  const bool is_whole = n + PANEL <= a.out_features && a.in_features % CHUNK == 0;
-  if (rows > FEW_ROWS || !is_whole || !is_fast(a)) return false;
+static void multiply_first(int64_t rows, const Arguments& a, const Strip& strip) {
   if (a.block_scale) {
-    multiply_few<true>(a, n, rows, codes, acc);
+    multiply_few<true>(rows, a, strip);
   } else {
-    multiply_few<false>(a, n, rows, codes, acc);
+    multiply_few<false>(rows, a, strip);
   }
-  return true;
 }
+
+// Outputs are restored as everywhere.
+static inline bool has_square_way(const Arguments&) { return false; }
+static void finish_square(const Arguments&, int64_t, int64_t, const Square&) {}
 
 }  // namespace KERNEL
