@@ -29,7 +29,7 @@ static void finish_square(const Arguments& a, int64_t m, int64_t n, const Square
     for (int64_t side = 0; side < 2; side++) {
       const int64_t first = line + side * HADAMARD;
       __m512i four[4];
-      Floats y[HADAMARD];
+      Floats y[HADAMARD] = {};
       const auto scaled = [&](int i) __attribute__((always_inline)) {  // four at a time leave registers for the sums
         if (i % 4 == 0) load_transposed((const uint8_t*)(square.acc + first + i), PANEL * 4, four);
         return to_floats((Ints)four[i % 4]) * tokens * all(square.scale[first + i]);
