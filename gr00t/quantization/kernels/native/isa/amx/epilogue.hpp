@@ -38,14 +38,6 @@ class TileEpilogue {
   }
 
  private:
-  // Half to even, in the upper half of a word; a nan becomes torch's.
-  static inline Words rounded(Floats v) {
-    const __m512i table = _mm512_set1_epi32(0x11111100);  // of a nan the first operand, else the second
-    const __m512 quiet = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));
-    const Words bits = (Words)_mm512_fixupimm_ps(quiet, (__m512)v, table, 0);
-    return bits + 0x7fff + ((bits >> 16) & 1);
-  }
-
   __attribute__((noinline)) void finish(int64_t n, int64_t m, const int32_t* c) const {
     const Floats tokens = load<Floats>(s_ + m);
     __m512i pairs[SIDE];
@@ -101,9 +93,7 @@ class PanelSums {
 
   template <class Sink>
   void write(const Sink& sink) const {
-    for (int64_t m = 0; m < rows_; m += TILE_ROWS) {
-      sink.finish(m, (int)smaller(TILE_ROWS, rows_ - m), acc_ + m * PANEL);
-    }
+    sink.finish(0, rows_, acc_);
   }
 
  private:

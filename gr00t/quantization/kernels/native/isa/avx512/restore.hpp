@@ -17,7 +17,9 @@ static inline bool has_square_way(const Arguments& a) {
 
 // Half to even, in the upper half of each word; a nan becomes torch's.
 static inline Words rounded(Floats v) {
-  const Words bits = where_nan(v, (Words)all(0x7fc00000), (Words)v);
+  const __m512i table = _mm512_set1_epi32(0x11111100);  // of a nan the first operand, else the second
+  const __m512 quiet = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));
+  const Words bits = (Words)_mm512_fixupimm_ps(quiet, (__m512)v, table, 0);
   return bits + 0x7fff + ((bits >> 16) & 1);
 }
 
