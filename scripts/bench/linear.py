@@ -14,7 +14,7 @@ executions, `fake` and `integer`, which compute the same by the same kernel. Bes
     torch    our layer as it runs where nothing can be compiled: PyTorch's operations around its own int8 GEMM
 
 Every round times a few calls of each in turn, over copies of the weights that do not fit the cache together,
-and the table gives medians; a ratio, `bf16/inte` for instance, is the median over the rounds of how many
+and the table gives medians; a ratio, `bf16/integer` for instance, is the median over the rounds of how many
 times faster the second one is. With one thread it is CPU time that counts, which other programs on the
 machine cannot take away. M = 49 tokens go through the diffusion transformer, 566 through the language model;
 98 and 392 are batches of 2 and 8. The roofline is the instruction that the fastest kernel multiplies with,

@@ -25,7 +25,7 @@ def heading(names: Iterable[str], with_parts: bool) -> str:
     """Return the line above all blocks: microseconds by kind, ratios, the roofline, the parts' shares."""
     names = list(names)
     us = "".join(f"{name:>9}" for name in names)
-    ratios = "".join(f"{f'{a}/{b[:4]}':>12}" for a, b in _SHOWN if a in names)
+    ratios = "".join(f"{f'{a}/{b}':>16}" for a, b in _SHOWN if a in names)
     shares = "".join(f"{name:>11}" for name in PARTS) if with_parts else ""
     return f"{'M':>5}{us}{ratios}{'GOP/s':>8}{'roof':>6}{shares}{'SQNR dB':>9}"
 
@@ -34,7 +34,7 @@ def line(row: Row, names: Iterable[str], with_parts: bool) -> str:
     """Return the line of one row."""
     names = list(names)
     us = "".join(f"{row[f'{name}_us']:>9.0f}" for name in names)
-    ratios = "".join(f"{row[ratio_name(pair)]:>12.2f}" for pair in _SHOWN if pair[0] in names)
+    ratios = "".join(f"{row[ratio_name(pair)]:>16.2f}" for pair in _SHOWN if pair[0] in names)
     roof = "" if row["roofline_share"] is None else f"{row['roofline_share']:.2f}"
     shares = "".join(f"{row[f'{name}_share']:>11.2f}" for name in PARTS) if with_parts else ""
     return f"{row['m']:>5}{us}{ratios}{row['gops']:>8.0f}{roof:>6}{shares}{row['sqnr_db']:>9.1f}"
