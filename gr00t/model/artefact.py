@@ -37,6 +37,7 @@ from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.lerobot.processors import PIPELINES
 from gr00t.model.lerobot.rules import RULES_FILE, read_rules
 from gr00t.model.preprocessing.tokenizer import TOKENIZER_FILES
+from gr00t.model.served_parts import place_parts, served_parts
 from gr00t.quantization.calibration.record import read_record
 from gr00t.quantization.checkpoint.artefact import (
     check_exportable,
@@ -60,7 +61,11 @@ _ALONG = ("*.json", "*.txt", "*.md", "*.model", "*.jinja", "LICENSE*", "NOTICE*"
 
 
 def load_artefact(
-    source: Source, manifest: Manifest, torch_dtype: torch.dtype, environ: Mapping[str, str] | None = None
+    source: Source,
+    manifest: Manifest,
+    torch_dtype: torch.dtype,
+    environ: Mapping[str, str] | None = None,
+    served_embodiment: int | None = None,
 ) -> tuple[GR00T_N1_5, DuQuantReport]:
     """Load an exported model: every file is read once, hashed, and used as it was hashed.
 
@@ -70,6 +75,8 @@ def load_artefact(
         torch_dtype: of what is not quantized.
         environ: may decide what `Manifest.config` lets it; kernels are compiled by its compiler, into its
             cache. None: the defaults, and only kernels that this process has loaded already.
+        served_embodiment: the one that will be asked for: the model stays as it is, on the CPU, and holds of
+            its tables what that needs (`gr00t.model.served_parts`). None: any, and all of them.
 
     Returns:
         The model on the CPU, and the report of its quantized layers.
@@ -88,7 +95,9 @@ def load_artefact(
     if environ is not None:
         load_kernels(environ)
     started = time.perf_counter()
-    checked, tensors = read_checked(folder, manifest)
+    model = GR00T_N1_5.on_meta(source.config, torch_dtype)
+    parts = {} if served_embodiment is None else served_parts(model, served_embodiment)
+    checked, tensors = read_checked(folder, manifest, parts)
     logger.info(
         "[GR00T-DUQUANT] Artefact %s: exported from %s; %d files, %s bytes, as exported (%.1f s)",
         folder,
@@ -100,9 +109,9 @@ def load_artefact(
     dtype = str(torch_dtype).removeprefix("torch.")
     if dtype != manifest.dtype:
         logger.warning("[GR00T-DUQUANT] Artefact exported for %s, loaded in %s", manifest.dtype, dtype)
-    model = GR00T_N1_5.on_meta(source.config, torch_dtype)
     report = place_layers(model, manifest, config, module_aliases(model))
     load_weights(model, folder, tensors)
+    place_parts(model, parts)
     settle(report)
     return model, report
 

@@ -45,9 +45,11 @@ class FloatCheckpoint:
     source: Source
 
     def load_model(
-        self, torch_dtype: torch.dtype, environ: Mapping[str, str]
+        self, torch_dtype: torch.dtype, environ: Mapping[str, str], served_embodiment: int | None = None
     ) -> tuple[GR00T_N1_5, DuQuantReport | None]:
         """Load the model onto the CPU, and quantize it where the settings in `environ` say so.
+
+        It is whole, whether or not one embodiment alone is to be served.
 
         Raises:
             CheckpointError: the weights are damaged, or do not fit.
@@ -78,12 +80,15 @@ class QuantizedCheckpoint:
     manifest: Manifest
 
     def load_model(
-        self, torch_dtype: torch.dtype, environ: Mapping[str, str] | None = None
+        self,
+        torch_dtype: torch.dtype,
+        environ: Mapping[str, str] | None = None,
+        served_embodiment: int | None = None,
     ) -> tuple[GR00T_N1_5, DuQuantReport]:
         """Load the model onto the CPU as it was exported; see `artefact.load_artefact`."""
         from gr00t.model.artefact import load_artefact
 
-        model, report = load_artefact(self.source, self.manifest, torch_dtype, environ)
+        model, report = load_artefact(self.source, self.manifest, torch_dtype, environ, served_embodiment)
         log_scope(report.layers, report.config)
         return model, report
 

@@ -101,7 +101,8 @@ class Gr00tPolicy(BasePolicy):
             compiled: let torch.compile fuse what runs between the quantized layers: the first requests take
                 minutes, later ones less time than without.
             settled: the weights stay as they are from now on, which makes requests faster: the model can be
-                neither moved nor quantized afterwards (`gr00t.model.serving_form`). A server wants it.
+                neither moved nor quantized afterwards (`gr00t.model.serving_form`). A server wants it. A
+                quantized checkpoint is not read whole then, either, on a CPU (`gr00t.model.served_parts`).
             environ: where the GR00T_DUQUANT_* settings are read from. An artefact needs none, and contradicts
                 those that ask for something else (`gr00t.quantization.checkpoint.manifest.Manifest.config`).
 
@@ -143,13 +144,20 @@ class Gr00tPolicy(BasePolicy):
         if tokenizer is None or isinstance(tokenizer, str):
             own = self.groot.tokenizer if self.groot is not None else None
             tokenizer = resolve_tokenizer(source.folders, tokenizer, own)
-        bind_to_model(modality_transform, source.config, tokenizer, self.embodiment_tag, prompt_style)
+        number = bind_to_model(
+            modality_transform, source.config, tokenizer, self.embodiment_tag, prompt_style
+        )
         self._pad_token_id = tokenizer.pad_token_id
 
-        self.model, self.quantization = model_path.load_model(torch_dtype or torch.bfloat16, environ)
+        # On a GPU an embodiment is known only by waiting for it; a compiler would look into the tables.
+        is_fixed = settled and not compiled and self.device.type == "cpu"
+        self.model, self.quantization = model_path.load_model(
+            torch_dtype or torch.bfloat16, environ, number if is_fixed else None
+        )
         if self.groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
             set_horizon_(self.model, len(modality_config["action"].delta_indices))
-        self.model.to(self.device)
+        if self.model.device != self.device:
+            self.model.to(self.device)
         if settled:
             settle_weights(self.model, packs=not compiled)
         if compiled:

@@ -52,7 +52,7 @@ def load_weights(
         model: whose parameters are replaced.
         folder: of the checkpoint.
         contents: tensors by name of every file that may be used, by its path; None: they are read from the
-            files.
+            files. One on `meta` leaves its parameter there.
         adapter: folder of an adapter that is merged into them.
 
     Raises:
@@ -81,7 +81,7 @@ def load_weights(
                 tensor = changes[name].applied_to(tensor)
             # In memory of its own: who writes over a mapped file changes a model that is served.
             state[ours] = tensor.to(parameter.dtype, copy=contents is None)
-            if not _is_finite(state[ours]):
+            if not is_finite(state[ours]):
                 broken.append(f"{name} ({file.name}, {stored[name].dtype})")
     if broken:
         raise CheckpointError(
@@ -247,8 +247,9 @@ def _is_index(name: str, entry: StoredTensor) -> bool:
     return entry.dtype in _INDEX_DTYPES and name.rpartition(".")[2] not in _PACKED
 
 
-def _is_finite(tensor: Tensor) -> bool:
-    if not tensor.is_floating_point() or not tensor.numel():
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no entry is inf or NaN; of a tensor on `meta` there is nothing to see."""
+    if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():
         return True
     # Both ends are NaN where one entry is; `isfinite` takes 60 times as long in bfloat16.
     low, high = tensor.aminmax()

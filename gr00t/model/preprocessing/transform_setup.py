@@ -19,8 +19,11 @@ def bind_to_model(
     tokenizer: Tokenizer,
     embodiment_tag: EmbodimentTag,
     prompt_style: str,
-) -> None:
+) -> int:
     """Bind the one GR00TTransform of `pipeline` to the model of `config`.
+
+    Returns:
+        The number of the embodiment, whose weights every request asks for.
 
     Raises:
         ValueError: there is not exactly one, its sizes are not the model's, the model has no weights for the
@@ -50,6 +53,7 @@ def bind_to_model(
     )
     example = "['TEXT']" if prompt_style == "brackets" else "TEXT"
     logger.info("prompt form: %s, an instruction TEXT is served as %s", prompt_style, example)
+    return number
 
 
 def last_step(pipeline: ModalityTransform) -> GR00TTransform:

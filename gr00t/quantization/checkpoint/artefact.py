@@ -8,8 +8,9 @@ checked, and `settle` looks at the values that arrived. No float copy of a packe
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from gr00t.files.safetensors_header import Header
 from gr00t.quantization.calibration.record import record_sha256
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import Manifest
-from gr00t.quantization.checkpoint.tensor_file import read_tensors
+from gr00t.quantization.checkpoint.tensor_file import TensorPart, read_tensors
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state
 from gr00t.quantization.profile import StageProfiler
@@ -64,11 +65,18 @@ def check_sound(layers: Mapping[str, DuQuantLinear]) -> None:
             raise ArtefactError(f"{name}: damaged: {error}") from None
 
 
-def read_checked(folder: Path, manifest: Manifest) -> tuple[int, dict[Path, dict[str, Tensor]]]:
+def read_checked(
+    folder: Path, manifest: Manifest, parts: Mapping[str, TensorPart] | None = None
+) -> tuple[int, dict[Path, dict[str, Tensor]]]:
     """Check every file of an artefact, and keep what was read of its weight files.
 
     Each file is read once, so what was hashed is what is used: whatever happens to the files later, or
     happened between two looks at them, does not reach the model.
+
+    Args:
+        folder: of the artefact.
+        manifest: its manifest.
+        parts: by name of a tensor, who sees it pass by instead of its being kept.
 
     Returns:
         How many bytes all files have, and the tensors of every weight file by name, by its path.
@@ -83,12 +91,11 @@ def read_checked(folder: Path, manifest: Manifest) -> tuple[int, dict[Path, dict
             return hash_file(path)
         digests = []
 
-        def watch(header: Header) -> Callable[[memoryview], None]:
+        def begin_hash(header: Header) -> hashlib._Hash:
             digests.append(manifest.begin_hash(path, header))
-            update: Callable[[memoryview], None] = digests[0].update
-            return update
+            return digests[0]
 
-        kept[path] = read_tensors(path, watch)[1]
+        kept[path] = read_tensors(path, begin_hash, parts)[1]
         return str(digests[0].hexdigest())
 
     return manifest.check_files(folder, keep), kept

@@ -12,6 +12,7 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import torch
 from safetensors.torch import save
@@ -30,14 +31,33 @@ _METADATA = {"format": "pt"}
 _ALIGNMENT = 64
 
 
+class TensorPart(Protocol):
+    """Sees a tensor pass by, piece by piece, which is not kept whole."""
+
+    def begin(self, file: BinaryIO, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        """How many bytes are to come at a time, at least one; `file` stands at the tensor's first byte."""
+        ...
+
+    def take(self, piece: memoryview, digest: hashlib._Hash) -> None:
+        """Keep what is wanted of a piece, which is written over; `digest` is of what comes before it."""
+        ...
+
+    def end(self, digest: hashlib._Hash) -> Tensor:
+        """What stands for the tensor; `digest` is of all up to its last byte."""
+        ...
+
+
 def read_tensors(
-    path: Path, watch: Callable[[Header], Callable[[memoryview], object]] | None = None
+    path: Path,
+    begin_hash: Callable[[Header], hashlib._Hash] | None = None,
+    parts: Mapping[str, TensorPart] | None = None,
 ) -> tuple[Header, dict[str, Tensor]]:
     """Read a safetensors file from its first byte to its last, once.
 
     Args:
         path: of the file.
-        watch: called with the header; what it returns is called with the bytes of one tensor after the other.
+        begin_hash: called with the header; what it returns goes on by the tensors' bytes, in their order.
+        parts: by name of a tensor, who sees it instead of its being kept; not without `begin_hash`.
 
     Returns:
         The header and the tensors, each in its own memory.
@@ -49,7 +69,7 @@ def read_tensors(
     found: dict[str, Tensor] = {}
     with path.open("rb") as file:
         header = parse_header(file, os.fstat(file.fileno()).st_size, path, ArtefactError)
-        see = None if watch is None else watch(header)
+        digest = None if begin_hash is None else begin_hash(header)
         for name in in_order(header.tensors):
             entry = header.tensors[name]
             if entry["dtype"] not in DTYPES:
@@ -57,13 +77,19 @@ def read_tensors(
                     f"{path}: {name} is {entry['dtype']}, expected one of {', '.join(DTYPES)}"
                 )
             first, end = entry["data_offsets"]
+            dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+            if parts is not None and name in parts:
+                assert digest is not None
+                size = parts[name].begin(file, path, shape, dtype)
+                _pass_by(file, path, end - first, size, parts[name], digest)
+                found[name] = parts[name].end(digest)
+                continue
             tensor = _memory(path, name, end - first)
             view = memoryview(tensor.numpy().data)
-            if file.readinto(view) != len(view):
-                raise ArtefactError(f"{path}: truncated while it was read")
-            if see is not None:
-                see(view)
-            found[name] = tensor.view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            _fill(view, file, path)
+            if digest is not None:
+                digest.update(view)
+            found[name] = tensor.view(dtype).reshape(shape)
     return header, found
 
 
@@ -97,6 +123,23 @@ def hash_tensor(prefix: str, tensor: Tensor) -> str:
     digest = hashlib.sha256(prefix.encode())
     digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _pass_by(
+    file: BinaryIO, path: Path, left: int, size: int, part: TensorPart, digest: hashlib._Hash
+) -> None:
+    buffer = memoryview(bytearray(min(size, left)))
+    while left:
+        piece = buffer[:left]
+        _fill(piece, file, path)
+        part.take(piece, digest)
+        digest.update(piece)
+        left -= len(piece)
+
+
+def _fill(view: memoryview, file: BinaryIO, path: Path) -> None:
+    if file.readinto(view) != len(view):  # type: ignore[attr-defined]
+        raise ArtefactError(f"{path}: truncated while it was read")
 
 
 def _memory(path: Path, name: str, size: int) -> Tensor:

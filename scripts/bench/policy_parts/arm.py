@@ -25,7 +25,7 @@ from gr00t.processes.freed_memory import keep_freed_memory, return_freed_memory
 from gr00t.quantization import enable_duquant_if_configured
 from gr00t.quantization.settings.environment import to_environ
 from policy_parts.operators import costliest
-from policy_parts.request import random_request
+from policy_parts.request import EMBODIMENT, random_request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,13 +127,16 @@ def load(arm: Arm, setting: Setting, environ: dict[str, str]) -> GR00T_N1_5:
     """The arm's model, on its device."""
     if arm.execution == "integer":
         settings = to_environ({"EXECUTION": "integer"}, environ)
-        model, _ = open_checkpoint(setting.artefacts[arm.scope]).load_model(torch.bfloat16, settings)
+        # As a server does.
+        served = None if arm.compiled or setting.device != "cpu" else EMBODIMENT
+        model, _ = open_checkpoint(setting.artefacts[arm.scope]).load_model(torch.bfloat16, settings, served)
     else:
         model = GR00T_N1_5.from_pretrained(setting.checkpoint, torch.bfloat16)
         if arm.execution is not None:
             settings = to_environ({"CALIB_STEPS": "0", "EXECUTION": arm.execution}, environ)
             enable_duquant_if_configured(model, settings, module_aliases(model), DEFAULTS)
-    model.to(setting.device)
+    if setting.device != "cpu":
+        model.to(setting.device)
     settle_weights(model, packs=not arm.compiled)
     if arm.compiled:
         compile_model(model)

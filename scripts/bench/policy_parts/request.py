@@ -10,6 +10,7 @@ from gr00t.model.checkpoint.config import Gr00tConfig
 
 _TOKENS = 566
 _IMAGES = 2
+EMBODIMENT = 31
 
 
 def random_request(config: Gr00tConfig) -> dict[str, Any]:
@@ -26,5 +27,5 @@ def random_request(config: Gr00tConfig) -> dict[str, Any]:
         "eagle_input_ids": tokens,
         "eagle_attention_mask": torch.ones_like(tokens),
         "state": torch.randn(1, 1, config.max_state_dim, generator=generator),
-        "embodiment_id": torch.tensor([31]),
+        "embodiment_id": torch.tensor([EMBODIMENT]),
     }

@@ -1,0 +1,79 @@
+"""What a server keeps of a model's tables while they are read, of which its requests need few rows.
+
+At full size the weights of 32 embodiments have 0.63 GB, of which a policy uses those of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from gr00t.model.checkpoint.folder import is_finite
+from gr00t.model.checkpoint.json_section import CheckpointError
+from gr00t.model.checkpoint.names import to_checkpoint_name
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.network.embodiment import EmbodimentLinear
+from gr00t.model.network.served_tables import ServedEmbodiment
+
+
+class EmbodimentPart:
+    """Keeps one embodiment's rows of the weight of an `EmbodimentLinear`."""
+
+    def __init__(self, layer: str, number: int) -> None:
+        self._layer, self._number = layer, number
+        self._kept: Tensor | None = None
+
+    def begin(self, file: BinaryIO, path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> int:
+        """One embodiment at a time."""
+        self._path, self._shape, self._dtype, self._next = path, shape, dtype, 0
+        return max(1, math.prod(shape[1:]) * dtype.itemsize)
+
+    def take(self, piece: memoryview, digest: hashlib._Hash) -> None:
+        """Keep the one."""
+        if self._next == self._number:
+            self._kept = torch.frombuffer(piece, dtype=self._dtype).reshape(self._shape[1:]).clone()
+        self._next += 1
+
+    def end(self, digest: hashlib._Hash) -> Tensor:
+        """Shape and dtype of all of them."""
+        return torch.empty(self._shape, dtype=self._dtype, device="meta")
+
+    def place(self, model: GR00T_N1_5) -> None:
+        """Put a layer with these rows alone into the model, where the weight passed by."""
+        if self._kept is None:
+            return
+        parent, _, child = self._layer.rpartition(".")
+        holder = model.get_submodule(parent)
+        whole = getattr(holder, child)
+        weight = self._kept.to(whole.weight.dtype)
+        if not is_finite(weight):
+            raise CheckpointError(f"{self._path}: {self._layer} holds inf or NaN, embodiment {self._number}")
+        setattr(holder, child, ServedEmbodiment(weight, whole.bias[self._number].clone(), self._number))
+
+
+def served_parts(model: GR00T_N1_5, embodiment: int) -> Mapping[str, EmbodimentPart]:
+    """By the name of a tensor in a checkpoint, who is to see it while it is read.
+
+    Args:
+        model: on `meta`.
+        embodiment: number of the one that will be asked for.
+    """
+    layers = [name for name, module in model.named_modules() if isinstance(module, EmbodimentLinear)]
+    named = {to_checkpoint_name(f"{layer}.weight"): EmbodimentPart(layer, embodiment) for layer in layers}
+    return {name: part for name, part in named.items() if name is not None}
+
+
+def place_parts(model: GR00T_N1_5, parts: Mapping[str, EmbodimentPart]) -> None:
+    """Put what was kept into the model, whose other weights are there.
+
+    Raises:
+        CheckpointError: it holds inf or NaN, or what becomes that in the model's dtype.
+    """
+    for part in parts.values():
+        part.place(model)
