@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class ServedTable(nn.Module):
@@ -51,3 +54,42 @@ class ServedEmbodiment(ServedTable):
             raise ValueError(f"embodiment_id: got {got}, this model serves {self.number} alone")
         weight = self.weight.expand(len(x), -1, -1)
         return torch.baddbmm(self.bias.expand(len(x), 1, -1), x, weight)
+
+
+class ServedEmbedding(ServedTable):
+    """`nn.Embedding` whose rows are read when they are first asked for, and kept: the same numbers.
+
+    Args:
+        read: one row (width,) by its number; several threads may wait for it.
+        count: of rows.
+        width: of a row.
+        dtype: of the rows.
+    """
+
+    _table: Tensor
+    _places: Tensor
+
+    def __init__(self, read: Callable[[int], Tensor], count: int, width: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._read = read
+        self._lock = threading.Lock()
+        self.register_buffer("_table", torch.empty(0, width, dtype=dtype), persistent=False)
+        self.register_buffer("_places", torch.full((count,), -1, dtype=torch.int32), persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(...) int64 -> (..., width); raises what `read` raises."""
+        places = self._places[ids]
+        if bool((places < 0).any()):
+            self._fetch(ids)
+            places = self._places[ids]
+        return F.embedding(places, self._table)
+
+    def _fetch(self, ids: Tensor) -> None:
+        with self._lock:
+            absent = [row for row in ids.unique().tolist() if self._places[row] < 0]
+            if not absent:
+                return
+            first = len(self._table)
+            # The table first: who finds a place finds a row there.
+            self._table = torch.cat([self._table, *(self._read(row).unsqueeze(0) for row in absent)])
+            self._places[absent] = torch.arange(first, first + len(absent), dtype=torch.int32)

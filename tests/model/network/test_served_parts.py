@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.model.artefact import export_artefact
 from gr00t.model.checkpoint.json_section import CheckpointError
-from gr00t.model.network.served_tables import ServedEmbodiment
+from gr00t.model.network.served_tables import ServedEmbedding, ServedEmbodiment
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.testing.random_checkpoint import write_random_checkpoint
@@ -22,6 +22,7 @@ from tests.model.small_artefact import KINDS, act, quantized, reseal, serve, var
 
 OWN = 31  # new_embodiment
 WEIGHTS = "model-00001-of-00001.safetensors"
+EMBEDDING = "backbone.language_model.embed_tokens"
 TABLE = "action_head.state_encoder.layer1.W"
 
 
@@ -120,4 +121,43 @@ def test_what_is_kept_is_finite(artefact: Path, tmp_path: Path) -> None:
     copy = changed(artefact, tmp_path / "copy", spoil)
     reseal(copy)
     with pytest.raises(CheckpointError, match=r"state_encoder.layer1 holds inf or NaN, embodiment 31$"):
+        served(copy)
+
+
+def test_rows_of_the_embedding_are_read_when_they_are_first_asked_for(artefact: Path) -> None:
+    weight = serve(artefact, {}).model.get_submodule(EMBEDDING).weight
+    embedding = served(artefact).model.get_submodule(EMBEDDING)
+    assert isinstance(embedding, ServedEmbedding)
+    asked = []
+    read = embedding._read
+    embedding._read = lambda row: asked.append(row) or read(row)
+    for ids in ([[3, 0, 3]], [[3, 0, len(weight) - 1], [0, 0, 7]]):
+        assert torch.equal(embedding(torch.tensor(ids)), weight[torch.tensor(ids)])
+    assert asked == [0, 3, 7, len(weight) - 1]
+    assert len(embedding._table) == 4
+
+
+def test_a_file_that_is_written_over_is_an_error_and_never_another_answer(
+    artefact: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(artefact, tmp_path / "copy")
+    policy = served(copy)
+    before = act(policy)
+    with (copy / WEIGHTS).open("r+b") as file:
+        file.write(bytes((copy / WEIGHTS).stat().st_size))
+    np.testing.assert_array_equal(act(policy), before)  # rows that were read are kept
+    embedding = policy.model.get_submodule(EMBEDDING)
+    absent = int((embedding._places < 0).nonzero()[-1])
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=f"{WEIGHTS}: written over or cut while it is served"):
+            embedding(torch.tensor([[absent]]))
+
+
+def test_the_embedding_is_finite(artefact: Path, tmp_path: Path) -> None:
+    def spoil(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["backbone.eagle_model.language_model.model.embed_tokens.weight"][70, 3] = float("inf")
+
+    copy = changed(artefact, tmp_path / "copy", spoil)
+    reseal(copy)
+    with pytest.raises(CheckpointError, match=r"embed_tokens holds inf or NaN$"):
         served(copy)
