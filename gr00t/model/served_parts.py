@@ -56,7 +56,7 @@ class EmbeddingPart:
     def place(self, model: GR00T_N1_5) -> None:
         """Put a layer that reads these rows into the model, where the weight passed by."""
         if self._rows is None:
-            return
+            raise CheckpointError(f"{self._layer}: its rows were not read")
         if not self._is_finite:
             raise CheckpointError(f"{self._path}: {self._layer} holds inf or NaN")
         parent, _, child = self._layer.rpartition(".")
@@ -93,7 +93,7 @@ class EmbodimentPart:
     def place(self, model: GR00T_N1_5) -> None:
         """Put a layer with these rows alone into the model, where the weight passed by."""
         if self._kept is None:
-            return
+            raise CheckpointError(f"{self._layer}: nothing was read for embodiment {self._number}")
         parent, _, child = self._layer.rpartition(".")
         holder = model.get_submodule(parent)
         whole = getattr(holder, child)
@@ -122,7 +122,7 @@ def place_parts(model: GR00T_N1_5, parts: Mapping[str, EmbeddingPart | Embodimen
     """Put what was kept into the model, whose other weights are there.
 
     Raises:
-        CheckpointError: it holds inf or NaN, or what becomes that in the model's dtype.
+        CheckpointError: nothing was read, or it holds inf or NaN, or what becomes that in the model's dtype.
     """
     for part in parts.values():
         part.place(model)

@@ -234,7 +234,7 @@ def test_execution_as_text_is_the_execution_of_that_name() -> None:
     [
         ({"execution": "intger"}, r"^execution='intger': did you mean integer\?$"),
         ({"backend": "torhc"}, r"^backend='torhc': did you mean torch\?$"),
-        ({"backend": 7}, "^backend=7: known: avx2, "),
+        ({"backend": 7}, "^backend=7: known: amx_int8, avx2, "),
         ({"execution": None}, "^execution=None: known: auto, fake, integer$"),
         ({"precache_weights": "no"}, "^precache_weights='no': expected true or false$"),
         ({"pack_dir": 3}, "^pack_dir=3: expected the path of a folder, or None$"),

@@ -38,7 +38,7 @@ def bind_to_model(
                 f"GR00TTransform {name}={getattr(transform, name)}, but the checkpoint has {size}"
             )
     number = transform.embodiment_tag_mapping[embodiment_tag.value]
-    if number >= config.num_embodiments:
+    if not 0 <= number < config.num_embodiments:
         raise ValueError(
             f"embodiment {embodiment_tag.value!r} is number {number}, the checkpoint has "
             f"{config.num_embodiments} embodiments"

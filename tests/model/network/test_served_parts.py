@@ -13,9 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from examples.Libero.custom_data_config import LiberoDataConfig
 from gr00t.model.artefact import export_artefact
+from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.json_section import CheckpointError
+from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.network.served_tables import ServedEmbedding, ServedEmbodiment
 from gr00t.model.policy import Gr00tPolicy
+from gr00t.model.served_parts import served_parts
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import KINDS, act, quantized, reseal, serve, variables
@@ -103,6 +106,23 @@ def test_a_compiled_model_and_one_that_is_not_settled_are_whole(artefact: Path) 
     for policy in (served(artefact, compiled=True), serve(artefact, {})):
         assert len(policy.model.action_head.state_encoder.layer1.weight) == 32
         assert policy.model.state_dict()
+
+
+@pytest.mark.parametrize("number", [-1, 32])
+def test_a_number_that_no_embodiment_has_is_refused(artefact: Path, number: int) -> None:
+    data = LiberoDataConfig()
+    transform = data.transform()
+    transform.transforms[-1].embodiment_tag_mapping["new_embodiment"] = number
+    with pytest.raises(ValueError, match=f"'new_embodiment' is number {number}, the checkpoint has 32 emb"):
+        Gr00tPolicy(artefact, "new_embodiment", data.modality_config(), transform, environ={}, device="cpu")
+
+
+def test_parts_that_passed_unseen_are_an_error() -> None:
+    model = GR00T_N1_5.on_meta(Gr00tConfig.full_size(), torch.bfloat16)
+    parts = served_parts(model, 31)
+    for part in parts.values():
+        with pytest.raises(CheckpointError, match=r"not read|nothing was read for embodiment 31"):
+            part.place(model)
 
 
 def test_every_byte_is_still_hashed(artefact: Path, tmp_path: Path) -> None:
