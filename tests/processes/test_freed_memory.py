@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from gr00t.processes import freed_memory
-from gr00t.processes.freed_memory import keep_freed_memory, use_huge_pages
+from gr00t.processes.freed_memory import keep_freed_memory, return_freed_memory, use_huge_pages
 from tests.shell import REPO
 
 _PAGES = (64 << 20) // 4096
@@ -48,6 +48,51 @@ def test_another_c_library_is_left_alone(
     with caplog.at_level("DEBUG"):
         assert not keep_freed_memory()
     assert "The allocator stays as it is: the C library is not glibc" in caplog.text
+
+
+class OldGlibc:
+    """As glibc was: no block that is larger than half of a heap can be made to come from one."""
+
+    largest = 1 << 25
+
+    def __init__(self) -> None:
+        self.options: dict[int, int] = {}
+
+    def gnu_get_libc_version(self) -> bytes:
+        return b"2.31"
+
+    def mallopt(self, option: int, value: int) -> int:
+        if option == -3 and value > self.largest:
+            return 0
+        self.options[option] = value
+        return 1
+
+
+def test_an_older_glibc_is_given_the_most_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    libc = OldGlibc()
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda _: libc)
+    assert return_freed_memory()
+    assert libc.options == {-3: 1 << 17}
+    assert keep_freed_memory()
+    assert libc.options == {-3: 1 << 25, -1: -1}
+    assert not caplog.records
+
+
+def test_what_is_refused_is_said_once_and_the_rest_is_set(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    libc = OldGlibc()
+    libc.largest = 0
+    monkeypatch.setattr(freed_memory.ctypes, "CDLL", lambda _: libc)
+    freed_memory._warn_once.cache_clear()
+    assert not keep_freed_memory()
+    assert not keep_freed_memory()
+    assert libc.options == {-1: -1}
+    assert [record.getMessage() for record in caplog.records] == [
+        "The C library refuses mallopt(-3, 1073741824 or 33554432): requests may take longer, or more memory"
+    ]
 
 
 @pytest.mark.skipif(
