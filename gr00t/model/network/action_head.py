@@ -6,6 +6,7 @@ It sees t in discrete buckets, int(t * buckets), as it was trained.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import NamedTuple, cast
 
 import torch
@@ -15,6 +16,7 @@ from gr00t.model.checkpoint.config_parts import ActionHeadConfig
 from gr00t.model.network.attention import KeysValues, key_mask
 from gr00t.model.network.dit import AdaptiveLayerNorm, DiTBlock, Modulation, TimeEncoder, dit_blocks
 from gr00t.model.network.embodiment import ActionEncoder, EmbodimentMLP, common
+from gr00t.model.network.kept import KeptWhileSame
 
 
 class FlowContext(NamedTuple):
@@ -53,15 +55,15 @@ class ActionHead(nn.Module):
     `num_inference_timesteps` (N) may be set at any time; it takes effect with the next request.
 
     Attributes:
-        keeps_clocks: what time decides is computed once per time bucket, not once per request; only for
-            weights that do not change any more.
+        keeps_clocks: what time decides is computed once per time bucket, not once per request, until the
+            weights that it follows from change (`KeptWhileSame`).
     """
 
     def __init__(self, config: ActionHeadConfig) -> None:
         super().__init__()
         self.config = config
         self.keeps_clocks = False
-        self._clocks: dict[tuple[int, torch.dtype, torch.device], Clock] = {}
+        self._clocks: KeptWhileSame[Clock] = KeptWhileSame()
         self.num_inference_timesteps = config.num_inference_timesteps
         robots, width = config.num_embodiments, config.dit.width
         self.state_encoder = EmbodimentMLP(robots, config.max_state_dim, config.hidden_size, width)
@@ -98,10 +100,14 @@ class ActionHead(nn.Module):
         if type(steps) is not int or steps < 1:
             raise ValueError(f"num_inference_timesteps must be an integer >= 1, got {steps!r}")
         context = self.context(features, valid, state, common(embodiment))
+        clocks = self._kept_clocks()
         actions = noise
         for step in range(steps):
             bucket = int(step / steps * self.config.num_timestep_buckets)
-            clock = self._clock_at(bucket, features.dtype, state.device)
+            key = (bucket, features.dtype, state.device)
+            if (clock := clocks.get(key)) is None:
+                timesteps = torch.tensor([bucket], device=state.device)
+                clock = clocks[key] = self.clock(timesteps, features.dtype)
             actions = actions + (1.0 / steps) * self.velocity(actions, clock, context)
         return actions
 
@@ -136,12 +142,9 @@ class ActionHead(nn.Module):
         x = self.out_proj(self.out_norm(x[:, -horizon:], clock.output))
         return self.action_decoder(x, context.embodiment)
 
-    def _clock_at(self, bucket: int, dtype: torch.dtype, device: torch.device) -> Clock:
-        """The clock of all samples at one time bucket."""
-        key = (bucket, dtype, device)
-        if (kept := self._clocks.get(key)) is not None:
-            return kept
-        clock = self.clock(torch.tensor([bucket], device=device), dtype)
-        if self.keeps_clocks:
-            self._clocks[key] = clock
-        return clock
+    def _kept_clocks(self) -> dict[Hashable, Clock]:
+        """The clocks that still hold, by time bucket, dtype and device."""
+        if not self.keeps_clocks:
+            return {}
+        norms = [cast(DiTBlock, layer).attn_norm for layer in self.layers]
+        return self._clocks.results([self.time_encoder, *norms, self.out_norm])
