@@ -127,7 +127,7 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
         )
     model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
     report = quantize_as_configured(model, config, environ, module_aliases(model))
-    log_scope(report.layers, config)
+    log_scope(report.bits, config)
     if arguments.recipe is not None and find_recipe(arguments.recipe).calibrate and not report.informed:
         raise UsageError(
             f"--recipe {arguments.recipe} wants statistics of recorded inputs; PACKDIR "

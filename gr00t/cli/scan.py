@@ -75,7 +75,7 @@ def _list(arguments: ScanArguments) -> None:
         # Refuses what a server would refuse.
         check_plans(plans, config.scheme, config.layer_filter, debug=config.debug)
         plans = decided(model, plans)
-    log_scope((plan.name for plan in plans if plan.spec is not None), config)
+    log_scope({plan.name: plan.spec.bits for plan in plans if plan.spec is not None}, config)
     rows: list[dict[str, Any]] = [
         {
             "name": plan.name,

@@ -63,7 +63,7 @@ class FloatCheckpoint:
         model = GR00T_N1_5.from_source(self.source, torch_dtype)
         report = enable_duquant_if_configured(model, environ, module_aliases(model), DEFAULTS)
         if report is not None:
-            log_scope(report.layers, report.config)
+            log_scope(report.bits, report.config)
         return model, report
 
 
@@ -89,7 +89,7 @@ class QuantizedCheckpoint:
         from gr00t.model.artefact import load_artefact
 
         model, report = load_artefact(self.source, self.manifest, torch_dtype, environ, served_embodiment)
-        log_scope(report.layers, report.config)
+        log_scope(report.bits, report.config)
         return model, report
 
 
@@ -147,7 +147,7 @@ def scan_layers(
 
         settings = manifest.config(environ)
         exported = list_exported(manifest)
-        log_scope(exported, settings)
+        log_scope({name: spec.bits for name, spec in exported.items()}, settings)
         return exported
     from gr00t.model.meta_model import build_structure
     from gr00t.quantization import DuQuantConfig, list_layers
@@ -158,5 +158,6 @@ def scan_layers(
         logger.info("[GR00T-DUQUANT] DuQuant not enabled: %s", why_not_enabled(environ))
         return {}
     plans = list_layers(model, config, aliases)
-    log_scope((plan.name for plan in plans), config)
-    return {plan.name: plan.spec for plan in plans if plan.spec is not None}
+    listed = {plan.name: plan.spec for plan in plans if plan.spec is not None}
+    log_scope({name: spec.bits for name, spec in listed.items()}, config)
+    return listed

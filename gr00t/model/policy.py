@@ -158,6 +158,8 @@ class Gr00tPolicy(BasePolicy):
             set_horizon_(self.model, len(modality_config["action"].delta_indices))
         if self.model.device != self.device:
             self.model.to(self.device)
+        if self.quantization is not None:
+            self.quantization.check_backends()
         if settled:
             settle_weights(self.model, packs=not compiled)
         if compiled:

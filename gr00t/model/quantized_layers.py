@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gr00t.quantization.settings.environment import DuQuantConfig
@@ -31,6 +31,7 @@ _ATTENTION = tuple(f"{name}_proj" for name in ("q", "k", "v", "o"))
 # At 8 bits these layers raise the error of the actions from 5.0 to 5.6 %, at 4 bits to 8.7 %
 # (docs/QUALITY.md, section 5).
 _BITS = 8
+_WIDE, _FLOAT = f"W{_BITS} A8", "W16 A16"
 # The full-size model's vision tower has 27 blocks, and no other part has more.
 _MOST_BLOCKS = 27
 
@@ -90,14 +91,14 @@ SCOPES: dict[str, dict[str, str]] = {
 }
 
 
-def log_scope(names: Iterable[str], config: DuQuantConfig) -> None:
+def log_scope(layers: Mapping[str, str], config: DuQuantConfig) -> None:
     """Say in the log how many layers are quantized beyond the documented ones, if any are.
 
     Args:
-        names: of the quantized layers.
+        layers: bits of the layers that were taken, as `LinearSpec.bits` says them; those of 16 do not count.
         config: the settings that took them.
     """
-    taken = list(names)
+    taken = [name for name, bits in layers.items() if bits != _FLOAT]
     beyond = [name for name in taken if not DEFAULTS.layer_filter(None, name)]
     if not beyond:
         return
@@ -107,6 +108,9 @@ def log_scope(names: Iterable[str], config: DuQuantConfig) -> None:
     }
     counts["other"] = len(beyond) - sum(counts.values())
     told = ", ".join(f"{part} {count}" for part, count in counts.items() if count or part in BEYOND)
+    bits = sorted({layers[name] for name in beyond})
+    if bits != [_WIDE]:
+        told += f"; at {', '.join(bits)}"
     is_wide = config.include is not None and config.include.pattern == SCOPES["wide"]["INCLUDE"]
     logger.info(
         "[GR00T-DUQUANT] %s: %d layers beyond the document's %d (%s)",

@@ -316,6 +316,14 @@ class DuQuantLinear(ExactBuffers):
         if not registry.is_there(self.backend, device):
             self.backend = self._choose_backend(device)
 
+    def check_backend(self) -> None:
+        """Check that what computes can do so where the layer is, which is where it stays.
+
+        Raises:
+            ValueError: a kernel was asked for by name that cannot; those that can are named.
+        """
+        registry.check_stays(self.backend, self._device())
+
     def _choose_backend(self, device: torch.device) -> Backend:
         return registry.choose_backend(device, self.runtime.execution, self.runtime.backend)
 

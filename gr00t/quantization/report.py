@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
 from gr00t.quantization.calibration.online import OnlineCalibration
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.settings.environment import DuQuantConfig
+
+
+@runtime_checkable
+class HoldsMore(Protocol):
+    """A module that holds tensors besides its parameters and buffers, a `DuQuantLinear` for one."""
+
+    def transient_bytes(self) -> dict[int, int]:
+        """Bytes of each, by tensor id."""
+        ...
 
 
 @dataclasses.dataclass
@@ -48,6 +57,11 @@ class DuQuantReport:
         return self.online_calibration is not None
 
     @property
+    def bits(self) -> dict[str, str]:
+        """What the layers were quantized to, as `LinearSpec.bits` says it, by name."""
+        return {name: layer.spec.bits for name, layer in self.layers.items()}
+
+    @property
     def informed(self) -> int:
         """How many layers were quantized by recorded statistics of their inputs."""
         return sum(layer.spec.informed for layer in self.layers.values())
@@ -61,6 +75,15 @@ class DuQuantReport:
     def model_bytes(self) -> int:
         """Bytes that the whole model holds now."""
         return model_bytes(self.model)
+
+    def check_backends(self) -> None:
+        """Check, once the model is where it stays, that every layer can be computed there.
+
+        Raises:
+            ValueError: a kernel was asked for by name that cannot; those that can are named.
+        """
+        for layer in self.layers.values():
+            layer.check_backend()
 
     def memory_line(self) -> str:
         """The measured bytes before and now, for the log."""
@@ -117,12 +140,10 @@ class DuQuantReport:
 
 
 def model_bytes(model: nn.Module) -> int:
-    """Bytes of every parameter and buffer of `model`, each counted once, with what quantized layers hold
-    besides.
-    """
+    """Bytes of every parameter and buffer of `model`, each counted once, with what layers hold besides."""
     held = {id(tensor): tensor.nbytes for tensor in [*model.parameters(), *model.buffers()]}
     for module in model.modules():
-        if isinstance(module, DuQuantLinear):
+        if isinstance(module, HoldsMore):
             held.update(module.transient_bytes())
     return sum(held.values())
 

@@ -51,7 +51,7 @@ def calibrate(
         plans = plan(policy.model, *asked, aliases=aliases)
     layers = {layer.name: layer.linear for layer in plans if layer.spec is not None}
     logger.info("[GR00T-DUQUANT] Matched Linear layers: %d", len(layers))
-    log_scope(layers, todo.config)
+    log_scope({layer.name: layer.spec.bits for layer in plans if layer.spec is not None}, todo.config)
     with timed(seconds, "gather"):
         observations, source = todo.source.gather(policy)
         if arguments.save is not None:
@@ -96,6 +96,7 @@ def calibrate(
             aliases=aliases,
         )
         policy.model.to(policy.device)
+        policy.quantization.check_backends()
     with timed(seconds, "replay"):
         replay(policy, policy.quantization, recorded.replayed, arguments.seed)
     kinds = check(policy.quantization, todo.packdir)

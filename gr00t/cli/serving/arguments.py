@@ -31,7 +31,7 @@ class ServeArguments:
     """Checkpoint that an adapter was trained on, or that a policy of lerobot began from."""
     scope: str = DOCUMENT
     """What is quantized: document, the document's layers unless variables say otherwise, or wide: vision,
-    connector, adapter and DiT attention, too, at 8 bits. It turns quantization on."""
+    connector, adapter and DiT attention, too, at 8 bits; wide turns quantization on."""
     denoising_steps: int | None = None
     """Euler steps per action chunk; the checkpoint's own number if not given."""
     host: str = "localhost"

@@ -4,7 +4,7 @@ The folder's name is a hash of the sources, the flags and the compiler's version
 compiles anew and nothing else does. The library is written under a temporary name and renamed: several
 processes may start at once, and a killed one leaves nothing half made. Where the cache cannot be written, or
 is somebody else's, a folder of this process alone takes its place. An instruction set that an old compiler
-does not know is left out; without OpenMP the kernels use one thread.
+does not know is left out, and the log says so; without OpenMP the kernels use one thread.
 """
 
 from __future__ import annotations
@@ -162,6 +162,9 @@ def compile_kernels(base: Sequence[str], kernels: Mapping[str, str], folder: Pat
     compiled = {name: folder / f"{name}.o" for name, process in running.items() if process.returncode == 0}
     if not compiled:
         raise KernelBuildError(f"{base[0]} failed: {_first_line(next(iter(errors.values())))}")
+    for name in kernels:
+        if name not in compiled:
+            logger.warning("[GR00T-DUQUANT] CPU kernel %s is left out: %s", name, _first_line(errors[name]))
     return compiled
 
 

@@ -51,6 +51,7 @@ class _Library:
     Attributes:
         parts: functions by what they compute.
         kernels: indices of the kernels that this CPU can run.
+        compiled: names of all that were compiled.
         refusals: why it cannot run others, though it shows their instructions.
     """
 
@@ -72,9 +73,11 @@ class _Library:
             _check_layout(record, _declared(self.records[name]))
         self.has_threads = bool(library.duquant_has_threads())
         self.kernels: dict[str, int] = {}
+        self.compiled: set[str] = set()
         self.refusals: dict[str, str] = {}
         index = 0
         while name := library.duquant_kernel(index):
+            self.compiled.add(name.decode())
             if library.duquant_is_supported(index):
                 self.kernels[name.decode()] = index
             elif refusal := library.duquant_refusal(index):
@@ -169,6 +172,17 @@ def why_not() -> str:
         return _why_not
     assert _library is not None
     return "; ".join(f"{name}: {refusal}" for name, refusal in _library.refusals.items())
+
+
+def why_not_loaded(name: str) -> str:
+    """Say why a kernel is not `loaded`; empty where it is."""
+    if _library is None:
+        return _why_not
+    if name in _library.kernels:
+        return ""
+    if name not in _library.compiled:
+        return "not compiled"
+    return _library.refusals.get(name, "this processor lacks its instructions")
 
 
 def call(part: str, kernel: str, *records: LinearOperands | LinearCall | SearchCall) -> None:

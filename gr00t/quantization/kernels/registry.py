@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gr00t.quantization.kernels.availability import kernels_for, loaded_for
+from gr00t.quantization.kernels.availability import kernels_for, loaded_for, why_not_here
 from gr00t.quantization.kernels.backend import Backend, Kernel, OperatorKernel, TorchKernel
 from gr00t.quantization.kernels.choice import choose_accumulator, choose_transforms
 from gr00t.quantization.kernels.torch_reference import ACCUMULATORS
@@ -27,12 +27,7 @@ def choose_backend(device: torch.device, execution: Execution, named: str | None
     if named == TORCH:
         native, why_not = (), "BACKEND=torch"
     elif named is not None:
-        there = loaded_for(device)
-        if named not in there:
-            raise ValueError(
-                f"BACKEND={named}: not here for {device.type}: there are {', '.join([TORCH, *there])}"
-                + ("" if there else f" ({why_not})")
-            )
+        _check_here(named, device, stays=False)
         native = (named,)
     accumulator, accumulator_reason = choose_accumulator(
         device, execution is Execution.INTEGER, native, why_not
@@ -59,4 +54,25 @@ def backend(transformer: str, accumulator: str, *reasons: str) -> Backend:
 
 def is_there(found: Backend, device: torch.device) -> bool:
     """Whether this process has the kernels of a backend that another one may have chosen."""
-    return {found.accumulator, found.transformer} <= {*ACCUMULATORS, TORCH, *loaded_for(device)}
+    return not any(why_not_here(name, device, stays=False) for name in _compiled(found))
+
+
+def check_stays(found: Backend, device: torch.device) -> None:
+    """Check that a backend can compute a layer that is on `device` and is not moved any more.
+
+    Raises:
+        ValueError: naming the kernel that cannot, and those that can.
+    """
+    for name in _compiled(found):
+        _check_here(name, device, stays=True)
+
+
+def _compiled(found: Backend) -> set[str]:
+    return {found.accumulator, found.transformer} - {*ACCUMULATORS, TORCH}
+
+
+def _check_here(name: str, device: torch.device, stays: bool) -> None:
+    reason = why_not_here(name, device, stays=stays)
+    if reason:
+        there = ", ".join([TORCH, *loaded_for(device)])
+        raise ValueError(f"BACKEND={name}: not here for {device.type}: there are {there} ({reason})")

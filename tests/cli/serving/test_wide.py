@@ -81,13 +81,27 @@ def test_a_dry_run_lists_every_layer_with_its_bits_and_counts_those_beyond(check
 
 def test_other_layers_beyond_the_document_are_not_called_the_scope(caplog):
     caplog.set_level(logging.INFO)
-    names = ["adapter.layers.0.attn.q_proj", "action_head.out_proj", "action_head.layers.0.mlp.up_proj"]
-    log_scope(names[2:], DEFAULTS)
+    documented = {"action_head.layers.0.mlp.up_proj": "W4 A8"}
+    beyond = {"adapter.layers.0.attn.q_proj": "W8 A8", "action_head.out_proj": "W8 A8"}
+    log_scope(documented, DEFAULTS)
     assert caplog.messages == []
-    log_scope(iter(names), DEFAULTS)
+    log_scope({**beyond, **documented}, DEFAULTS)
     assert caplog.messages == [
         "[GR00T-DUQUANT] Layers of your own choice: 2 layers beyond the document's 1 (vision 0, connector 0, "
         "adapter 1, DiT attention 0, other 1)"
+    ]
+
+
+def test_other_bits_than_the_scopes_are_said_and_what_is_not_quantized_is_not_counted(caplog):
+    caplog.set_level(logging.INFO)
+    wide = DuQuantConfig.from_environ(to_environ(SCOPES["wide"]), DEFAULTS)
+    left = dict.fromkeys(VISION, "W16 A16")
+    log_scope(left, wide)
+    assert caplog.messages == []
+    log_scope({**left, "backbone.connector": "W4 A8", ADAPTER[0]: "W8 A8"}, wide)
+    assert caplog.messages == [
+        "[GR00T-DUQUANT] Scope wide: 2 layers beyond the document's 0 (vision 0, connector 1, adapter 1, "
+        "DiT attention 0; at W4 A8, W8 A8)"
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -93,6 +94,47 @@ def test_who_is_not_here_is_refused_by_name(monkeypatch, native_kernels):
     monkeypatch.setattr(choice, "try_int8", lambda: (False, "wrong here"))
     with pytest.raises(ValueError, match=r"^EXECUTION=integer: wrong here; no compiled kernels: BACKEND"):
         layer.run_as(integer)
+
+
+def test_a_refusal_says_why_the_kernel_is_not_here(monkeypatch, native_kernels):
+    if not native_kernels:
+        pytest.skip("no compiled kernels; install a C++ compiler")
+    loaded, name = library._library, native_kernels[0]
+
+    def refused() -> str:
+        with pytest.raises(
+            ValueError, match=rf"^BACKEND={name}: not here for cpu: there are torch, "
+        ) as raised:
+            registry.choose_backend(torch.device("cpu"), Execution.FAKE, name)
+        return str(raised.value).partition(" (")[2]
+
+    others = {other: at for other, at in loaded.kernels.items() if other != name}
+    monkeypatch.setattr(loaded, "kernels", others)
+    assert refused() == "this processor lacks its instructions)"
+    monkeypatch.setattr(loaded, "refusals", {name: "the system: EPERM"})
+    assert refused() == "the system: EPERM)"
+    monkeypatch.setattr(loaded, "refusals", {})
+    monkeypatch.setattr(loaded, "compiled", set(others))
+    assert refused() == "not compiled)"
+
+
+def test_triton_is_refused_where_a_layer_stays_on_a_cpu(monkeypatch, native_kernels):
+    """Not interpreted, as in a server. A layer is quantized on a CPU where a GPU may be its place."""
+    launch = pytest.importorskip("gr00t.quantization.kernels.triton.launch", exc_type=ImportError)
+    runtime = RuntimeOptions(backend=TRITON)
+    layer = DuQuantLinear.from_linear(linear(64, 32), SPEC)
+    monkeypatch.setattr(launch, "is_interpreted", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    there = ", ".join([TORCH, *library.loaded()])
+    refusal = f"BACKEND=triton: not here for cpu: there are {there} (Triton's run on a GPU)"
+    with pytest.raises(ValueError, match=f"^{re.escape(refusal)}$"):
+        layer.run_as(runtime)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert layer.run_as(runtime).to("cpu").backend.accumulator == TRITON
+    with pytest.raises(ValueError, match=f"^{re.escape(refusal)}$"):
+        layer.check_backend()
+    monkeypatch.setattr(launch, "is_interpreted", lambda: True)
+    layer.check_backend()
 
 
 def test_every_kernel_that_can_be_compiled_may_be_asked_for_by_name():

@@ -91,9 +91,18 @@ def test_several_may_compile_at_once(tmp_path, x86):
     assert len([*folder.iterdir()]) == 1
 
 
-def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out(tmp_path, x86):
-    build_library(compiler(tmp_path, body='case "$*" in *-mavx512vnni*) exit 1;; esac'))
+def test_an_instruction_set_that_the_compiler_does_not_know_is_left_out_and_said_once(tmp_path, x86, caplog):
+    said = "In file x\nx.cpp:1: error: unrecognized option"
+    body = f'case "$*" in *-mavx512vnni*) echo "{said}" >&2; exit 1;; esac'
+    build_library(compiler(tmp_path, body=body))
     assert "-DKERNELS=X(avx2) X(portable)" in calls(tmp_path)[-1]
+    expected = [
+        f"[GR00T-DUQUANT] CPU kernel {name} is left out: x.cpp:1: error: unrecognized option"
+        for name in ("amx_int8", "avx512_vnni")
+    ]
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == expected
+    build_library(compiler(tmp_path, body=body))
+    assert len(caplog.records) == len(expected)
 
 
 def test_without_openmp_it_is_compiled_for_one_thread(tmp_path, x86):

@@ -96,6 +96,20 @@ def test_an_emulator_that_multiplies_wrongly_would_be_noticed(here, results):
     assert {*lines.values()} == results
 
 
+def test_no_kernel_can_get_another_ones_code(here, tmp_path):
+    """Without optimization nothing is inlined that need not be; what two objects define is merged."""
+    nm = shutil.which("nm")
+    assert nm is not None, "binutils come with the compiler"
+    compiled = build.compile_kernels([here[0], *build.FLAGS, "-fopenmp", "-O0"], here[1], tmp_path)
+    for kernel, path in compiled.items():
+        command = [nm, "--demangle", "--defined-only", "--extern-only", "--format=posix", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        defined = [line.rsplit(maxsplit=3)[0] for line in done.stdout.splitlines()]
+        assert f"kernel_{kernel}" in defined
+        shared = [name for name in defined if f"{kernel}::" not in name and name != f"kernel_{kernel}"]
+        assert shared == [], kernel
+
+
 def test_a_warning_would_be_an_error(here, tmp_path):
     source = tmp_path / "unused.cpp"
     source.write_text("int f(int unused) { return 0; }\n")

@@ -5,6 +5,10 @@
 #pragma once
 #include <cstdint>
 
+// What instruction sets share is never a function of its own: each would compile one under the same name by its
+// own instructions, and the linker keep any.
+#define SHARED __attribute__((always_inline)) inline
+
 enum Dtype : int64_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kInt8 = 3, kUInt8 = 4 };
 
 // A contiguous tensor, null where it is absent; `rows` is the length of its first dimension.
@@ -14,7 +18,7 @@ struct Array {
   int64_t rows;
   int64_t dtype;
 
-  operator T*() const { return data; }
+  SHARED operator T*() const { return data; }
 };
 
 #define LINEAR_OPERANDS(FIELD)                                                   \
@@ -84,11 +88,11 @@ static inline int64_t largest_code(int64_t bits) { return (int64_t(1) << (bits -
 static inline int64_t bytes_of(int64_t dtype) { return dtype == kFloat32 ? 4 : 2; }
 
 struct Arguments : LinearOperands, LinearCall {
-  int64_t code_bits() const { return codes.dtype == kUInt8 ? 4 : 8; }
-  int64_t groups() const { return (in_features + block_in - 1) / block_in; }  // G
+  SHARED int64_t code_bits() const { return codes.dtype == kUInt8 ? 4 : 8; }
+  SHARED int64_t groups() const { return (in_features + block_in - 1) / block_in; }  // G
 
   // The same of `count` rows from `first` on, of what a whole layer or its sums take.
-  Arguments rows_from(int64_t first, int64_t count) const {
+  SHARED Arguments rows_from(int64_t first, int64_t count) const {
     Arguments part = *this;
     part.rows = count;
     if (x) part.x = (const char*)x + first * in_features * bytes_of(x_dtype);

@@ -8,16 +8,23 @@ from __future__ import annotations
 import contextlib
 
 import torch
+import triton
 from torch import Tensor
 
 from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.kernels.triton.epilogue import finish_rows
 from gr00t.quantization.kernels.triton.gemm import Finish, multiply
+from gr00t.quantization.kernels.triton.numbers import to_float
 from gr00t.quantization.kernels.triton.prologue import quantize_rows, rotate_blocks
 from gr00t.quantization.kernels.triton.tiles import gemm_tile, restores_in_tile, rotates_in_row
 
 # What an interpreter has: any number, the results are the same.
 _INTERPRETED_PROCESSORS = 4
+
+
+def is_interpreted() -> bool:
+    """Whether the kernels were read with TRITON_INTERPRET=1 in the environment, and so run on a CPU."""
+    return not isinstance(to_float, triton.JITFunction)
 
 
 def rotate(x: Tensor, layer: LinearOperands) -> Tensor:

@@ -12,10 +12,7 @@ constexpr int64_t STAGED = 256;
 // Tokens are lanes. The order of every sum is epilogue.hpp's.
 class TileEpilogue {
  public:
-  static bool is_for(const Arguments& a) {
-    return a.rotation_out && a.rotation_out.rows == 1 && a.block_out == HADAMARD && a.out_features % OUTPUTS == 0 &&
-           a.y_dtype == kBFloat16 && is_hadamard(a.rotation_out);
-  }
+  static bool is_for(const Arguments& a) { return a.out_features % OUTPUTS == 0 && has_square_way(a); }
   static int64_t bytes(const Tiling& tiling) { return tiling.groups * SIDE * STAGED * 2; }
 
   // Outputs [first, end); token scales s, (rows,); `staged`: workspace.
