@@ -171,6 +171,18 @@ def test_prompt_form_and_tokenizer_are_logged_once(
     assert np.abs(plain["action.x"] - bracketed["action.x"]).max() > 1e-4
 
 
+def test_a_kernel_that_cannot_run_where_the_model_is_is_refused_before_it_serves(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a GPU in the machine layers are quantized for it on the CPU; here the model stays there."""
+    launch = pytest.importorskip("gr00t.quantization.kernels.triton.launch", exc_type=ImportError)
+    monkeypatch.setattr(launch, "is_interpreted", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    environ = {"GR00T_DUQUANT_WBITS_DEFAULT": "4", "GR00T_DUQUANT_BACKEND": "triton"}
+    with pytest.raises(ValueError, match=r"^BACKEND=triton: not here for cpu: there are torch.*run on a GPU"):
+        build(recorded, environ=environ)
+
+
 def test_quantization_is_one_call_and_is_reported(recorded: Recorded, golden: dict[str, np.ndarray]) -> None:
     assert build(recorded).quantization_report() == {"enabled": False}
     settings = {"GR00T_DUQUANT_WBITS_DEFAULT": "4", "GR00T_DUQUANT_CALIB_STEPS": "0"}
