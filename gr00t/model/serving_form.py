@@ -1,4 +1,4 @@
-"""The form in which a model is served: its weights stay as they are, so what follows from them is kept."""
+"""The form in which a model is served: what follows from its weights is kept."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ logger = logging.getLogger(__name__)
 
 
 def settle_weights(model: GR00T_N1_5, packs: bool = True) -> None:
-    """Prepare a model for many requests, in place; the answers keep their bits.
+    """Prepare a model for many requests, in place; answers change by the order of sums at most.
 
     Args:
-        model: complete, on its device, quantized or not. Its weights can be read afterwards, no longer set,
-            moved or quantized.
+        model: complete, on its device, quantized or not. Where layers are packed its weights can be read
+            afterwards by `state_dict`, no longer set, copied, moved or quantized.
         packs: lay out the weights of float layers for this processor; not for a model that is compiled, whose
             compiler does so by itself where that pays.
     """

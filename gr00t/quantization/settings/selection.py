@@ -82,7 +82,8 @@ def plan_layers(
 
     Raises:
         TypeError: `filter_fn` returns neither True nor False.
-        DuQuantSelectionError: the model is one itself, so that nothing could be put in its place.
+        DuQuantSelectionError: the model is one itself, so that nothing could be put in its place; or a module
+            says by an attribute `not_quantizable` why it is none any more.
     """
     if type(model) is nn.Linear:
         raise DuQuantSelectionError(
@@ -91,6 +92,8 @@ def plan_layers(
     names: dict[nn.Linear, list[str]] = {}
     read = {}
     for name, module in model.named_modules(remove_duplicate=False):
+        if (reason := getattr(module, "not_quantizable", None)) is not None:
+            raise DuQuantSelectionError(f"{name or 'the model'} cannot be quantized: {reason}")
         if isinstance(module, nn.Linear):
             names.setdefault(module, []).append(name)
         for owner, children in _READERS.items():

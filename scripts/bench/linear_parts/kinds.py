@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from gr00t.model.network.packed_linear import PackedLinear
 from gr00t.quantization import DuQuantLinear, LinearSpec, RuntimeOptions
 from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.int8_trial import try_int8
@@ -29,19 +30,17 @@ class _OfOneDnn(nn.Module):
         return type(self)(*self._packed_from)
 
 
-class PackedLinear(_OfOneDnn):
-    """bf16 `F.linear` on a CPU, its weight brought into the order of oneDNN's GEMM once."""
+class Bf16Packed(_OfOneDnn):
+    """bf16 as a server packs it."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
         self.nbytes = linear.weight.nbytes
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
-        self._bias = linear.bias
+        self._layer = PackedLinear(linear)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x W^T + bias (M, N) for x (M, K)."""
-        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return result
+        return self._layer.forward(x)
 
 
 class OneDnnInt8Linear(_OfOneDnn):
@@ -90,7 +89,7 @@ def kinds(linear: nn.Linear, block: int, with_others: bool) -> dict[str, list[nn
     is_on_cpu = linear.weight.device.type == "cpu"
     layers: dict[str, nn.Module] = {"bf16": linear}
     if is_on_cpu and torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        layers["packed"] = PackedLinear(linear)
+        layers["packed"] = Bf16Packed(linear)
     if with_others:
         layers["fp32"] = copy.deepcopy(linear).float()
         if is_on_cpu and torch.backends.mkldnn.is_available() and try_int8()[0]:  # else it saturates

@@ -6,7 +6,11 @@ outputs are compared up to the last bit of bfloat16, and only what is no sum bit
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,6 +18,9 @@ from torch import nn
 
 from gr00t.model.network import packed_linear
 from gr00t.model.network.packed_linear import PackedLinear, pack_linears
+from gr00t.quantization import LinearScheme, plan, quantize_
+from gr00t.quantization.report import model_bytes
+from gr00t.quantization.settings.selection import DuQuantSelectionError
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 on this processor"
@@ -87,6 +94,53 @@ def test_a_packed_layer_is_neither_changed_nor_moved() -> None:
     model = nn.Sequential(linear(64, 64))
     state = model.state_dict()
     pack_linears(model)
-    for change in (lambda: model.load_state_dict(state), lambda: model.float(), lambda: model.to("meta")):
+    changes: list[Callable[[], object]] = [
+        lambda: model.load_state_dict(state),
+        lambda: model.float(),
+        lambda: model.to("meta"),
+        lambda: copy.copy(model[0]),
+        lambda: copy.deepcopy(model),
+        lambda: pickle.dumps(model),
+        lambda: torch.save(model, io.BytesIO()),
+        lambda: model[0].weight.zero_(),
+        lambda: setattr(model[0], "weight", nn.Parameter(torch.zeros(64, 64))),
+        lambda: setattr(model[0], "weight", torch.zeros(64, 64)),
+    ]
+    for change in changes:
         with pytest.raises(RuntimeError, match=r"packed for the processor that serves it: load it anew"):
             change()
+
+
+def test_an_input_that_does_not_fit_is_refused() -> None:
+    packed = PackedLinear(linear(64, 32))
+    for x, got in (
+        (torch.zeros(4, 32).bfloat16(), r"\(4, 32\) in torch.bfloat16"),
+        (torch.zeros(4, 64), r"\(4, 64\) in torch.float32"),
+        (torch.zeros(()).bfloat16(), r"\(\) in torch.bfloat16"),
+    ):
+        with pytest.raises(RuntimeError, match=rf"^expected an input of shape \(..., 64\) .*, got {got}$"):
+            packed(x)
+
+
+@pytest.mark.parametrize("register", ["forward", "forward_pre", "full_backward", "state_dict_post"])
+def test_a_layer_with_hooks_stays(register: str) -> None:
+    model = nn.Sequential(linear(64, 64), linear(64, 64))
+    name = f"register_{register}_hook"
+    getattr(model[0], name)(lambda *_: None)
+    assert pack_linears(model) == 1
+    assert [type(module) for module in model] == [nn.Linear, PackedLinear]
+
+
+def test_a_packed_model_is_not_quantized() -> None:
+    model = nn.Sequential(nn.Sequential(linear(64, 64)), linear(64, 64).float())
+    pack_linears(model)
+    for ask in (plan, quantize_):
+        with pytest.raises(DuQuantSelectionError, match=r"^0\.0 cannot be quantized: this model is packed"):
+            ask(model, LinearScheme())
+
+
+def test_packing_leaves_the_bytes_of_a_model() -> None:
+    model = nn.Sequential(linear(1152, 304), linear(97, 33, bias=False), linear(33, 5))
+    before = model_bytes(model)
+    assert pack_linears(model) == 3
+    assert model_bytes(model) == before == 2 * (1152 * 304 + 304 + 97 * 33 + 33 * 5 + 5)

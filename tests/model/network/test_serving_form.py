@@ -14,6 +14,7 @@ from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.network.embodiment import ActionEncoder, common
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.model.serving_form import settle_weights
+from gr00t.quantization.report import model_bytes
 from tests.model.parity_set import PARITY, ParitySet
 
 
@@ -84,7 +85,9 @@ def test_a_server_settles_its_policy_and_nobody_else_does(monkeypatch: pytest.Mo
 def test_settled_weights_are_still_read() -> None:
     _, model = loaded(torch.bfloat16)
     expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    held = model_bytes(model)
     settle_weights(model)
+    assert model_bytes(model) == held
     found = model.state_dict()
     assert list(found) == list(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
