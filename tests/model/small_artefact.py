@@ -52,7 +52,9 @@ def variables(**settings: str) -> dict[str, str]:
     return {f"GR00T_DUQUANT_{name}": text for name, text in settings.items()}
 
 
-def serve(folder: Path, environ: dict[str, str], dtype: torch.dtype = torch.bfloat16) -> Gr00tPolicy:
+def serve(
+    folder: Path, environ: dict[str, str], dtype: torch.dtype = torch.bfloat16, **options: bool
+) -> Gr00tPolicy:
     data = LiberoDataConfig()
     return Gr00tPolicy(
         folder,
@@ -63,6 +65,7 @@ def serve(folder: Path, environ: dict[str, str], dtype: torch.dtype = torch.bflo
         "cpu",
         torch_dtype=dtype,
         environ=environ,
+        **options,
     )
 
 

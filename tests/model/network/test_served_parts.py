@@ -39,19 +39,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def served(folder: Path, compiled: bool = False, dtype: torch.dtype = torch.bfloat16) -> Gr00tPolicy:
-    data = LiberoDataConfig()
-    return Gr00tPolicy(
-        folder,
-        "new_embodiment",
-        data.modality_config(),
-        data.transform(),
-        2,
-        "cpu",
-        torch_dtype=dtype,
-        compiled=compiled,
-        settled=True,
-        environ={},
-    )
+    return serve(folder, {}, dtype, compiled=compiled, settled=True)
 
 
 def changed(artefact: Path, copy: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
