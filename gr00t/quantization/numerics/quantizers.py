@@ -96,28 +96,41 @@ def _search_blocks(w: Tensor, fmt: IntFormat) -> tuple[Tensor, Tensor, Tensor]:
     The step is the finest with which the row's peak block still fits; searching it too gained 0.06 dB at
     three times the cost (512 x 2048 Gaussian, block 16).
     """
-    largest = fmt.largest_block_scale
     wanted = scale_for(w.abs().amax(dim=0), fmt)  # (rows, blocks): no clipping
-    step = wanted.amax(dim=1, keepdim=True) / largest  # (rows, 1)
+    step = wanted.amax(dim=1, keepdim=True) / fmt.largest_block_scale  # (rows, 1)
     w = w / step
-    unclipped = torch.ceil(wanted / step).clamp_(min=1)  # 1 to `largest`, which is the peak block's
-    best_error, best_multiple = torch.full_like(wanted, torch.inf), unclipped
-    for smaller in range(min(TRIED_SCALES, largest)):
+    unclipped = torch.ceil(wanted / step).clamp_(min=1)  # 1 to the largest, which is the peak block's
+    multiple = best_multiple(w, unclipped, fmt)
+    return quantize(w, multiple, fmt), multiple, step
+
+
+def best_multiple(w: Tensor, unclipped: Tensor, fmt: IntFormat, weights: Tensor | None = None) -> Tensor:
+    """Return the block scale of least squared error, of the few from `unclipped` downward.
+
+    Args:
+        w: (B, ...) the blocks, in units of their row's step.
+        unclipped: (...) the smallest block scales that clip nothing, or the largest allowed.
+        fmt: code format.
+        weights: (B,) of the squared errors of a block's channels; None: all alike.
+    """
+    best_error, best = torch.full_like(unclipped, torch.inf), unclipped
+    for smaller in range(min(TRIED_SCALES, fmt.largest_block_scale)):
         multiple = (unclipped - smaller).clamp_(min=1)
-        error = _rounding_error(w, multiple, fmt) * multiple * multiple
-        best_multiple = torch.where(error < best_error, multiple, best_multiple)
+        error = _rounding_error(w, multiple, fmt, weights) * multiple * multiple
+        best = torch.where(error < best_error, multiple, best)
         best_error = torch.minimum(error, best_error)
-    return quantize(w, best_multiple, fmt), best_multiple, step
+    return best
 
 
-def _rounding_error(w: Tensor, scale: Tensor, fmt: IntFormat) -> Tensor:
+def _rounding_error(w: Tensor, scale: Tensor, fmt: IntFormat, weights: Tensor | None = None) -> Tensor:
     """Sum of each block's squared rounding errors in units of its `scale`: (rows, blocks).
 
     Without a root: `torch.sqrt` is off by one in the last place at times, and not everywhere by the same.
     """
     scaled = w / scale
     rounded = torch.round(scaled).clamp_(fmt.qmin, fmt.qmax)
-    return _sum_in_halves(rounded.sub_(scaled).square_())
+    squared = rounded.sub_(scaled).square_()
+    return _sum_in_halves(squared if weights is None else squared.mul_(weights[:, None]))
 
 
 def _sum_in_halves(x: Tensor) -> Tensor:
