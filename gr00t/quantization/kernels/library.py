@@ -17,12 +17,21 @@ from typing import Any
 
 from gr00t.quantization.kernels.build import KernelBuildError, compiled_library
 from gr00t.quantization.kernels.library_file import DamagedLibraryError, open_library_file
-from gr00t.quantization.kernels.operands import Field, LinearCall, LinearOperands, Record, SearchCall, layout
+from gr00t.quantization.kernels.operands import (
+    FeedbackCall,
+    Field,
+    LinearCall,
+    LinearOperands,
+    Record,
+    SearchCall,
+    layout,
+)
 
 logger = logging.getLogger(__name__)
 
-# Of a layer; a search has one record of its own.
+# Of a layer, and what quantizes a weight, which takes one record of its own.
 _PARTS = ("rotate", "prologue", "accumulate", "epilogue", "linear")
+_QUANTIZING = ("search", "feedback")
 
 # Only an oracle: slower than PyTorch's own operations.
 _FOR_TESTS = "portable"
@@ -42,6 +51,7 @@ _RECORDS: dict[str, Record] = {
     "duquant_linear_operands": LinearOperands,
     "duquant_linear_call": LinearCall,
     "duquant_search_call": SearchCall,
+    "duquant_feedback_call": FeedbackCall,
 }
 
 
@@ -66,8 +76,10 @@ class _Library:
             function = getattr(library, f"duquant_{part}")
             function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p]
             self.parts[part] = function
-        library.duquant_search.argtypes = [ctypes.c_int, ctypes.c_char_p]
-        self.parts["search"] = library.duquant_search
+        for part in _QUANTIZING:
+            function = getattr(library, f"duquant_{part}")
+            function.argtypes = [ctypes.c_int, ctypes.c_char_p]
+            self.parts[part] = function
         self.records = {name: getattr(library, name) for name in _RECORDS}
         for name, record in _RECORDS.items():
             _check_layout(record, _declared(self.records[name]))
@@ -185,13 +197,13 @@ def why_not_loaded(name: str) -> str:
     return _library.refusals.get(name, "this processor lacks its instructions")
 
 
-def call(part: str, kernel: str, *records: LinearOperands | LinearCall | SearchCall) -> None:
-    """Run one part of a layer, or "search", by the named kernel.
+def call(part: str, kernel: str, *records: LinearOperands | LinearCall | SearchCall | FeedbackCall) -> None:
+    """Run one part of a layer, or what quantizes a weight, by the named kernel.
 
     Args:
-        part: in `_PARTS`, or "search".
+        part: in `_PARTS`, or `_QUANTIZING`.
         kernel: its name.
-        records: `LinearOperands` and `LinearCall`, or a `SearchCall`.
+        records: `LinearOperands` and `LinearCall`, or a `SearchCall` or `FeedbackCall` of its own.
 
     Raises:
         NativeKernelError: the kernel is not loaded, memory ran out, or a permutation is none.

@@ -173,7 +173,42 @@ class SearchCall(NamedTuple):
         return _PACKERS[SearchCall].pack(*self)
 
 
-Record = type[LinearOperands] | type[LinearCall] | type[SearchCall]
+class FeedbackCall(NamedTuple):
+    """What rounding a panel of P channels and N rows with error feedback takes: addresses and sizes.
+
+    Attributes:
+        own: (P, N) float32, errors afterwards.
+        target: (P, N) float32.
+        ratios: (P, P) float32, `stride` numbers from row to row.
+        weights: (P,) float32.
+        codes: (P, N) int8.
+        block_scale: (ceil(P / block_in), N) uint8.
+        rows: N, a whole number of vectors of any kernel.
+        largest: block scale allowed.
+        tries: how many block scales, counted down.
+    """
+
+    own: int
+    target: int
+    ratios: int
+    weights: int
+    codes: int
+    block_scale: int
+    rows: int
+    channels: int
+    stride: int
+    block_in: int
+    bits: int
+    largest: int
+    tries: int
+    threads: int
+
+    def flatten(self) -> bytes:
+        """Return what C reads."""
+        return _PACKERS[FeedbackCall].pack(*self)
+
+
+Record = type[LinearOperands] | type[LinearCall] | type[SearchCall] | type[FeedbackCall]
 
 
 class Field(NamedTuple):
@@ -208,5 +243,5 @@ def _not_contiguous(tensor: Tensor) -> ValueError:
 
 _PACKERS: dict[Record, struct.Struct] = {
     record: struct.Struct("".join(_words(record).values()))
-    for record in (LinearOperands, LinearCall, SearchCall)
+    for record in (LinearOperands, LinearCall, SearchCall, FeedbackCall)
 }

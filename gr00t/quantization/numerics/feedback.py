@@ -1,17 +1,17 @@
 """Error-feedback rounding: what one weight loses by rounding is made up for by those after it.
 
-Source: GPTQ (arXiv 2210.17323), in its equivalent successive form. With the factor `H = R D R^T` of the inputs'
-Hessian, for channels k ascending,
+Source: GPTQ (arXiv 2210.17323), in its equivalent successive form. With the factor `H = R D R^T` of the
+inputs' Hessian, for channels k ascending,
 
     v_k = w_k + sum_{j<k} e_j R_jk,    c_k = round(v_k / (s g)),    e_k = w_k - s g c_k
 
-leaves an output error of `sum_k D_k (v_k - s g c_k)^2`. Other than there, g is chosen at the start of each block, for
-what its v will be if nothing of it is rounded, with errors weighted by D. The row step s is that of rounding to
-nearest, and so is what is stored: s, g and c.
+leaves an output error of `sum_k D_k (v_k - s g c_k)^2`. Other than there, g is chosen at the start of each
+block, for what its v will be if nothing of it is rounded, with errors weighted by D. The row step s is that of
+rounding to nearest, and what is stored is the same: s, g and c.
 
 Channels go in panels: what errors before a panel do to it is one matrix product, what they do within it is
-`round_panel`, or a compiled kernel with the same bits (`kernels.feedback`). Everything is (K, N) here, in units of s:
-rows are independent of each other, and those of a vector lie together.
+`round_panel`, or a compiled kernel with the same bits (`kernels.feedback`). Everything is (K, N) here, in units
+of s: rows are independent of each other, and those of a vector lie together.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gr00t.quantization.settings.spec import IntFormat
 # (own, target, factor, fmt, block, largest) -> codes, block scales: `round_panel`.
 RoundPanel = Callable[[Tensor, Tensor, Factor, IntFormat, int, int], tuple[Tensor, Tensor]]
 
-# Channels of a panel at least: whole blocks of them. More of them leave less to the matrix product, which is fast.
+# Channels of a panel at least, in whole blocks. More of them leave less to the matrix product, which is fast.
 _PANEL = 128
 
 # Rows are padded to whole vectors of the compiled kernels.
@@ -47,9 +47,9 @@ def round_with_feedback(
 ) -> QuantizedWeight:
     """Quantize a weight by what its errors do to the output.
 
-    On one machine with one number of threads the codes are the same whatever rounds the panels. Elsewhere the linear
-    algebra library adds in another order, and one code that falls otherwise changes all after it: the codes that are
-    stored are the layer.
+    On one machine with one number of threads the codes are the same whatever rounds the panels. Elsewhere the
+    linear algebra library adds in another order, and one code that falls otherwise changes all after it: the
+    codes that are stored are the layer.
 
     Args:
         weight: (N, K), float32 or float64, which is computed in; only read.
@@ -111,7 +111,7 @@ def round_panel(
 
 
 def _expected(own: Tensor, target: Tensor, ratios: Tensor) -> Tensor:
-    """What v will be in a block that nothing is rounded in: the weights, moved to make up for all before them.
+    """What v will be in a block that nothing is rounded in: weights moved to make up for all before them.
 
     Args:
         own: (B, N) the weights.

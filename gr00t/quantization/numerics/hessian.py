@@ -1,8 +1,8 @@
 """What an error of a weight costs its output: the Hessian of a layer's inputs, and its factor.
 
-For inputs h, rows as they are multiplied, the squared error of an output row is `M e H e^T`, where e is the error of
-the weight's row and `H = mean(h^T h)`. Factored as `H = R D R^T` with R unit upper triangular and D a diagonal, that
-is a sum over channels, `sum_k D_k (e_k + sum_{j<k} e_j R_jk)^2`: what `feedback` rounds by.
+For M inputs h as they are multiplied, the squared error of an output channel is `M e H e^T`, where e is the
+error of its row of the weight and `H = mean(h^T h)`. Factored as `H = R D R^T` with R unit upper triangular and
+D diagonal, that is a sum over channels, `sum_k D_k (e_k + sum_{j<k} e_j R_jk)^2`: what `feedback` rounds by.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Share of the mean of H's diagonal that is added to all of it. A tenth of it was as good on the demonstration policy
-# and 0.8 dB worse on the sentence encoder: what few inputs say of many channels is not to be believed wholly.
+# Share of the mean of H's diagonal that is added to all of it. A tenth of this was as good on the demonstration
+# policy and 0.8 dB worse on the sentence encoder: few inputs do not say all of many channels.
 DAMPING = 0.1
 
 # Columns of H computed at a time, of which only what is below the diagonal is read: half of the work.
@@ -24,7 +24,7 @@ class Factor(NamedTuple):
     """`H = R D R^T`, damped.
 
     Attributes:
-        ratios: (K, K) R, unit upper triangular.
+        ratios: (K, K) R, unit upper triangular, row by row.
         weights: (K,) the diagonal of D, above zero.
         damping: share of the mean of H's diagonal that was added.
     """
@@ -37,8 +37,8 @@ class Factor(NamedTuple):
 def factorize(inputs: Tensor, damping: float = DAMPING) -> Factor:
     """Return the factor of the Hessian of inputs (M, K), in their dtype, float32 or float64.
 
-    Where rounding leaves the damped Hessian short of positive, the damping is raised tenfold until it is. Inputs
-    that are zero throughout say nothing: every channel then counts alike.
+    Where rounding leaves the damped Hessian short of positive, the damping is raised tenfold until it is.
+    Inputs that are zero throughout say nothing: every channel then counts alike.
 
     Raises:
         ValueError: the inputs hold inf or nan, or their squares are too large to be added.
@@ -69,5 +69,7 @@ def factorize(inputs: Tensor, damping: float = DAMPING) -> Factor:
     del hessian
     root = lower.diagonal().flip(0)
     ratios = lower.flip(0, 1)
+    del lower
+    ratios = ratios.contiguous()  # LAPACK's are column by column
     ratios /= root
     return Factor(ratios, root.square(), damping)

@@ -139,7 +139,7 @@ def sanitized(here, tmp_path_factory) -> Program:
 
 
 def test_no_kernel_reads_or_writes_beyond_its_tensors(sanitized, results):
-    """120 layers and 40 searches of odd shapes, on every kernel that this processor can run."""
+    """120 layers, 40 searches and 40 panels of odd shapes, on every kernel that this processor can run."""
     done = sanitized.run()
     assert (done.returncode, done.stderr) == (0, "")
     assert {line.split()[1] for line in done.stdout.splitlines()} == results

@@ -1,7 +1,7 @@
 """Error-feedback rounding, against what defines it.
 
-Oracles: GPTQ as its paper has it, by the inverse of the Hessian, one weight after the other; the definition of the
-factor; and the output error itself, on inputs that nothing was chosen by.
+Oracles: GPTQ as its paper has it, by the inverse of the Hessian, one weight after the other; the definition of
+the factor; and the output error itself, on inputs that nothing was chosen by.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def rounded(
 def gptq(
     weight: torch.Tensor, row_scale: torch.Tensor, hessian: torch.Tensor, bits: int, block: int, largest: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The oracle: the paper's loop over a single row, weights after k changed by the inverse of what is left."""
+    """The oracle: the paper's loop over each row, weights after k changed by the inverse of what is left."""
     fmt, w, (rows, channels) = IntFormat(bits), weight.clone(), weight.shape
     codes, scales = torch.zeros(rows, channels), torch.zeros(rows, -(-channels // block))
     for row in range(rows):

@@ -3,6 +3,7 @@
 #include ISA
 
 #include "epilogue.hpp"
+#include "feedback.hpp"
 #include "multiply.hpp"
 #include "quantize.hpp"
 #include "search.hpp"
@@ -198,6 +199,17 @@ static int search(const SearchCall& a) {
   return 0;
 }
 
+static int feedback(const FeedbackCall& a) {
+  const int64_t threads = threads_for(a.threads, (double)a.rows * (double)a.channels * (double)a.channels);
+  Workspace memory(threads * Feedback::bytes(a));
+  if (!memory.is_there()) return 1;
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+  for (int64_t first = 0; first < a.rows; first += LANES) {
+    Feedback(a, first, (Floats*)(memory.data + thread_number() * Feedback::bytes(a))).run();
+  }
+  return 0;
+}
+
 }  // namespace KERNEL
 
 #define TEXT_OF(name) #name
@@ -208,4 +220,4 @@ static int search(const SearchCall& a) {
 extern const Kernel JOINED(KERNEL);
 const Kernel JOINED(KERNEL) = {TEXT(KERNEL),     KERNEL::is_supported, KERNEL::refusal,  KERNEL::rotate,
                                KERNEL::prologue, KERNEL::accumulate,   KERNEL::epilogue, KERNEL::linear,
-                               KERNEL::search,   KERNEL::peak};
+                               KERNEL::search,   KERNEL::feedback,     KERNEL::peak};

@@ -33,6 +33,7 @@ struct Field {
 LAYOUT(LinearOperands, LINEAR_OPERANDS)
 LAYOUT(LinearCall, LINEAR_CALL)
 LAYOUT(SearchCall, SEARCH_CALL)
+LAYOUT(FeedbackCall, FEEDBACK_CALL)
 #undef FIELD
 
 Arguments together(const LinearOperands* layer, const LinearCall* call) { return {*layer, *call}; }
@@ -60,6 +61,7 @@ EXPORTED int duquant_has_threads() {
 EXPORTED const Field* duquant_linear_operands() { return layout_of_LinearOperands::fields; }
 EXPORTED const Field* duquant_linear_call() { return layout_of_LinearCall::fields; }
 EXPORTED const Field* duquant_search_call() { return layout_of_SearchCall::fields; }
+EXPORTED const Field* duquant_feedback_call() { return layout_of_FeedbackCall::fields; }
 
 #define PART(name)                                                                          \
   EXPORTED int duquant_##name(int i, const LinearOperands* layer, const LinearCall* call) { \
@@ -73,6 +75,7 @@ PART(linear)
 #undef PART
 
 EXPORTED int duquant_search(int i, const SearchCall* call) { return kernels[i]->search(*call); }
+EXPORTED int duquant_feedback(int i, const FeedbackCall* call) { return kernels[i]->feedback(*call); }
 
 // Operations done in `rounds` rounds by registers alone, for the roofline.
 EXPORTED double duquant_peak(int i, int64_t rounds) { return kernels[i]->peak(rounds); }

@@ -69,6 +69,23 @@ struct Array {
   FIELD(int64_t, threads)                                                                            \
   FIELD(double, smallest_scale)
 
+// A panel of error-feedback rounding: P channels of N rows, N a whole number of vectors.
+#define FEEDBACK_CALL(FIELD)                                                       \
+  FIELD(float*, own)           /* (P, N), errors afterwards */                     \
+  FIELD(const float*, target)  /* (P, N), with what errors before the panel add */ \
+  FIELD(const float*, ratios)  /* (P, P), `stride` numbers from row to row */      \
+  FIELD(const float*, weights) /* (P,), of squared errors */                       \
+  FIELD(int8_t*, codes)        /* (P, N) */                                        \
+  FIELD(uint8_t*, block_scale) /* (ceil(P / B), N) */                              \
+  FIELD(int64_t, rows)                                                             \
+  FIELD(int64_t, channels)                                                         \
+  FIELD(int64_t, stride)                                                           \
+  FIELD(int64_t, block_in)                                                         \
+  FIELD(int64_t, bits)                                                             \
+  FIELD(int64_t, largest) /* block scale allowed */                                \
+  FIELD(int64_t, tries)   /* how many of them, counted down */                     \
+  FIELD(int64_t, threads)
+
 #define FIELD(type, name) type name;
 struct LinearOperands {
   LINEAR_OPERANDS(FIELD)
@@ -78,6 +95,9 @@ struct LinearCall {
 };
 struct SearchCall {
   SEARCH_CALL(FIELD)
+};
+struct FeedbackCall {
+  FEEDBACK_CALL(FIELD)
 };
 #undef FIELD
 
@@ -107,12 +127,13 @@ struct Arguments : LinearOperands, LinearCall {
 struct Kernel {
   const char* name;
   bool (*is_supported)();
-  const char* (*refusal)();             // why it is not though the processor shows its instructions; or null
-  int (*rotate)(const Arguments&);      // x -> h
-  int (*prologue)(const Arguments&);    // x -> q, s
-  int (*accumulate)(const Arguments&);  // q, codes -> acc
-  int (*epilogue)(const Arguments&);    // acc, s -> y
-  int (*linear)(const Arguments&);      // x -> y
-  int (*search)(const SearchCall&);     // weight -> its codes and scales
-  double (*peak)(int64_t rounds);       // operations of `rounds` of the innermost loop, from registers alone
+  const char* (*refusal)();              // why it is not though the processor shows its instructions; or null
+  int (*rotate)(const Arguments&);       // x -> h
+  int (*prologue)(const Arguments&);     // x -> q, s
+  int (*accumulate)(const Arguments&);   // q, codes -> acc
+  int (*epilogue)(const Arguments&);     // acc, s -> y
+  int (*linear)(const Arguments&);       // x -> y
+  int (*search)(const SearchCall&);      // weight -> its codes and scales
+  int (*feedback)(const FeedbackCall&);  // likewise, of a panel, errors passed on
+  double (*peak)(int64_t rounds);        // operations of `rounds` of the innermost loop, from registers alone
 };

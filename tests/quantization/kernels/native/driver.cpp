@@ -23,6 +23,7 @@ int duquant_accumulate(int i, const LinearOperands*, const LinearCall*);
 int duquant_epilogue(int i, const LinearOperands*, const LinearCall*);
 int duquant_linear(int i, const LinearOperands*, const LinearCall*);
 int duquant_search(int i, const SearchCall*);
+int duquant_feedback(int i, const FeedbackCall*);
 int begin_emulated_tiles(int wrong);
 }
 
@@ -257,6 +258,30 @@ void run_search(int kernel) {
   add_floats(call.row_scale, n, kFloat32);
 }
 
+void run_feedback(int kernel) {
+  const int64_t n = one_of<int64_t>({16, 48}), k = one_of<int64_t>({1, 7, 64, 83});
+  FeedbackCall call = {};
+  call.own = (float*)floats(n * k, kFloat32);
+  call.target = (const float*)floats(n * k, kFloat32);
+  call.stride = k + draw(3);
+  call.ratios = (const float*)floats(k * call.stride, kFloat32);
+  call.weights = positive(k);
+  call.rows = n;
+  call.channels = k;
+  call.block_in = one_of<int64_t>({1, 5, 16, 64});
+  call.bits = 2 + draw(7);
+  call.largest = 128 >> (call.bits - 1);
+  call.tries = call.largest < 5 ? call.largest : 5;
+  call.threads = 2;
+  const int64_t groups = (k + call.block_in - 1) / call.block_in;
+  call.codes = tensor<int8_t>(n * k);
+  call.block_scale = tensor<uint8_t>(n * groups);
+  check(duquant_feedback(kernel, &call));
+  add_bytes(call.codes, n * k);
+  add_bytes(call.block_scale, n * groups);
+  add_floats(call.own, n * k, kFloat32);
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -270,6 +295,7 @@ int main(int count, char** arguments) {
     for (int i = 0; i < 120; i++) {
       run_layer(kernel, is_short, i % 5 == 0);
       if (i % 3 == 0) run_search(kernel);
+      if (i % 3 == 1) run_feedback(kernel);
       kept.clear();
     }
     printf("%s %016llx\n", duquant_kernel(kernel), (unsigned long long)hash);
