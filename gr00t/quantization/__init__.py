@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gr00t.quantization.report import DuQuantReport
     from gr00t.quantization.settings.environment import DuQuantConfig, DuQuantConfigError, DuQuantDryRunError
     from gr00t.quantization.settings.layer_filter import LayerFilter
-    from gr00t.quantization.settings.options import Execution, Rotation, RowRotation, WeightScale
+    from gr00t.quantization.settings.options import Execution, Rotation, Rounding, RowRotation, WeightScale
     from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
     from gr00t.quantization.settings.selection import DuQuantSelectionError, LayerPlan
     from gr00t.quantization.settings.spec import IntFormat, LinearSpec
@@ -38,7 +38,7 @@ _MODULES = {
     "report": ("DuQuantReport",),
     "settings.environment": ("DuQuantConfig", "DuQuantConfigError", "DuQuantDryRunError"),
     "settings.layer_filter": ("LayerFilter",),
-    "settings.options": ("Execution", "Rotation", "RowRotation", "WeightScale"),
+    "settings.options": ("Execution", "Rotation", "Rounding", "RowRotation", "WeightScale"),
     "settings.scheme": ("LinearScheme", "RuntimeOptions"),
     "settings.selection": ("DuQuantSelectionError", "LayerPlan"),
     "settings.spec": ("IntFormat", "LinearSpec"),
@@ -58,6 +58,7 @@ __all__ = [
     "LinearScheme",
     "LinearSpec",
     "Rotation",
+    "Rounding",
     "RowRotation",
     "RuntimeOptions",
     "WeightScale",

@@ -6,6 +6,7 @@ second thread, but layers are independent of each other.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,7 +52,10 @@ def build_layers(
             if target.linear.weight.is_meta:
                 raise ValueError("its weight is on meta; load the model's weights first")
             seen, rotated = statistics.get(name), absorbed.get(name)
-            return store.layer(name, target.linear, target.spec, seen, rotated).run_as(runtime)
+            # A folder of packs may have the inputs that the plan knows nothing of.
+            asked = target.spec if target.asked is None else target.asked
+            spec = dataclasses.replace(target.spec, rounding=asked.rounding)
+            return store.layer(name, target.linear, spec, seen, rotated).run_as(runtime)
         except ValueError as error:
             raise ValueError(f"{name} cannot be quantized: {error}") from error
 

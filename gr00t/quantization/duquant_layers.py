@@ -27,17 +27,15 @@ from gr00t.quantization.duquant_preprocess import ExactBuffers, Transforms
 from gr00t.quantization.kernels import registry
 from gr00t.quantization.kernels.backend import Backend, in_cuts
 from gr00t.quantization.kernels.operands import FLOATS, LinearOperands
-from gr00t.quantization.kernels.search import quantize_weight
-from gr00t.quantization.numerics.quantizers import integer_weight
+from gr00t.quantization.numerics.quantizers import QuantizedWeight, integer_weight
+from gr00t.quantization.numerics.rotations import rotate
 from gr00t.quantization.numerics.soundness import check_state
-from gr00t.quantization.numerics.statistics import InputStatistics
+from gr00t.quantization.numerics.statistics import InputRows, InputStatistics
 from gr00t.quantization.numerics.storage import buffer_shapes, load_weight, store_weight, stored_scale_bits
-from gr00t.quantization.settings.options import RowRotation
+from gr00t.quantization.settings.options import Rounding, RowRotation
 from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import LinearSpec
-
-# Weights are quantized in runs of rows whose temporaries stay in the cache: a third of the time.
-_CHUNK_ELEMENTS = 1 << 18
+from gr00t.quantization.weight_codes import round_by_inputs, round_to_nearest
 
 
 class DuQuantLinear(ExactBuffers):
@@ -56,6 +54,7 @@ class DuQuantLinear(ExactBuffers):
         backend: who computes it.
         is_calibrating: static activation scales are still to come; until then they are dynamic, per token.
         runtime: how it runs; `run_as` changes that.
+        damping: share of the mean of its inputs' Hessian that rounding by them took; None: it was not, here.
     """
 
     codes: Tensor | None
@@ -84,7 +83,10 @@ class DuQuantLinear(ExactBuffers):
         if spec.weight is None:
             self.weight = linear.weight
         self._unpacked: Tensor | None = None
-        self._source: Tensor | None = None  # the float weight, only until static scales are folded into it
+        # The float weight, and rows to round it by, only until static scales are folded into it.
+        self._source: Tensor | None = None
+        self._inputs: InputRows | None = None
+        self.damping: float | None = None
         if self.act_scale is not None and self.calibrated is not None:
             self.act_scale.fill_(1)
             self.calibrated.fill_(False)
@@ -101,7 +103,8 @@ class DuQuantLinear(ExactBuffers):
 
         Args:
             linear: the layer.
-            spec: how; `spec.informed` says whether `statistics` of its input are given.
+            spec: how; `spec.informed` says whether `statistics` of its input are given, and `spec.rounding`
+                whether it is rounded by rows that they hold.
             statistics: what its transforms are chosen by.
             rotation_absorbed: what its input arrives rotated by, where `spec.absorbs`.
 
@@ -120,13 +123,30 @@ class DuQuantLinear(ExactBuffers):
         source = linear.weight.detach()
         layer.transforms.keep(Transforms.choose(source, spec, statistics, rotation_absorbed))
         if spec.weight is not None:
-            layer._quantize_weight(source)
-            layer._source = source if spec.static else None
+            inputs = _inputs_to_round_by(spec, statistics)
+            if inputs is not None and not spec.static:
+                layer._round_by(inputs.load(), source)
+            else:  # where scales are still to come all of it is done anew then
+                layer._quantize_weight(source)
+            if spec.static:
+                layer._source, layer._inputs = source, inputs
         return layer
 
     @classmethod
-    def from_state(cls, linear: nn.Linear, spec: LinearSpec, state: dict[str, Tensor]) -> DuQuantLinear:
+    def from_state(
+        cls,
+        linear: nn.Linear,
+        spec: LinearSpec,
+        state: dict[str, Tensor],
+        statistics: InputStatistics | None = None,
+    ) -> DuQuantLinear:
         """Restore what `packed_state` returned for the same `linear` and `spec`, without quantizing anything.
+
+        Args:
+            linear: the layer.
+            spec: how it was quantized.
+            state: its buffers.
+            statistics: of its input, for when static scales are still to come.
 
         Raises:
             UnsoundError: it cannot be the state of such a layer (`soundness.check_state`).
@@ -140,6 +160,7 @@ class DuQuantLinear(ExactBuffers):
         layer.is_calibrating = layer.calibrated is not None and not bool(layer.calibrated)
         if layer.is_calibrating and spec.weight is not None:
             layer._source = linear.weight.detach()
+            layer._inputs = _inputs_to_round_by(spec, statistics)
         return layer
 
     def run_as(self, runtime: RuntimeOptions) -> DuQuantLinear:
@@ -213,7 +234,10 @@ class DuQuantLinear(ExactBuffers):
 
     def rotate_input(self, x: Tensor) -> Tensor:
         """Return `h`, x (M, K) in the basis that is quantized, float32."""
-        return self.backend.rotate(x if x.dtype in FLOATS else x.float(), self.operands())
+        held = self.transforms._buffers
+        first = held["smoothing"], held["perm"], None, None, None, held["rotation_first"], held["rotation_in"]
+        operands = LinearOperands(*first, None, None, None, *self._numbers)
+        return self.backend.rotate(x if x.dtype in FLOATS else x.float(), operands)
 
     def fix_scales(self, act_scale: Tensor) -> None:
         """Fix the static activation scales (K,): fold them into the weight, quantize it anew, release its
@@ -221,8 +245,11 @@ class DuQuantLinear(ExactBuffers):
         """
         assert self.act_scale is not None
         assert self.calibrated is not None
+        inputs = None if self._inputs is None else self._inputs.load()
         self.act_scale.copy_(act_scale)
-        if self._source is not None:
+        if self._source is not None and inputs is not None:
+            self._round_by(inputs, self._source)
+        elif self._source is not None:
             self._quantize_weight(self._source)
         self.calibrated.fill_(True)
         self._settle()
@@ -242,18 +269,25 @@ class DuQuantLinear(ExactBuffers):
         return f"DuQuantLinear({shape} {self.spec} acc={self.backend.accumulator})"
 
     def _quantize_weight(self, source: Tensor) -> None:
-        fmt, block = self.spec.weight, self.spec.block_out
-        assert fmt is not None
-        rows = max(1, _CHUNK_ELEMENTS // self.spec.in_features // block) * block
-        for first in range(0, self.spec.out_features, rows):
-            fused = self.transforms.fuse(source[first : first + rows], first)
-            if self.act_scale is not None:
-                fused *= self.act_scale
-            weight = quantize_weight(fused, fmt, self.spec.block_in, self.spec.weight_scale)
-            for name, value in store_weight(weight, fmt).items():
-                buffer = self._buffers[name]
-                if buffer is not None:
-                    buffer[first : first + rows] = value
+        parts = round_to_nearest(source, self.spec, self.transforms, self.act_scale)
+        for rows, weight in parts:
+            self._store(rows, weight)
+
+    def _round_by(self, inputs: Tensor, source: Tensor) -> None:
+        """Quantize the weight with error feedback, by rows (M, K) that the layer is called with."""
+        x = inputs.to(source.device).float()
+        if self.transforms.rotation_absorbed is not None:
+            x = rotate(x, self.transforms.rotation_absorbed)
+        h = self.rotate_input(x)
+        weight, self.damping = round_by_inputs(source, self.spec, self.transforms, self.act_scale, h)
+        self._store(slice(None), weight)
+
+    def _store(self, rows: slice, weight: QuantizedWeight) -> None:
+        assert self.spec.weight is not None
+        for name, value in store_weight(weight, self.spec.weight).items():
+            buffer = self._buffers[name]
+            if buffer is not None:
+                buffer[rows] = value
         self._unpacked = None
 
     def _integer_weight(self) -> Tensor:
@@ -285,7 +319,7 @@ class DuQuantLinear(ExactBuffers):
     def _settle(self) -> None:
         """Calibration is over: what only it needed goes."""
         self.is_calibrating = False
-        self._source = None
+        self._source = self._inputs = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> DuQuantLinear:
         super()._apply(fn, recurse)
@@ -331,3 +365,16 @@ class DuQuantLinear(ExactBuffers):
         """Where it is."""
         held = (self.row_scale, self.act_scale, *self.parameters())
         return next(tensor.device for tensor in held if tensor is not None)
+
+
+def _inputs_to_round_by(spec: LinearSpec, statistics: InputStatistics | None) -> InputRows | None:
+    """Return the rows that a layer of `spec` is rounded by, of those that `statistics` hold.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if spec.rounding is not Rounding.FEEDBACK:
+        return None
+    if statistics is None or statistics.inputs is None:
+        raise ValueError("the spec has rounding=feedback, but no inputs to round by are there")
+    return statistics.inputs

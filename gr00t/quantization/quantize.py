@@ -24,14 +24,15 @@ from gr00t.quantization.calibration.online import OnlineCalibration
 from gr00t.quantization.calibration.record import read_record, record_sha256
 from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.kernels.library import load as load_kernels
-from gr00t.quantization.numerics.statistics import InputStatistics
+from gr00t.quantization.numerics.hessian import DAMPING
+from gr00t.quantization.numerics.statistics import InputStatistics, informed_by
 from gr00t.quantization.profile import StageProfiler
 from gr00t.quantization.propagation import propagate
 from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport, model_bytes
 from gr00t.quantization.settings.environment import DuQuantConfig
 from gr00t.quantization.settings.layer_filter import LayerFilter
-from gr00t.quantization.settings.options import RowRotation
+from gr00t.quantization.settings.options import Rounding, RowRotation
 from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
 from gr00t.quantization.settings.selection import (
     EVERY_LINEAR,
@@ -150,12 +151,11 @@ def decided(
     asked = [plan.asked for plan in plans if plan.asked is not None]
     if any(spec.row_rotation is RowRotation.PROPAGATE for spec in asked):
         plans = propagate(model, plans)
+    known = statistics or {}
     return [
         plan
         if plan.spec is None
-        else dataclasses.replace(
-            plan, spec=dataclasses.replace(plan.spec, informed=plan.name in (statistics or {}))
-        )
+        else dataclasses.replace(plan, spec=informed_by(plan.spec, known.get(plan.name)))
         for plan in plans
     ]
 
@@ -219,6 +219,7 @@ def apply_plans(
         _log_calibration(report, calibration)
     logger.info("%s", report.memory_line())
     logger.info("%s", report.kernel_line())
+    _log_rounding(report)
     _calibrate_online(report, store)
     if config.profile:
         StageProfiler(layers, synchronize=config.profile_sync).start()
@@ -237,6 +238,7 @@ def _calibrate_online(report: DuQuantReport, store: PackStore) -> None:
             store.update(name, report.layers[name])
         report.layers_sha256 = store.sha256
         logger.info("%s", report.memory_line())
+        _log_damping(report)
 
     logger.info(
         "[GR00T-DUQUANT] Activation scales of %d layers: dynamic per token while %d requests are pooled, "
@@ -262,6 +264,30 @@ def _log_propagation(targets: Sequence[LayerPlan]) -> None:
             )
     restored = len(targets) - len(rotated)
     logger.info("[GR00T-DUQUANT] ROW_ROT=propagate: the outputs of %d layers are restored", restored)
+
+
+def _log_rounding(report: DuQuantReport) -> None:
+    """Say how weights are rounded, in how many layers."""
+    feedback = report.rounded_with_feedback
+    nearest = len(report.layers) - feedback
+    told = [f"with feedback in {feedback} layers"] * (feedback > 0)
+    told += [f"to nearest in {nearest} layers"] * (nearest > 0)
+    wanted = report.config.rounding is Rounding.FEEDBACK and nearest
+    why = ", of whose inputs no rows were recorded" if wanted else ""
+    logger.info("[GR00T-DUQUANT] Weights rounded %s%s", ", ".join(told), why)
+    _log_damping(report)
+
+
+def _log_damping(report: DuQuantReport) -> None:
+    """Name layers whose inputs took more damping than others."""
+    for name, layer in report.layers.items():
+        if layer.damping is not None and layer.damping > DAMPING:
+            logger.warning(
+                "[GR00T-DUQUANT] %s: damping %g leaves the Hessian of its inputs not positive; %g was needed",
+                name,
+                DAMPING,
+                layer.damping,
+            )
 
 
 def _log_smoothing(report: DuQuantReport) -> None:

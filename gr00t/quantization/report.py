@@ -11,6 +11,7 @@ from torch import nn
 from gr00t.quantization.calibration.online import OnlineCalibration
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.settings.environment import DuQuantConfig
+from gr00t.quantization.settings.options import Rounding
 
 
 @runtime_checkable
@@ -67,6 +68,11 @@ class DuQuantReport:
         return sum(layer.spec.informed for layer in self.layers.values())
 
     @property
+    def rounded_with_feedback(self) -> int:
+        """How many layers were rounded by rows of their inputs, or will be, when static scales are fixed."""
+        return sum(layer.spec.rounding is Rounding.FEEDBACK for layer in self.layers.values())
+
+    @property
     def linear_bytes(self) -> int:
         """Bytes that the quantized layers hold now."""
         return sum(layer.resident_bytes() for layer in self.layers.values())
@@ -116,6 +122,7 @@ class DuQuantReport:
                     "bits": layer.spec.bits,
                     "in_features": layer.spec.in_features,
                     "out_features": layer.spec.out_features,
+                    "rounding": layer.spec.rounding.value,
                     "activation_scale": _activation_scale(layer),
                     "accumulator": layer.backend.accumulator,
                     "accumulator_reason": layer.backend.accumulator_reason,
@@ -127,6 +134,7 @@ class DuQuantReport:
             },
             "layers_from_packs": self.packed,
             "layers_informed": self.informed,
+            "layers_rounded_with_feedback": self.rounded_with_feedback,
             "layers_sha256": self.layers_sha256,
             "calibration_sha256": self.calibration_sha256,
             "artefact": self.artefact,

@@ -23,6 +23,7 @@ from gr00t.quantization import (
     DuQuantDryRunError,
     DuQuantLinear,
     duquant_layers,
+    weight_codes,
 )
 from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
 from gr00t.quantization.kernels import library
@@ -122,7 +123,7 @@ def test_nothing_is_quantized_and_no_float_copy_is_in_the_files(exported, monkey
         raise AssertionError("a weight was quantized though it is in the artefact")
 
     folder, _ = exported
-    monkeypatch.setattr(duquant_layers, "quantize_weight", refuse)
+    monkeypatch.setattr(weight_codes, "quantize_weight", refuse)
     monkeypatch.setattr(duquant_layers.Transforms, "choose", refuse)
     policy = serve(folder, {})
     report = policy.quantization

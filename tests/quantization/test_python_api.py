@@ -28,6 +28,7 @@ from gr00t.quantization import (
     LayerFilter,
     LinearScheme,
     Rotation,
+    Rounding,
     RowRotation,
     RuntimeOptions,
     WeightScale,
@@ -183,6 +184,7 @@ SCHEME = LinearScheme(
     smoothing=0.5,
     calibration_steps=7,
     act_percentile=99.0,
+    rounding=Rounding.NEAREST,
     weight_by_layer=(("a.b", IntFormat(8)), ("c.*", None)),
 )
 
@@ -229,7 +231,7 @@ def test_settings_are_handed_on_in_place_of_the_environments_own() -> None:
 def test_reading_settings_imports_no_torch() -> None:
     code = (
         "import sys, gr00t.quantization, gr00t.model.quantized_layers as q; "
-        "assert len(q.DEFAULTS.variables()) == 26; q.DEFAULTS.scheme; print('torch' in sys.modules)"
+        "assert len(q.DEFAULTS.variables()) == 27; q.DEFAULTS.scheme; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout == "False\n"

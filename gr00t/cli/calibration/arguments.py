@@ -25,8 +25,8 @@ PROMPTS = (
     "open the top drawer and put the bowl inside",
     "turn on the stove and put the moka pot on it",
 )
-# Enough rows for the peaks of channels even where no static scales are pooled.
-FEWEST_REQUESTS = 32
+# Scenes enough for the rows that weights are rounded by, even where fewer requests fix the static scales.
+FEWEST_REQUESTS = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CalibrateArguments:
     synthetic: int | None = None
     """Number of random observations. For smoke tests: do not evaluate what it calibrates."""
     requests: int | None = None
-    """Observations to use (default: CALIB_STEPS, at least 32; with --synthetic its number)."""
+    """Observations to use (default: CALIB_STEPS, at least 128; with --synthetic its number)."""
     save: Path | None = None
     """Write the observations that are used to this file, for --observations."""
     scope: str = DOCUMENT

@@ -53,9 +53,11 @@ def record(
         UsageError: there are too few observations.
     """
     from gr00t.quantization.calibration.recording import record_inputs
+    from gr00t.quantization.numerics.statistics import ROUNDED_BY_ROWS
 
     candidates = []
-    with record_inputs(policy.model, layers) as recording, progress("recording", requests) as bar:
+    rows = -(-ROUNDED_BY_ROWS // requests)
+    with record_inputs(policy.model, layers, rows) as recording, progress("recording", requests) as bar:
         for index, observation in enumerate(observations):
             answer(policy, observation, index, seed)
             group = recording.latest

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from gr00t.quantization.calibration.screening import Group, Screening
-from gr00t.quantization.numerics.statistics import InputRecorder, InputStatistics
+from gr00t.quantization.numerics.statistics import (
+    InputRecorder,
+    InputRows,
+    InputStatistics,
+    RowsInMemory,
+    draw_rows,
+)
 
 
 class InputRecording:
@@ -24,8 +30,10 @@ class InputRecording:
         latest: the group that the last request was counted to, None where it was left out.
     """
 
-    def __init__(self, layers: Mapping[str, nn.Linear]) -> None:
+    def __init__(self, layers: Mapping[str, nn.Linear], rows_per_request: int) -> None:
         self._names = list(layers)
+        self._rows_per_request = rows_per_request
+        self._latest_input: Tensor | None = None
         self._held: dict[str, list[Tensor]] = {}
         self._screening = Screening(
             lambda: {name: InputRecorder(layer.in_features) for name, layer in layers.items()}
@@ -68,14 +76,24 @@ class InputRecording:
                 f"{len(idle)} of {len(self._names)} selected layers were never called in "
                 f"{self.requests} requests: {', '.join(idle[:3])}{more}; leave them out with EXCLUDE"
             )
-        return {name: recorder.result() for name, recorder in recorders.items()}
+        shared: dict[tuple[int, ...], InputRows] = {}
+        found = {}
+        for name, recorder in recorders.items():
+            same = tuple(map(id, recorder.kept))
+            if same and same not in shared:
+                shared[same] = RowsInMemory(torch.cat(recorder.kept))
+            found[name] = recorder.result(shared.get(same))
+        return found
 
     def observer(self, name: str) -> Callable[..., None]:
         """Return the forward pre-hook that records layer `name`."""
 
         def observe(module: nn.Module, args: tuple[Any, ...]) -> None:
-            # A copy: what comes after the layer may write over its input.
-            self._held.setdefault(name, []).append(args[0].detach().clone())
+            # A copy: what comes after the layer may write over its input. Layers side by side share theirs.
+            if not _same(self._latest_input, args[0]):
+                self._latest_input = args[0].detach().clone()
+            assert self._latest_input is not None
+            self._held.setdefault(name, []).append(self._latest_input)
 
         return observe
 
@@ -85,7 +103,7 @@ class InputRecording:
 
     def end_request(self, *_: Any) -> None:
         """Record a request, or leave it out; a forward hook of the model."""
-        held, self._held = self._held, {}
+        held, self._held, self._latest_input = self._held, {}, None
         called = {name: [x for x in inputs if x.numel()] for name, inputs in held.items()}
         peaks = {
             name: torch.stack([x.abs().amax().float() for x in inputs]).amax()
@@ -97,10 +115,28 @@ class InputRecording:
             for name, inputs in called.items():
                 for x in inputs:
                     self.latest.gathered[name].observe(x)
+            if self._rows_per_request:
+                self._keep_rows(self.latest.gathered, called)
+
+    def _keep_rows(self, recorders: Mapping[str, InputRecorder], called: Mapping[str, list[Tensor]]) -> None:
+        """Draw rows to round by; layers that were called with the same keep the same."""
+        drawn: dict[tuple[int, ...], Tensor] = {}
+        for name, inputs in called.items():
+            same = tuple(map(id, inputs))
+            if same and same not in drawn:
+                drawn[same] = draw_rows(inputs, self._rows_per_request, self._screening.requests)
+            if same:
+                recorders[name].kept.append(drawn[same])
+
+
+def _same(held: Tensor | None, x: Tensor) -> bool:
+    return held is not None and held.dtype == x.dtype and held.device == x.device and torch.equal(held, x)
 
 
 @contextlib.contextmanager
-def record_inputs(model: nn.Module, layers: Mapping[str, nn.Linear]) -> Iterator[InputRecording]:
+def record_inputs(
+    model: nn.Module, layers: Mapping[str, nn.Linear], rows_per_request: int = 0
+) -> Iterator[InputRecording]:
     """Record the inputs of `layers` of `model` while the context lasts; the answers do not change.
 
     One request is one call of `model`. All calls of a layer within it are recorded, of every denoising step.
@@ -108,11 +144,13 @@ def record_inputs(model: nn.Module, layers: Mapping[str, nn.Linear]) -> Iterator
     Args:
         model: whose calls are counted.
         layers: linear layers of it, by name.
+        rows_per_request: rows of each input and request to keep, for error-feedback rounding; 0: none, and
+            weights are then rounded to nearest.
 
     Yields:
         The recording, which stays readable afterwards.
     """
-    recording = InputRecording(layers)
+    recording = InputRecording(layers, rows_per_request)
     with contextlib.ExitStack() as hooks:
         for name, layer in layers.items():
             hooks.callback(layer.register_forward_pre_hook(recording.observer(name)).remove)

@@ -27,7 +27,7 @@ from gr00t.quantization.profile import StageProfiler
 from gr00t.quantization.replacing import put_in_place
 from gr00t.quantization.report import DuQuantReport
 from gr00t.quantization.settings.environment import DuQuantConfig
-from gr00t.quantization.settings.options import RowRotation
+from gr00t.quantization.settings.options import Rounding, RowRotation
 from gr00t.quantization.settings.selection import LayerPlan
 from gr00t.quantization.settings.spec import LinearSpec
 
@@ -180,6 +180,8 @@ def settle(report: DuQuantReport) -> None:
 def _check_agreement(name: str, spec: LinearSpec, wanted: LinearSpec) -> None:
     """Hold the specification of a layer against what the settings of the artefact make of such a layer."""
     decided = {"informed"}  # by what was recorded
+    if wanted.rounding is Rounding.FEEDBACK:
+        decided |= {"rounding"}
     if wanted.row_rotation is RowRotation.PROPAGATE:
         decided |= {"row_rotation", "absorbs"}  # by its neighbours
         if spec.row_rotation is RowRotation.NONE:

@@ -21,7 +21,7 @@ from gr00t.quantization.checkpoint.checksums import ArtefactError, check_files
 from gr00t.quantization.checkpoint.manifest_values import checked_values, spec_to_json
 from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, said_kind, write_sidecar
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, DuQuantConfigError
-from gr00t.quantization.settings.options import Execution
+from gr00t.quantization.settings.options import Execution, Rounding
 from gr00t.quantization.settings.spec import LinearSpec
 from gr00t.quantization.settings.variable import as_text
 
@@ -31,6 +31,8 @@ FILE = "duquant.safetensors"
 _AT_RUN_TIME = ("execution", "backend", "precache_weights", "debug", "profile", "profile_sync", "dry_run")
 # What else may be set beside an artefact, without effect on it.
 _WITHOUT_EFFECT = ("enable", "pack_dir", "include_action_head")
+# What an artefact was exported with that says nothing of a variable, since there was none.
+_AS_BEFORE = {PREFIX + "ROUNDING": Rounding.NEAREST.value}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Manifest:
             DuQuantConfigError: `environ` asks for something that the artefact is not; all of it is listed.
         """
         given = DuQuantConfig.given(environ)
-        stored = DuQuantConfig(**DuQuantConfig.given(self.settings))
+        stored = DuQuantConfig(**DuQuantConfig.given({**_AS_BEFORE, **self.settings}))
         problems = []
         if given.get("enable") is False:
             problems.append(f"{PREFIX}ENABLE=0: an artefact has no unquantized weights")

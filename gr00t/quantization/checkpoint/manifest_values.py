@@ -13,7 +13,7 @@ from typing import Any
 
 from gr00t.quantization.checkpoint.checksums import is_within
 from gr00t.quantization.settings.environment import DuQuantConfig
-from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import Rotation, Rounding, RowRotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from gr00t.spelling import shown
 
@@ -21,8 +21,11 @@ _ENUMS: dict[str, type[Enum]] = {
     "weight_scale": WeightScale,
     "rotation": Rotation,
     "row_rotation": RowRotation,
+    "rounding": Rounding,
 }
 _SPEC_FIELDS = LinearSpec.__dataclass_fields__.keys()
+# What is left out where it is as it was before there was another: packs and artefacts of then stay the same.
+_ONCE = {"rounding": Rounding.NEAREST.value}
 
 
 def checked_values(values: Any) -> dict[str, Any]:
@@ -53,7 +56,8 @@ def spec_to_json(spec: LinearSpec) -> dict[str, Any]:
     values = {name: getattr(spec, name) for name in _SPEC_FIELDS}
     for side in ("weight", "activation"):
         values[side] = None if values[side] is None else {"bits": values[side].bits}
-    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+    plain = {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+    return {name: value for name, value in plain.items() if _ONCE.get(name, ...) != value}
 
 
 def spec_from_json(values: Any) -> LinearSpec:
@@ -62,9 +66,9 @@ def spec_from_json(values: Any) -> LinearSpec:
     Raises:
         ValueError: a field is missing, unknown, or not what it can be.
     """
-    if not isinstance(values, dict) or values.keys() != _SPEC_FIELDS:
+    if not isinstance(values, dict) or {*_ONCE, *values} != _SPEC_FIELDS:
         raise ValueError(f"expected an object with {', '.join(sorted(_SPEC_FIELDS))}, got {shown(values)}")
-    read = dict(values)
+    read: dict[str, Any] = {**_ONCE, **values}
     for name, kind in _ENUMS.items():
         allowed = [member.value for member in kind]
         if read[name] not in allowed:

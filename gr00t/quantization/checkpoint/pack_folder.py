@@ -1,4 +1,5 @@
 """The folder of packs: a plain safetensors file for each layer, and `duquant.json`, which says what they are.
+Beside them, in `inputs`, the rows that layers are rounded by, each file under the hash of its rows.
 
 A pack is there when `duquant.json` says so, and it says so last. Processes and threads that share a folder
 take turns (`files.locks`); where the file system knows no locks, one may lose what another says at the same
@@ -8,6 +9,7 @@ time: that layer is then quantized once more.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import threading
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gr00t.files.locks import wait_for_lock
@@ -23,10 +26,33 @@ from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import check_packdir
 from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, write_sidecar
 from gr00t.quantization.checkpoint.tensor_file import read_tensors, write_tensors
+from gr00t.quantization.numerics.statistics import InputRows, hash_rows
 
 logger = logging.getLogger(__name__)
 
+# Folder of the rows to round by, in the folder of packs. Who needs no other packs may delete it.
+INPUTS = "inputs"
+
 _ENTRY = {"spec", "made_from", "state_sha256", "statistics_sha256"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RowsInFile:
+    """Rows that a layer was called with, read when they are wanted; see `statistics.InputRows`."""
+
+    path: Path
+    sha256: str
+
+    def load(self) -> Tensor:
+        """Return the rows, (M, K) bfloat16.
+
+        Raises:
+            ArtefactError, OSError: they are not there, or not those that were recorded.
+        """
+        rows = read_tensors(self.path)[1].get("rows")
+        if rows is None or rows.dtype != torch.bfloat16 or rows.dim() != 2 or hash_rows(rows) != self.sha256:
+            raise ArtefactError(f"{self.path}: not the inputs that were recorded")
+        return rows
 
 
 class PackFolder:
@@ -90,6 +116,22 @@ class PackFolder:
         with self._turn(shared=False):
             write_tensors(self.path(name), tensors)
             write_sidecar(self.folder, "packs", {"layers": {**self._entries(), name: entry}})
+
+    def inputs(self, sha256: str) -> RowsInFile:
+        """Return the rows of that hash, whether or not there is such a file."""
+        return RowsInFile(self.folder / INPUTS / f"{sha256[:32]}.safetensors", sha256)
+
+    def write_inputs(self, inputs: InputRows) -> None:
+        """Write rows to round by, once for all layers that are called with them.
+
+        Raises:
+            OSError, SafetensorError: they cannot be written.
+        """
+        path = self.inputs(inputs.sha256).path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._turn(shared=False):
+            if not path.is_file():
+                write_tensors(path, {"rows": inputs.load()})
 
     @contextlib.contextmanager
     def _turn(self, *, shared: bool) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """PACKDIR: the layers of a model as files, so that the next start quantizes nothing.
 
-A pack holds the layer's buffers and, where they were recorded, the statistics of its input. Statistics belong
-to the weight, not to the settings: a layer that is rebuilt for other settings is rebuilt by them.
+A pack holds the layer's buffers and, where they were recorded, the statistics of its input; the rows to round
+it by, which layers share, lie beside the packs. Statistics belong to the weight, not to the settings: a layer
+that is rebuilt for other settings is rebuilt by them.
 
 A pack is used only for the weight and the settings it was made from, and only if its data are those that
 were written: `duquant.json` says all three (`pack_folder`), and values are checked besides (`soundness`). It
@@ -13,7 +14,6 @@ quantized as without it.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -26,12 +26,13 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gr00t.quantization.checkpoint.checksums import ArtefactError
-from gr00t.quantization.checkpoint.manifest_values import spec_to_json
+from gr00t.quantization.checkpoint.manifest_values import digest, spec_to_json
 from gr00t.quantization.checkpoint.pack_folder import PackFolder
 from gr00t.quantization.checkpoint.tensor_file import hash_all, hash_tensor
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state, check_statistics
-from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics
+from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics, informed_by
+from gr00t.quantization.settings.options import Rounding
 from gr00t.quantization.settings.spec import LARGEST_BLOCK, LinearSpec
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class PackStore:
         Args:
             name: of the layer.
             linear: the layer.
-            spec: how to quantize it; `informed` is set here.
+            spec: how to quantize it; `informed` is set here, and `rounding` is nearest without inputs.
             statistics: of its input, if they were recorded just now; else those in its pack are used.
             rotation_absorbed: what its input arrives rotated by, where `spec.absorbs`.
         """
@@ -141,34 +142,63 @@ class PackStore:
     ) -> tuple[DuQuantLinear, str]:
         """Return the layer and the hash of its state."""
         if self._folder is None:
-            spec = dataclasses.replace(spec, informed=statistics is not None)
-            layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+            layer = DuQuantLinear.from_linear(
+                linear, informed_by(spec, statistics), statistics, rotation_absorbed
+            )
             return layer, hash_all(layer.packed_state())
         weight = _weight_hash(linear.weight)
         pack = self._read(name, spec)
         if statistics is None and pack is not None and pack.entry["made_from"].get("weight") == weight:
             statistics = pack.statistics
-        spec = dataclasses.replace(spec, informed=statistics is not None)
-        wanted = _made_from(weight, spec, rotation_absorbed, statistics)
+        wanted = _made_from(weight, informed_by(spec, statistics), rotation_absorbed, statistics)
         self._made[name] = wanted
-        restored = None if pack is None else self._restore(name, pack, wanted, linear, spec)
+        known = informed_by(spec, statistics)
+        restored = None if pack is None else self._restore(name, pack, wanted, linear, known, statistics)
         if pack is not None and restored is not None:
             self._restored.add(name)
             return restored, str(pack.entry["state_sha256"])  # compared as it was read
-        layer = DuQuantLinear.from_linear(linear, spec, statistics, rotation_absorbed)
+        statistics = self._with_inputs(name, informed_by(spec, statistics), statistics)
+        wanted = _made_from(weight, informed_by(spec, statistics), rotation_absorbed, statistics)
+        self._made[name] = wanted
+        layer = DuQuantLinear.from_linear(
+            linear, informed_by(spec, statistics), statistics, rotation_absorbed
+        )
         state = layer.packed_state()
         self._hashes[name] = hash_all(state)
         self._write(name, state, statistics, wanted)
         return layer, self._hashes[name]
 
+    def _with_inputs(
+        self, name: str, spec: LinearSpec, statistics: InputStatistics | None
+    ) -> InputStatistics | None:
+        """Return statistics with rows to round by that can be read, else without any, and a warning."""
+        if statistics is None or statistics.inputs is None or spec.rounding is not Rounding.FEEDBACK:
+            return statistics
+        try:
+            statistics.inputs.load()
+        except (ArtefactError, OSError, MemoryError) as error:
+            logger.warning(
+                "[GR00T-DUQUANT] %s is rounded to nearest: its recorded inputs cannot be read (%s)",
+                name,
+                error,
+            )
+            return statistics._replace(inputs=None)
+        return statistics
+
     def _restore(
-        self, name: str, pack: _Pack, wanted: dict[str, Any], linear: nn.Linear, spec: LinearSpec
+        self,
+        name: str,
+        pack: _Pack,
+        wanted: dict[str, Any],
+        linear: nn.Linear,
+        spec: LinearSpec,
+        statistics: InputStatistics | None,
     ) -> DuQuantLinear | None:
         fault = pack.fault or _difference(pack, wanted)
         if not fault:
             assert pack.state is not None
             try:
-                return DuQuantLinear.from_state(linear, spec, pack.state)
+                return DuQuantLinear.from_state(linear, spec, pack.state, statistics)
             except UnsoundError as error:
                 fault = f"cannot be used ({error})"
         logger.info("[GR00T-DUQUANT] Pack of %s %s; rebuilt", name, fault)
@@ -191,7 +221,7 @@ class PackStore:
                 fault = "is damaged (the statistics in it are not those written)"
             else:
                 try:
-                    statistics = _statistics(recorded)
+                    statistics = self._statistics(recorded, entry)
                 except UnsoundError as error:
                     fault = f"cannot be used ({error})"
                 else:
@@ -200,6 +230,22 @@ class PackStore:
                     return _Pack(entry, None, statistics, "is damaged (its data are not those written)")
         logger.warning("[GR00T-DUQUANT] Pack of %s %s; %s", name, fault, consequence)
         return None
+
+    def _statistics(self, recorded: Mapping[str, Tensor], entry: Mapping[str, Any]) -> InputStatistics | None:
+        if not recorded:
+            return None
+        peak, sample = (recorded.get(_STATISTICS + key) for key in ("peak", "sample"))
+        if peak is None or sample is None or len(recorded) > 2:
+            raise UnsoundError(f"{', '.join(sorted(recorded))}: no statistics of an input")
+        inputs = entry["made_from"].get("inputs")
+        assert self._folder is not None
+        try:
+            kept = None if inputs is None else self._folder.inputs(digest(inputs))
+        except ValueError as error:
+            raise UnsoundError(f"its inputs: {error}") from None
+        statistics = InputStatistics(peak, sample, kept)
+        check_statistics(statistics, peak.numel())
+        return statistics
 
     def _write(
         self,
@@ -217,6 +263,8 @@ class PackStore:
             "statistics_sha256": hash_all(recorded),
         }
         try:
+            if statistics is not None and statistics.inputs is not None:
+                self._folder.write_inputs(statistics.inputs)
             self._folder.write(name, entry, {**state, **recorded})
         except (OSError, SafetensorError) as error:
             if isinstance(error, IsADirectoryError):
@@ -243,17 +291,6 @@ def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
     return recorded, {key: value for key, value in tensors.items() if key not in recorded}
 
 
-def _statistics(recorded: Mapping[str, Tensor]) -> InputStatistics | None:
-    if not recorded:
-        return None
-    peak, sample = (recorded.get(_STATISTICS + key) for key in InputStatistics._fields)
-    if peak is None or sample is None or len(recorded) > len(InputStatistics._fields):
-        raise UnsoundError(f"{', '.join(sorted(recorded))}: no statistics of an input")
-    statistics = InputStatistics(peak, sample)
-    check_statistics(statistics, peak.numel())
-    return statistics
-
-
 def _difference(pack: _Pack, wanted: Mapping[str, Any]) -> str:
     """Say what a pack was made from, other than wanted; empty where there is no difference."""
     (weight, *settings), (other, *others) = (
@@ -267,7 +304,7 @@ def _difference(pack: _Pack, wanted: Mapping[str, Any]) -> str:
 def _named(statistics: InputStatistics | None) -> dict[str, Tensor]:
     if statistics is None:
         return {}
-    return {_STATISTICS + key: value for key, value in statistics._asdict().items()}
+    return {_STATISTICS + key: value for key, value in statistics.tensors().items()}
 
 
 def _weight_hash(weight: Tensor) -> str:
@@ -283,4 +320,6 @@ def _made_from(
         made_from["rotation_absorbed"] = hash_tensor("", rotation_absorbed)
     if statistics is not None:
         made_from["statistics"] = hash_tensor("", statistics.rows())
+        if statistics.inputs is not None:
+            made_from["inputs"] = statistics.inputs.sha256
     return {"spec": spec_to_json(spec), "made_from": made_from}

@@ -6,12 +6,12 @@ inputs' Hessian, for channels k ascending,
     v_k = w_k + sum_{j<k} e_j R_jk,    c_k = round(v_k / (s g)),    e_k = w_k - s g c_k
 
 leaves an output error of `sum_k D_k (v_k - s g c_k)^2`. Other than there, g is chosen at the start of each
-block, for what its v will be if nothing of it is rounded, with errors weighted by D. The row step s is that of
-rounding to nearest, and what is stored is the same: s, g and c.
+block, for what its v will be if nothing of it is rounded, with errors weighted by D. The row step s is that
+of rounding to nearest, and what is stored is the same: s, g and c.
 
 Channels go in panels: what errors before a panel do to it is one matrix product, what they do within it is
-`round_panel`, or a compiled kernel with the same bits (`kernels.feedback`). Everything is (K, N) here, in units
-of s: rows are independent of each other, and those of a vector lie together.
+`round_panel`, or a compiled kernel with the same bits (`kernels.feedback`). Everything is (K, N) here, in
+units of s: rows are independent of each other, and those of a vector lie together.
 """
 
 from __future__ import annotations

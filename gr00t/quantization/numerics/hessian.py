@@ -1,8 +1,8 @@
 """What an error of a weight costs its output: the Hessian of a layer's inputs, and its factor.
 
 For M inputs h as they are multiplied, the squared error of an output channel is `M e H e^T`, where e is the
-error of its row of the weight and `H = mean(h^T h)`. Factored as `H = R D R^T` with R unit upper triangular and
-D diagonal, that is a sum over channels, `sum_k D_k (e_k + sum_{j<k} e_j R_jk)^2`: what `feedback` rounds by.
+error of its row of the weight and `H = mean(h^T h)`. Factored as `H = R D R^T` with R unit upper triangular
+and D diagonal, it is a sum over channels, `sum_k D_k (e_k + sum_{j<k} e_j R_jk)^2`: see `feedback`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Share of the mean of H's diagonal that is added to all of it. A tenth of this was as good on the demonstration
-# policy and 0.8 dB worse on the sentence encoder: few inputs do not say all of many channels.
+# Share of the mean of H's diagonal that is added to all of it. A tenth of this was as good on the
+# demonstration policy and 0.8 dB worse on the sentence encoder: few inputs do not say all of many channels.
 DAMPING = 0.1
 
 # Columns of H computed at a time, of which only what is below the diagonal is read: half of the work.

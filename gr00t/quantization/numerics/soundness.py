@@ -16,7 +16,7 @@ from torch import Tensor
 from gr00t.quantization.numerics.quantizers import SMALLEST_SCALE, scale_for
 from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics
 from gr00t.quantization.numerics.storage import buffer_shapes, load_weight, stored_scale_bits
-from gr00t.quantization.settings.options import WeightScale
+from gr00t.quantization.settings.options import Rounding, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
 # Largest |R^T R - I| allowed. Measured at most 7.6e-8, of all kinds in blocks of 7 to 1024: it is what
@@ -89,13 +89,13 @@ def check_statistics(statistics: InputStatistics, channels: int) -> None:
         UnsoundError: they have another shape or dtype, or values that were not recorded from any input.
     """
     wanted = {"peak": ((channels,), torch.float32), "sample": ((SAMPLED_ROWS, channels), torch.bfloat16)}
-    for name, value in statistics._asdict().items():
+    for name, value in statistics.tensors().items():
         found = tuple(value.shape), value.dtype
         if found != wanted[name]:
             raise UnsoundError(f"statistics.{name}: {_told(found)}, expected {_told(wanted[name])}")
         if not torch.isfinite(value).all():
             raise UnsoundError(f"statistics.{name}: it holds inf or nan")
-    peak, sample = statistics
+    peak, sample, _ = statistics
     if (peak < 0).any():
         raise UnsoundError("statistics.peak: a peak below zero")
     if (sample.abs() > peak.to(torch.bfloat16)).any():
@@ -155,6 +155,8 @@ def _check_weight(state: Mapping[str, Tensor], spec: LinearSpec, rows: slice) ->
         _check_last_half("codes", stored, codes.shape[1])
     if block_scale is not None and stored_scale_bits(fmt) == 4:
         _check_last_half("block_scale", block_scale, multiples.shape[1])
+    if spec.rounding is Rounding.FEEDBACK:
+        return  # the largest weight is not what it was when it is rounded
     # A row's largest weight gets the largest code, whatever its scales, unless it is as good as zero.
     is_block = spec.weight_scale is WeightScale.BLOCK
     silent = SMALLEST_SCALE / (fmt.largest_block_scale if is_block else 1)

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.files.home import expanded
-from gr00t.quantization.settings import parsers
+from gr00t.quantization.settings import options, parsers
 from gr00t.quantization.settings.layer_filter import LayerFilter
-from gr00t.quantization.settings.options import BACKENDS, Execution, Rotation, RowRotation, WeightScale
 from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
 from gr00t.quantization.settings.spec import LARGEST_BLOCK, MOST_CALIBRATION_STEPS, bits_of, format_of
 from gr00t.quantization.settings.unread_variables import warn_of_unread_variables
@@ -33,7 +32,7 @@ _SCHEME, _RUNTIME = LinearScheme(), RuntimeOptions()
 # What they call by the same name as a `DuQuantConfig`.
 _OF_SCHEME = (
     *("weight_scale", "permute", "rotation", "row_rotation"),
-    *("smoothing", "calibration_steps", "act_percentile"),
+    *("smoothing", "rounding", "calibration_steps", "act_percentile"),
 )
 _OF_RUNTIME = ("execution", "backend", "pack_dir", "precache_weights", "debug", "profile", "profile_sync")
 
@@ -114,9 +113,9 @@ class DuQuantConfig:
         "block of the output rotation; `BLOCK` when unset",
         empty=True,
     )
-    weight_scale: WeightScale = var(
+    weight_scale: options.WeightScale = var(
         "WSCALE",
-        parsers.choice(WeightScale),
+        parsers.choice(options.WeightScale),
         _SCHEME.weight_scale,
         "`block`: a float scale per output row times an integer per block; `channel`: per output row alone",
     )
@@ -127,16 +126,16 @@ class DuQuantConfig:
         "deal the input channels over the blocks in snake order of their peaks: of the recorded inputs, "
         "else of the weights",
     )
-    rotation: Rotation = var(
+    rotation: options.Rotation = var(
         "ROTATION",
-        parsers.choice(Rotation),
+        parsers.choice(options.Rotation),
         _SCHEME.rotation,
         "block rotation: `hadamard`, `svd`, `none` or `duquant` (greedy, by the recorded inputs, else by the "
         "weights)",
     )
-    row_rotation: RowRotation = var(
+    row_rotation: options.RowRotation = var(
         "ROW_ROT",
-        parsers.choice(RowRotation),
+        parsers.choice(options.RowRotation),
         _SCHEME.row_rotation,
         "output-side rotation: `restore` undoes it; `propagate` leaves it to the next layer where that is "
         "exact (`v_proj` to `o_proj`) and undoes it elsewhere; `0`: none",
@@ -145,15 +144,19 @@ class DuQuantConfig:
         "LS",
         parsers.number(0, 1),
         _SCHEME.smoothing,
-        "migration strength of the smoothing diagonal; no effect without recorded inputs "
-        "(`scripts/calibrate.py`)",
+        "migration strength of the smoothing diagonal; no effect without inputs (`scripts/calibrate.py`)",
+    )
+    rounding: options.Rounding = var(
+        "ROUNDING",
+        parsers.choice(options.Rounding),
+        _SCHEME.rounding,
+        "`feedback`: those after it make up for what a weight loses, by recorded inputs; else `nearest`",
     )
     calibration_steps: int = var(
         "CALIB_STEPS",
         parsers.integer(0, MOST_CALIBRATION_STEPS),
         _SCHEME.calibration_steps,
-        "requests pooled into static activation scales, by `scripts/calibrate.py` or else the first ones "
-        "served; `0`: dynamic per-token scales, always",
+        "requests pooled into static scales, by `scripts/calibrate.py` or else as served; `0`: per token",
     )
     act_percentile: float = var(
         "ACT_PCT",
@@ -169,9 +172,9 @@ class DuQuantConfig:
         enables=False,
         empty=True,
     )
-    execution: Execution = var(
+    execution: options.Execution = var(
         "EXECUTION",
-        parsers.choice(Execution),
+        parsers.choice(options.Execution),
         _RUNTIME.execution,
         "`fake`, `auto` or `integer`: the same bits from the same kernels, the fastest that can run: "
         "compiled ones that read the packed codes (on a CPU compiled on first use, on an NVIDIA GPU "
@@ -180,10 +183,10 @@ class DuQuantConfig:
     )
     backend: str | None = var(
         "BACKEND",
-        parsers.one_of(BACKENDS),
+        parsers.one_of(options.BACKENDS),
         _RUNTIME.backend,
         "who computes the layers, by name, to compare two: `torch` (PyTorch's operations) or a compiled "
-        f"kernel, {', '.join(f'`{name}`' for name in BACKENDS[1:])}; unset: the fastest that can run",
+        f"kernel, {', '.join(f'`{name}`' for name in options.BACKENDS[1:])}; unset: the fastest that can run",
         enables=False,
         empty=True,
     )

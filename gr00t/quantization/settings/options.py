@@ -35,6 +35,16 @@ class WeightScale(str, Enum):
     CHANNEL = "channel"
 
 
+class Rounding(str, Enum):
+    """How codes are chosen: each weight by itself, or so that those after it make up for what one loses.
+
+    Feedback needs rows that a layer was called with; where none are kept, codes are the nearest.
+    """
+
+    NEAREST = "nearest"
+    FEEDBACK = "feedback"
+
+
 class Execution(str, Enum):
     """How codes are multiplied: by the fastest that can run, to the same bits.
 

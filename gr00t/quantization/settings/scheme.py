@@ -13,7 +13,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from gr00t.files.home import expanded
-from gr00t.quantization.settings.options import BACKENDS, Execution, Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import (
+    BACKENDS,
+    Execution,
+    Rotation,
+    Rounding,
+    RowRotation,
+    WeightScale,
+)
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from gr00t.spelling import did_you_mean
 
@@ -33,6 +40,8 @@ class LinearScheme:
         row_rotation: RESTORE undoes the output rotation; PROPAGATE leaves it to the next layer where that is
             exact, and undoes it elsewhere; NONE: there is none.
         smoothing: migration strength of the smoothing diagonal, in [0, 1]; no effect without statistics.
+        rounding: FEEDBACK makes up for what a weight loses by those after it, where statistics hold rows of
+            the layer's input, and is NEAREST elsewhere.
         calibration_steps: calls of the model pooled into static activation scales; 0: per-token scales.
         act_percentile: percentile of |x| that a static scale covers, in [50, 100].
         weight_by_layer: other weight formats of single layers: (name, format), where `*` stands for any part
@@ -49,6 +58,7 @@ class LinearScheme:
     rotation: Rotation = Rotation.HADAMARD  # the best by measurement: docs/QUALITY.md, section 3
     row_rotation: RowRotation = RowRotation.RESTORE
     smoothing: float = 0.15
+    rounding: Rounding = Rounding.FEEDBACK
     calibration_steps: int = 32
     act_percentile: float = 99.9
     weight_by_layer: Mapping[str, IntFormat | None] | tuple[tuple[str, IntFormat | None], ...] = ()
@@ -88,10 +98,11 @@ class LinearScheme:
             out_features: of the layer.
             names: of the layer, for `weight_by_layer`.
         """
+        weight = self.weight_of(*names)
         return LinearSpec(
             in_features=in_features,
             out_features=out_features,
-            weight=self.weight_of(*names),
+            weight=weight,
             activation=self.activation,
             block_in=self.block,
             block_out=self.block if self.block_out is None else self.block_out,
@@ -100,6 +111,7 @@ class LinearScheme:
             rotation=self.rotation,
             row_rotation=self.row_rotation,
             smoothing=self.smoothing,
+            rounding=Rounding.NEAREST if weight is None else self.rounding,
             calibration_steps=0 if self.activation is None else self.calibration_steps,
             act_percentile=self.act_percentile,
         )

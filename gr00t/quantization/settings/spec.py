@@ -8,7 +8,7 @@ import dataclasses
 from enum import Enum
 from typing import Any
 
-from gr00t.quantization.settings.options import Rotation, RowRotation, WeightScale
+from gr00t.quantization.settings.options import Rotation, Rounding, RowRotation, WeightScale
 from gr00t.spelling import shown
 
 # What the variables BLOCK and CALIB_STEPS may be set to. A manifest may hold nothing else either.
@@ -67,6 +67,7 @@ class LinearSpec:
         absorbs: whether the input arrives rotated, in blocks of block_out, and the weight makes up for it.
         smoothing: migration strength of the smoothing diagonal; without effect unless `informed`.
         informed: whether statistics of the layer's input were recorded to choose the transforms by.
+        rounding: FEEDBACK where codes were chosen by rows of the layer's input.
         calibration_steps: requests pooled into static activation scales; 0: dynamic per-token scales.
     """
 
@@ -85,6 +86,7 @@ class LinearSpec:
     informed: bool = False
     calibration_steps: int = 0
     act_percentile: float = 99.9
+    rounding: Rounding = Rounding.NEAREST
 
     def __post_init__(self) -> None:
         if type(self.in_features) is int and self.in_features >= _TOO_MANY_INPUTS:
@@ -153,6 +155,7 @@ _KINDS: dict[str, Any] = {
     "rotation": Rotation,
     "row_rotation": RowRotation,
     "absorbs": bool,
+    "rounding": Rounding,
     "informed": bool,
 }
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from gr00t.quantization import duquant_layers
+from gr00t.quantization import duquant_layers, weight_codes
 from gr00t.quantization.calibration.layer_calibration import LayerCalibration
 from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.checkpoint import pack_folder, packs
@@ -48,7 +48,7 @@ def forbid_quantizing(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a weight was quantized though its pack fits")
 
-    monkeypatch.setattr(duquant_layers, "quantize_weight", refuse)
+    monkeypatch.setattr(weight_codes, "quantize_weight", refuse)
     monkeypatch.setattr(duquant_layers.Transforms, "choose", refuse)
 
 

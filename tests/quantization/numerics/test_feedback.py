@@ -1,7 +1,7 @@
 """Error-feedback rounding, against what defines it.
 
-Oracles: GPTQ as its paper has it, by the inverse of the Hessian, one weight after the other; the definition of
-the factor; and the output error itself, on inputs that nothing was chosen by.
+Oracles: GPTQ as its paper has it, by the inverse of the Hessian, one weight after the other; the definition
+of the factor; and the output error itself, on inputs that nothing was chosen by.
 """
 
 from __future__ import annotations

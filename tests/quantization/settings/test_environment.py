@@ -35,6 +35,7 @@ EVERY_VARIABLE = {
             "PACKDIR",
         ),
         *("PRECACHE_WEIGHTS", "EXECUTION", "PROFILE", "PROFILE_SYNC", "INCLUDE_ACTION_HEAD", "BACKEND"),
+        *("ROUNDING",),
     )
 }
 
@@ -154,7 +155,7 @@ def test_every_problem_is_reported_at_once_with_the_nearest_spelling():
         "GR00T_DUQUANT_PERMUTE='maybe': expected one of 1/0, true/false, yes/no, on/off",
         "GR00T_DUQUANT_QUUX: unknown variable; known: "
         + ", ".join(sorted(name.removeprefix("GR00T_DUQUANT_") for name in EVERY_VARIABLE)[:24])
-        + ", ... 26 in all",
+        + ", ... 27 in all",
         "GR00T_DUQUANT_ROTATION='dct': expected one of duquant, hadamard, svd, none",
         "GR00T_DUQUANT_ROW_ROT='retsore': expected one of 0, restore, propagate",
         "GR00T_DUQUANT_WBITS='x:four': 'x:four' is not LAYER:BITS with BITS 2 to 8, "
