@@ -51,14 +51,16 @@ REFERENCES = {
 class Arguments:
     """Measure what quantization does to layer outputs, and to a small trained model from end to end."""
 
-    part: Literal["all", "synthetic", "encoder"] = "all"
-    """Which part to run."""
+    part: Literal["all", "synthetic", "correlated", "encoder"] = "all"
+    """Which part to run; `correlated` are the synthetic layers whose inputs are, by rounding alone."""
     sweep: bool = True
     """Also every ROTATION x PERMUTE, without statistics and with them at LS = 0, 0.15, 0.5."""
     tokens: int = 2048
     """Inputs of a synthetic layer: half are recorded, as 32 requests, half are held out."""
     rows: int = 512
     """Output rows that a synthetic layer is cut down to; 0: all. They are alike, so it changes the time."""
+    correlated_tokens: int = 8192
+    """Inputs of a synthetic layer whose inputs are correlated."""
     shapes: tuple[tuple[int, int], ...] = tuple((s.in_features, s.out_features) for s in QUANTIZED_LAYERS)
     """(input, output) channels of the synthetic layers."""
     seed: int = 0
@@ -70,26 +72,35 @@ def main(arguments: Arguments) -> None:
     started = time.monotonic()
     torch.set_grad_enabled(False)
     rows = recipes.headline_recipes() + (recipes.transform_recipes() if arguments.sweep else [])
+    rounding = recipes.rounding_recipes()
     print(describe_machine())
     result: dict[str, Any] = {"machine": describe_machine()}
-    if arguments.part != "encoder":
+    if arguments.part in ("all", "synthetic"):
         result["synthetic"] = synthetic_part(rows, arguments)
         print_table("Synthetic layers with outliers: output SQNR in dB", result["synthetic"])
-    if arguments.part != "synthetic":
-        result["encoder"] = encoder_part(rows)
+    if arguments.part in ("all", "correlated"):
+        result["correlated"] = synthetic_part(rounding, arguments, is_correlated=True)
+        print_table("The same with correlated inputs: output SQNR in dB", result["correlated"])
+    if arguments.part in ("all", "encoder"):
+        known = {row.label for row in rows}
+        result["encoder"] = encoder_part(rows + [row for row in rounding if row.label not in known])
         print_table("Sentence encoder: output SQNR in dB by kind of layer; embeddings", result["encoder"])
     result["arguments"] = dataclasses.asdict(arguments)
     result["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(result))
 
 
-def synthetic_part(rows: list[Recipe], arguments: Arguments) -> dict[str, dict[str, float]]:
+def synthetic_part(
+    rows: list[Recipe], arguments: Arguments, *, is_correlated: bool = False
+) -> dict[str, dict[str, float]]:
     """SQNR by recipe, and by shape and their mean at each number of activation bits."""
     table: dict[str, dict[str, float]] = {}
     for seed, (in_features, out_features) in enumerate(arguments.shapes, arguments.seed):
         kept = min(out_features, arguments.rows or out_features)
-        case = synthetic_case(in_features, kept, arguments.tokens, seed)
-        for label, bits, found, _ in measure(case, rows, f"{in_features}->{out_features}"):
+        tokens = arguments.correlated_tokens if is_correlated else arguments.tokens
+        case = synthetic_case(in_features, kept, tokens, seed, is_correlated=is_correlated)
+        others = {} if is_correlated else REFERENCES
+        for label, bits, found, _ in measure(case, rows, f"{in_features}->{out_features}", others):
             table.setdefault(label, {})[f"A{bits} {in_features}->{out_features}"] = found["layer"]
     return {label: with_means(cells) for label, cells in table.items()}
 
@@ -105,7 +116,7 @@ def encoder_part(rows: list[Recipe]) -> dict[str, dict[str, float]]:
     expected = torch.cat([model(sentence) for sentence in unseen])
     table: dict[str, dict[str, float]] = {}
     predecessor: dict[int, Mapping[str, float]] = {}
-    for label, bits, found, quantized_model in measure(case, rows, "sentence encoder"):
+    for label, bits, found, quantized_model in measure(case, rows, "sentence encoder", REFERENCES):
         if label == recipes.PREDECESSOR:
             predecessor[bits] = found
         cells = table.setdefault(label, {})
@@ -121,12 +132,12 @@ def encoder_part(rows: list[Recipe]) -> dict[str, dict[str, float]]:
 
 
 def measure(
-    case: Case, rows: list[Recipe], what: str
+    case: Case, rows: list[Recipe], what: str, references: Mapping[str, Any]
 ) -> Iterable[tuple[str, int, dict[str, float], torch.nn.Module | None]]:
     """Yield label, activation bits, SQNR by layer, and the quantized model where there is one."""
     specs = {}
     with tqdm(
-        total=(len(rows) + len(REFERENCES)) * len(ACT_BITS), desc=what, leave=False, mininterval=10
+        total=(len(rows) + len(references)) * len(ACT_BITS), desc=what, leave=False, mininterval=10
     ) as progress:
         for recipe in rows:
             for bits in ACT_BITS:
@@ -135,7 +146,7 @@ def measure(
                 specs[recipe.label, bits] = {layer.name: layer.spec for layer in layers}
                 yield recipe.label, bits, layer_sqnr(case, model), model
                 progress.update()
-        for label, (answer, shares) in REFERENCES.items():
+        for label, (answer, shares) in references.items():
             for bits in ACT_BITS:
                 found = {}
                 for name, spec in specs[shares, bits].items():
@@ -159,7 +170,8 @@ def with_means(cells: dict[str, float]) -> dict[str, float]:
 def print_table(title: str, table: Mapping[str, Mapping[str, float]]) -> None:
     """Print rows by label as a table in Markdown; what is named `A4 ...` goes into the mean alone."""
     columns = [name for name in next(iter(table.values())) if not name.startswith("A4 ")]
-    columns += [name for name in table[recipes.OURS] if name.startswith("better") and name not in columns]
+    extra = table.get(recipes.OURS, {})
+    columns += [name for name in extra if name.startswith("better") and name not in columns]
     print(f"\n{title}\n\n| recipe | {' | '.join(columns)} |\n|{' --- |' * (len(columns) + 1)}")
     for label, cells in table.items():
         print(f"| {label} | {' | '.join(str(cells.get(name, '')) for name in columns)} |")

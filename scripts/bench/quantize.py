@@ -2,10 +2,12 @@
 
     python scripts/bench/quantize.py
     python scripts/bench/quantize.py --blocks 16 64 --rotations hadamard svd duquant none
+    python scripts/bench/quantize.py --blocks 16 --rotations hadamard --roundings nearest feedback
 
 Random bf16 weights of the real shapes are written to a file first. Each measurement is a process of its own,
 so that peaks of memory belong to it: `bf16 start` maps the file and reads every weight once, `pack` quantizes
-and writes packs, `packed start` maps the file and restores from the packs.
+and writes packs, `packed start` maps the file and restores from the packs. With error feedback each layer is
+rounded by 4,096 random inputs, one set for all layers of as many channels: their Hessians are counted in.
 """
 
 from __future__ import annotations
@@ -29,6 +31,12 @@ from torch import nn
 
 from gr00t.machine import describe_machine
 from gr00t.quantization import LinearScheme, Rotation, RuntimeOptions, quantize_
+from gr00t.quantization.numerics.statistics import (
+    ROUNDED_BY_ROWS,
+    InputRecorder,
+    InputStatistics,
+    RowsInMemory,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Arguments:
         "none",
     )
     """ROTATION."""
+    roundings: tuple[Literal["nearest", "feedback"], ...] = ("nearest",)
+    """ROUNDING."""
     stage: Literal["all", "bf16", "quantize"] = "all"
     """What this process measures; `all` starts the others."""
     weights: Path | None = None
@@ -63,16 +73,20 @@ def main(arguments: Arguments) -> None:
         write_weights(weights)
         run_stage("bf16", weights)  # brings the file into the page cache
         rows = [
-            compare(weights, Path(folder, f"{rotation}-{block}"), rotation, block)
+            compare(weights, Path(folder, f"{rotation}-{block}-{rounding}"), rotation, block, rounding)
             for rotation in arguments.rotations
             for block in arguments.blocks
+            for rounding in arguments.roundings
         ]
     print(json.dumps({"threads": torch.get_num_threads(), "rows": rows}))
 
 
-def compare(weights: Path, packs: Path, rotation: str, block: int) -> dict[str, float | int | str]:
+def compare(
+    weights: Path, packs: Path, rotation: str, block: int, rounding: str
+) -> dict[str, float | int | str]:
     """Measure one recipe in three processes and print its row."""
-    settings = ("--rotations", rotation, "--blocks", str(block), "--packs", str(packs))
+    recipe = ("--rotations", rotation, "--blocks", str(block), "--roundings", rounding)
+    settings = (*recipe, "--packs", str(packs))
     bf16 = run_stage("bf16", weights)
     packed = run_stage("quantize", weights, *settings)
     restored = run_stage("quantize", weights, *settings)
@@ -81,7 +95,9 @@ def compare(weights: Path, packs: Path, rotation: str, block: int) -> dict[str, 
         "layers": packed["layers"],
         "block": block,
         "rotation": rotation,
+        "rounding": rounding,
         "pack_seconds": packed["seconds"],
+        "pack_cpu_seconds": packed["cpu_seconds"],
         "packed_start_seconds": restored["seconds"],
         "bf16_start_seconds": bf16["seconds"],
         "bytes_bf16": packed["bytes_before"],
@@ -89,7 +105,8 @@ def compare(weights: Path, packs: Path, rotation: str, block: int) -> dict[str, 
         "peak_extra_bytes": packed["peak_bytes"] - bf16["peak_bytes"],
     }
     print(
-        f"{rotation:<9} block {block:<3} pack {row['pack_seconds']:6.1f} s   packed start "
+        f"{rotation:<9} block {block:<3} {rounding:<8} pack {row['pack_seconds']:6.1f} s "
+        f"({row['pack_cpu_seconds']:.1f} CPU-s)   packed start "
         f"{row['packed_start_seconds']:5.2f} s   bf16 start {row['bf16_start_seconds']:5.2f} s   "
         f"{row['bytes_packed'] / row['bytes_bf16']:.3f} of bf16's bytes   "
         f"peak {row['peak_extra_bytes'] / 1e6:+.0f} MB",
@@ -118,7 +135,9 @@ def measure(arguments: Arguments) -> dict[str, float | int]:
             block=arguments.blocks[0], rotation=Rotation(arguments.rotations[0]), calibration_steps=0
         )
         runtime = RuntimeOptions(kernels=os.environ, pack_dir=arguments.packs)
-        report = quantize_(model, scheme, runtime=runtime)
+        is_new = arguments.packs is not None and not arguments.packs.exists()
+        recorded = random_inputs(model) if is_new and arguments.roundings[0] == "feedback" else None
+        report = quantize_(model, scheme, runtime=runtime, statistics=recorded)
         result = {
             "layers": len(report.layers),
             "layers_from_packs": report.packed,
@@ -126,7 +145,22 @@ def measure(arguments: Arguments) -> dict[str, float | int]:
             "bytes_after": report.linear_bytes,
         }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return result | {"seconds": round(time.perf_counter() - start, 3), "peak_bytes": peak}
+    cpu = round(time.process_time(), 1)
+    return result | {"seconds": round(time.perf_counter() - start, 3), "cpu_seconds": cpu, "peak_bytes": peak}
+
+
+def random_inputs(model: nn.Module) -> dict[str, InputStatistics]:
+    """Statistics of every layer as a calibration keeps them, the same for all of as many channels."""
+    found: dict[int, InputStatistics] = {}
+    for layer in model.children():
+        assert isinstance(layer, nn.Linear)
+        if layer.in_features not in found:
+            recorder = InputRecorder(layer.in_features)
+            rows = torch.randn(ROUNDED_BY_ROWS, layer.in_features, generator=torch.Generator().manual_seed(0))
+            recorder.observe(rows[:64])
+            found[layer.in_features] = recorder.result(RowsInMemory(rows.bfloat16()))
+    layers = model.named_children()
+    return {name: found[layer.in_features] for name, layer in layers if isinstance(layer, nn.Linear)}
 
 
 def write_weights(path: Path) -> None:

@@ -376,3 +376,11 @@ def test_rollouts_calibrate_by_the_last_initial_state(program, checkpoint, tmp_p
     assert source["init_states_by_task"] == {"2": [49]}
     assert (source["suite"], source["assets"], source["max_steps"]) == ("libero_object", "stand-ins", 16)
     assert "initial states 49; evaluations start at 0: keep their --trials at most 49" in caplog.text
+
+
+def test_static_scales_are_fixed_by_requests_from_the_first_to_the_last():
+    """Rollouts give an episode's observations in order: the first quarter would be all beginnings."""
+    assert asked.spread(list(range(128)), 4) == [0, 32, 64, 96]
+    assert asked.spread([5, 6, 7], 3) == [5, 6, 7]
+    assert asked.spread([5], 3) == [5]
+    assert asked.spread([5, 6], 0) == []

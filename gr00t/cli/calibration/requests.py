@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gr00t.cli.calibration.sources import progress, request_seed
 from gr00t.cli.errors import UsageError
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
     from gr00t.quantization import DuQuantReport
     from gr00t.quantization.numerics.statistics import InputStatistics
+
+
+T = TypeVar("T")
 
 
 class Recorded(NamedTuple):
@@ -46,7 +49,7 @@ def record(
         layers: of its model, by name.
         observations: more than `requests` where some are not believed.
         requests: how many to record.
-        replays: how many of them are to be asked again.
+        replays: how many of them are to be asked again, spread over all.
         seed: of the flow noise.
 
     Raises:
@@ -61,7 +64,7 @@ def record(
         for index, observation in enumerate(observations):
             answer(policy, observation, index, seed)
             group = recording.latest
-            if group is not None and group.members <= replays:
+            if group is not None and replays:
                 candidates.append((group, index, observation))
             bar.update(recording.requests - bar.n)
             if recording.requests == requests:
@@ -74,8 +77,13 @@ def record(
             f"{found} observations are there{left_out}, {requests} are to be used; give "
             f"--requests {found}, or more observations"
         )
-    replayed = [(index, seen) for group, index, seen in candidates if recording.decides(group)]
-    return Recorded(statistics, replayed, odd)
+    decided = [(index, seen) for group, index, seen in candidates if recording.decides(group)]
+    return Recorded(statistics, spread(decided, replays), odd)
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return `count` of `items`, evenly from the first to the last: of rollouts the first are all beginnings."""
+    return [items[index * len(items) // count] for index in range(min(count, len(items)))]
 
 
 def replay(

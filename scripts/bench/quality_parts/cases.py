@@ -16,6 +16,8 @@ from gr00t.quantization.numerics.statistics import InputStatistics
 from quality_parts.synthetic import Sample, outlier_layer
 
 REQUESTS = 32
+# Of a request and layer, kept to round by: all that they have.
+_ROWS_PER_REQUEST = 1 << 20
 
 
 class Case(NamedTuple):
@@ -30,9 +32,11 @@ class Case(NamedTuple):
     statistics: dict[str, InputStatistics]
 
 
-def synthetic_case(in_features: int, out_features: int, tokens: int, seed: int) -> Case:
+def synthetic_case(
+    in_features: int, out_features: int, tokens: int, seed: int, *, is_correlated: bool = False
+) -> Case:
     """Return one layer with outliers; half of its `tokens` are cut into 32 requests."""
-    sample = outlier_layer(in_features, out_features, tokens, seed)
+    sample = outlier_layer(in_features, out_features, tokens, seed, is_correlated=is_correlated)
     linear = nn.Linear(in_features, out_features, bias=False, device="meta")
     linear.weight = nn.Parameter(sample.weight, requires_grad=False)
     model = nn.Sequential(OrderedDict(layer=linear))
@@ -68,7 +72,7 @@ def output_sqnr(sample: Sample, y: Tensor) -> float:
 def _statistics(
     model: nn.Module, layers: dict[str, nn.Linear], requests: Sequence[Tensor]
 ) -> dict[str, InputStatistics]:
-    with record_inputs(model, layers) as recording:
+    with record_inputs(model, layers, _ROWS_PER_REQUEST) as recording:
         for request in requests:
             model(request)
     return recording.statistics()

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from gr00t.quantization import IntFormat, LinearScheme, Rotation, WeightScale, quantize_
+from gr00t.quantization import IntFormat, LinearScheme, Rotation, Rounding, WeightScale, quantize_
 from gr00t.quantization.numerics.statistics import InputStatistics
 
-DOCUMENTED = LinearScheme()
+DOCUMENTED = LinearScheme(rounding=Rounding.NEAREST)
 DYNAMIC = replace(DOCUMENTED, calibration_steps=0)
 PLAIN = replace(DYNAMIC, rotation=Rotation.NONE, permute=False)
 
@@ -25,6 +25,7 @@ OURS_SMOOTH = "ours, LS=0.5"
 DOCUMENT = "document's default"
 DOCUMENT_INFORMED = "document's default, LS=0.15"
 DOCUMENT_SMOOTH = "document's default, LS=0.5"
+FEEDBACK = ", feedback"
 
 
 class Recipe(NamedTuple):
@@ -57,6 +58,27 @@ def headline_recipes() -> list[Recipe]:
         Recipe("ours, no statistics, BLOCK=64", replace(DYNAMIC, block=64)),
         Recipe("ours, LS=0.5, BLOCK=64", replace(smooth, block=64), informed=True),
     ]
+
+
+def rounding_recipes() -> list[Recipe]:
+    """Rounding to nearest and with error feedback, dynamic and static, at 4 bits and fewer."""
+    smooth = replace(DYNAMIC, smoothing=0.5)
+    pairs = [
+        Recipe(OURS_SMOOTH, smooth, informed=True),
+        Recipe(OURS_SMOOTH + ", BLOCK=64", replace(smooth, block=64), informed=True),
+        Recipe(DOCUMENT_INFORMED, DOCUMENTED, informed=True),
+        *(
+            Recipe(f"{OURS_SMOOTH}, W{bits}", replace(smooth, weight=IntFormat(bits)), informed=True)
+            for bits in (3, 2)
+        ),
+    ]
+    return [one for pair in pairs for one in (pair, with_feedback(pair))]
+
+
+def with_feedback(recipe: Recipe) -> Recipe:
+    """The same, rounded with error feedback."""
+    scheme = replace(recipe.scheme, rounding=Rounding.FEEDBACK)
+    return recipe._replace(label=recipe.label + FEEDBACK, scheme=scheme)
 
 
 def transform_recipes() -> list[Recipe]:
