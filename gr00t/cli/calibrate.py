@@ -24,9 +24,10 @@ from gr00t.cli.running import run_command
 
 def table(report: Mapping[str, Any]) -> str:
     """Return the report for people: a row per kind of layer, and the sum."""
-    lines = [f"{'kind':<12}{'layers':>8}{'informed':>10}{'static':>8}{'pack bytes':>16}"]
+    lines = [f"{'kind':<12}{'layers':>8}{'informed':>10}{'feedback':>10}{'static':>8}{'pack bytes':>16}"]
     for kind, row in [*report["kinds"].items(), ("all", report)]:
-        counts = f"{row['layers']:>8}{row['informed']:>10}{row['static']:>8}{row['pack_bytes']:>16,}"
+        counts = f"{row['layers']:>8}{row['informed']:>10}{row['feedback']:>10}"
+        counts += f"{row['static']:>8}{row['pack_bytes']:>16,}"
         lines.append(f"{kind:<12}{counts}")
     lines.append(", ".join(f"{stage} {value:g} s" for stage, value in report["seconds"].items()))
     return "\n".join(lines)

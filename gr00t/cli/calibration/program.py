@@ -72,6 +72,7 @@ def calibrate(
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
         "requests": todo.requests,
         "requests_left_out": recorded.left_out,
+        "input_rows": recorded.rows,
         "observations": source["kind"],
         "source": source,
         "seed": arguments.seed,
@@ -120,10 +121,11 @@ def check(report: DuQuantReport, packdir: Path) -> dict[str, dict[str, int]]:
         OSError: a pack is missing, or not what the layer is.
     """
     from gr00t.quantization.checkpoint.packs import PackStore
+    from gr00t.quantization.settings.options import Rounding
 
     store = PackStore(packdir)
     kinds: dict[str, dict[str, int]] = collections.defaultdict(
-        lambda: {"layers": 0, "informed": 0, "static": 0, "pack_bytes": 0}
+        lambda: {"layers": 0, "informed": 0, "feedback": 0, "static": 0, "pack_bytes": 0}
     )
     for name, layer in report.layers.items():
         if layer.is_calibrating or not layer.spec.informed or not store.holds(name, layer):
@@ -131,6 +133,7 @@ def check(report: DuQuantReport, packdir: Path) -> dict[str, dict[str, int]]:
         row = kinds[name.rpartition(".")[2]]
         row["layers"] += 1
         row["informed"] += layer.spec.informed
+        row["feedback"] += layer.spec.rounding is Rounding.FEEDBACK
         row["static"] += layer.spec.static
         row["pack_bytes"] += store.bytes_on_disk(name)
     return dict(kinds)
