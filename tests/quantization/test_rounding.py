@@ -32,6 +32,7 @@ from gr00t.quantization.checkpoint.manifest_values import spec_from_json, spec_t
 from gr00t.quantization.checkpoint.pack_folder import INPUTS
 from gr00t.quantization.numerics import hessian
 from gr00t.quantization.numerics.metrics import sqnr_db
+from gr00t.quantization.numerics.rotations import rotate
 from gr00t.quantization.numerics.statistics import InputStatistics, RowsInMemory, draw_rows
 
 CHANNELS = 96
@@ -176,6 +177,20 @@ def test_static_scales_are_folded_before_it_is_rounded(monkeypatch):
     assert (layer._source, layer._inputs) == (None, None)
 
 
+def test_inputs_that_arrive_rotated_are_rotated_before_it_is_rounded_by_them(monkeypatch):
+    """Oracle: the layer's prologue on what it will be called with."""
+    seen = []
+    factorize = hessian.factorize
+    monkeypatch.setattr("gr00t.quantization.weight_codes.factorize", lambda h: seen.append(h) or factorize(h))
+    recorded = statistics()["first"]
+    spec = LinearSpec(CHANNELS, 48, absorbs=True, informed=True, rounding=Rounding.FEEDBACK)
+    rotation = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(3)))[0][None]
+    layer = DuQuantLinear.from_linear(source(), spec, recorded, rotation)
+    arriving = rotate(recorded.inputs.load().float(), rotation)
+    q, s = layer.backend.prologue(arriving, layer.operands())
+    assert torch.equal(seen[0], q * s)
+
+
 def test_a_layer_without_inputs_is_rounded_to_nearest_and_the_log_counts_both(caplog):
     caplog.set_level(logging.INFO)
     for rows in (0, 64):
@@ -220,6 +235,19 @@ def test_the_next_start_restores_and_other_bits_are_rounded_by_the_inputs_that_w
     other, report = quantized(three, tmp_path)
     assert (report.packed, report.rounded_with_feedback) == (0, 1)
     assert torch.equal(other(inputs(5, 3)), quantized(three, statistics=statistics())[0](inputs(5, 3)))
+
+
+def test_a_start_that_waits_for_static_scales_is_rounded_by_the_inputs_that_were_kept(tmp_path):
+    static = dataclasses.replace(DYNAMIC, calibration_steps=2)
+    quantized(static, tmp_path, statistics=statistics())  # ends before it has its scales
+    again, report = quantized(static, tmp_path)
+    whole, _ = quantized(static, statistics=statistics())
+    assert report.packed == 1
+    for net in (again, whole):
+        for request in range(2):
+            net(inputs(64, request))
+    assert torch.equal(again(inputs(5, 3)), whole(inputs(5, 3)))
+    assert torch.equal(quantized(static, tmp_path)[0](inputs(5, 3)), whole(inputs(5, 3)))
 
 
 def test_packs_outlive_their_inputs_and_what_is_rebuilt_without_says_so(tmp_path, caplog):
