@@ -33,7 +33,7 @@ from gr00t.quantization.checkpoint.pack_folder import INPUTS
 from gr00t.quantization.numerics import hessian
 from gr00t.quantization.numerics.metrics import sqnr_db
 from gr00t.quantization.numerics.rotations import rotate
-from gr00t.quantization.numerics.statistics import InputStatistics, RowsInMemory, draw_rows
+from gr00t.quantization.numerics.statistics import InputStatistics, RowsInMemory, draw_rows, rows_to_keep
 
 CHANNELS = 96
 
@@ -120,6 +120,14 @@ def test_rows_are_drawn_evenly_without_repetition_and_all_where_they_are_few():
     assert (drawn.diff(dim=1) > 0).all()
     assert drawn.mean().item() == pytest.approx(49.5, abs=2)
     assert torch.equal(draw_rows([x[:3]], 10, 0), x[:3].bfloat16())
+
+
+def test_small_models_keep_more_rows_and_the_full_size_one_those_that_fit():
+    full = [2048] * 6 * 12 + [6144] * 12 + [1536, 6144] * 16
+    assert len(full) == 116
+    assert rows_to_keep(full) == 4096
+    assert rows_to_keep([64] * 40) == 32768
+    assert rows_to_keep([2048] * 116) == 5931
 
 
 # Layers

@@ -63,10 +63,10 @@ def record(
         UsageError: there are too few observations.
     """
     from gr00t.quantization.calibration.recording import record_inputs
-    from gr00t.quantization.numerics.statistics import ROUNDED_BY_ROWS
+    from gr00t.quantization.numerics.statistics import ROUNDED_BY_ROWS, rows_to_keep
 
     candidates = []
-    rows = -(-ROUNDED_BY_ROWS // requests)
+    rows = -(-rows_to_keep(layer.in_features for layer in layers.values()) // requests)
     with record_inputs(policy.model, layers, rows) as recording, progress("recording", requests) as bar:
         for index, observation in enumerate(observations):
             answer(policy, observation, index, seed)

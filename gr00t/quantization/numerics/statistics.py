@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -21,8 +21,21 @@ from gr00t.quantization.settings.spec import LinearSpec
 SAMPLED_ROWS = 32
 
 
-# Rows to round by, of all requests together. Those of the full-size model's 116 layers are 2.2 GB.
+# Rows to round by, of all requests together, at least. Those of the full-size model's 116 layers are 2.2 GB.
 ROUNDED_BY_ROWS = 4096
+# Smaller models keep more, which helps: as many as fit into that model's bytes before layers share theirs, and
+# so many at most.
+_BYTES_OF_ROWS = 2_818_572_288
+_MOST_ROWS = 32768
+
+
+def rows_to_keep(channels: Iterable[int]) -> int:
+    """Return how many rows to keep of each layer's input, of all requests together.
+
+    Args:
+        channels: of the layers' inputs.
+    """
+    return min(_MOST_ROWS, max(ROUNDED_BY_ROWS, _BYTES_OF_ROWS // (2 * sum(channels))))
 
 
 class InputRows(Protocol):
