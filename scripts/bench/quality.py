@@ -124,8 +124,10 @@ def encoder_part(rows: list[Recipe]) -> dict[str, dict[str, float]]:
     case = recorded_case(model, sentences[0::2], unseen)
     expected = torch.cat([model(sentence) for sentence in unseen])
     table: dict[str, dict[str, float]] = {}
+    known = {row.label for row in rows}
+    others = {label: found for label, found in REFERENCES.items() if found[1] in known}
     predecessor: dict[int, Mapping[str, float]] = {}
-    for label, bits, found, quantized_model in measure(case, rows, "sentence encoder", REFERENCES):
+    for label, bits, found, quantized_model in measure(case, rows, "sentence encoder", others):
         if label == recipes.PREDECESSOR:
             predecessor[bits] = found
         cells = table.setdefault(label, {})
