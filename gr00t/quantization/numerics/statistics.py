@@ -23,8 +23,8 @@ SAMPLED_ROWS = 32
 
 # Rows to round by, of all requests together, at least. Those of the full-size model's 116 layers are 2.2 GB.
 ROUNDED_BY_ROWS = 4096
-# Smaller models keep more, which helps: as many as fit into that model's bytes before layers share theirs, and
-# so many at most.
+# Smaller models keep more, which helps: as many as fit into that model's bytes before layers share theirs,
+# and so many at most.
 _BYTES_OF_ROWS = 2_818_572_288
 _MOST_ROWS = 32768
 
