@@ -12,8 +12,8 @@ from gr00t.model.quantized_layers import SCOPES
 from tests.cli.test_calibrate import settings
 
 
-@pytest.mark.parametrize(("steps", "requests"), [("0", 32), ("8", 32), ("100", 100)])
-def test_at_least_32_requests_and_all_calib_steps_are_used_by_default(tmp_path, steps, requests):
+@pytest.mark.parametrize(("steps", "requests"), [("0", 128), ("8", 128), ("200", 200)])
+def test_at_least_128_requests_and_all_calib_steps_are_used_by_default(tmp_path, steps, requests):
     (tmp_path / "observations").touch()
     arguments = CalibrateArguments("somebody/a-policy", observations=tmp_path / "observations")
     assert check_arguments(arguments, settings(tmp_path, CALIB_STEPS=steps)).requests == requests
