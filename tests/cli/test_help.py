@@ -21,7 +21,12 @@ from tests.shell import REPO
 tomllib: Any = pytest.importorskip("tomllib", reason="needs Python 3.11 or newer")
 
 INSTALLED = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
-OTHERS = ("open_loop", "merge_adapter", "make_demo_checkpoint", "training.finetune")
+OTHERS = (
+    "open_loop",
+    "checkpoints.merge_adapter",
+    "checkpoints.make_demo_checkpoint",
+    "training.finetune",
+)
 MODULES = [entry.partition(":")[0] for entry in INSTALLED.values()] + [f"gr00t.cli.{name}" for name in OTHERS]
 # Seconds to import, the one or the other. numpy takes a tenth of one.
 HEAVY = {
@@ -60,8 +65,11 @@ FLAGS = {
     "gr00t.cli.compare": ("gr00t.cli.compare", "CompareArguments"),
     "gr00t.cli.scan": ("gr00t.cli.scan", "ScanArguments"),
     "gr00t.cli.open_loop": ("gr00t.cli.prediction.arguments", "OpenLoopArguments"),
-    "gr00t.cli.merge_adapter": ("gr00t.cli.merge_adapter", "MergeArguments"),
-    "gr00t.cli.make_demo_checkpoint": ("gr00t.cli.make_demo_checkpoint", "MakeDemoCheckpointArguments"),
+    "gr00t.cli.checkpoints.merge_adapter": ("gr00t.cli.checkpoints.merge_adapter", "MergeArguments"),
+    "gr00t.cli.checkpoints.make_demo_checkpoint": (
+        "gr00t.cli.checkpoints.make_demo_checkpoint",
+        "MakeDemoCheckpointArguments",
+    ),
 }
 ASK = """
 import importlib, json, sys

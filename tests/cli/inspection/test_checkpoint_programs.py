@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gr00t.cli import export, merge_adapter
+from gr00t.cli import export
 from gr00t.cli.calibration import program as calibration
+from gr00t.cli.checkpoints import merge_adapter
 from gr00t.cli.inspection import checkpoint_contents
 from gr00t.cli.serving import server
 from gr00t.cli.serving.arguments import ServeArguments
