@@ -44,6 +44,11 @@ class FloatCheckpoint:
 
     source: Source
 
+    @property
+    def file_hashes(self) -> Mapping[str, str]:
+        """Nothing: loading reads no file as a whole."""
+        return {}
+
     def load_model(
         self, torch_dtype: torch.dtype, environ: Mapping[str, str], served_embodiment: int | None = None
     ) -> tuple[GR00T_N1_5, DuQuantReport | None]:
@@ -78,6 +83,11 @@ class QuantizedCheckpoint:
 
     source: Source
     manifest: Manifest
+
+    @property
+    def file_hashes(self) -> Mapping[str, str]:
+        """SHA-256 of files by their path in the folder, which `load_model` refuses to load if they differ."""
+        return self.manifest.file_hashes
 
     def load_model(
         self,

@@ -57,6 +57,7 @@ class Gr00tPolicy(BasePolicy):
         model: the network, in eval mode on `device`.
         metadata: shapes and statistics of the embodiment's training data.
         model_path: folder that was named; `read_from` has whatever else was read, outside of it.
+        file_hashes: SHA-256 of files by their path in `model_path`, as they were when the model was loaded.
         groot: lerobot's rules and keys, where it is a policy of lerobot; else None.
         embodiment_name: what the checkpoint calls the robot; lerobot has more names than there are tags.
         quantization: the report of what was quantized, or None.
@@ -154,6 +155,7 @@ class Gr00tPolicy(BasePolicy):
         self.model, self.quantization = model_path.load_model(
             torch_dtype or torch.bfloat16, environ, number if is_fixed else None
         )
+        self.file_hashes = model_path.file_hashes
         if self.groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
             set_horizon_(self.model, len(modality_config["action"].delta_indices))
         if self.model.device != self.device:

@@ -46,10 +46,17 @@ def source_files() -> dict[str, str]:
     return found
 
 
-def folder_hash(folder: Path, below: Iterable[str] = ("experiment_cfg",)) -> str | None:
+def folder_hash(
+    folder: Path, below: Iterable[str] = ("experiment_cfg",), known: Mapping[str, str] | None = None
+) -> str | None:
     """SHA-256 over the files of a folder and of some folders in it; None where there are none.
 
     Hidden files and texts for people (.md) are left out, and what a training leaves in folders of its own.
+
+    Args:
+        folder: whose files are told.
+        below: names of the folders in it.
+        known: SHA-256 of files by their path in the folder, which are not read again.
     """
     folders = [folder, *(folder / name for name in below)]
     files = sorted(
@@ -59,17 +66,20 @@ def folder_hash(folder: Path, below: Iterable[str] = ("experiment_cfg",)) -> str
         for path in within.iterdir()
         if path.is_file() and path.suffix != ".md" and not path.name.startswith(".")
     )
-    return files_hash(folder, files)
+    return files_hash(folder, files, known)
 
 
-def files_hash(folder: Path, files: Iterable[Path]) -> str | None:
-    """SHA-256 over names, relative to `folder`, and contents; None without files."""
-    files = list(files)
-    if not files:
+def files_hash(folder: Path, files: Iterable[Path], known: Mapping[str, str] | None = None) -> str | None:
+    """SHA-256 over names, relative to `folder`, and contents, unless `known`; None without files."""
+    names = {path: path.relative_to(folder).as_posix() for path in files}
+    if not names:
         return None
+    hashes = dict(known or {})
+    unread = [path for path, name in names.items() if name not in hashes]
     with ThreadPoolExecutor(_THREADS) as pool:  # hashing lets go of the interpreter's lock
-        hashes = pool.map(hash_file, files)
-        lines = [f"{path.relative_to(folder)} {found}\n" for path, found in zip(files, hashes, strict=True)]
+        found = pool.map(hash_file, unread)
+        hashes |= {names[path]: text for path, text in zip(unread, found, strict=True)}
+    lines = [f"{name} {hashes[name]}\n" for name in names.values()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -92,6 +102,7 @@ def served_identity(
     tokenizer: str | None,
     device: str,
     more: Iterable[Path] = (),
+    known: Mapping[str, str] | None = None,
 ) -> dict[str, str | None]:
     """What a policy server is, by content; plain data.
 
@@ -101,8 +112,9 @@ def served_identity(
         tokenizer: A folder or hub id, where it is not the checkpoint's own.
         device: What computes; of several alike it does not matter which.
         more: Folders and files outside that folder which the model was read from, too.
+        known: SHA-256 of files by their path in the checkpoint's folder: those that it was loaded from.
     """
-    found = folder_hash(model)
+    found = folder_hash(model, known=known)
     others = [folder_hash(path) if path.is_dir() else hash_file(path) for path in more]
     own = tokenizer is None or not Path(tokenizer).is_dir()
     return {

@@ -10,12 +10,17 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from gr00t.cli.serving.arguments import ServeArguments
+from gr00t.cli.serving.server import server_info
+from gr00t.files.hashing import hash_file
 from gr00t.model import artefact
 from gr00t.model.artefact import export_artefact
 from gr00t.model.checkpoint.folder import CheckpointError
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import FILE, read_manifest
 from gr00t.quantization.checkpoint.sidecar import SIDECAR
+from gr00t.serving import identity
+from gr00t.serving.identity import folder_hash
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import LAYERS, load, quantized, serve, variables
 
@@ -60,6 +65,29 @@ def test_a_changed_file_is_refused_by_policy_and_model(copy, file, place, messag
         serve(copy, {})
     with pytest.raises(ArtefactError, match=message):
         load(copy)
+
+
+def test_every_byte_counts_although_the_server_tells_hashes_that_it_does_not_compute(copy, monkeypatch):
+    # Oracle: the hash over every file, read anew.
+    whole, policy, read = folder_hash(copy), serve(copy, {}, settled=True), []
+    manifest = read_manifest(copy)
+    assert manifest is not None
+    files = sorted(str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file())
+    known = [name for name in files if name in policy.file_hashes]
+    assert [name for name in files if name not in known] == [SIDECAR]
+    monkeypatch.setattr(identity, "hash_file", lambda path: read.append(path) or hash_file(path))
+    info = server_info(ServeArguments(model_path=str(copy)), policy)
+    assert info["identity"]["model"] == whole
+    assert [path for path in read if path.is_relative_to(copy)] == [copy / SIDECAR]
+    for name in known:
+        content = (copy / name).read_bytes()
+        flip(copy / name, len(content) // 2)
+        with pytest.raises(ValueError):  # noqa: PT011 - of whoever reads it first
+            serve(copy, {}, settled=True)
+        with pytest.raises(ArtefactError, match=rf"{name}: changed since it was exported"):
+            manifest.check_files(copy)
+        (copy / name).write_bytes(content)
+    assert folder_hash(copy) == whole
 
 
 def test_a_changed_configuration_is_refused(copy):

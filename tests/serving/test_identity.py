@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gr00t.experiment.data_config import load_data_config
+from gr00t.files.hashing import hash_file
 from gr00t.serving import identity
 from gr00t.serving.identity import config_hash, digest, folder_hash, served_identity, source_files
 from tests.shell import REPO
@@ -110,6 +111,20 @@ def test_a_folder_is_known_by_names_and_contents_of_its_files(tmp_path: Path) ->
     (tmp_path / "model.safetensors").rename(tmp_path / "model-1.safetensors")
     seen.add(folder_hash(tmp_path))
     assert len(seen) == 4
+
+
+def test_what_is_known_of_a_file_is_taken_and_the_others_are_read(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json", "experiment_cfg/metadata.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    whole = folder_hash(tmp_path)
+    hashes = {name: hash_file(tmp_path / name) for name in ("b.json", "experiment_cfg/metadata.json")}
+    for name in hashes:
+        (tmp_path / name).write_text("written over since it was hashed")
+    assert folder_hash(tmp_path) != whole
+    assert folder_hash(tmp_path, known={**hashes, "gone.json": "0"}) == whole
+    (tmp_path / "a.json").write_text("read")
+    assert folder_hash(tmp_path, known=hashes) != whole
 
 
 def test_a_data_configuration_is_known_by_its_pipeline_and_not_by_its_name() -> None:

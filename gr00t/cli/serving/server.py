@@ -134,5 +134,6 @@ def server_info(arguments: ServeArguments, policy: Any) -> dict[str, Any]:
             arguments.tokenizer,
             str(policy.device),
             getattr(policy, "read_from", ()),
+            getattr(policy, "file_hashes", None),
         ),
     }

@@ -81,6 +81,15 @@ class Manifest:
         """SHA-256 of all quantized layers."""
         return str(self.files[FILE]["sha256"])
 
+    @property
+    def file_hashes(self) -> dict[str, str]:
+        """SHA-256 of files by their path in the folder, of all that were hashed as a whole."""
+        return {
+            name: str(entry["sha256"])
+            for name, entry in self.files.items()
+            if not self._hashes_tensors(Path(name))
+        }
+
     def check_files(self, folder: Path, hash_of: Callable[[Path], str] | None = None) -> int:
         """Read every file and compare it with what was exported; return how many bytes that were.
 

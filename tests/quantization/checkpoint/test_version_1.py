@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from gr00t.files.hashing import hash_file
 from gr00t.model.checkpoints import QuantizedCheckpoint, open_checkpoint
 from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import FILE
@@ -128,6 +129,14 @@ def test_a_changed_byte_of_an_artefact_is_noticed_wherever_it_is(artefact: Path)
             continue
         unnoticed.append(place)
     assert unnoticed == []
+
+
+def test_the_hash_of_its_tensors_is_not_told_as_that_of_their_file(artefact: Path) -> None:
+    checkpoint = open_checkpoint(artefact)
+    assert FILE not in checkpoint.file_hashes
+    assert checkpoint.file_hashes == {
+        name: hash_file(artefact / name) for name in ("config.json", *checkpoint.file_hashes)
+    }
 
 
 def test_a_file_beside_it_that_it_does_not_know_is_refused(artefact: Path) -> None:
