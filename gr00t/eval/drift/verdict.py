@@ -1,0 +1,23 @@
+"""What an arm's err says before episodes are played.
+
+The thresholds lie between the harmless and the harmful of seven arms of this repository's demonstration
+policy, whose losses in closed loop were known: err up to 0.083 lost nothing that 100 pairs of episodes show,
+0.129 and more lost 27 points and more (docs/QUALITY.md). They are fitted: another policy may bear more, or
+less.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+PASS_UP_TO, REJECT_FROM = 0.08, 0.13
+FITTED_ON = "the demonstration policy"
+
+Verdict = Literal["pass", "play episodes", "reject"]
+
+
+def verdict(err: float) -> Verdict:
+    """Return what to do with an arm of this err."""
+    if err <= PASS_UP_TO:
+        return "pass"
+    return "reject" if err >= REJECT_FROM else "play episodes"
