@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from gr00t.cli.launch.actions import server_program, show, with_documented
 from gr00t.cli.launch.requests import QuantizedRequest, ServeRequest, option_value, read_request
 from gr00t.eval.arms.published import suite_model
 from gr00t.model.quantized_layers import DEFAULTS
-from gr00t.quantization import DuQuantConfig
+from gr00t.quantization import DuQuantConfig, Rounding
 from tests.shell import REPO, shell
 
 
@@ -72,13 +74,14 @@ DOCUMENTED = {
     "ACT_PCT": "99.9",
     "CALIB_STEPS": "32",
     "LS": "0.15",
+    "ROUNDING": "nearest",  # the document knows no other
 }
 
 
 def test_scripts_export_the_documented_settings() -> None:
     settings = with_documented({})
     assert settings == {f"GR00T_DUQUANT_{name}": value for name, value in DOCUMENTED.items()}
-    assert DuQuantConfig.from_environ(settings) == DEFAULTS
+    assert DuQuantConfig.from_environ(settings) == dataclasses.replace(DEFAULTS, rounding=Rounding.NEAREST)
 
 
 def test_an_exported_setting_wins_and_is_marked(capsys: pytest.CaptureFixture[str]) -> None:

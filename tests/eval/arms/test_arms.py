@@ -16,6 +16,7 @@ import pytest
 from gr00t.eval.arms.arms import Arm, ArmError, parse_arm, parse_arms
 from gr00t.eval.arms.recipes import Recipe, RecipeError, find_recipes, load_recipe
 from gr00t.model.quantized_layers import DEFAULTS, SCOPES
+from gr00t.quantization import Rounding
 from gr00t.quantization.settings.environment import PREFIX, DuQuantConfig, to_environ
 from tests.shell import REPO
 
@@ -55,7 +56,8 @@ def test_every_kind_of_arm_is_read() -> None:
         ("replya", r"did you mean replay\?"),
         (
             "something",
-            r"known: bf16, environment, expert, grey, recommended, replay, rtn, static_one_batch, vision_w2",
+            r"known: bf16, dit8, environment, expert, grey, mixed, recommended, replay, rtn, static_one_batch, "
+            r"vision_w2",
         ),
         ("expert:2", r"'expert:2': expected noise from 0 to 1"),
         ("expert:lots", r"expected noise from 0 to 1"),
@@ -71,7 +73,7 @@ def test_what_is_no_arm_is_refused_with_what_would_be(text: str, message: str) -
 
 def test_a_list_of_arms_needs_one_and_different_names() -> None:
     assert [arm.name for arm in parse_arms("bf16, w4a8,replay", RECIPES, {})] == ["bf16", "w4a8", "replay"]
-    with pytest.raises(ArmError, match="expected at least one; known: bf16, grey, recommended"):
+    with pytest.raises(ArmError, match="expected at least one; known: bf16, dit8, grey, mixed, recommended"):
         parse_arms(" ,", RECIPES, {})
     with pytest.raises(ArmError, match="two arms named 'zero'; name one yourself: NAME=zero"):
         parse_arms("zero,zero", RECIPES, {})
@@ -122,16 +124,20 @@ def config(name: str) -> DuQuantConfig | None:
     return DuQuantConfig.from_environ(to_environ(recipe.settings), DEFAULTS)
 
 
-def test_the_recipe_of_the_documented_settings_is_the_default() -> None:
+# As the document has it: all defaults but the rounding, which it knows only one of.
+DOCUMENTED = dataclasses.replace(DEFAULTS, rounding=Rounding.NEAREST)
+
+
+def test_the_recipe_of_the_documented_settings_is_the_default_but_for_the_rounding() -> None:
     recipe = load_recipe(RECIPES / "w4a8.toml")
-    assert config("w4a8") == DEFAULTS
+    assert config("w4a8") == DOCUMENTED
     assert (recipe.denoising_steps, recipe.calibrate) == (8, True)
 
 
 def test_every_shipped_recipe_is_what_its_name_says() -> None:
     assert list(find_recipes(RECIPES)) == [
-        *("bf16", "grey", "recommended", "rtn", "static_one_batch"),
-        *("vision_w2", "vision_w3", "w2a8", "w4a4", "w4a8", "wide"),
+        *("bf16", "dit8", "grey", "mixed", "recommended", "rtn", "static_one_batch"),
+        *("vision_w2", "vision_w3", "w2a8", "w3a8", "w4a4", "w4a8", "wide"),
     ]
     for name, path in find_recipes(RECIPES).items():
         assert load_recipe(path).name == name
@@ -150,15 +156,26 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
     assert (rtn.rotation.value, rtn.row_rotation.value, rtn.permute) == ("none", "0", False)
     assert (rtn.weight_scale.value, rtn.calibration_steps) == ("channel", 0)
     # What must hurt differs from the documented settings in what its name says, and in nothing else.
-    assert config("w2a8") == dataclasses.replace(DEFAULTS, weight_bits=2)
-    assert config("static_one_batch") == dataclasses.replace(DEFAULTS, calibration_steps=1)
+    assert config("w2a8") == dataclasses.replace(DOCUMENTED, weight_bits=2)
+    assert config("static_one_batch") == dataclasses.replace(DOCUMENTED, calibration_steps=1)
     for bits in (3, 2):
         vision = config(f"vision_w{bits}")
         assert vision is not None
         names = ("include", "exclude", "weight_bits_by_layer")
-        assert vision == dataclasses.replace(DEFAULTS, **{name: getattr(vision, name) for name in names})
+        assert vision == dataclasses.replace(DOCUMENTED, **{name: getattr(vision, name) for name in names})
         assert vision.weight_bits_by_layer == (("backbone.vision.*", bits),)
-    assert load_recipe(RECIPES / "wide.toml").settings == SCOPES["wide"]
+    assert load_recipe(RECIPES / "wide.toml").settings == {**SCOPES["wide"], "ROUNDING": "nearest"}
+    # What goes beyond W4A8 differs from the recommended settings in its bits alone.
+    bits = ("weight_bits", "weight_bits_by_layer")
+    for name in ("dit8", "mixed", "w3a8"):
+        found = config(name)
+        assert found == dataclasses.replace(recommended, **{key: getattr(found, key) for key in bits})
+    # What is measured against the document rounds as it does, and so does what asks for no inputs.
+    configs = {name: config(name) for name in find_recipes(RECIPES)}
+    rounding = {name: found.rounding for name, found in configs.items() if found is not None}
+    assert {name for name, how in rounding.items() if how is Rounding.NEAREST} == {
+        *("rtn", "static_one_batch", "vision_w2", "vision_w3", "w2a8", "w4a8", "wide")
+    }
     # Smoothing without statistics has no effect, and statistics that nothing uses are a wasted hour.
     calibrates = {name: load_recipe(path).calibrate for name, path in find_recipes(RECIPES).items()}
     assert {name for name, does in calibrates.items() if not does} == {"bf16", "grey", "rtn"}

@@ -26,7 +26,47 @@ from gr00t.testing.synthetic import synthetic_observation
 from tests.shell import REPO
 
 RECIPES = REPO / "examples" / "Libero" / "recipes"
-VISION, ADAPTER, DIT_ATTENTION = 2 * 6, 2 * 6, 4 * 4
+Counts = dict[str, int]
+# By the first two parts of their names.
+LANGUAGE, DIT, VISION = "backbone.language_model", "action_head.layers", "backbone.vision"
+
+
+def documented(weights: str, dit: str = "") -> dict[str, Counts]:
+    """The layers that the document takes, at these bits."""
+    return {LANGUAGE: {weights: 2 * 7}, DIT: {dit or weights: 4 * 2}}
+
+
+def with_vision(weights: str, vision: str) -> dict[str, Counts]:
+    return {**documented(weights), VISION: {vision: 2 * 6}}
+
+
+# Recipe -> bits and how often, by part; None: not quantized.
+EXPECTED: dict[str, dict[str, Counts] | None] = {
+    "bf16": None,
+    "grey": None,
+    "dit8": documented("W4 A8", "W8 A8"),
+    "mixed": documented("W3 A8", "W6 A8"),
+    "recommended": documented("W4 A8"),
+    "rtn": documented("W4 A8"),
+    "static_one_batch": documented("W4 A8"),
+    "vision_w2": with_vision("W4 A8", "W2 A8"),
+    "vision_w3": with_vision("W4 A8", "W3 A8"),
+    "w2a8": documented("W2 A8"),
+    "w3a8": documented("W3 A8"),
+    "w4a4": documented("W4 A4"),
+    "w4a8": documented("W4 A8"),
+    "wide": {
+        **with_vision("W4 A8", "W8 A8"),
+        DIT: {"W4 A8": 4 * 2, "W8 A8": 4 * 4},
+        "backbone.connector": {"W8 A8": 1},
+        "adapter.layers": {"W8 A8": 2 * 6},
+    },
+    "gate/abits6": documented("W4 A6"),
+    "gate/lm2_dit6": documented("W2 A8", "W6 A8"),
+    "gate/vision_w4": with_vision("W4 A8", "W4 A8"),
+    "gate/w2a8_feedback": documented("W2 A8"),
+    "gate/w3a8_nearest": documented("W3 A8"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,43 +100,26 @@ def bits(report: dict[str, Any]) -> dict[str, Counter[str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("name", "weights", "vision"),
-    [
-        ("bf16", None, None),
-        ("grey", None, None),
-        ("recommended", "W4 A8", None),
-        ("rtn", "W4 A8", None),
-        ("static_one_batch", "W4 A8", None),
-        ("vision_w2", "W4 A8", "W2 A8"),
-        ("vision_w3", "W4 A8", "W3 A8"),
-        ("w2a8", "W2 A8", None),
-        ("w4a4", "W4 A4", None),
-        ("w4a8", "W4 A8", None),
-        ("wide", "W4 A8", "W8 A8"),
-    ],
-)
-def test_a_server_reports_the_layers_and_bits_of_its_recipe(
-    checkpoint: Path, name: str, weights: str | None, vision: str | None
-) -> None:
-    report = serve(checkpoint, name).quantization_report()
-    if weights is None:
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_server_reports_the_layers_and_bits_of_its_recipe(checkpoint: Path, name: str) -> None:
+    report, expected = serve(checkpoint, name).quantization_report(), EXPECTED[name]
+    if expected is None:
         assert not report["enabled"]
         return
-    expected = {"backbone.language_model": {weights: 14}, "action_head.layers": {weights: 8}}
-    if vision:
-        expected["backbone.vision"] = {vision: VISION}
-    if name == "wide":
-        expected["backbone.connector"] = {vision: 1}
-        expected["adapter.layers"] = {vision: ADAPTER}
-        expected["action_head.layers"][vision] = DIT_ATTENTION
     assert bits(report) == expected
     assert report["layers_quantized"] == sum(sum(counts.values()) for counts in expected.values())
 
 
 def test_every_shipped_recipe_is_tried_here() -> None:
-    parameters = test_a_server_reports_the_layers_and_bits_of_its_recipe.pytestmark[0].args[1]
-    assert [row[0] for row in parameters] == list(find_recipes(RECIPES))
+    shipped = [path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.toml")]
+    assert set(EXPECTED) == set(shipped)
+
+
+def test_recipes_of_a_folder_of_recipes_have_the_names_of_their_files() -> None:
+    for name, path in find_recipes(RECIPES / "gate").items():
+        recipe = load_recipe(path)
+        assert (recipe.name, recipe.calibrate) == (name, True)
+        assert recipe.description
 
 
 def test_static_scales_from_one_batch_are_fixed_by_one_request(checkpoint: Path) -> None:
@@ -112,6 +135,17 @@ def test_static_scales_from_one_batch_are_fixed_by_one_request(checkpoint: Path)
     patient = serve(checkpoint, "w4a8")
     patient.get_action(observation, seeds=0)
     assert patient.quantization_report()["calibrating"]
+
+
+@pytest.mark.parametrize(("name", "language", "dit"), [("mixed", 3, 6), ("dit8", 4, 8), ("w3a8", 3, 3)])
+def test_of_the_full_size_model_116_layers_have_the_bits_of_their_part(
+    name: str, language: int, dit: int
+) -> None:
+    model = GR00T_N1_5.on_meta(Gr00tConfig.full_size())
+    config = DuQuantConfig.from_environ(environ(name), DEFAULTS)
+    plans = plan(model, config.scheme, config.layer_filter, aliases=module_aliases(model))
+    found = Counter((layer.name[:8], layer.spec.bits) for layer in plans if layer.spec is not None)
+    assert found == {("backbone", f"W{language} A8"): 12 * 7, ("action_h", f"W{dit} A8"): 16 * 2}
 
 
 def test_of_the_full_size_model_the_whole_vision_tower_is_taken_and_nothing_else() -> None:
