@@ -56,8 +56,8 @@ def test_every_kind_of_arm_is_read() -> None:
         ("replya", r"did you mean replay\?"),
         (
             "something",
-            r"known: bf16, dit8, environment, expert, grey, mixed, recommended, replay, rtn, static_one_batch, "
-            r"vision_w2",
+            r"known: bf16, dit8, environment, expert, grey, mixed, recommended, replay, rtn, "
+            r"static_one_batch, vision_w2",
         ),
         ("expert:2", r"'expert:2': expected noise from 0 to 1"),
         ("expert:lots", r"expected noise from 0 to 1"),
