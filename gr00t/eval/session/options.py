@@ -15,9 +15,9 @@ class EvaluationOptions:
     """libero_spatial, libero_object, libero_goal, libero_10 or libero_90; or libero_object_prompts: five
     instructions in one scene of libero_object."""
     arms: str = ""
-    """What to compare, comma-separated: recipes of examples/Libero/recipes (bf16, w4a8, recommended, w4a4,
-    rtn, wide; w2a8, static_one_batch, vision_w2, which must hurt, the milder vision_w3; grey, which sees
-    nothing)
+    """What to compare, comma-separated: recipes of examples/Libero/recipes (bf16, w4a8, recommended, mixed,
+    dit8, w3a8, w4a4, rtn, wide; w2a8, static_one_batch, vision_w2, which must hurt, the milder vision_w3;
+    grey, which sees nothing)
     or paths of your own (.toml), environment (the GR00T_DUQUANT_* that are exported), HOST:PORT of a running
     server, and the controls zero, replay, expert and expert:NOISE. NAME=ANY names one.
     Default: the server at --host and --port."""
