@@ -111,7 +111,8 @@ def _log_settings(config: DuQuantConfig) -> None:
         logger.info(
             "[GR00T-DUQUANT] INCLUDE_ACTION_HEAD has no effect: INCLUDE decides which layers are taken"
         )
-    if config.weight_bits is None and config.act_bits is None and not config.weight_bits_by_layer:
+    by_layer = config.weight_bits_by_layer or config.act_bits_by_layer
+    if config.weight_bits is None and config.act_bits is None and not by_layer:
         logger.warning(
             "[GR00T-DUQUANT] Weights and activations both stay in floating point: nothing is quantized"
         )

@@ -65,7 +65,7 @@ def plan(
         filter_fn: which of them, by the module and its name; a `LayerFilter` can say why. A layer that is in
             several places is taken if it is by all of its names (`selection.plan_layers`).
         statistics: of layers' inputs by name (`calibration.recording.record_inputs`).
-        aliases: other names of layers, by module name, that a `LayerFilter` and `weight_by_layer` know, too.
+        aliases: other names of layers, by module name, that a `LayerFilter` and the scheme know, too.
 
     Returns:
         In model order, a plan of every layer. One whose `spec` is None stays in floating point, and `reason`

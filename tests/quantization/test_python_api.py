@@ -186,6 +186,7 @@ SCHEME = LinearScheme(
     act_percentile=99.0,
     rounding=Rounding.NEAREST,
     weight_by_layer=(("a.b", IntFormat(8)), ("c.*", None)),
+    activation_by_layer=(("c.*", IntFormat(6)), ("a.b", None)),
 )
 
 
@@ -231,7 +232,7 @@ def test_settings_are_handed_on_in_place_of_the_environments_own() -> None:
 def test_reading_settings_imports_no_torch() -> None:
     code = (
         "import sys, gr00t.quantization, gr00t.model.quantized_layers as q; "
-        "assert len(q.DEFAULTS.variables()) == 27; q.DEFAULTS.scheme; print('torch' in sys.modules)"
+        "assert len(q.DEFAULTS.variables()) == 28; q.DEFAULTS.scheme; print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout == "False\n"
@@ -250,12 +251,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ({"WBITS_DEFAULT": "4"}, LinearScheme()),
         (
-            {"ROTATION": "duquant", "ROW_ROT": "propagate", "CALIB_STEPS": "0", "WBITS": "*.mlp.*:6"},
+            {
+                **{"ROTATION": "duquant", "ROW_ROT": "propagate", "CALIB_STEPS": "0", "WBITS": "*.mlp.*:6"},
+                "ABITS_LAYERS": "*.o_proj:6",
+            },
             LinearScheme(
                 rotation=Rotation.DUQUANT,
                 row_rotation=RowRotation.PROPAGATE,
                 calibration_steps=0,
                 weight_by_layer=(("*.mlp.*", IntFormat(6)),),
+                activation_by_layer={"*.o_proj": IntFormat(6)},
             ),
         ),
     ],

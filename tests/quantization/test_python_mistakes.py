@@ -93,10 +93,11 @@ def test_other_weights_of_single_layers_may_be_a_dict() -> None:
     assert [layer.spec.bits for layer in report.layers.values()] == ["W4 A8", "W8 A8"]
 
 
+@pytest.mark.parametrize("field", ["weight_by_layer", "activation_by_layer"])
 @pytest.mark.parametrize("by_layer", [{"1": 8}, (("1", 8),), {1: IntFormat(8)}, "1:8", None, ("1",)])
-def test_other_weights_that_are_no_formats_are_refused(by_layer: Any) -> None:
-    with pytest.raises(ValueError, match=r"^weight_by_layer.*: expected .*names.* IntFormat"):
-        LinearScheme(weight_by_layer=by_layer)
+def test_other_formats_that_are_none_are_refused(field: str, by_layer: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{field}=.*: expected .*names.* IntFormat"):
+        LinearScheme(**{field: by_layer})
 
 
 @both
@@ -104,6 +105,7 @@ def test_errors_speak_of_what_python_was_given(call: Callable[..., Any]) -> None
     """Oracle: no variable is named to somebody who has set none."""
     for arguments, text in (
         ((LinearScheme(weight_by_layer={"7": IntFormat(8)}),), "weight_by_layer: '7' is no Linear"),
+        ((LinearScheme(activation_by_layer={"7": None}),), "activation_by_layer: '7' is no Linear"),
         ((PER_TOKEN, LayerFilter(layers=["7"])), "layers: no Linear is named '7'"),
         ((PER_TOKEN, lambda module, name: False), "none of 5 Linear layers is selected"),
     ):

@@ -85,6 +85,38 @@ def test_the_log_lines_are_the_documents_verbatim(log):
     ]
 
 
+def test_activation_bits_of_a_single_layer_are_what_all_would_have(log):
+    """Oracle: models whose layers all have the one number of bits, or all the other."""
+    x = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
+    settings = {"CALIB_STEPS": "0", "LS": "0"}
+    mixed, low, high = Small(), Small(), Small()
+    report = enable(mixed, ABITS="4", ABITS_LAYERS="action_head.*:8", **settings)
+    enable(low, ABITS="4", **settings)
+    enable(high, ABITS="8", **settings)
+    h = low.get_submodule(NAMES[0])(x)
+    assert torch.equal(mixed(x), high.lm_head(high.get_submodule(NAMES[1])(h)))
+    assert not torch.equal(mixed(x), low(x))
+    told = report.to_dict()
+    assert [layer["bits"] for layer in told["layers"].values()] == ["W4 A4", "W4 A8"]
+    assert told["config"]["GR00T_DUQUANT_ABITS_LAYERS"] == "action_head.*:8"
+    assert "up_proj: Linear(48->32) -> DuQuantLinear W4 A8 perm=True" in log.text
+
+
+def test_static_scales_are_fixed_of_layers_with_quantized_inputs_alone():
+    """Oracle: by a percentile of 100, the largest input of a channel is the largest code of its own bits."""
+    model = Small()
+    report = enable(
+        model, ABITS_LAYERS=f"{NAMES[0]}:16,{NAMES[1]}:4", CALIB_STEPS="1", ACT_PCT="100", LS="0", PERMUTE="0"
+    )
+    assert [layer.is_calibrating for layer in report.layers.values()] == [False, True]
+    x = torch.randn(50, 64, generator=torch.Generator().manual_seed(1))
+    first, second = report.layers.values()
+    model(x)
+    h = second.rotate_input(first(x))
+    assert torch.allclose(second.act_scale, h.abs().amax(dim=0) / 7, rtol=1e-5)
+    assert second.is_calibrating is False
+
+
 def test_a_dry_run_is_a_value_and_the_documents_lines(log):
     model = Small()
     config = DuQuantConfig.from_environ(environ(DRYRUN="1", LS="0"), DEFAULTS)

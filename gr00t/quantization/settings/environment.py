@@ -1,34 +1,27 @@
 """The one adapter between `GR00T_DUQUANT_*` variables and what the library takes. Standard library only.
 
-A `DuQuantConfig` is what variables say; its properties `scheme`, `layer_filter` and `runtime` are what
-`quantize_` and `plan` take. A field and its variable are one declaration: the parser, the error texts, the
-table of the documentation and the completeness test all read the same list. Nothing below an entry point
-reads the environment; programs pass it in. Nobody else spells a variable: who hands settings to another
-process does so by `to_environ`.
+A `DuQuantConfig` is what variables say (`declarations` lists them); its properties `scheme`, `layer_filter`
+and `runtime` are what `quantize_` and `plan` take. Nothing below an entry point reads the environment;
+programs pass it in. Nobody else spells a variable: who hands settings to another process does so by
+`to_environ`.
 """
-
-# ruff: noqa: RUF009  (var makes a dataclass field, whose default is a fresh one each time)
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from gr00t.files.home import expanded
-from gr00t.quantization.settings import options, parsers
+from gr00t.quantization.settings.declarations import DeclaredVariables
 from gr00t.quantization.settings.layer_filter import LayerFilter
-from gr00t.quantization.settings.scheme import LinearScheme, RuntimeOptions
-from gr00t.quantization.settings.spec import LARGEST_BLOCK, MOST_CALIBRATION_STEPS, bits_of, format_of
+from gr00t.quantization.settings.scheme import FormatByLayer, LinearScheme, RuntimeOptions
+from gr00t.quantization.settings.spec import bits_of, format_of
 from gr00t.quantization.settings.unread_variables import warn_of_unread_variables
-from gr00t.quantization.settings.variable import Variable, typed, var
+from gr00t.quantization.settings.variable import Variable, typed
 from gr00t.spelling import did_you_mean
 
 PREFIX = "GR00T_DUQUANT_"
 
-_SCHEME, _RUNTIME = LinearScheme(), RuntimeOptions()
 # What they call by the same name as a `DuQuantConfig`.
 _OF_SCHEME = (
     *("weight_scale", "permute", "rotation", "row_rotation"),
@@ -49,187 +42,17 @@ def _same(source: object, names: Iterable[str]) -> dict[str, Any]:
     return {name: getattr(source, name) for name in names}
 
 
+def _bits_by_layer(formats: FormatByLayer) -> tuple[tuple[str, int | None], ...]:
+    return tuple((name, bits_of(side)) for name, side in dict(formats).items())
+
+
 @dataclasses.dataclass(frozen=True)
-class DuQuantConfig:
+class DuQuantConfig(DeclaredVariables):
     """What the variables say; every field is one `GR00T_DUQUANT_*` variable.
 
     Which layers are taken where none of them says so is a model family's to know: `include` and `exclude` of
     the `defaults` that `from_environ` is given.
     """
-
-    enable: bool | None = var(
-        "ENABLE",
-        parsers.switch,
-        None,
-        "`1` on, `0` off; unset: on as soon as a variable that sets something is there",
-        enables=False,
-        empty=True,
-    )
-    weight_bits: int | None = var(
-        "WBITS_DEFAULT",
-        parsers.bits,
-        bits_of(_SCHEME.weight),
-        "weight bits where `WBITS` names no other: 2 to 8, or 16 (or 0) for floating point",
-    )
-    act_bits: int | None = var(
-        "ABITS",
-        parsers.bits,
-        bits_of(_SCHEME.activation),
-        "activation bits: 2 to 8, or 16 (or 0) for floating point",
-    )
-    weight_bits_by_layer: tuple[tuple[str, int | None], ...] = var(
-        "WBITS",
-        parsers.bits_by_layer,
-        (),
-        "weight bits of single layers, `LAYER:BITS,LAYER:BITS`; `*` stands for any part of a name",
-        empty=True,
-    )
-    scope: str = var(
-        "SCOPE", str.strip, "", "prefix a layer name must have; empty: the whole model", empty=True
-    )
-    include: re.Pattern[str] | None = var(
-        "INCLUDE", parsers.regex, None, "regular expression a layer name must match", empty=True
-    )
-    exclude: re.Pattern[str] | None = var(
-        "EXCLUDE", parsers.regex, None, "regular expression a layer name must not match", empty=True
-    )
-    layers: tuple[str, ...] = var(
-        "LAYERS",
-        parsers.names,
-        (),
-        "exact layer names, comma-separated; replaces `INCLUDE` and `EXCLUDE`",
-        empty=True,
-    )
-    block_in: int = var(
-        "BLOCK",
-        parsers.integer(1, LARGEST_BLOCK),
-        _SCHEME.block,
-        "block of input channels: one rotation and one weight scale each",
-    )
-    block_out_or_none: int | None = var(
-        "BLOCK_OUT",
-        parsers.integer(1, LARGEST_BLOCK),
-        _SCHEME.block_out,
-        "block of the output rotation; `BLOCK` when unset",
-        empty=True,
-    )
-    weight_scale: options.WeightScale = var(
-        "WSCALE",
-        parsers.choice(options.WeightScale),
-        _SCHEME.weight_scale,
-        "`block`: a float scale per output row times an integer per block; `channel`: per output row alone",
-    )
-    permute: bool = var(
-        "PERMUTE",
-        parsers.switch,
-        _SCHEME.permute,
-        "deal the input channels over the blocks in snake order of their peaks: of the recorded inputs, "
-        "else of the weights",
-    )
-    rotation: options.Rotation = var(
-        "ROTATION",
-        parsers.choice(options.Rotation),
-        _SCHEME.rotation,
-        "block rotation: `hadamard`, `svd`, `none` or `duquant` (greedy, by the recorded inputs, else by the "
-        "weights)",
-    )
-    row_rotation: options.RowRotation = var(
-        "ROW_ROT",
-        parsers.choice(options.RowRotation),
-        _SCHEME.row_rotation,
-        "output-side rotation: `restore` undoes it; `propagate` leaves it to the next layer where that is "
-        "exact (`v_proj` to `o_proj`) and undoes it elsewhere; `0`: none",
-    )
-    smoothing: float = var(
-        "LS",
-        parsers.number(0, 1),
-        _SCHEME.smoothing,
-        "migration strength of the smoothing diagonal; no effect without inputs (`scripts/calibrate.py`)",
-    )
-    rounding: options.Rounding = var(
-        "ROUNDING",
-        parsers.choice(options.Rounding),
-        _SCHEME.rounding,
-        "`feedback`: those after it make up for what a weight loses, by recorded inputs; else `nearest`",
-    )
-    calibration_steps: int = var(
-        "CALIB_STEPS",
-        parsers.integer(0, MOST_CALIBRATION_STEPS),
-        _SCHEME.calibration_steps,
-        "requests pooled into static scales, by `scripts/calibrate.py` or else as served; `0`: per token",
-    )
-    act_percentile: float = var(
-        "ACT_PCT",
-        parsers.number(50, 100),
-        _SCHEME.act_percentile,
-        "percentile of |x| that a static scale covers",
-    )
-    pack_dir: Path | None = var(
-        "PACKDIR",
-        expanded,
-        _RUNTIME.pack_dir,
-        "folder that keeps the quantized layers, and statistics of their inputs, for the next start",
-        enables=False,
-        empty=True,
-    )
-    execution: options.Execution = var(
-        "EXECUTION",
-        parsers.choice(options.Execution),
-        _RUNTIME.execution,
-        "`fake`, `auto` or `integer`: the same bits from the same kernels, the fastest that can run: "
-        "compiled ones that read the packed codes (on a CPU compiled on first use, on an NVIDIA GPU "
-        "Triton's, extra `gpu`), else PyTorch's operations; `integer` refuses a side in floating point, and "
-        "a machine without an exact int8 GEMM",
-    )
-    backend: str | None = var(
-        "BACKEND",
-        parsers.one_of(options.BACKENDS),
-        _RUNTIME.backend,
-        "who computes the layers, by name, to compare two: `torch` (PyTorch's operations) or a compiled "
-        f"kernel, {', '.join(f'`{name}`' for name in options.BACKENDS[1:])}; unset: the fastest that can run",
-        enables=False,
-        empty=True,
-    )
-    precache_weights: bool = var(
-        "PRECACHE_WEIGHTS",
-        parsers.switch,
-        _RUNTIME.precache_weights,
-        "`1` keeps one unpacked weight per layer, where no compiled kernel reads the packed codes; `0` "
-        "unpacks at each call: slower, least memory",
-        enables=False,
-    )
-    dry_run: bool = var(
-        "DRYRUN", parsers.switch, False, "`1` lists the layers, leaves the model alone and ends the program"
-    )
-    debug: bool = var(
-        "DEBUG",
-        parsers.switch,
-        _RUNTIME.debug,
-        "`1` logs every Linear with the reason it was taken or left, and refuses inf and nan",
-        enables=False,
-    )
-    profile: bool = var(
-        "PROFILE",
-        parsers.switch,
-        _RUNTIME.profile,
-        "`1` times the stages of every layer, printed at exit",
-        enables=False,
-    )
-    profile_sync: bool = var(
-        "PROFILE_SYNC",
-        parsers.switch,
-        _RUNTIME.profile_sync,
-        "`1` waits for the device around each timed stage",
-        enables=False,
-    )
-    include_action_head: bool | None = var(
-        "INCLUDE_ACTION_HEAD",
-        parsers.switch,
-        None,
-        "accepted, no effect: `INCLUDE` decides",
-        enables=False,
-        empty=True,
-    )
 
     @property
     def block_out(self) -> int:
@@ -239,7 +62,8 @@ class DuQuantConfig:
     @property
     def is_static(self) -> bool:
         """Whether activation scales are fixed by what layers are called with."""
-        return self.calibration_steps > 0 and self.act_bits is not None
+        bits = (self.act_bits, *dict(self.act_bits_by_layer).values())
+        return self.calibration_steps > 0 and any(side is not None for side in bits)
 
     @property
     def scheme(self) -> LinearScheme:
@@ -249,7 +73,8 @@ class DuQuantConfig:
             activation=format_of(self.act_bits),
             block=self.block_in,
             block_out=self.block_out_or_none,
-            weight_by_layer=tuple((name, format_of(bits)) for name, bits in self.weight_bits_by_layer),
+            weight_by_layer={name: format_of(bits) for name, bits in self.weight_bits_by_layer},
+            activation_by_layer={name: format_of(bits) for name, bits in self.act_bits_by_layer},
             **_same(self, _OF_SCHEME),
         )
 
@@ -280,9 +105,8 @@ class DuQuantConfig:
         return cls(
             weight_bits=bits_of(scheme.weight),
             act_bits=bits_of(scheme.activation),
-            weight_bits_by_layer=tuple(
-                (name, bits_of(weight)) for name, weight in dict(scheme.weight_by_layer).items()
-            ),
+            weight_bits_by_layer=_bits_by_layer(scheme.weight_by_layer),
+            act_bits_by_layer=_bits_by_layer(scheme.activation_by_layer),
             scope=layer_filter.scope,
             include=layer_filter.include,
             exclude=layer_filter.exclude,

@@ -8,7 +8,7 @@ hash. Imports no torch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from gr00t.quantization.settings.options import (
 )
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from gr00t.spelling import did_you_mean
+
+# Formats of single layers by name; None is floating point.
+FormatByLayer = Mapping[str, IntFormat | None] | tuple[tuple[str, IntFormat | None], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,7 @@ class LinearScheme:
         weight_by_layer: other weight formats of single layers: (name, format), where `*` stands for any part
             of a name, and a name that is written out comes before one with `*`. A dict of them is taken,
             too, and kept as pairs.
+        activation_by_layer: likewise, of the inputs of single layers.
     """
 
     weight: IntFormat | None = IntFormat(4)  # noqa: RUF009  (it is frozen)
@@ -61,34 +65,13 @@ class LinearScheme:
     rounding: Rounding = Rounding.FEEDBACK
     calibration_steps: int = 32
     act_percentile: float = 99.9
-    weight_by_layer: Mapping[str, IntFormat | None] | tuple[tuple[str, IntFormat | None], ...] = ()
+    weight_by_layer: FormatByLayer = ()
+    activation_by_layer: FormatByLayer = ()
 
     def __post_init__(self) -> None:
-        try:
-            by_layer = dict(self.weight_by_layer)
-        except (TypeError, ValueError):
-            by_layer = None
-        if by_layer is None or not all(
-            isinstance(name, str) and isinstance(weight, (IntFormat, type(None)))
-            for name, weight in by_layer.items()
-        ):
-            raise ValueError(
-                f"weight_by_layer={self.weight_by_layer!r}: expected names of layers, each with an IntFormat "
-                'or None, as {"lm_head": IntFormat(8)}'
-            )
-        object.__setattr__(self, "weight_by_layer", tuple(by_layer.items()))
+        for field in ("weight_by_layer", "activation_by_layer"):
+            object.__setattr__(self, field, _as_pairs(field, getattr(self, field)))
         self.spec_for(1, 1)  # which refuses what no layer can be
-
-    def weight_of(self, *names: str) -> IntFormat | None:
-        """Return the weight format of the layer that has these names."""
-        by_layer = dict(self.weight_by_layer)
-        for name in names:
-            if name in by_layer:
-                return by_layer[name]
-        for pattern, weight in by_layer.items():
-            if any(fnmatchcase(name, pattern) for name in names):
-                return weight
-        return self.weight
 
     def spec_for(self, in_features: int, out_features: int, *names: str) -> LinearSpec:
         """Return what this scheme makes of a layer by itself, without neighbours and statistics.
@@ -96,14 +79,15 @@ class LinearScheme:
         Args:
             in_features: of the layer.
             out_features: of the layer.
-            names: of the layer, for `weight_by_layer`.
+            names: of the layer, for `weight_by_layer` and `activation_by_layer`.
         """
-        weight = self.weight_of(*names)
+        weight = _format_of_layer(self.weight_by_layer, names, self.weight)
+        activation = _format_of_layer(self.activation_by_layer, names, self.activation)
         return LinearSpec(
             in_features=in_features,
             out_features=out_features,
             weight=weight,
-            activation=self.activation,
+            activation=activation,
             block_in=self.block,
             block_out=self.block if self.block_out is None else self.block_out,
             weight_scale=self.weight_scale,
@@ -112,9 +96,38 @@ class LinearScheme:
             row_rotation=self.row_rotation,
             smoothing=self.smoothing,
             rounding=Rounding.NEAREST if weight is None else self.rounding,
-            calibration_steps=0 if self.activation is None else self.calibration_steps,
+            calibration_steps=0 if activation is None else self.calibration_steps,
             act_percentile=self.act_percentile,
         )
+
+
+def _as_pairs(field: str, formats: FormatByLayer) -> tuple[tuple[str, IntFormat | None], ...]:
+    try:
+        by_layer = dict(formats)
+    except (TypeError, ValueError):
+        by_layer = None
+    if by_layer is None or not all(
+        isinstance(name, str) and isinstance(side, (IntFormat, type(None))) for name, side in by_layer.items()
+    ):
+        raise ValueError(
+            f"{field}={formats!r}: expected names of layers, each with an IntFormat or None, as "
+            '{"lm_head": IntFormat(8)}'
+        )
+    return tuple(by_layer.items())
+
+
+def _format_of_layer(
+    formats: FormatByLayer, names: Sequence[str], default: IntFormat | None
+) -> IntFormat | None:
+    """The format of the layer that has these names: by a name that is written out, else by a pattern."""
+    by_layer = dict(formats)
+    for name in names:
+        if name in by_layer:
+            return by_layer[name]
+    for pattern, side in by_layer.items():
+        if any(fnmatchcase(name, pattern) for name in names):
+            return side
+    return default
 
 
 @dataclasses.dataclass(frozen=True)

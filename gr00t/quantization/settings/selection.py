@@ -1,8 +1,8 @@
 """What is decided about every linear layer of a model; on any `nn.Module`, on any device, `meta` included.
 
 A layer is known by its module name and, where the caller passes one, by an alias (its name in a checkpoint's
-format): filters and `weight_by_layer` take either, so recipes written for the checkpoint's names work
-unchanged. The aliases are data; nothing here knows a model.
+format): filters, `weight_by_layer` and `activation_by_layer` take either, so recipes written for the
+checkpoint's names work unchanged. The aliases are data; nothing here knows a model.
 """
 
 from __future__ import annotations
@@ -146,11 +146,13 @@ def check_plans(
 
     Raises:
         DuQuantSelectionError: nothing is selected, LAYERS names no Linear or one that cannot be quantized, or
-            WBITS a layer that is not selected.
+            WBITS or ABITS_LAYERS a layer that is not selected.
     """
     known, selected = _names(plans), _names(plan for plan in plans if plan.spec is not None)
-    by_layers, by_wbits = (
-        ("layers", "weight_by_layer") if debug is None else (PREFIX + "LAYERS", PREFIX + "WBITS")
+    by_layers, by_wbits, by_abits = (
+        ("layers", "weight_by_layer", "activation_by_layer")
+        if debug is None
+        else (PREFIX + "LAYERS", PREFIX + "WBITS", PREFIX + "ABITS_LAYERS")
     )
     problems = []
     for name in filter_fn.layers if isinstance(filter_fn, LayerFilter) else ():
@@ -162,11 +164,12 @@ def check_plans(
     if not selected and not problems:
         problems.append(_nothing_selected(plans, debug))
     elif not problems:
-        for name in dict(scheme.weight_by_layer):
-            if any(fnmatchcase(layer, name) for layer in selected):
-                continue
-            fault = "not selected" if any(fnmatchcase(layer, name) for layer in known) else "no Linear"
-            problems.append(f"{by_wbits}: {name!r} is {fault}; {did_you_mean(name, selected)}")
+        for by, formats in ((by_wbits, scheme.weight_by_layer), (by_abits, scheme.activation_by_layer)):
+            for name in dict(formats):
+                if any(fnmatchcase(layer, name) for layer in selected):
+                    continue
+                fault = "not selected" if any(fnmatchcase(layer, name) for layer in known) else "no Linear"
+                problems.append(f"{by}: {name!r} is {fault}; {did_you_mean(name, selected)}")
     if problems:
         raise DuQuantSelectionError(
             "DuQuant cannot use these settings on this model\n  " + "\n  ".join(problems)

@@ -262,6 +262,19 @@ def test_settings_that_it_is_not_are_refused_all_at_once(folder):
     )
 
 
+def test_what_was_exported_before_there_was_a_variable_says_nothing_of_it(folder):
+    """Oracle: what such artefacts computed: nearest rounding, and the same activation bits everywhere."""
+    settings = {**exported_settings(EXPORTED)}
+    for name in ("ROUNDING", "ABITS_LAYERS"):
+        del settings[f"GR00T_DUQUANT_{name}"]
+    old = dataclasses.replace(manifest(folder), settings=settings)
+    old.write(folder)
+    found = load(folder).config({})
+    assert (found.rounding.value, found.act_bits_by_layer) == ("nearest", ())
+    with pytest.raises(DuQuantConfigError, match=r"GR00T_DUQUANT_ABITS_LAYERS='a:6': exported with ''"):
+        load(folder).config(environ(ABITS_LAYERS="a:6"))
+
+
 def test_a_misspelt_variable_is_refused_beside_an_artefact_too(folder):
     with pytest.raises(DuQuantConfigError, match="did you mean GR00T_DUQUANT_ABITS"):
         load(folder).config(environ(ABIT="8"))

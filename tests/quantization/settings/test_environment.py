@@ -35,7 +35,7 @@ EVERY_VARIABLE = {
             "PACKDIR",
         ),
         *("PRECACHE_WEIGHTS", "EXECUTION", "PROFILE", "PROFILE_SYNC", "INCLUDE_ACTION_HEAD", "BACKEND"),
-        *("ROUNDING",),
+        *("ROUNDING", "ABITS_LAYERS"),
     )
 }
 
@@ -124,11 +124,27 @@ def test_0_and_16_bits_are_floating_point():
     )
 
 
+def test_activation_bits_of_single_layers_are_written_as_those_of_weights():
+    config = settings(ABITS="4", ABITS_LAYERS="*.o_proj:8, a.up_proj:16")
+    assert config is not None
+    assert dict(config.act_bits_by_layer) == {"*.o_proj": 8, "a.up_proj": None}
+    assert config.to_dict()["GR00T_DUQUANT_ABITS_LAYERS"] == "*.o_proj:8,a.up_proj:16"
+    assert DuQuantConfig.from_environ(config.to_dict()) == config
+    scheme = config.scheme
+    bits = {name: scheme.spec_for(8, 8, name).bits for name in ("a.o_proj", "a.up_proj", "b.up_proj")}
+    assert bits == {"a.o_proj": "W4 A8", "a.up_proj": "W4 A16", "b.up_proj": "W4 A4"}
+    # Only what is quantized has scales to fix.
+    assert [scheme.spec_for(8, 8, f"a.{name}").static for name in ("o_proj", "up_proj")] == [True, False]
+    assert settings(ABITS="16", ABITS_LAYERS="a:8").is_static
+    assert not settings(ABITS="16", ABITS_LAYERS="a:16").is_static
+
+
 def test_every_problem_is_reported_at_once_with_the_nearest_spelling():
     with pytest.raises(DuQuantConfigError) as refused:
         settings(
             ABIT="8",
             ABITS="99",
+            ABITS_LAYERS="x:9",
             INCLUDE="(",
             LS="nan",
             PERMUTE="maybe",
@@ -146,6 +162,8 @@ def test_every_problem_is_reported_at_once_with_the_nearest_spelling():
     assert [line.strip() for line in lines[1:]] == [
         "GR00T_DUQUANT_ABIT: unknown variable; did you mean GR00T_DUQUANT_ABITS?",
         "GR00T_DUQUANT_ABITS='99': expected 2 to 8 bits, or 16 (or 0) for floating point",
+        "GR00T_DUQUANT_ABITS_LAYERS='x:9': 'x:9' is not LAYER:BITS with BITS 2 to 8, "
+        "or 16 (or 0) for floating point",
         "GR00T_DUQUANT_ACT_PCT='101': expected a number in [50, 100]",
         "GR00T_DUQUANT_BLOCK='0': expected an integer in [1, 4096]",
         "GR00T_DUQUANT_CALIB_STEPS='-1': expected an integer in [0, 1000000]",
@@ -155,7 +173,7 @@ def test_every_problem_is_reported_at_once_with_the_nearest_spelling():
         "GR00T_DUQUANT_PERMUTE='maybe': expected one of 1/0, true/false, yes/no, on/off",
         "GR00T_DUQUANT_QUUX: unknown variable; known: "
         + ", ".join(sorted(name.removeprefix("GR00T_DUQUANT_") for name in EVERY_VARIABLE)[:24])
-        + ", ... 27 in all",
+        + ", ... 28 in all",
         "GR00T_DUQUANT_ROTATION='dct': expected one of duquant, hadamard, svd, none",
         "GR00T_DUQUANT_ROW_ROT='retsore': expected one of 0, restore, propagate",
         "GR00T_DUQUANT_WBITS='x:four': 'x:four' is not LAYER:BITS with BITS 2 to 8, "
@@ -173,6 +191,7 @@ def test_every_problem_is_reported_at_once_with_the_nearest_spelling():
             "not a regular expression: the repetition number is too large",
         ),
         ("EXCLUDE", "(" * 3000 + ")" * 3000, "not a regular expression: nested too deeply"),
+        ("ABITS_LAYERS", "a:4,a:4", "a is there twice; one of the two would have no effect"),
         ("WBITS", "*.fc1:4, *.fc1:8", "*.fc1 is there twice; one of the two would have no effect"),
         ("ACT_PCT", "9_9.9", "expected a number in [50, 100]"),
     ],

@@ -128,6 +128,14 @@ def test_a_star_in_wbits_stands_for_any_part_of_either_name(full_size):
     }
 
 
+def test_activation_bits_of_single_layers_take_either_name(full_size):
+    model, aliases = full_size
+    layers = "action_head.model.transformer_blocks.*.ff.*:6,*.layers.1.mlp.down_proj:8,*.o_proj:16"
+    targets = selected(model, config(ABITS="4", ABITS_LAYERS=layers), aliases)
+    found = [target.spec.bits for target in targets]
+    assert {bits: found.count(bits) for bits in found} == {"W4 A4": 71, "W4 A6": 32, "W4 A8": 1, "W4 A16": 12}
+
+
 def test_every_linear_gets_a_reason(full_size):
     model, aliases = full_size
     reasons = {v.name: v.reason for v in judged(model, config(WBITS_DEFAULT="4"), aliases)}
@@ -173,7 +181,9 @@ def test_unknown_names_are_refused_with_the_nearest(full_size):
     )
     assert "WBITS: 'backbone.visoin.*' is no Linear" in refusal(full_size, WBITS="backbone.visoin.*:3")
     assert "WBITS: 'backbone.vision.*' is not selected" in refusal(full_size, WBITS="backbone.vision.*:3")
-    message = refusal(full_size, WBITS="backbone.connector:6")
+    message = refusal(full_size, WBITS="backbone.connector:6", ABITS_LAYERS="*.attn.*:6,*.mpl.*:16")
+    assert "\n  GR00T_DUQUANT_ABITS_LAYERS: '*.attn.*' is not selected; known: action_head." in message
+    assert "\n  GR00T_DUQUANT_ABITS_LAYERS: '*.mpl.*' is no Linear; " in message
     assert "\n  GR00T_DUQUANT_WBITS: 'backbone.connector' is not selected; known: action_head." in message
 
 
