@@ -29,3 +29,19 @@ def unpack_int4(packed: Tensor, length: int) -> Tensor:
     low = (packed << 4).view(torch.int8) >> 4
     high = packed.view(torch.int8) >> 4
     return torch.stack((low, high), dim=-1).flatten(-2)[..., :length]
+
+
+def int4_range(packed: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest integer of each row, int8 (N,), of what `unpack_int4` would unpack.
+
+    Args:
+        packed: (N, ceil(length / 2)).
+        length: integers in a row, at least one.
+    """
+    # A nibble at the upper end of its byte is ordered by it, whatever is below.
+    upper = [(packed << 4).view(torch.int8)]
+    if length > 1:
+        upper.append(packed[:, : length // 2].view(torch.int8))
+    low = torch.stack([values.amin(dim=1) for values in upper]).amin(dim=0) >> 4
+    high = torch.stack([values.amax(dim=1) for values in upper]).amax(dim=0) >> 4
+    return low, high

@@ -15,7 +15,12 @@ from torch import Tensor
 
 from gr00t.quantization.numerics.quantizers import SMALLEST_SCALE, scale_for
 from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics
-from gr00t.quantization.numerics.storage import buffer_shapes, load_weight, stored_scale_bits
+from gr00t.quantization.numerics.storage import (
+    block_scale_range,
+    buffer_shapes,
+    code_range,
+    stored_scale_bits,
+)
 from gr00t.quantization.settings.options import Rounding, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
@@ -31,7 +36,6 @@ QUIETEST_CHANNEL = 1e-4
 WIDEST_SMOOTHING = 14
 
 _ROTATIONS = ("rotation_absorbed", "rotation_first", "rotation_in", "rotation_out")
-_ROWS_AT_A_TIME = 1 << 12
 
 
 class UnsoundError(ValueError):
@@ -67,8 +71,7 @@ def check_state(state: Mapping[str, Tensor], spec: LinearSpec) -> None:
         _check_static_scales(state["act_scale"], state["calibrated"])
     if "row_scale" in state:
         _check_positive("row_scale", state["row_scale"])
-        for first in range(0, spec.out_features, _ROWS_AT_A_TIME):
-            _check_weight(state, spec, slice(first, first + _ROWS_AT_A_TIME))
+        _check_weight(state["codes"], state.get("block_scale"), state["row_scale"], spec)
 
 
 def static_scale(peak: Tensor, fmt: IntFormat) -> Tensor:
@@ -137,30 +140,29 @@ def _check_static_scales(scale: Tensor, calibrated: Tensor) -> None:
         raise UnsoundError("act_scale: not 1 although no scales are fixed yet")
 
 
-def _check_weight(state: Mapping[str, Tensor], spec: LinearSpec, rows: slice) -> None:
-    """Check the codes and block scales of some rows."""
+def _check_weight(codes: Tensor, block_scale: Tensor | None, row_scale: Tensor, spec: LinearSpec) -> None:
+    """Check codes and block scales as they are stored."""
     fmt = spec.weight
     assert fmt is not None
-    stored = state["codes"][rows]
-    block_scale = state["block_scale"][rows] if "block_scale" in state else None
-    row_scale = state["row_scale"][rows]
-    codes, multiples, _ = load_weight(stored, block_scale, row_scale, spec)
-    low, high = codes.aminmax()
-    if low < fmt.qmin or high > fmt.qmax:
-        raise UnsoundError(f"codes: {low} to {high}, {fmt.bits} bits are {fmt.qmin} to {fmt.qmax}")
-    low, high = multiples.aminmax()
-    if low < 1 or high > fmt.largest_block_scale:
-        raise UnsoundError(f"block_scale: {low} to {high}, expected 1 to {fmt.largest_block_scale}")
-    if stored.dtype == torch.uint8:
-        _check_last_half("codes", stored, codes.shape[1])
-    if block_scale is not None and stored_scale_bits(fmt) == 4:
-        _check_last_half("block_scale", block_scale, multiples.shape[1])
+    low, high = code_range(codes, spec)
+    if low.amin() < fmt.qmin or high.amax() > fmt.qmax:
+        raise UnsoundError(
+            f"codes: {low.amin()} to {high.amax()}, {fmt.bits} bits are {fmt.qmin} to {fmt.qmax}"
+        )
+    if codes.dtype == torch.uint8:
+        _check_last_half("codes", codes, spec.in_features)
+    if block_scale is not None:
+        least, most = block_scale_range(block_scale, spec)
+        if least < 1 or most > fmt.largest_block_scale:
+            raise UnsoundError(f"block_scale: {least} to {most}, expected 1 to {fmt.largest_block_scale}")
+        if stored_scale_bits(fmt) == 4:
+            _check_last_half("block_scale", block_scale, -(-spec.in_features // spec.block_in))
     if spec.rounding is Rounding.FEEDBACK:
         return  # the largest weight is not what it was when it is rounded
     # A row's largest weight gets the largest code, whatever its scales, unless it is as good as zero.
     is_block = spec.weight_scale is WeightScale.BLOCK
     silent = SMALLEST_SCALE / (fmt.largest_block_scale if is_block else 1)
-    faint = torch.maximum(codes.amax(dim=1), -codes.amin(dim=1).to(torch.int16)) < fmt.qmax
+    faint = torch.maximum(high, -low.to(torch.int16)) < fmt.qmax
     bad = int((faint & (row_scale[:, 0] > silent)).sum())
     if bad:
         raise UnsoundError(f"codes: {bad} rows use less than the range of their {fmt.bits} bits")
