@@ -51,6 +51,7 @@ from gr00t.quantization.checkpoint.manifest import FILE, Manifest, exported_sett
 from gr00t.quantization.checkpoint.sidecar import SIDECAR
 from gr00t.quantization.checkpoint.tensor_file import write_tensors
 from gr00t.quantization.kernels.library import load as load_kernels
+from gr00t.quantization.numerics.older_storage import PACKED
 from gr00t.quantization.report import DuQuantReport
 from gr00t.quantization.settings.environment import DuQuantDryRunError
 
@@ -110,6 +111,11 @@ def load_artefact(
     if dtype != manifest.dtype:
         logger.warning("[GR00T-DUQUANT] Artefact exported for %s, loaded in %s", manifest.dtype, dtype)
     report = place_layers(model, manifest, config, module_aliases(model))
+    stored = tensors.get(folder / FILE, {})
+    for name, layer in report.layers.items():
+        prefix = to_checkpoint_name(name)
+        names = {buffer: f"{prefix}.{buffer}" for buffer in PACKED}
+        layer.expect({buffer: stored[key] for buffer, key in names.items() if key in stored})
     load_weights(model, folder, tensors)
     place_parts(model, parts)
     settle(report)

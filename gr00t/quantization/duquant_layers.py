@@ -17,6 +17,7 @@ the linear layer that it replaced.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from gr00t.quantization.duquant_preprocess import ExactBuffers, Transforms
 from gr00t.quantization.kernels import registry
 from gr00t.quantization.kernels.backend import Backend, in_cuts
 from gr00t.quantization.kernels.operands import FLOATS, LinearOperands
+from gr00t.quantization.numerics.older_storage import PACKED, is_older, packed_today
 from gr00t.quantization.numerics.quantizers import QuantizedWeight, integer_weight
 from gr00t.quantization.numerics.rotations import rotate
 from gr00t.quantization.numerics.soundness import check_state
@@ -42,8 +44,8 @@ class DuQuantLinear(ExactBuffers):
     """A quantized `nn.Linear`. Make one with `DuQuantLinear.from_linear`.
 
     Buffers, None where the spec does not need them (`storage.buffer_shapes`):
-        codes: (N, ceil(K / 2)) uint8, two per byte, up to 4 bits; (N, K) int8 above.
-        block_scale: (N, ceil(G / 2)) uint8 or (N, G) uint8; G = ceil(K / block_in).
+        codes: (N, packed_bytes(K, bits)) uint8 or int8.
+        block_scale: (N, packed_bytes(G, 8 - bits)) uint8; G = ceil(K / block_in).
         row_scale: (N, 1) float32.
         act_scale: (K,) float32, ones until calibrated. Static activation scales only.
         calibrated: () bool. Static activation scales only.
@@ -75,7 +77,7 @@ class DuQuantLinear(ExactBuffers):
         self._restores = spec.row_rotation is not RowRotation.PROPAGATE  # else by the layer that absorbs it
         self._numbers = (
             *(spec.block_in, spec.block_out, spec.activation.bits if spec.activation else 8),
-            stored_scale_bits(spec.weight) if spec.weight else 8,
+            *((spec.weight.bits, stored_scale_bits(spec.weight)) if spec.weight else (8, 0)),
         )
         self.is_calibrating = spec.static
         self.bias: nn.Parameter | None
@@ -152,6 +154,7 @@ class DuQuantLinear(ExactBuffers):
             UnsoundError: it cannot be the state of such a layer (`soundness.check_state`).
         """
         check_state(state, spec)
+        state = packed_today(state, spec)
         layer = cls(linear, spec)
         for held in (layer._buffers, layer.transforms._buffers):
             held.update(
@@ -175,6 +178,14 @@ class DuQuantLinear(ExactBuffers):
         self._unpacked = None
         self.backend = self._choose_backend(self._device())
         return self
+
+    def expect(self, stored: Mapping[str, Tensor]) -> None:
+        """Expect these buffers to be loaded as they are stored: empty ones of their shape and dtype take the
+        place of the layer's where 0.1.0 stored them otherwise. They are packed as today when they are loaded.
+        """
+        if is_older(stored, self.spec):
+            for name, value in stored.items():
+                self._buffers[name] = torch.empty_like(value, device="meta")
 
     def packed_state(self) -> dict[str, Tensor]:
         """The buffers by name: all that quantization computed, neither bias nor float weight."""
@@ -216,8 +227,9 @@ class DuQuantLinear(ExactBuffers):
         # Not by attributes, which `nn.Module` looks for in three places: this is done at each call.
         held, transforms = self._buffers, self.transforms._buffers
         codes, block_scale, bias = held["codes"], held["block_scale"], self._parameters["bias"]
+        numbers = self._numbers
         if codes is not None and not self.backend.takes_packed:
-            codes, block_scale = self._integer_weight(), None
+            codes, block_scale, numbers = self._integer_weight(), None, (*numbers[:3], 8, 0)
         return LinearOperands(
             transforms["smoothing"],
             transforms["perm"],
@@ -229,7 +241,7 @@ class DuQuantLinear(ExactBuffers):
             transforms["rotation_out"] if self._restores else None,
             codes,
             bias if bias is None or bias.dtype in FLOATS else bias.float(),
-            *self._numbers,
+            *numbers,
         )
 
     def rotate_input(self, x: Tensor) -> Tensor:
@@ -332,6 +344,12 @@ class DuQuantLinear(ExactBuffers):
         for name in self.transforms._buffers:  # they stand beside the layer's own
             if prefix + name in state_dict:
                 state_dict[f"{prefix}transforms.{name}"] = state_dict.pop(prefix + name)
+        packed = {name: state_dict[prefix + name] for name in PACKED if prefix + name in state_dict}
+        if is_older(packed, self.spec):
+            device = self._device()
+            for name, value in packed_today(packed, self.spec).items():
+                state_dict[prefix + name] = value
+                self._buffers[name] = torch.empty_like(value, device=device)  # in place of what was expected
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._arrive()  # what was on meta may be somewhere now
         if self.calibrated is not None and bool(self.calibrated):

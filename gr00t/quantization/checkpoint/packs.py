@@ -30,6 +30,7 @@ from gr00t.quantization.checkpoint.manifest_values import digest, spec_to_json
 from gr00t.quantization.checkpoint.pack_folder import PackFolder
 from gr00t.quantization.checkpoint.tensor_file import hash_all, hash_tensor
 from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.numerics.older_storage import packed_today
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state, check_statistics
 from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics, informed_by
 from gr00t.quantization.settings.options import Rounding
@@ -122,7 +123,7 @@ class PackStore:
         pack = self._read(name, layer.spec)
         if pack is None or pack.state is None or (pack.statistics is not None) != layer.spec.informed:
             return False
-        kept, state = pack.state, layer.packed_state()
+        kept, state = packed_today(pack.state, layer.spec), layer.packed_state()
         return kept.keys() == state.keys() and all(
             torch.equal(kept[key], value.cpu()) for key, value in state.items()
         )

@@ -12,6 +12,8 @@ from typing import NamedTuple, get_type_hints
 import torch
 from torch import Tensor
 
+from gr00t.quantization.numerics.packing import packed_bytes
+
 # As `Dtype` of native/operands.hpp numbers them.
 DTYPES = {
     dtype: number
@@ -31,15 +33,16 @@ class LinearOperands(NamedTuple):
         smoothing: (K,) float32.
         perm: (K,) int32.
         act_scale: (K,) float32; None: a scale per row, found by the kernel.
-        block_scale: (N, ceil(G / 2)) or (N, G) uint8.
+        block_scale: (N, packed_bytes(G, scale_bits)) uint8.
         row_scale: (N, 1) float32.
         rotation_first: (G or 1, B, B) float32, before the permutation.
         rotation_in: (G or 1, B, B) float32.
         rotation_out: (blocks or 1, B, B) float32, to be undone.
-        codes: (N, ceil(K / 2)) uint8 or (N, K) int8.
+        codes: (N, packed_bytes(K, code_bits)) uint8 or int8.
         bias: (N,) of one of `FLOATS`.
         activation_bits: of the codes of x.
-        scale_bits: of a block scale, 4 or 8.
+        code_bits: of a code in `codes`, 2 to 8.
+        scale_bits: of a block scale in `block_scale`, 1 to 6; 0 where there are none.
     """
 
     smoothing: Tensor | None
@@ -55,6 +58,7 @@ class LinearOperands(NamedTuple):
     block_in: int
     block_out: int
     activation_bits: int
+    code_bits: int
     scale_bits: int
 
     def of_prologue(self) -> LinearOperands:
@@ -100,7 +104,7 @@ class LinearOperands(NamedTuple):
         codes = self.codes
         if codes is None:
             raise ValueError("a layer whose weight stays in floating point has no codes to multiply")
-        if codes.shape[1] != (-(-in_features // 2) if codes.dtype == torch.uint8 else in_features):
+        if codes.shape[1] != packed_bytes(in_features, self.code_bits):
             raise ValueError(f"codes {tuple(codes.shape)} do not fit {in_features} input channels")
         return codes.shape[0]
 
@@ -119,14 +123,12 @@ class LinearCall(NamedTuple):
         s: (M, 1) float32.
         acc: (M, N) int32.
         y: (M, N).
-        scale_offset: what a block scale of 4 bits is stored less.
     """
 
     rows: int
     in_features: int
     out_features: int
     threads: int
-    scale_offset: int
     smallest_scale: float
     x: int = 0
     x_dtype: int = 0

@@ -13,14 +13,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from gr00t.quantization.numerics.older_storage import packed_today
+from gr00t.quantization.numerics.packing import ends_in_zeros
 from gr00t.quantization.numerics.quantizers import SMALLEST_SCALE, scale_for
 from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics
-from gr00t.quantization.numerics.storage import (
-    block_scale_range,
-    buffer_shapes,
-    code_range,
-    stored_scale_bits,
-)
+from gr00t.quantization.numerics.storage import buffer_shapes, code_range, stored_scale_bits
 from gr00t.quantization.settings.options import Rounding, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 
@@ -46,12 +43,16 @@ def check_state(state: Mapping[str, Tensor], spec: LinearSpec) -> None:
     """Check the buffers of a layer.
 
     Args:
-        state: by name, as `DuQuantLinear.packed_state` returns them.
+        state: by name, as `DuQuantLinear.packed_state` returns them, or 0.1.0's did.
         spec: of the layer.
 
     Raises:
         UnsoundError: a buffer is missing, left over, of another shape or dtype, or its values cannot be.
     """
+    try:
+        state = packed_today(state, spec)
+    except ValueError as error:
+        raise UnsoundError(str(error)) from None
     found = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
     wanted = buffer_shapes(spec)
     if found != wanted:
@@ -144,33 +145,27 @@ def _check_weight(codes: Tensor, block_scale: Tensor | None, row_scale: Tensor, 
     """Check codes and block scales as they are stored."""
     fmt = spec.weight
     assert fmt is not None
-    low, high = code_range(codes, spec)
-    if low.amin() < fmt.qmin or high.amax() > fmt.qmax:
-        raise UnsoundError(
-            f"codes: {low.amin()} to {high.amax()}, {fmt.bits} bits are {fmt.qmin} to {fmt.qmax}"
-        )
-    if codes.dtype == torch.uint8:
-        _check_last_half("codes", codes, spec.in_features)
+    # No code and no block scale is out of range: each has as many bits as its range takes.
+    _check_end("codes", codes.view(torch.uint8), fmt.bits, spec.in_features)
     if block_scale is not None:
-        least, most = block_scale_range(block_scale, spec)
-        if least < 1 or most > fmt.largest_block_scale:
-            raise UnsoundError(f"block_scale: {least} to {most}, expected 1 to {fmt.largest_block_scale}")
-        if stored_scale_bits(fmt) == 4:
-            _check_last_half("block_scale", block_scale, -(-spec.in_features // spec.block_in))
+        groups = -(-spec.in_features // spec.block_in)
+        _check_end("block_scale", block_scale, stored_scale_bits(fmt), groups)
     if spec.rounding is Rounding.FEEDBACK:
         return  # the largest weight is not what it was when it is rounded
     # A row's largest weight gets the largest code, whatever its scales, unless it is as good as zero.
     is_block = spec.weight_scale is WeightScale.BLOCK
     silent = SMALLEST_SCALE / (fmt.largest_block_scale if is_block else 1)
+    low, high = code_range(codes, spec)
     faint = torch.maximum(high, -low.to(torch.int16)) < fmt.qmax
     bad = int((faint & (row_scale[:, 0] > silent)).sum())
     if bad:
         raise UnsoundError(f"codes: {bad} rows use less than the range of their {fmt.bits} bits")
 
 
-def _check_last_half(name: str, packed: Tensor, count: int) -> None:
-    if count % 2 and (packed[:, -1] >> 4).any():
-        raise UnsoundError(f"{name}: the half byte after the last one is not zero")
+def _check_end(name: str, packed: Tensor, bits: int, count: int) -> None:
+    if not ends_in_zeros(packed, bits, count):
+        rest = "half byte after the last one is" if bits == 4 else "bits after the last one are"
+        raise UnsoundError(f"{name}: the {rest} not zero")
 
 
 def _told(found: tuple[tuple[int, ...], torch.dtype] | None) -> str:

@@ -1,7 +1,12 @@
 """How a quantized layer lies in memory: which buffers it has, and how codes and block scales share bytes.
 
-At most 4 bits: two codes per byte. Block scales up to 16 (4 bits and more): two per byte, stored less 9 to
-fit [-8, 7]. So a W4 weight in blocks of B takes 4 + 4 / B bits.
+A code of b bits takes b bits, and a block scale, from 1 to 2^(8 - b), takes 8 - b: it is stored less
+1 + 2^(7 - b), which makes it an integer of so many bits in two's complement. Both are rows of bytes as
+`packing` describes. So a weight of b bits in blocks of B takes b + (8 - b) / B bits: 3.3125 at 3 bits in
+blocks of 16, 4.25 at 4, 6.125 at 6.
+
+The bytes of codes are uint8 at 4 to 7 bits, and int8 at 2, 3 and 8. 0.1.0 stored codes of 2 and 3 bits as
+those of 4, in uint8, and 5 to 7 as 8, in int8: so the one is never taken for the other (`older_storage`).
 """
 
 from __future__ import annotations
@@ -9,13 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gr00t.quantization.numerics.int4 import int4_range, pack_int4, unpack_int4
+from gr00t.quantization.numerics.packing import pack_codes, packed_bytes, packed_range, unpack_codes
 from gr00t.quantization.numerics.quantizers import QuantizedWeight
 from gr00t.quantization.settings.options import Rotation, WeightScale
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
-
-# What a block scale of 4 bits is stored less, to fit [-8, 7].
-BLOCK_SCALE_OFFSET = 9
 
 
 def buffer_shapes(spec: LinearSpec) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -26,13 +28,9 @@ def buffer_shapes(spec: LinearSpec) -> dict[str, tuple[tuple[int, ...], torch.dt
     if spec.weight is None and spec.activation is None:
         return shapes
     if spec.weight is not None:
-        nibbles = _nibble_codes(spec.weight)
-        shapes["codes"] = (n, -(-k // 2) if nibbles else k), torch.uint8 if nibbles else torch.int8
+        shapes["codes"] = (n, packed_bytes(k, spec.weight.bits)), codes_dtype(spec.weight)
         if spec.weight_scale is WeightScale.BLOCK and spec.weight.largest_block_scale > 1:
-            shapes["block_scale"] = (
-                (n, -(-groups // 2) if _nibble_scales(spec.weight) else groups),
-                torch.uint8,
-            )
+            shapes["block_scale"] = (n, packed_bytes(groups, stored_scale_bits(spec.weight))), torch.uint8
         shapes["row_scale"] = (n, 1), torch.float32
     if spec.absorbs:
         shapes["rotation_absorbed"] = _rotation_shape(spec.output_rotation, k, spec.block_out), torch.float32
@@ -57,10 +55,12 @@ def store_weight(weight: QuantizedWeight, fmt: IntFormat) -> dict[str, Tensor]:
     """Return the buffers `codes`, `block_scale` and `row_scale` of a quantized weight; inverse of
     `load_weight`.
     """
+    codes = pack_codes(weight.codes, fmt.bits).view(codes_dtype(fmt))
     scale = weight.block_scale
-    if _nibble_scales(fmt):
-        scale = pack_int4(scale.to(torch.int8) - BLOCK_SCALE_OFFSET)
-    codes = pack_int4(weight.codes) if _nibble_codes(fmt) else weight.codes
+    if fmt.largest_block_scale > 1:
+        bits = stored_scale_bits(fmt)
+        # Modulo 256, which is right for what fits: 64 less 33 is 31.
+        scale = pack_codes((scale - block_scale_offset(bits)).view(torch.int8), bits)
     return {"codes": codes, "block_scale": scale, "row_scale": weight.row_scale}
 
 
@@ -70,13 +70,9 @@ def load_weight(
     """Return the quantized weight that `store_weight` stored; a `block_scale` of None is 1 everywhere."""
     assert spec.weight is not None
     groups = -(-spec.in_features // spec.block_in)
-    if _nibble_codes(spec.weight):
-        codes = unpack_int4(codes, spec.in_features)
-    if block_scale is None:
-        block_scale = torch.ones(codes.shape[0], groups, dtype=torch.uint8, device=codes.device)
-    elif _nibble_scales(spec.weight):
-        block_scale = unpack_int4(block_scale, groups).add(BLOCK_SCALE_OFFSET).to(torch.uint8)
-    return QuantizedWeight(codes, block_scale, row_scale)
+    if spec.weight.bits < 8:
+        codes = unpack_codes(codes.view(torch.uint8), spec.weight.bits, spec.in_features)
+    return QuantizedWeight(codes, _block_scales(block_scale, codes, groups, spec.weight), row_scale)
 
 
 def code_range(codes: Tensor, spec: LinearSpec) -> tuple[Tensor, Tensor]:
@@ -86,31 +82,33 @@ def code_range(codes: Tensor, spec: LinearSpec) -> tuple[Tensor, Tensor]:
     1.7 by unpacked codes (2026-12-01, commit 675e92c, AMD EPYC Zen 4, one thread).
     """
     assert spec.weight is not None
-    if _nibble_codes(spec.weight):
-        return int4_range(codes, spec.in_features)
-    return codes.amin(dim=1), codes.amax(dim=1)
+    return packed_range(codes.view(torch.uint8), spec.weight.bits, spec.in_features)
 
 
-def block_scale_range(block_scale: Tensor, spec: LinearSpec) -> tuple[int, int]:
-    """Return the smallest and the largest block scale of what `load_weight` would unpack."""
-    assert spec.weight is not None
-    if not _nibble_scales(spec.weight):
-        return int(block_scale.amin()), int(block_scale.amax())
-    low, high = int4_range(block_scale, -(-spec.in_features // spec.block_in))
-    return int(low.amin()) + BLOCK_SCALE_OFFSET, int(high.amax()) + BLOCK_SCALE_OFFSET
+def codes_dtype(fmt: IntFormat) -> torch.dtype:
+    """Return the dtype of packed codes."""
+    return torch.uint8 if 4 <= fmt.bits <= 7 else torch.int8
 
 
 def stored_scale_bits(fmt: IntFormat) -> int:
-    """Bits that a block scale takes in `block_scale`: 4, or 8."""
-    return 4 if _nibble_scales(fmt) else 8
+    """Return the bits that a block scale takes in `block_scale`: what its codes leave of 8."""
+    return 8 - fmt.bits
 
 
-def _nibble_codes(fmt: IntFormat) -> bool:
-    return fmt.bits <= 4
+def block_scale_offset(bits: int) -> int:
+    """Return what a block scale of so many bits is stored less."""
+    return 1 + (1 << (bits - 1))
 
 
-def _nibble_scales(fmt: IntFormat) -> bool:
-    return fmt.largest_block_scale <= 16
+# That of 4 bits.
+BLOCK_SCALE_OFFSET = block_scale_offset(4)
+
+
+def _block_scales(stored: Tensor | None, codes: Tensor, groups: int, fmt: IntFormat) -> Tensor:
+    if stored is None:
+        return torch.ones(codes.shape[0], groups, dtype=torch.uint8, device=codes.device)
+    bits = stored_scale_bits(fmt)
+    return unpack_codes(stored, bits, groups).view(torch.uint8) + block_scale_offset(bits)
 
 
 def _rotation_shape(kind: Rotation, width: int, block: int) -> tuple[int, int, int]:

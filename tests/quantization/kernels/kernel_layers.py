@@ -41,9 +41,8 @@ def on(layer: DuQuantLinear, transformer: str, accumulator: str) -> DuQuantLinea
 
 def no_operands(**given: torch.Tensor | None) -> LinearOperands:
     """Of a layer that has nothing but what is given."""
-    return LinearOperands(*[None] * 10, block_in=16, block_out=16, activation_bits=8, scale_bits=4)._replace(
-        **given
-    )
+    numbers = {"block_in": 16, "block_out": 16, "activation_bits": 8, "code_bits": 4, "scale_bits": 4}
+    return LinearOperands(*[None] * 10, **numbers)._replace(**given)
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:

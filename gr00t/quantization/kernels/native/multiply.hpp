@@ -26,13 +26,13 @@ static void multiply(const Arguments& a, int64_t n, int64_t rows, const uint32_t
   if (scale_words(a)) {
     transpose_scales(a, n, scales);
     // Nobody else asks the memory for the next panel's in time.
-    const int64_t bytes = PANEL * ((a.groups() + 1) / 2);
+    const int64_t bytes = PANEL * a.scale_bytes();
     const char* next = (const char*)a.block_scale + (n / PANEL + 1) * bytes;
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i);
   }
   const int64_t together = first_rows(a, n, rows);
   const int64_t tiles = (rows - together + TILE_ROWS - 1) / TILE_ROWS, pairs = (rows - together + 1) / 2;
-  const int64_t panel_bytes = PANEL * ((k_all * a.code_bits()) / 8);
+  const int64_t panel_bytes = PANEL * a.row_bytes();
   Ahead ahead = {(const char*)a.codes.data + (n / PANEL + 1) * panel_bytes,
                  panel_bytes / (larger(tiles, 1) * (k_all / 4)) + 1};
   int64_t done = 0;  // rows that are finished, while their sums are near

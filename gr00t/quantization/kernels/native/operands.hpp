@@ -21,37 +21,37 @@ struct Array {
   SHARED operator T*() const { return data; }
 };
 
-#define LINEAR_OPERANDS(FIELD)                                                   \
-  FIELD(const float*, smoothing)            /* (K,) */                           \
-  FIELD(const int32_t*, perm)               /* (K,) */                           \
-  FIELD(const float*, act_scale)            /* (K,); null: one per row, found */ \
-  FIELD(const uint8_t*, block_scale)        /* (N, ceil(G / 2)) or (N, G) */     \
-  FIELD(const float*, row_scale)            /* (N,) */                           \
-  FIELD(Array<const float>, rotation_first) /* (G or 1, B, B) */                 \
-  FIELD(Array<const float>, rotation_in)    /* (G or 1, B, B) */                 \
-  FIELD(Array<const float>, rotation_out)   /* (blocks or 1, B, B) */            \
-  FIELD(Array<const uint8_t>, codes)        /* (N, ceil(K / 2)); int8: (N, K) */ \
-  FIELD(Array<const void>, bias)            /* (N,) */                           \
-  FIELD(int64_t, block_in)                                                       \
-  FIELD(int64_t, block_out)                                                      \
-  FIELD(int64_t, activation_bits)                                                \
-  FIELD(int64_t, scale_bits) /* 4 or 8: how block scales are stored */
+#define LINEAR_OPERANDS(FIELD)                                                     \
+  FIELD(const float*, smoothing)            /* (K,) */                             \
+  FIELD(const int32_t*, perm)               /* (K,) */                             \
+  FIELD(const float*, act_scale)            /* (K,); null: one per row, found */   \
+  FIELD(const uint8_t*, block_scale)        /* (N, packed_bytes(G, scale_bits)) */ \
+  FIELD(const float*, row_scale)            /* (N,) */                             \
+  FIELD(Array<const float>, rotation_first) /* (G or 1, B, B) */                   \
+  FIELD(Array<const float>, rotation_in)    /* (G or 1, B, B) */                   \
+  FIELD(Array<const float>, rotation_out)   /* (blocks or 1, B, B) */              \
+  FIELD(Array<const uint8_t>, codes)        /* (N, packed_bytes(K, code_bits)) */  \
+  FIELD(Array<const void>, bias)            /* (N,) */                             \
+  FIELD(int64_t, block_in)                                                         \
+  FIELD(int64_t, block_out)                                                        \
+  FIELD(int64_t, activation_bits)                                                  \
+  FIELD(int64_t, code_bits)  /* of a code, 2 to 8 */                               \
+  FIELD(int64_t, scale_bits) /* of a block scale, 1 to 6 */
 
 // What the parts hand to each other is there when they are called one by one.
-#define LINEAR_CALL(FIELD)                                                       \
-  FIELD(int64_t, rows)                                                           \
-  FIELD(int64_t, in_features)                                                    \
-  FIELD(int64_t, out_features)                                                   \
-  FIELD(int64_t, threads)                                                        \
-  FIELD(int64_t, scale_offset) /* what block scales of 4 bits are stored less */ \
-  FIELD(double, smallest_scale)                                                  \
-  FIELD(const void*, x) /* (M, K) */                                             \
-  FIELD(int64_t, x_dtype)                                                        \
-  FIELD(float*, h)     /* (M, K), x in the basis that is quantized */            \
-  FIELD(int8_t*, q)    /* (M, K) */                                              \
-  FIELD(float*, s)     /* (M,) */                                                \
-  FIELD(int32_t*, acc) /* (M, N) */                                              \
-  FIELD(void*, y)      /* (M, N) */                                              \
+#define LINEAR_CALL(FIELD)                                            \
+  FIELD(int64_t, rows)                                                \
+  FIELD(int64_t, in_features)                                         \
+  FIELD(int64_t, out_features)                                        \
+  FIELD(int64_t, threads)                                             \
+  FIELD(double, smallest_scale)                                       \
+  FIELD(const void*, x) /* (M, K) */                                  \
+  FIELD(int64_t, x_dtype)                                             \
+  FIELD(float*, h)     /* (M, K), x in the basis that is quantized */ \
+  FIELD(int8_t*, q)    /* (M, K) */                                   \
+  FIELD(float*, s)     /* (M,) */                                     \
+  FIELD(int32_t*, acc) /* (M, N) */                                   \
+  FIELD(void*, y)      /* (M, N) */                                   \
   FIELD(int64_t, y_dtype)
 
 #define SEARCH_CALL(FIELD)                                                                           \
@@ -107,9 +107,18 @@ static inline int64_t largest_code(int64_t bits) { return (int64_t(1) << (bits -
 // Bytes of one number of a floating-point tensor.
 static inline int64_t bytes_of(int64_t dtype) { return dtype == kFloat32 ? 4 : 2; }
 
+// Bytes of a row of `count` integers of `bits` bits; how they lie in it is said in numerics/packing.py.
+SHARED int64_t packed_bytes(int64_t count, int64_t bits) {
+  if (bits == 8) return count;
+  const int64_t pairs = bits & 4 ? (count + 1) / 2 : 0;
+  return pairs + (bits & 2 ? (count + 15) / 16 * 4 : 0) + (bits & 1 ? (count + 31) / 32 * 4 : 0);
+}
+
 struct Arguments : LinearOperands, LinearCall {
-  SHARED int64_t code_bits() const { return codes.dtype == kUInt8 ? 4 : 8; }
   SHARED int64_t groups() const { return (in_features + block_in - 1) / block_in; }  // G
+  SHARED int64_t row_bytes() const { return packed_bytes(in_features, code_bits); }
+  SHARED int64_t scale_bytes() const { return packed_bytes(groups(), scale_bits); }
+  SHARED int scale_offset() const { return 1 + (1 << (scale_bits - 1)); }  // what a block scale is stored less
 
   // The same of `count` rows from `first` on, of what a whole layer or its sums take.
   SHARED Arguments rows_from(int64_t first, int64_t count) const {

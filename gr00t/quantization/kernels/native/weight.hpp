@@ -4,34 +4,61 @@
 
 namespace KERNEL {
 
-static inline int block_scale_of(const Arguments& a, int64_t n, int64_t block, int64_t groups) {
-  if (!a.block_scale) return 1;
-  if (a.scale_bits == 8) return a.block_scale[n * groups + block];
-  int byte = a.block_scale[n * ((groups + 1) / 2) + block / 2];
-  int nibble = block % 2 ? byte >> 4 : byte & 15;
-  return (nibble ^ 8) - 8 + (int)a.scale_offset;
+// Fields of WIDTH bits, `bytes` bytes of them, on top of what is in `out`, `shift` bits up. See numerics/packing.py.
+template <int WIDTH>
+static inline void add_plane(const uint8_t* packed, int64_t bytes, int shift, uint8_t* out) {
+  constexpr int PER_HALF = 4 / WIDTH;
+  for (int64_t i = 0; i < bytes; i++) {
+    uint8_t* to = out + i / 4 * 8 * PER_HALF + i % 4 * 2;
+    for (int q = 0; q < PER_HALF; q++) {
+      for (int h = 0; h < 2; h++) {
+        const int field = packed[i] >> (4 * h + WIDTH * q) & ((1 << WIDTH) - 1);
+        to[8 * q + h] = (uint8_t)(to[8 * q + h] | field << shift);
+      }
+    }
+  }
+}
+
+// Integers [first, first + CHUNK) of a row of `count` of `bits` bits; `first` a multiple of 32. Zeros after the last.
+static void unpack_integers(const uint8_t* row, int64_t count, int64_t bits, int64_t first, int8_t* out) {
+  const int64_t here = smaller(CHUNK, count - first);
+  memset(out, 0, CHUNK);
+  if (bits == 8) {
+    memcpy(out, row + first, (size_t)here);
+    return;
+  }
+  uint8_t* fields = (uint8_t*)out;
+  int shift = 0;
+  if (bits & 4) {
+    add_plane<4>(row + first / 2, packed_bytes(here, 4), shift, fields);
+    row += packed_bytes(count, 4);
+    shift = 4;
+  }
+  if (bits & 2) {
+    add_plane<2>(row + first / 4, packed_bytes(here, 2), shift, fields);
+    row += packed_bytes(count, 2);
+    shift += 2;
+  }
+  if (bits & 1) add_plane<1>(row + first / 8, packed_bytes(here, 1), shift, fields);
+  const int sign = 1 << (bits - 1);
+  for (int i = 0; i < CHUNK; i++) out[i] = (int8_t)((fields[i] ^ sign) - sign);
 }
 
 // Inputs [k, k + CHUNK) of row n, the even and the odd ones apart; zeros and their offset after K.
 static void unpack_row(const Arguments& a, int64_t n, int64_t k, uint8_t* even, uint8_t* odd) {
   const int64_t k_all = a.in_features, count = smaller(CHUNK, k_all - k);
-  int8_t code[CHUNK] = {};
-  if (a.code_bits() == 4) {
-    const uint8_t* packed = a.codes + n * ((k_all + 1) / 2) + k / 2;
-    for (int64_t i = 0; i < (count + 1) / 2; i++) {
-      code[2 * i] = (int8_t)((packed[i] & 15) ^ 8) - 8;
-      code[2 * i + 1] = (int8_t)((packed[i] >> 4) ^ 8) - 8;
-    }
-    if (count % 2) code[count] = 0;
-  } else {
-    memcpy(code, a.codes + n * k_all + k, count);
-  }
+  int8_t code[CHUNK];
+  unpack_integers(a.codes + n * a.row_bytes(), k_all, a.code_bits, k, code);
   if (a.block_scale) {
-    const int64_t groups = a.groups();
-    for (int64_t i = 0; i < count;) {
+    int8_t scales[CHUNK];
+    for (int64_t i = 0, from = 0; i < count;) {
       const int64_t block = (k + i) / a.block_in;
+      if (i == 0 || block - from == CHUNK) {
+        from = block / 32 * 32;
+        unpack_integers(a.block_scale + n * a.scale_bytes(), a.groups(), a.scale_bits, from, scales);
+      }
       const int64_t end = smaller(count, (block + 1) * a.block_in - k);
-      const int scale = block_scale_of(a, n, block, groups);
+      const int scale = scales[block - from] + a.scale_offset();
       for (; i < end; i++) code[i] = (int8_t)(code[i] * scale);
     }
   }

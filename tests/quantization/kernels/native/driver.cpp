@@ -107,12 +107,35 @@ Array<const float> rotation(int64_t width, int64_t block, bool is_documented = f
   return {made, blocks, kFloat32};
 }
 
+// (rows, count) integers of `bits` bits, any: every one is a code, and a block scale less what it is stored less. Bit
+// by bit, as numerics/packing.py says where each lies.
+uint8_t* integers(int64_t rows, int64_t count, int64_t bits) {
+  const int64_t bytes = packed_bytes(count, bits);
+  uint8_t* made = tensor<uint8_t>(rows * bytes);
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t i = 0; i < count; i++) {
+      const int value = (int)draw(1u << bits);
+      uint8_t* plane = made + row * bytes;
+      if (bits == 8) plane[i] = (uint8_t)value;
+      for (int width = 4, shift = 0; bits < 8 && width; width /= 2) {
+        if (!(bits & width)) continue;
+        const int64_t unit = 32 / width, within = i % unit;  // unit: integers of 4 bytes
+        const int64_t byte = i / unit * 4 + within % 8 / 2, bit = within % 2 * 4 + within / 8 * width;
+        plane[byte] = (uint8_t)(plane[byte] | (value >> shift & ((1 << width) - 1)) << bit);
+        plane += packed_bytes(count, width);
+        shift += width;
+      }
+    }
+  }
+  return made;
+}
+
 struct Layer {
   LinearOperands operands = {};
   int64_t in_features, out_features;
 };
 
-// `is_documented`: nibbles with nibble scales, Hadamard's matrix behind, and whole vectors of everything.
+// `is_documented`: with block scales, Hadamard's matrix behind, and whole vectors of everything.
 Layer make_layer(bool is_documented) {
   Layer layer;
   int64_t k = one_of<int64_t>({1, 7, 32, 96, 128, 130, 257, 384, 640, 2176});
@@ -144,26 +167,13 @@ Layer make_layer(bool is_documented) {
   }
   if (draw(4)) o.rotation_in = rotation(k, o.block_in);
   if (!draw(3)) o.act_scale = positive(k);
-  const int64_t bits = is_documented ? 4 : one_of<int64_t>({2, 4, 4, 4, 5, 8}),
-                groups = (k + o.block_in - 1) / o.block_in;
-  const int64_t largest_scale = 128 >> (bits - 1);
-  o.scale_bits = largest_scale <= 16 ? 4 : 8;
-  const int64_t code_bytes = bits <= 4 ? (k + 1) / 2 : k;
-  uint8_t* codes = tensor<uint8_t>(n * code_bytes);
-  const auto code = [&] { return (int)draw(1u << bits) + (int)smallest_code(bits); };
-  for (int64_t i = 0; i < n * code_bytes; i++) {
-    const int first = code(), second = i % code_bytes * 2 + 1 < k ? code() : 0;
-    codes[i] = (uint8_t)(bits <= 4 ? (first & 15) | (second & 15) << 4 : first);
-  }
-  o.codes = {codes, n, bits <= 4 ? kUInt8 : kInt8};
-  if (is_documented || (bits < 8 && draw(4))) {
-    const int64_t bytes = o.scale_bits == 4 ? (groups + 1) / 2 : groups;
-    uint8_t* scale = tensor<uint8_t>(n * bytes);
-    for (int64_t i = 0; i < n * bytes; i++) {
-      const int first = 1 + (int)draw((uint32_t)largest_scale), second = 1 + (int)draw((uint32_t)largest_scale);
-      scale[i] = (uint8_t)(o.scale_bits == 8 ? first : ((first - 9) & 15) | ((second - 9) & 15) << 4);
-    }
-    o.block_scale = scale;
+  const int64_t bits =
+      is_documented ? one_of<int64_t>({2, 3, 3, 4, 4, 4, 5, 6, 6, 7}) : one_of<int64_t>({2, 3, 3, 4, 4, 5, 6, 6, 7, 8});
+  o.code_bits = bits;
+  o.codes = {integers(n, k, bits), n, bits >= 4 && bits <= 7 ? kUInt8 : kInt8};
+  if (bits < 8 && (is_documented || draw(4))) {
+    o.scale_bits = 8 - bits;
+    o.block_scale = integers(n, (k + o.block_in - 1) / o.block_in, 8 - bits);
   }
   o.row_scale = positive(n);
   if (is_documented || draw(3)) o.rotation_out = rotation(n, o.block_out, is_documented);
@@ -208,7 +218,6 @@ void run_layer(int kernel, bool is_short, bool is_documented) {
   call.in_features = k;
   call.out_features = n;
   call.threads = 2;
-  call.scale_offset = 9;
   call.smallest_scale = 0x1p-102;
   void* x = floats(m * k, dtype);
   call.x = x;

@@ -11,10 +11,10 @@ namespace KERNEL {
 class Asking {
  public:
   Asking(const Arguments& a, int64_t n, int64_t k, int64_t chunks, int64_t steps)
-      : row_((const char*)a.codes.data + n * stride(a) + k * a.code_bits() / 8),
-        stride_(stride(a)),
+      : row_((const char*)a.codes.data + n * a.row_bytes() + k * a.code_bits / 8),
+        stride_(a.row_bytes()),
         line_(0),
-        lines_(chunks * a.code_bits() / 4),
+        lines_((chunks * CHUNK * a.code_bits / 8 + 63) / 64),
         each_((OUTPUTS * lines_ + steps - 1) / steps),
         left_(OUTPUTS * lines_) {}
 
@@ -27,8 +27,6 @@ class Asking {
   }
 
  private:
-  static int64_t stride(const Arguments& a) { return a.code_bits() == 4 ? (a.in_features + 1) / 2 : a.in_features; }
-
   const char* row_;
   int64_t stride_, line_, lines_, each_, left_;
 };

@@ -37,7 +37,7 @@ __attribute__((noinline)) static void unpack_scaled(const Arguments& a, int64_t 
   const int halvings = __builtin_ctzll((uint64_t)a.block_in / 16);  // 16 inputs are the 2^-halvings part of a block
   const int64_t scale_stride = (a.groups() + 1) / 2, first = k / CHUNK, within = (1 << halvings) - 1;
   const uint8_t* scales = a.block_scale + n * scale_stride;
-  const __m512i less = _mm512_set1_epi8((char)(a.scale_offset - 8)), low_bytes = _mm512_set1_epi16(255);
+  const __m512i less = _mm512_set1_epi8((char)(a.scale_offset() - 8)), low_bytes = _mm512_set1_epi16(255);
   // At which bit of eight nibbles the scale of 16 inputs begins, in each byte of the word that holds them.
   const __m512i block = _mm512_srli_epi64(_mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0), (unsigned)halvings);
   const __m512i low_byte = _mm512_set4_epi64(0x0808080808080808, 0, 0x0808080808080808, 0);
@@ -94,19 +94,20 @@ static void unpack_chunk_rows(const Arguments& a, int64_t n, int64_t count, int6
 enum class Format { SCALED_NIBBLES, NIBBLES, BYTES, OTHER };
 
 static Format format_of(const Arguments& a) {
-  if (!a.block_scale) return a.code_bits() == 4 ? Format::NIBBLES : Format::BYTES;
+  if (a.code_bits != 4 && a.code_bits != 8) return Format::OTHER;
+  if (!a.block_scale) return a.code_bits == 4 ? Format::NIBBLES : Format::BYTES;
   // Four bytes of scales are read at a time: those of one chunk, or of a few chunks that share them.
   const bool is_known = a.block_in == 16 || a.block_in == 32 || a.block_in == 64 || a.block_in == 128;
   const bool are_whole = a.block_in == 16 || a.in_features % (8 * a.block_in) == 0;
-  return a.code_bits() == 4 && a.scale_bits == 4 && is_known && are_whole ? Format::SCALED_NIBBLES : Format::OTHER;
+  return a.code_bits == 4 && a.scale_bits == 4 && is_known && are_whole ? Format::SCALED_NIBBLES : Format::OTHER;
 }
 
 // Outputs from n on, `chunks` chunks of inputs from k on, to `out`, W.
 static void unpack_strip(const Arguments& a, int64_t n, int64_t k, int64_t chunks, int8_t* out) {
   const Format format = format_of(a);
   const int64_t count = smaller(OUTPUTS, a.out_features - n), whole = smaller(chunks, (a.in_features - k) / CHUNK);
-  const int64_t stride = a.code_bits() == 4 ? (a.in_features + 1) / 2 : a.in_features;
-  const StripRows rows = {a.codes + n * stride + k * a.code_bits() / 8, stride, out, whole};
+  const int64_t stride = a.row_bytes();
+  const StripRows rows = {a.codes + n * stride + k * a.code_bits / 8, stride, out, whole};
   const bool is_quick = format != Format::OTHER && count == OUTPUTS;
   if (is_quick) {
     switch (format) {

@@ -12,7 +12,7 @@ constexpr int OFFSET = 128;
 // Whether `unpack_16_rows` knows the format: nibbles, without block scales or with nibble scales of blocks that are
 // a part of a chunk or whole chunks.
 static bool is_fast(const Arguments& a) {
-  if (a.code_bits() != 4) return false;
+  if (a.code_bits != 4) return false;
   if (!a.block_scale) return true;
   return a.scale_bits == 4 && a.block_in % 16 == 0 && (CHUNK % a.block_in == 0 || a.block_in % CHUNK == 0);
 }
@@ -55,7 +55,7 @@ struct ChunkScales {
     const int64_t block = k / a.block_in;
     __m512i eight = _mm512_loadu_si512(transposed + block / 8 * PANEL);
     if (a.block_in != 16) eight = repeated(eight, (int)(block % 8), a.block_in);
-    const __m512i less = _mm512_set1_epi8((char)(a.scale_offset - 8)), flip = _mm512_set1_epi8((char)OFFSET);
+    const __m512i less = _mm512_set1_epi8((char)(a.scale_offset() - 8)), flip = _mm512_set1_epi8((char)OFFSET);
     g[0] = _mm512_add_epi8(nibbles(eight), less);
     g[1] = _mm512_add_epi8(nibbles(_mm512_srli_epi32(eight, 4)), less);
 #pragma GCC unroll 2

@@ -40,13 +40,12 @@ static void multiply_few(int64_t rows, const Arguments& a, const Strip& strip) {
   if constexpr (ROWS > 1) {
     if (rows < ROWS) return multiply_few<SCALED, ROWS - 1>(rows, a, strip);
   }
-  const int64_t groups = a.groups();
   for (int64_t r = 0; r < PANEL; r += 4) {
     int32x4_t sum[2][ROWS] = {};  // of the even and the odd inputs
     for (int m = 0; strip.k0 && m < ROWS; m++) sum[0][m] = vld1q_s32(strip.acc + m * PANEL + r);
     for (int64_t k = strip.k0; k < strip.k1; k += CHUNK) {
       const uint32_t* q = strip.q + (k - strip.k0) / 4 * LANES;
-      unpack_4_rows<SCALED>(a, strip.n + r, k, groups, [&](int i, int8x16_t even, int8x16_t odd) {
+      unpack_4_rows<SCALED>(a, strip.n + r, k, [&](int i, int8x16_t even, int8x16_t odd) {
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
           const int8x16_t x = load<int8x16_t>(q + (2 * i + h) * LANES), weights = h ? odd : even;

@@ -9,7 +9,7 @@ namespace KERNEL {
 
 // Whether `unpack_4_rows` knows the format: nibbles, and blocks of 16 inputs or of whole 32.
 static bool is_fast(const Arguments& a) {
-  return a.code_bits() == 4 && (!a.block_scale || a.block_in == 16 || a.block_in % 32 == 0);
+  return a.code_bits == 4 && (!a.block_scale || a.block_in == 16 || a.block_in % 32 == 0);
 }
 
 // Of two's complement.
@@ -21,37 +21,36 @@ struct Scales {
   int8x16_t even, odd;
 };
 
-// Those of four rows from (n, k) on; `groups`: of a row.
-static inline Scales scales_of_4_rows(const Arguments& a, int64_t n, int64_t k, int64_t groups) {
+static inline int block_scale_of(const Arguments& a, int64_t n, int64_t block) {
+  const int byte = a.block_scale[n * a.scale_bytes() + block / 2], nibble = block % 2 ? byte >> 4 : byte & 15;
+  return (nibble ^ 8) - 8 + a.scale_offset();
+}
+
+// Those of four rows from (n, k) on.
+static inline Scales scales_of_4_rows(const Arguments& a, int64_t n, int64_t k) {
   if (a.block_in != 16) {
     int8_t scale[4][4];
     for (int r = 0; r < 4; r++) {
-      for (int i = 0; i < 4; i++) scale[r][i] = (int8_t)block_scale_of(a, n + r, (k + 32 * i) / a.block_in, groups);
+      for (int i = 0; i < 4; i++) scale[r][i] = (int8_t)block_scale_of(a, n + r, (k + 32 * i) / a.block_in);
     }
     return {load<int8x16_t>(scale), load<int8x16_t>(scale)};
   }
-  const int64_t stride = a.scale_bits == 4 ? (groups + 1) / 2 : groups;
-  const uint8_t* from = a.block_scale + n * stride + k / 16 * a.scale_bits / 8;
-  if (a.scale_bits == 8) {
-    const auto two = [&](int r) {
-      return vcombine_s8(load<int8x8_t>(from + r * stride), load<int8x8_t>(from + (r + 1) * stride));
-    };
-    return {vuzp1q_s8(two(0), two(2)), vuzp2q_s8(two(0), two(2))};
-  }
+  const int64_t stride = a.scale_bytes();
+  const uint8_t* from = a.block_scale + n * stride + k / 32;
   const auto word = [&](int r) { return load<uint32_t>(from + r * stride); };
   const int8x16_t packed = (int8x16_t)Words{word(0), word(1), word(2), word(3)};
-  const int8x16_t more = vdupq_n_s8((int8_t)a.scale_offset);
+  const int8x16_t more = vdupq_n_s8((int8_t)a.scale_offset());
   return {vaddq_s8(low_nibbles(packed), more), vaddq_s8(high_nibbles(packed), more)};
 }
 
 // One chunk of four rows: `sink(i, even, odd)` for the i-th eight inputs of each, 0 to 15.
 template <bool SCALED, class Sink>
 __attribute__((always_inline)) static inline void unpack_4_rows(const Arguments& a, int64_t n, int64_t k,
-                                                                int64_t groups, const Sink& sink) {
+                                                                const Sink& sink) {
   const int64_t stride = (a.in_features + 1) / 2;
   const uint8_t* from = a.codes + n * stride + k / 2;
   Scales scales = {};
-  if (SCALED) scales = scales_of_4_rows(a, n, k, groups);
+  if (SCALED) scales = scales_of_4_rows(a, n, k);
   uint8x16_t which = (uint8x16_t)Words{0, 0x04040404, 0x08080808, 0x0c0c0c0c};  // of them, in four bytes for each row
   for (int i = 0; i < CHUNK / 8; i += 4, which = vaddq_u8(which, vdupq_n_u8(1))) {
     uint32x4_t words[4];
@@ -84,11 +83,10 @@ static inline void store_words(uint32_t* to, uint32x4_t even, uint32x4_t odd) {
 
 template <bool SCALED>
 static void unpack_panel(const Arguments& a, int64_t n, int64_t k0, int64_t k1, uint32_t* out) {
-  const int64_t groups = a.groups();
   for (int64_t r = 0; r < PANEL; r += 4) {
     uint32_t* to = out + r / 16 * PART + r % 16 * TOGETHER;
     for (int64_t k = k0; k < k1; k += CHUNK, to += CHUNK / 4 * 16) {
-      unpack_4_rows<SCALED>(a, n + r, k, groups, [&](int i, int8x16_t even, int8x16_t odd) {
+      unpack_4_rows<SCALED>(a, n + r, k, [&](int i, int8x16_t even, int8x16_t odd) {
         store_words(to + i * 32, vreinterpretq_u32_s8(even), vreinterpretq_u32_s8(odd));
       });
     }
