@@ -83,7 +83,7 @@ def unpack_codes(packed: Tensor, bits: int, count: int) -> Tensor:
 
 
 def packed_range(packed: Tensor, bits: int, count: int) -> tuple[Tensor, Tensor]:
-    """Return the smallest and the largest integer of each row, int8 (N,), of what `unpack_codes` would unpack.
+    """Return the smallest and the largest integer of each row, int8 (N,), of what would be unpacked.
 
     Args:
         packed: (N, packed_bytes(count, bits)) uint8.
