@@ -97,7 +97,7 @@ def load_artefact(
         load_kernels(environ)
     started = time.perf_counter()
     model = GR00T_N1_5.on_meta(source.config, torch_dtype)
-    parts = {} if served_embodiment is None else served_parts(model, served_embodiment)
+    parts = {} if served_embodiment is None else served_parts(model, served_embodiment, manifest.layers)
     checked, tensors = read_checked(folder, manifest, parts)
     logger.info(
         "[GR00T-DUQUANT] Artefact %s: exported from %s; %d files, %s bytes, as exported (%.1f s)",

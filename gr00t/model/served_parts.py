@@ -2,13 +2,14 @@
 
 At full size the weights of 32 embodiments have 0.63 GB, of which a policy uses those of one, and the language
 model's embedding has 0.62 GB in 151,680 rows, of which its prompts use some hundred.
+Its float linears are packed as they come (`packed_part`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,7 @@ from gr00t.model.checkpoint.names import to_checkpoint_name
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.network.embodiment import EmbodimentLinear
 from gr00t.model.network.served_tables import ServedEmbedding, ServedEmbodiment
+from gr00t.model.packed_part import PackedPart, packed_parts
 
 _EMBEDDING = "backbone.language_model.embed_tokens"
 
@@ -103,22 +105,27 @@ class EmbodimentPart:
         setattr(holder, child, ServedEmbodiment(weight, whole.bias[self._number].clone(), self._number))
 
 
-def served_parts(model: GR00T_N1_5, embodiment: int) -> Mapping[str, EmbeddingPart | EmbodimentPart]:
+ServedPart = EmbeddingPart | EmbodimentPart | PackedPart
+
+
+def served_parts(model: GR00T_N1_5, embodiment: int, quantized: Container[str] = ()) -> dict[str, ServedPart]:
     """By the name of a tensor in a checkpoint, who is to see it while it is read.
 
     Args:
         model: on `meta`.
         embodiment: number of the one that will be asked for.
+        quantized: layers whose weights are none of a linear's.
     """
-    found: dict[str, EmbeddingPart | EmbodimentPart] = {_EMBEDDING: EmbeddingPart(_EMBEDDING, model.dtype)}
+    found: dict[str, ServedPart] = {_EMBEDDING: EmbeddingPart(_EMBEDDING, model.dtype)}
     for layer, module in model.named_modules():
         if isinstance(module, EmbodimentLinear):
             found[layer] = EmbodimentPart(layer, embodiment)
+    found |= packed_parts(model, quantized)
     named = {to_checkpoint_name(f"{layer}.weight"): part for layer, part in found.items()}
     return {name: part for name, part in named.items() if name is not None}
 
 
-def place_parts(model: GR00T_N1_5, parts: Mapping[str, EmbeddingPart | EmbodimentPart]) -> None:
+def place_parts(model: GR00T_N1_5, parts: Mapping[str, ServedPart]) -> None:
     """Put what was kept into the model, whose other weights are there.
 
     Raises:

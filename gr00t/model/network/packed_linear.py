@@ -29,12 +29,13 @@ class PackedLinear(nn.Module):
 
     not_quantizable: ClassVar[str] = _FIXED
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, packed: Tensor | None = None) -> None:
+        """Take the place of `linear`; `packed` is what `pack_weight` made of its weight, if that is done."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
         self.train(linear.training)
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self._packed = pack_weight(linear.weight.detach()) if packed is None else packed
 
     @property
     def weight(self) -> NoReturn:
@@ -87,6 +88,17 @@ class PackedLinear(nn.Module):
         raise RuntimeError(_FIXED)
 
 
+def can_pack() -> bool:
+    """Whether packing pays: on a CPU with bfloat16 in oneDNN."""
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def pack_weight(weight: Tensor) -> Tensor:
+    """Return a copy of a weight (out, in) in bfloat16 in oneDNN's order."""
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    return packed
+
+
 def pack_linears(model: nn.Module) -> int:
     """Pack every `nn.Linear` in bfloat16 of a model, in place, where that pays: on a CPU with oneDNN.
 
@@ -96,7 +108,7 @@ def pack_linears(model: nn.Module) -> int:
     Returns:
         How many were packed.
     """
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not can_pack():
         return 0
     # No list of the layers themselves: it would keep their weights.
     names = [

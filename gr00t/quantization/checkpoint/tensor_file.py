@@ -67,6 +67,7 @@ def read_tensors(
         OSError: it cannot be read.
     """
     found: dict[str, Tensor] = {}
+    passing = torch.empty(0, dtype=torch.uint8)
     with path.open("rb") as file:
         header = parse_header(file, os.fstat(file.fileno()).st_size, path, ArtefactError)
         digest = None if begin_hash is None else begin_hash(header)
@@ -80,8 +81,11 @@ def read_tensors(
             dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
             if parts is not None and name in parts:
                 assert digest is not None
-                size = parts[name].begin(file, path, shape, dtype)
-                _pass_by(file, path, end - first, size, parts[name], digest)
+                size = min(parts[name].begin(file, path, shape, dtype), end - first)
+                if size > len(passing):
+                    passing = _memory(path, name, size)
+                buffer = memoryview(passing.numpy().data)[:size]
+                _pass_by(file, path, end - first, buffer, parts[name], digest)
                 found[name] = parts[name].end(digest)
                 continue
             tensor = _memory(path, name, end - first)
@@ -126,9 +130,8 @@ def hash_tensor(prefix: str, tensor: Tensor) -> str:
 
 
 def _pass_by(
-    file: BinaryIO, path: Path, left: int, size: int, part: TensorPart, digest: hashlib._Hash
+    file: BinaryIO, path: Path, left: int, buffer: memoryview, part: TensorPart, digest: hashlib._Hash
 ) -> None:
-    buffer = memoryview(bytearray(min(size, left)))
     while left:
         piece = buffer[:left]
         _fill(piece, file, path)
