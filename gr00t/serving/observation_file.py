@@ -3,6 +3,8 @@
 Nothing precedes them and nothing stands between them, so two files may be joined with `cat`, and a client can
 record what it sends by appending `wire.pack(observation)`. Reading is streaming and as suspicious as the
 server: see `wire`.
+
+An observation may say which episode it is from, by a number under `EPISODE`, which every policy ignores.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from gr00t.serving.wires import n1_5 as wire
 
 # What one observation may take, as on the wire. A frame of 256 x 256 takes 0.2 MB.
 MAX_OBSERVATION_BYTES = 64 * 1024 * 1024
+EPISODE = "episode"
 
 
 class ObservationFileError(ValueError):

@@ -64,6 +64,7 @@ FLAGS = {
     "gr00t.cli.training.finetune": ("gr00t.cli.training.arguments", "FinetuneArguments"),
     "gr00t.cli.compare": ("gr00t.cli.compare", "CompareArguments"),
     "gr00t.cli.scan": ("gr00t.cli.scan", "ScanArguments"),
+    "gr00t.cli.drift": ("gr00t.cli.gate.arguments", "DriftArguments"),
     "gr00t.cli.open_loop": ("gr00t.cli.prediction.arguments", "OpenLoopArguments"),
     "gr00t.cli.checkpoints.merge_adapter": ("gr00t.cli.checkpoints.merge_adapter", "MergeArguments"),
     "gr00t.cli.checkpoints.make_demo_checkpoint": (

@@ -14,9 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from gr00t.cli.errors import UsageError
-from gr00t.serving.observation_file import read_observations
+from gr00t.serving.observation_file import EPISODE, read_observations
 
 if TYPE_CHECKING:
+    from gr00t.eval.rollout.collect import Collection
     from gr00t.model.policy import Gr00tPolicy
 
 logger = logging.getLogger("gr00t.calibrate")
@@ -107,28 +108,7 @@ class LiberoSource:
 
     def gather(self, policy: Gr00tPolicy) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         """See `ObservationSource`."""
-        from gr00t.eval.rollout.collect import collect_observations
-        from gr00t.libero.simulator.process import SimulatorProcess
-        from gr00t.libero.simulator.rendering import choose_rendering
-
-        # As an evaluation draws by default: scales belong to the images that a policy will see.
-        rendering = choose_rendering("auto", self.assets.kind)
-        scratch = Path(tempfile.mkdtemp(prefix="calibrate-"))
-        with progress("rollouts", self.requests) as bar:
-            log = scratch / "simulator.log"
-            simulator = SimulatorProcess(self.assets.path, self.environ, log, rendering=rendering)
-            try:
-                collection = collect_observations(
-                    simulator,
-                    PolicyInProcess(policy),
-                    self.tasks,
-                    self.requests,
-                    **self.protocol,
-                    on_episode=bar.update,
-                )
-            finally:
-                simulator.close()
-        shutil.rmtree(scratch, ignore_errors=True)  # after an error, which names the log, it stays
+        collection, rendering = self.play(policy, self.requests)
         played = sorted({state for states in collection.init_states.values() for state in states})
         logger.info(
             "%s: observations from %d tasks, initial states %s; evaluations start at 0: keep their --trials "
@@ -144,10 +124,41 @@ class LiberoSource:
             "init_states_by_task": {str(task): found for task, found in collection.init_states.items()},
             "assets": self.assets.kind,
             "assets_fingerprint": self.assets.fingerprint,
-            "rendering": rendering.label,
+            "rendering": rendering,
             **self.protocol,
         }
-        return collection.observations, facts
+        both = zip(collection.observations, collection.episodes, strict=True)
+        return [{**observation, EPISODE: episode} for observation, episode in both], facts
+
+    def play(
+        self, policy: Gr00tPolicy, requests: int, *, placement: str = "recorded", to_judge: bool = False
+    ) -> tuple[Collection, str]:
+        """Return what the policy meets when it acts, as `collect_observations` does, and how it was drawn."""
+        from gr00t.eval.rollout.collect import collect_observations
+        from gr00t.libero.simulator.process import SimulatorProcess
+        from gr00t.libero.simulator.rendering import choose_rendering
+
+        # As an evaluation draws by default: scales belong to the images that a policy will see.
+        rendering = choose_rendering("auto", self.assets.kind)
+        scratch = Path(tempfile.mkdtemp(prefix="calibrate-"))
+        with progress("rollouts", requests) as bar:
+            log = scratch / "simulator.log"
+            simulator = SimulatorProcess(self.assets.path, self.environ, log, rendering=rendering)
+            try:
+                collection = collect_observations(
+                    simulator,
+                    PolicyInProcess(policy),
+                    self.tasks,
+                    requests,
+                    **self.protocol,
+                    placement=placement,
+                    to_judge=to_judge,
+                    on_episode=bar.update,
+                )
+            finally:
+                simulator.close()
+        shutil.rmtree(scratch, ignore_errors=True)  # after an error, which names the log, it stays
+        return collection, rendering.label
 
 
 class PolicyInProcess(NamedTuple):

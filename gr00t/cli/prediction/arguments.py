@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from gr00t.cli.checks.drawing import check_drawing
 from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.errors import UsageError
 from gr00t.cli.serving.scope import DOCUMENT
@@ -87,10 +88,4 @@ def check_first(arguments: OpenLoopArguments) -> None:
     check_installed(("av", "pyarrow", *(("matplotlib",) if path is not None else ())), "train")
     if path is None:
         return
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
-    if Path(path).suffix.removeprefix(".") not in known:
-        raise UsageError(f"--save-plot-path {path}: expected a name that ends with one of {', '.join(known)}")
-    if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"--save-plot-path {path}: there is no such folder")
+    check_drawing(path, "--save-plot-path")

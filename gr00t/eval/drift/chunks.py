@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.data.errors import ObservationError
+
 _PREFIX = "action."
 
 
@@ -59,11 +61,15 @@ def answer_all(
 
     Raises:
         DriftError: an answer has other keys or another shape than the first, or a number is not finite.
+        ObservationError: an observation is not what the policy takes.
     """
     widths: dict[str, int] = {}
     chunks: list[NDArray[np.float64]] = []
     for index, (observation, seed) in enumerate(zip(observations, seeds, strict=True)):
-        answer = policy.get_action(observation, seed=seed)
+        try:
+            answer = policy.get_action(observation, seed=seed)
+        except ObservationError as error:
+            raise ObservationError(f"observation {index}: {error}") from error
         parts = {key.removeprefix(_PREFIX): _rows(value) for key, value in answer.items()}
         found = {key: part.shape[1] for key, part in parts.items()}
         lengths = {len(part) for part in parts.values()}

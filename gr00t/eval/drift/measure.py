@@ -33,6 +33,9 @@ EXECUTED = 8
 _STILL = 1e-3
 _THIRD = 3
 
+# Action keys that are no motion, and the number, or one for each of its columns, at which each changes sides.
+Grippers = Mapping[str, "float | NDArray[np.float64]"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
@@ -66,7 +69,7 @@ def measure(
     arm: Chunks,
     base: Chunks,
     episodes: Sequence[Hashable],
-    grippers: Mapping[str, float],
+    grippers: Grippers,
     executed: int = EXECUTED,
 ) -> Drift:
     """Compare the answers of an arm with those of the base.
@@ -75,7 +78,7 @@ def measure(
         arm: its answers.
         base: the answers of the policy as it is, to the same observations under the same noise.
         episodes: which episode each observation is from.
-        grippers: action keys that are no motion, and the number at which each changes sides.
+        grippers: see above.
         executed: actions of a chunk that a robot executes before it asks again.
 
     Raises:
@@ -95,7 +98,7 @@ def measure(
 
 
 def relative_errors(
-    arm: Chunks, base: Chunks, grippers: Mapping[str, float], executed: int = EXECUTED
+    arm: Chunks, base: Chunks, grippers: Grippers, executed: int = EXECUTED
 ) -> NDArray[np.float64]:
     """Return the error of each observation, (N,); see `measure`."""
     # By steps, so that the errors of the executed steps are those of which this is the RMS.
@@ -103,7 +106,7 @@ def relative_errors(
 
 
 def step_errors(
-    arm: Chunks, base: Chunks, grippers: Mapping[str, float], executed: int = EXECUTED
+    arm: Chunks, base: Chunks, grippers: Grippers, executed: int = EXECUTED
 ) -> NDArray[np.float64]:
     """Return the difference at each step, (N, H), of the RMS of the base's executed steps; see `measure`."""
     check_comparable(arm, base)
@@ -116,7 +119,7 @@ def step_errors(
     return difference / np.maximum(scale, _STILL * typical)[:, None]
 
 
-def _motion(chunks: Chunks, grippers: Mapping[str, float], executed: int) -> NDArray[np.float64]:
+def _motion(chunks: Chunks, grippers: Grippers, executed: int) -> NDArray[np.float64]:
     """The columns that are motions, (N, H, A')."""
     unknown = [key for key in grippers if key not in chunks.widths]
     if unknown:
@@ -130,7 +133,7 @@ def _motion(chunks: Chunks, grippers: Mapping[str, float], executed: int) -> NDA
     return chunks.values[:, :, columns]
 
 
-def _flips(arm: Chunks, base: Chunks, grippers: Mapping[str, float], executed: int) -> float | None:
+def _flips(arm: Chunks, base: Chunks, grippers: Grippers, executed: int) -> float | None:
     if not grippers:
         return None
     flipped = []
@@ -141,7 +144,7 @@ def _flips(arm: Chunks, base: Chunks, grippers: Mapping[str, float], executed: i
     return float(np.mean(np.any(np.concatenate(flipped, axis=2), axis=2)))
 
 
-def _jerk_ratio(arm: Chunks, base: Chunks, grippers: Mapping[str, float], executed: int) -> float | None:
+def _jerk_ratio(arm: Chunks, base: Chunks, grippers: Grippers, executed: int) -> float | None:
     if executed <= _THIRD:
         return None
     ours, theirs = (

@@ -31,6 +31,8 @@ def test_every_task_in_turn_from_its_last_initial_state():
         [f"pick {task}"] for task in (0, 1, 2, 0, 1, 2, 0)
     ]
     assert taken == [3, 2, 2]
+    assert found.episodes == [0, 1, 2, 0, 1, 2, 0]
+    assert simulator.placements == ["recorded"] * 3
     # 40 steps of 8 actions: 5 queries an episode. Of task 0 the first, third and fifth are kept, of the
     # others the ends.
     at = {id(values): index for index, values in enumerate(policy.seen)}
@@ -67,3 +69,20 @@ def test_a_simulator_that_fails_once_is_asked_again_and_twice_is_an_error(caplog
     assert caplog.messages == ["task 1, initial state 3: simulator error, retrying: GL went away"]
     with pytest.raises(SimulatorError, match="GL went away"):
         collect(StubSimulator({}, {(1, 3): 2}), StubPolicy(), 6)
+
+
+def test_to_judge_the_first_half_is_played_from_the_first_two_episodes_a_task():
+    simulator, policy = StubSimulator({}, {}), StubPolicy()
+    found = collect(simulator, policy, 10, to_judge=True, placement="wide")
+    assert found.init_states == {0: [0, 1], 1: [0, 1], 2: [0, 1]}
+    # 4, 3 and 3: at most 2 of an episode, which are its ends.
+    assert found.episodes == [0, 2, 4, 0, 2, 4, 1, 3, 5, 1]
+    at = {id(values): index for index, values in enumerate(policy.seen)}
+    assert [at[id(values)] for values in found.observations] == [0, 10, 20, 4, 14, 24, 5, 15, 25, 9]
+    assert simulator.placements == ["wide"] * 3
+
+
+def test_judging_takes_nothing_from_the_second_half():
+    simulator = StubSimulator({(task, state): 8 for task in range(3) for state in range(4)}, {})
+    with pytest.raises(LiberoError, match=r"the first half of its 4 initial states yields 2 observations, 3"):
+        collect(simulator, StubPolicy(), 9, to_judge=True)

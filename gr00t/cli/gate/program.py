@@ -1,0 +1,165 @@
+"""Compare arms with the policy as it is: settle, gather, ask one after the other, tell and draw."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from gr00t.cli.errors import UsageError
+from gr00t.cli.gate.answers import Answers, Asking
+from gr00t.cli.gate.arguments import DriftArguments, check_first
+from gr00t.cli.gate.arms import SettledArm, settle_arms
+from gr00t.cli.gate.loading import load, taken_layers
+from gr00t.cli.gate.material import Material, MaterialFinder
+from gr00t.cli.gate.telling import described, how, table
+from gr00t.eval.arms.published import suite_data_config, suite_model
+from gr00t.eval.drift.chunks import Chunks
+from gr00t.eval.drift.measure import Drift, measure
+from gr00t.eval.drift.verdict import FITTED_ON, PASS_UP_TO, REJECT_FROM, verdict
+from gr00t.files.atomic import atomic_write
+from gr00t.machine import describe_machine
+from gr00t.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gr00t.model.policy import Gr00tPolicy
+
+
+def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Measure the drift of every arm; print and draw it, and return it as plain data.
+
+    Raises:
+        UsageError and other ValueErrors: flags, observations or arms that cannot be used.
+        SimulatorError, NoServerError, OSError: from rollouts, servers and files.
+    """
+    check_first(arguments)
+    model = arguments.model
+    if arguments.libero is not None:
+        model = model or suite_model(arguments.libero)
+        if arguments.data_config is None:
+            arguments = dataclasses.replace(arguments, data_config=suite_data_config(arguments.libero))
+    assert model is not None
+    arms = settle_arms(arguments, model, environ)
+    calibrated = [settled.config for settled in arms if settled.is_recorded]
+    fewest = max((1, *(config.calibration_steps for config in calibrated if config))) if calibrated else 0
+    finder = MaterialFinder(arguments, fewest, environ)
+    policy = load(arguments, model, arguments.dtype)
+    grippers = gripper_sides(arguments, policy)
+    for settled in arms:
+        taken_layers(policy, settled)  # settings that fit no layer are said before hours of rollouts
+    material = finder.find(policy)
+    asking = Asking(arguments, model, material, arms, environ)
+    answers: dict[str, Answers] = {}
+    if arguments.dtype != arguments.reference and not any(map(_is_the_policy, arms)):
+        answers[arguments.dtype] = asking.unquantized(policy)
+    del policy
+    base = asking.base()
+    tell(arguments, model, material, base.chunks)
+    drifts: dict[str, Drift] = {}
+    for name in answers:
+        drifts[name] = measured(arguments, material, answers[name].chunks, base.chunks, grippers)
+    for settled in arms:
+        name = settled.arm.name
+        answers[name] = asking.arm(settled)
+        drifts[name] = measured(arguments, material, answers[name].chunks, base.chunks, grippers)
+        tqdm.write(how(name, answers[name]))
+    print(f"\n{table(drifts)}")
+    draw(arguments, material, drifts)
+    print(f"plot: {arguments.plot}")
+    return summary(arguments, model, material, answers, drifts)
+
+
+def gripper_sides(arguments: DriftArguments, policy: Gr00tPolicy) -> dict[str, NDArray[np.float64]]:
+    """The action keys that are grippers, and where each changes sides: halfway between its ends in training.
+
+    Raises:
+        UsageError: there is no such action.
+    """
+    statistics = policy.metadata.statistics.action
+    known = [key.removeprefix("action.") for key in policy.modality_config["action"].modality_keys]
+    named = [key.removeprefix("action.") for key in arguments.gripper]
+    for key in named:
+        if key not in known:
+            raise UsageError(f"--gripper {key}: the policy has no such action; {did_you_mean(key, known)}")
+    chosen = named or [key for key in known if "gripper" in key]
+    return {key: (statistics[key].min + statistics[key].max) / 2 for key in chosen}
+
+
+def measured(
+    arguments: DriftArguments,
+    material: Material,
+    arm: Chunks,
+    base: Chunks,
+    grippers: Mapping[str, NDArray[np.float64]],
+) -> Drift:
+    """The drift of an arm."""
+    return measure(arm, base, material.judged.episodes, grippers, arguments.executed)
+
+
+def tell(arguments: DriftArguments, model: str, material: Material, base: Chunks) -> None:
+    """Print what arms are compared with, and by what."""
+    count, horizon = base.values.shape[:2]
+    print(describe_machine())
+    print(f"base: {model} in {arguments.reference}, {arguments.denoising_steps} denoising steps")
+    print(
+        f"judged by {count} observations of {material.judged.episode_count} episodes ({material.where}), "
+        f"{arguments.executed} of {horizon} actions executed, seed {arguments.seed}"
+    )
+
+
+def draw(arguments: DriftArguments, material: Material, drifts: Mapping[str, Drift]) -> None:
+    """Write the drawing."""
+    from matplotlib.figure import Figure
+
+    from gr00t.eval.drift import plot
+
+    figure = Figure()
+    title = (
+        f"drift from {arguments.reference}: {len(material.judged.observations)} observations of "
+        f"{material.judged.episode_count} episodes, {material.where}"
+    )
+    plot.draw(figure, drifts, arguments.executed, title)
+    with atomic_write(arguments.plot) as aside:
+        figure.savefig(aside, dpi=110, format=arguments.plot.suffix.removeprefix("."))
+
+
+def summary(
+    arguments: DriftArguments,
+    model: str,
+    material: Material,
+    answers: Mapping[str, Answers],
+    drifts: Mapping[str, Drift],
+) -> dict[str, Any]:
+    """Everything as plain data."""
+    return {
+        "machine": describe_machine(),
+        "model": model,
+        "reference": arguments.reference,
+        "dtype": arguments.dtype,
+        "denoising_steps": arguments.denoising_steps,
+        "seed": arguments.seed,
+        "executed": arguments.executed,
+        "judged": {
+            "from": material.where,
+            "observations": len(material.judged.observations),
+            "episodes": material.judged.episode_count,
+        },
+        "calibrated": {"from": material.recorded_where, "observations": len(material.recorded)},
+        "thresholds": {"pass": PASS_UP_TO, "reject": REJECT_FROM, "fitted_on": FITTED_ON},
+        "arms": {
+            name: {"verdict": verdict(found.err), **found.to_dict(), "quantized": described(answers[name])}
+            for name, found in drifts.items()
+        },
+        "plot": str(arguments.plot),
+    }
+
+
+def _is_the_policy(settled: SettledArm) -> bool:
+    """Whether an arm is the policy as it is, in the arms' precision."""
+    recipe = settled.arm.recipe
+    return recipe is not None and settled.config is None and recipe.images == "camera"
