@@ -1,5 +1,7 @@
 """How far quantizing each part of the model moves its actions, from those in bfloat16.
 
+Recipes are compared by `scripts/drift.py`; this looks at parts.
+
     python scripts/bench/drift.py --observations FILE
     python scripts/bench/drift.py --model-path CHECKPOINT --data-config MODULE:CLASS --synthetic 48
 
@@ -16,6 +18,7 @@ import copy
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +27,12 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from gr00t.experiment.data_config import load_data_config
+from gr00t.cli.calibration.sources import PolicyInProcess
+from gr00t.eval.drift.chunks import Chunks, answer_all
+from gr00t.experiment.checkpoint_data_config import load_policy
 from gr00t.machine import describe_machine
 from gr00t.model.checkpoint.folder import module_aliases
 from gr00t.model.policy import Gr00tPolicy
-from gr00t.model.preprocessing.prepared_observation import PreparedObservation
 from gr00t.model.quantized_layers import BEYOND, DEFAULTS, SCOPES
 from gr00t.quantization import DuQuantConfig, IntFormat, LayerFilter, LinearScheme, plan, quantize_
 from gr00t.quantization.calibration.recording import record_inputs
@@ -75,13 +79,15 @@ class Row:
 def main(arguments: Arguments) -> None:
     """Measure, print a table and the same as JSON in the last line."""
     torch.set_num_threads(arguments.threads)
-    exact, policy = (load(arguments, dtype) for dtype in (torch.float32, torch.bfloat16))
-    requests = prepared(policy, arguments)
-    recorded, unseen = requests[: arguments.recorded], requests[arguments.recorded :]
+    exact, policy = (load(arguments, dtype) for dtype in ("float32", "bfloat16"))
+    observations = list(seen(policy, arguments))
+    recorded, unseen = observations[: arguments.recorded], observations[arguments.recorded :]
     if not unseen:
-        raise SystemExit(f"error: {len(requests)} observations, and {arguments.recorded} of them recorded")
-    expected = answers(policy, unseen)
-    in_float32 = answers(exact, prepared(exact, arguments)[arguments.recorded :])
+        raise SystemExit(
+            f"error: {len(observations)} observations, and {arguments.recorded} of them recorded"
+        )
+    expected = answers(policy, unseen, arguments.recorded)
+    in_float32 = answers(exact, unseen, arguments.recorded)
     found: list[dict[str, Any]] = [
         {"what": "nothing", "bits": "float32", "settings": "", "layers": 0, **distance(in_float32, expected)}
     ]
@@ -93,23 +99,23 @@ def main(arguments: Arguments) -> None:
         if layer.spec is not None
     }
     with record_inputs(model, taken) as recording:
-        answers(policy, recorded)
+        answers(policy, recorded, 0)
     statistics = recording.statistics()
     for row in tqdm(wanted, disable=None):
         policy.model = copy.deepcopy(model)
         informed = statistics if row.settings == DOCUMENTED else None
         report = quantize_(policy.model, row.scheme, row.layers, aliases=aliases, statistics=informed)
         if report.pools_requests:
-            answers(policy, recorded)
+            answers(policy, recorded, 0)
         found.append(
             {
                 **{name: getattr(row, name) for name in ("what", "bits", "settings")},
                 "layers": len(report.layers),
-                **distance(answers(policy, unseen), expected),
+                **distance(answers(policy, unseen, arguments.recorded), expected),
             }
         )
     print(describe_machine())
-    size = max(float(np.abs(answer).max()) for answer in expected)
+    size = float(np.abs(expected.values).max())
     print(f"{len(unseen)} observations, {arguments.denoising_steps} steps; actions up to {size:.3g}")
     print(table(found))
     print(json.dumps({"rows": found, "observations": len(unseen), "largest_action": size}))
@@ -141,45 +147,36 @@ def rows(recorded: int) -> list[Row]:
     return found
 
 
-def load(arguments: Arguments, dtype: torch.dtype) -> Gr00tPolicy:
+def load(arguments: Arguments, dtype: str) -> Gr00tPolicy:
     """The policy, not quantized."""
-    config = load_data_config(arguments.data_config)
-    return Gr00tPolicy(
+    return load_policy(
         arguments.model_path,
-        None,
-        config.modality_config(),
-        config.transform(),
-        arguments.denoising_steps,
-        "cpu",
-        torch_dtype=dtype,
+        arguments.data_config,
+        dtype=dtype,
+        denoising_steps=arguments.denoising_steps,
+        device="cpu",
         environ={},
     )
 
 
-def prepared(policy: Gr00tPolicy, arguments: Arguments) -> list[PreparedObservation]:
-    """The requests, each under a noise of its own."""
+def seen(policy: Gr00tPolicy, arguments: Arguments) -> Iterator[dict[str, Any]]:
+    """The observations."""
     if arguments.observations is not None:
-        observations = list(read_observations(arguments.observations))
-    else:
-        config, metadata = policy.get_modality_config(), policy.metadata
-        observations = [
-            synthetic_observation(config, metadata, PROMPT, seed) for seed in range(arguments.synthetic)
-        ]
-    return [policy.prepare(seen, seeds=seed) for seed, seen in enumerate(observations)]
+        yield from read_observations(arguments.observations)
+        return
+    config, metadata = policy.get_modality_config(), policy.metadata
+    for seed in range(arguments.synthetic):
+        yield synthetic_observation(config, metadata, PROMPT, seed)
 
 
-def answers(policy: Gr00tPolicy, requests: list[PreparedObservation]) -> list[np.ndarray]:
-    """The chunks of actions (H, A), one request at a time."""
-    found = []
-    for request in requests:
-        (answer,) = policy.get_actions([request])
-        found.append(np.concatenate([chunk.reshape(len(chunk), -1) for chunk in answer.values()], axis=-1))
-    return found
+def answers(policy: Gr00tPolicy, observations: list[dict[str, Any]], first: int) -> Chunks:
+    """The chunks of actions, each under a noise of its own: that of its place in the file."""
+    return answer_all(PolicyInProcess(policy), observations, range(first, first + len(observations)))
 
 
-def distance(found: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:
+def distance(found: Chunks, expected: Chunks) -> dict[str, float]:
     """How far answers are from those in bfloat16."""
-    one, other = np.stack(found).astype(np.float64), np.stack(expected).astype(np.float64)
+    one, other = found.values, expected.values
     return {
         "error": float(np.sqrt(np.mean((one - other) ** 2) / np.mean(other**2))),
         "largest": float(np.abs(one - other).max()),
