@@ -42,7 +42,13 @@ def _draw_all(axes: Axes, drifts: Mapping[str, Drift]) -> None:
         axes.plot(ends, [place, place], color=colour, linewidth=2.0)
         axes.plot(max(found.err, _LEAST), place, marker, color=colour, markersize=6, label=name)
         axes.annotate(
-            f"{found.err:.4f}", (ends[1], place), (6, 0), textcoords="offset points", va="center", fontsize=8
+            f"{found.err:.4f}",
+            (ends[1], place),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
         )
     for threshold in (PASS_UP_TO, REJECT_FROM):
         axes.axvline(threshold, color=_THRESHOLD, linestyle="--", linewidth=0.9)
