@@ -225,6 +225,27 @@ def test_a_server_that_knows_no_seed_is_refused(policy, files, run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class Lefthanded(Noisy):
+    """Answers with actions of another name."""
+
+    def get_actions(self, requests: Any) -> list[dict[str, np.ndarray]]:
+        return [
+            {key.replace("gripper", "hand"): value for key, value in answer.items()}
+            for answer in self._policy.get_actions(requests)
+        ]
+
+    def prepare(self, observations: dict[str, Any], **options: Any) -> Any:
+        return self._policy.prepare(observations, **options)
+
+
+def test_a_server_of_other_actions_is_named(policy, files, run, tmp_path):
+    with served(Lefthanded(policy)) as address:
+        status, _, told = run("--observations", files[0], "--arms", f"other={address}", "--dtype", "float32")
+    assert status == 1
+    assert "error: other: actions of other keys or widths: {'x': 1, " in told
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_observations_of_another_configuration_are_named(files, run, tmp_path, policy):
     path = tmp_path / "other"
     write_observations(

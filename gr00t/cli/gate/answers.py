@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,7 +160,8 @@ class Asking:
             raise UsageError(f"{arm.name}: the server calibrates on what it is asked; start it from packs")
         with contextlib.closing(host.connect()) as client:
             first = self._material.judged.observations[:1]
-            twice = answer_all(client, first * 2, self._seeds[:1] * 2).values
+            with named(arm.name):
+                twice = answer_all(client, first * 2, self._seeds[:1] * 2).values
             if np.linalg.norm(twice[1] - twice[0]) > _SAME * np.linalg.norm(twice[0]):
                 raise DriftError(
                     f"{arm.name}: the server answers one observation under one seed in two ways: its noise "
@@ -183,5 +184,14 @@ class Asking:
 
     def _ask(self, policy: Asked, name: str) -> Chunks:
         observations = self._material.judged.observations
-        with progress(name, len(observations)) as bar:
+        with progress(name, len(observations)) as bar, named(name):
             return answer_all(policy, observations, self._seeds, bar.update)
+
+
+@contextlib.contextmanager
+def named(arm: str) -> Iterator[None]:
+    """Say of which arm it is what does not fit."""
+    try:
+        yield
+    except DriftError as error:
+        raise DriftError(f"{arm}: {error}") from error

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 from gr00t.cli.errors import UsageError
 from gr00t.cli.gate.arguments import DriftArguments
-from gr00t.eval.arms.arms import Arm, parse_arms
+from gr00t.eval.arms.arms import ENVIRONMENT, Arm, parse_arms
 from gr00t.eval.session.server_checks import needs_calibration
 from gr00t.eval.session.servers import check_recipe
 from gr00t.files.shipped import RECIPES
 from gr00t.model.checkpoints import find_manifest
 from gr00t.model.quantized_layers import DEFAULTS
 from gr00t.quantization.calibration.record import read_record
-from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ
+from gr00t.quantization.settings.environment import DuQuantConfig, settings_in, to_environ, why_not_enabled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,8 @@ def settle_arms(arguments: DriftArguments, model: str, environ: Mapping[str, str
     """Return the arms.
 
     Raises:
-        UsageError: the model is quantized already, or an arm does not answer observations.
+        UsageError: the model is quantized already, or an arm does not answer observations, or would quantize
+            nothing by its settings.
         ArmError, RecipeError, DuQuantConfigError: there is no such arm, or its settings are wrong.
         UnfinishedCalibrationError: its packs are not complete.
     """
@@ -64,6 +65,10 @@ def _settled(arm: Arm, arguments: DriftArguments) -> SettledArm:
         raise UsageError(f"--arms: {arm.name} acts in a simulator and answers no observation: leave it out")
     steps = arm.recipe.denoising_steps or arguments.denoising_steps
     if check_recipe(arm) is None:
+        # The policy as it is would pass, and somebody would believe that it was quantized.
+        if (arm.recipe.settings or arm.recipe.name == ENVIRONMENT) and "ENABLE" not in arm.recipe.settings:
+            why = why_not_enabled(to_environ(arm.recipe.settings))
+            raise UsageError(f"--arms: {arm.name} would quantize nothing: {why}")
         return SettledArm(arm, steps)
     config = DuQuantConfig.from_environ(to_environ(arm.recipe.settings), DEFAULTS)
     assert config is not None

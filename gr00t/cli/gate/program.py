@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from gr00t.cli.errors import UsageError
-from gr00t.cli.gate.answers import Answers, Asking
+from gr00t.cli.gate.answers import Answers, Asking, named
 from gr00t.cli.gate.arguments import DriftArguments, check_first
 from gr00t.cli.gate.arms import SettledArm, settle_arms
 from gr00t.cli.gate.loading import load, taken_layers
@@ -61,13 +61,19 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
     base = asking.base()
     tell(arguments, model, material, base.chunks)
     drifts: dict[str, Drift] = {}
+
+    def judge(name: str) -> None:
+        with named(name):
+            drifts[name] = measure(
+                answers[name].chunks, base.chunks, material.judged.episodes, grippers, arguments.executed
+            )
+
     for name in answers:
-        drifts[name] = measured(arguments, material, answers[name].chunks, base.chunks, grippers)
+        judge(name)
     for settled in arms:
-        name = settled.arm.name
-        answers[name] = asking.arm(settled)
-        drifts[name] = measured(arguments, material, answers[name].chunks, base.chunks, grippers)
-        tqdm.write(how(name, answers[name]))
+        answers[settled.arm.name] = asking.arm(settled)
+        judge(settled.arm.name)
+        tqdm.write(how(settled.arm.name, answers[settled.arm.name]))
     print(f"\n{table(drifts)}")
     draw(arguments, material, drifts)
     print(f"plot: {arguments.plot}")
@@ -88,17 +94,6 @@ def gripper_sides(arguments: DriftArguments, policy: Gr00tPolicy) -> dict[str, N
             raise UsageError(f"--gripper {key}: the policy has no such action; {did_you_mean(key, known)}")
     chosen = named or [key for key in known if "gripper" in key]
     return {key: (statistics[key].min + statistics[key].max) / 2 for key in chosen}
-
-
-def measured(
-    arguments: DriftArguments,
-    material: Material,
-    arm: Chunks,
-    base: Chunks,
-    grippers: Mapping[str, NDArray[np.float64]],
-) -> Drift:
-    """The drift of an arm."""
-    return measure(arm, base, material.judged.episodes, grippers, arguments.executed)
 
 
 def tell(arguments: DriftArguments, model: str, material: Material, base: Chunks) -> None:

@@ -63,11 +63,23 @@ def test_flags_that_make_no_sense_are_refused(flags: dict[str, Any], told: str) 
             "--arms: replay acts in a simulator and answers no observation: leav",
         ),
         ("w4a8,w4a8", ArmError, "--arms 'w4a8,w4a8': two arms named 'w4a8'"),
+        (
+            "environment",
+            UsageError,
+            "--arms: environment would quantize nothing: no GR00T_DUQUANT_*",
+        ),
     ],
 )
 def test_arms_that_cannot_be_compared_are_refused(arms: str, kind: type, told: str, checkpoint: Path) -> None:
     with pytest.raises(kind, match=f"^{re.escape(told)}"):
         settle_arms(DriftArguments(arms=arms), str(checkpoint), {})
+
+
+def test_settings_that_turn_nothing_on_are_no_arm(checkpoint: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("[duquant]\nDEBUG = 1\n")
+    with pytest.raises(UsageError, match=r"^--arms: mine would quantize nothing: GR00T_DUQUANT_DEBUG alone"):
+        settle_arms(DriftArguments(arms=str(recipe)), str(checkpoint), {})
 
 
 def test_a_quantized_checkpoint_is_no_base(checkpoint: Path, tmp_path: Path) -> None:
