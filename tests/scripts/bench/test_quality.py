@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,12 +73,56 @@ def test_without_the_weights_it_says_how_to_install_them():
     )
 
 
+CORRELATED = ("--part", "correlated", "--rows", "64", "--shapes", "512", "96")
+
+
 def test_feedback_gains_where_inputs_are_correlated():
     """Measured: 8.0, 6.6 and 6.7 dB."""
-    done = bench(
-        *("--part", "correlated", "--correlated-tokens", "4096", "--rows", "64", "--shapes", "512", "96")
-    )
+    done = bench(*CORRELATED, "--correlated-tokens", "4096")
     assert done.returncode == 0, done.stderr
+    assert (
+        "Beside llmcompressor's GPTQ: skipped. To compare: python -m venv gptq && gptq/bin/pip" in done.stdout
+    )
     found = json.loads(done.stdout.splitlines()[-1])["correlated"]
     for label in ("ours, LS=0.5", "document's default, LS=0.15", "ours, LS=0.5, W3"):
         assert found[label + ", feedback"]["A8"] > found[label]["A8"] + 4, label
+
+
+def interpreter(tmp_path: Path, script: str) -> str:
+    """What stands for a Python that has llmcompressor: it gets the arguments that the other program would."""
+    path = tmp_path / "python"
+    path.write_text(f"#!/bin/sh\nshift\nexec {sys.executable} -c '{script}' $@\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_weights_that_another_program_has_not_rounded_come_back_whole_in_both_bases(tmp_path):
+    same = (
+        "import sys; from safetensors.torch import *; found = load_file(sys.argv[1]); "
+        'save_file({name[:-7]: found[name] for name in found if name.endswith(".weight")}, sys.argv[2])'
+    )
+    done = bench(*CORRELATED, "--correlated-tokens", "256", "--gptq", interpreter(tmp_path, same))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])["gptq"]
+    labels = [
+        f"llmcompressor, group {group}{basis}" for basis in ("", ", in our basis") for group in (128, 32, 16)
+    ]
+    assert [label for label in found if label.startswith("llm")] == labels
+    for label in labels:
+        assert found[label]["correlated, float"] > 120, label
+        # Channels that are loud cost 8-bit inputs more where nothing spreads them.
+        assert found[label]["correlated, A8"] > (40 if "basis" in label else 20), label
+    assert [found[label]["bits"] for label in labels[:3]] == [4.16, 4.62, 5.25]
+    assert found["ours, feedback, BLOCK=16"]["bits"] == 4.25
+
+
+def test_an_interpreter_that_cannot_compare_is_named_with_what_it_said(tmp_path):
+    for python, said in (
+        (interpreter(tmp_path, "import llmcompressor_of_nobody"), "No module named"),
+        (str(tmp_path / "none"), "No such file or directory"),
+    ):
+        done = bench(*CORRELATED, "--correlated-tokens", "256", "--gptq", python)
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"error: --gptq {python}: ")
+        assert said in last
