@@ -29,7 +29,8 @@ def table(report: Mapping[str, Any]) -> str:
         counts = f"{row['layers']:>8}{row['informed']:>10}{row['feedback']:>10}"
         counts += f"{row['static']:>8}{row['pack_bytes']:>16,}"
         lines.append(f"{kind:<12}{counts}")
-    lines.append(", ".join(f"{stage} {value:g} s" for stage, value in report["seconds"].items()))
+    seconds = ", ".join(f"{stage} {value:g} s" for stage, value in report["seconds"].items())
+    lines.append(f"{seconds}; peak memory {report['peak_bytes'] / 1e9:.2f} GB")
     return "\n".join(lines)
 
 

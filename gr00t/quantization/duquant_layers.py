@@ -31,7 +31,7 @@ from gr00t.quantization.kernels.operands import FLOATS, LinearOperands
 from gr00t.quantization.numerics.older_storage import PACKED, is_older, packed_today
 from gr00t.quantization.numerics.quantizers import QuantizedWeight, integer_weight
 from gr00t.quantization.numerics.rotations import rotate
-from gr00t.quantization.numerics.soundness import check_state
+from gr00t.quantization.numerics.soundness import check_state, checked_inputs
 from gr00t.quantization.numerics.statistics import InputRows, InputStatistics
 from gr00t.quantization.numerics.storage import buffer_shapes, load_weight, store_weight, stored_scale_bits
 from gr00t.quantization.settings.options import Rounding, RowRotation
@@ -287,7 +287,7 @@ class DuQuantLinear(ExactBuffers):
 
     def _round_by(self, inputs: Tensor, source: Tensor) -> None:
         """Quantize the weight with error feedback, by rows (M, K) that the layer is called with."""
-        x = inputs.to(source.device).float()
+        x = checked_inputs(inputs, self.spec.in_features).to(source.device).float()
         if self.transforms.rotation_absorbed is not None:
             x = rotate(x, self.transforms.rotation_absorbed)
         h = self.rotate_input(x)

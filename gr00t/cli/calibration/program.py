@@ -38,10 +38,13 @@ def calibrate(
     """
     todo = check_arguments(arguments, environ)
     # After the checks: importing torch and transformers takes seconds.
+    import torch
+
     from gr00t.experiment.checkpoint_data_config import served_data_config
     from gr00t.model.checkpoint.folder import module_aliases
     from gr00t.quantization import plan, quantize_
     from gr00t.quantization.calibration.record import write_record
+    from gr00t.training.resources import used
 
     seconds: dict[str, float] = {}
     with timed(seconds, "load"):
@@ -110,6 +113,7 @@ def calibrate(
         "source": source["kind"],
         "packdir": str(todo.packdir),
         "seconds": {stage: round(value, 2) for stage, value in seconds.items()},
+        "peak_bytes": used(torch.device("cpu")),
     }
     return policy, report
 

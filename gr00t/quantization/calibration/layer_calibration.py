@@ -34,6 +34,7 @@ class LayerCalibration:
 
         Raises:
             UnsoundError: inputs were seen that allow no scales, inf or nan. The layer is as it was.
+            InputsLostError: rows that its weight is to be rounded by are lost. The layer is as it was.
         """
         self._hook.remove()
         pool = pool or self._observer

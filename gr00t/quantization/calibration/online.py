@@ -19,6 +19,7 @@ from gr00t.quantization.calibration.layer_calibration import LayerCalibration
 from gr00t.quantization.calibration.observers import PooledPercentile, RequestObserver
 from gr00t.quantization.calibration.screening import Screening
 from gr00t.quantization.duquant_layers import DuQuantLinear
+from gr00t.quantization.numerics.statistics import InputsLostError
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,17 @@ class OnlineCalibration:
             return
         for hook in self._hooks:
             hook.remove()
-        fixed = []
+        fixed: list[str] = []
+        idle: list[str] = []
         for name, calibration in self._calibrations.items():
-            if calibration.finish(group.gathered[name]):
-                fixed.append(name)
-        idle = [name for name in self._calibrations if name not in fixed]
+            try:
+                (fixed if calibration.finish(group.gathered[name]) else idle).append(name)
+            except InputsLostError as error:
+                logger.warning(
+                    "[GR00T-DUQUANT] %s keeps dynamic scales: its recorded inputs cannot be read (%s)",
+                    name,
+                    error,
+                )
         logger.info(
             "[GR00T-DUQUANT] Activation scales of %d layers fixed from %d pooled requests and folded into "
             "the weights; float weights released",

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,12 +27,16 @@ from gr00t.quantization.checkpoint.checksums import ArtefactError
 from gr00t.quantization.checkpoint.manifest import check_packdir
 from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, write_sidecar
 from gr00t.quantization.checkpoint.tensor_file import read_tensors, write_tensors
-from gr00t.quantization.numerics.statistics import InputRows, hash_rows
+from gr00t.quantization.numerics.soundness import UnsoundError, checked_inputs
+from gr00t.quantization.numerics.statistics import MOST_ROWS, InputRows, InputsLostError, hash_rows
 
 logger = logging.getLogger(__name__)
 
 # Folder of the rows to round by, in the folder of packs. Who needs no other packs may delete it.
 INPUTS = "inputs"
+
+# Bytes of a file of rows beside the rows, at most.
+_HEADER = 4096
 
 _ENTRY = {"spec", "made_from", "state_sha256", "statistics_sha256"}
 
@@ -42,17 +47,31 @@ class RowsInFile:
 
     path: Path
     sha256: str
+    channels: int
 
     def load(self) -> Tensor:
         """Return the rows, (M, K) bfloat16.
 
         Raises:
-            ArtefactError, OSError: they are not there, or not those that were recorded.
+            InputsLostError: they are not there, or not those that were recorded.
         """
+        try:
+            return self._read()
+        except ArtefactError as error:
+            raise InputsLostError(str(error)) from error
+        except (OSError, UnsoundError, MemoryError) as error:
+            raise InputsLostError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
+
+    def _read(self) -> Tensor:
+        found = self.path.stat()
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+            raise OSError("it is no file")
+        if found.st_size > MOST_ROWS * self.channels * 2 + _HEADER:
+            raise OSError(f"{found.st_size:,} bytes are too many for {self.channels} channels")
         rows = read_tensors(self.path)[1].get("rows")
-        if rows is None or rows.dtype != torch.bfloat16 or rows.dim() != 2 or hash_rows(rows) != self.sha256:
+        if rows is None or rows.dtype != torch.bfloat16 or hash_rows(rows) != self.sha256:
             raise ArtefactError(f"{self.path}: not the inputs that were recorded")
-        return rows
+        return checked_inputs(rows, self.channels)
 
 
 class PackFolder:
@@ -67,6 +86,7 @@ class PackFolder:
         self.folder = folder
         self._read_as: tuple[int, int, int] | None = None
         self._layers: dict[str, Any] = {}
+        self._whole: set[str] = set()  # rows that this process has written, or found to be whole
         # Layers are built side by side; what is wrong with the file is told once.
         self._reading = threading.Lock()
 
@@ -117,21 +137,27 @@ class PackFolder:
             write_tensors(self.path(name), tensors)
             write_sidecar(self.folder, "packs", {"layers": {**self._entries(), name: entry}})
 
-    def inputs(self, sha256: str) -> RowsInFile:
+    def inputs(self, sha256: str, channels: int) -> RowsInFile:
         """Return the rows of that hash, whether or not there is such a file."""
-        return RowsInFile(self.folder / INPUTS / f"{sha256[:32]}.safetensors", sha256)
+        return RowsInFile(self.folder / INPUTS / f"{sha256[:32]}.safetensors", sha256, channels)
 
     def write_inputs(self, inputs: InputRows) -> None:
-        """Write rows to round by, once for all layers that are called with them.
+        """Write rows to round by, once for all layers called with them, in place of damaged ones.
 
         Raises:
             OSError, SafetensorError: they cannot be written.
         """
-        path = self.inputs(inputs.sha256).path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(inputs, RowsInFile) or inputs.sha256 in self._whole:
+            return
+        rows = inputs.load()
+        kept = self.inputs(inputs.sha256, rows.shape[-1])
+        kept.path.parent.mkdir(parents=True, exist_ok=True)
         with self._turn(shared=False):
-            if not path.is_file():
-                write_tensors(path, {"rows": inputs.load()})
+            try:
+                kept.load()
+            except InputsLostError:
+                write_tensors(kept.path, {"rows": rows})
+        self._whole.add(inputs.sha256)
 
     @contextlib.contextmanager
     def _turn(self, *, shared: bool) -> Iterator[None]:

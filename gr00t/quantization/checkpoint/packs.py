@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,12 @@ from gr00t.quantization.checkpoint.tensor_file import hash_all, hash_tensor
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.older_storage import packed_today
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state, check_statistics
-from gr00t.quantization.numerics.statistics import SAMPLED_ROWS, InputStatistics, informed_by
+from gr00t.quantization.numerics.statistics import (
+    SAMPLED_ROWS,
+    InputsLostError,
+    InputStatistics,
+    informed_by,
+)
 from gr00t.quantization.settings.options import Rounding
 from gr00t.quantization.settings.spec import LARGEST_BLOCK, LinearSpec
 
@@ -157,6 +162,9 @@ class PackStore:
         restored = None if pack is None else self._restore(name, pack, wanted, linear, known, statistics)
         if pack is not None and restored is not None:
             self._restored.add(name)
+            inputs = None if statistics is None else statistics.inputs
+            if inputs is not None:  # which may be damaged where the pack is not
+                self._try_to_write(name, lambda folder: folder.write_inputs(inputs))
             return restored, str(pack.entry["state_sha256"])  # compared as it was read
         statistics = self._with_inputs(name, informed_by(spec, statistics), statistics)
         wanted = _made_from(weight, informed_by(spec, statistics), rotation_absorbed, statistics)
@@ -177,7 +185,7 @@ class PackStore:
             return statistics
         try:
             statistics.inputs.load()
-        except (ArtefactError, OSError, MemoryError) as error:
+        except InputsLostError as error:
             logger.warning(
                 "[GR00T-DUQUANT] %s is rounded to nearest: its recorded inputs cannot be read (%s)",
                 name,
@@ -241,7 +249,7 @@ class PackStore:
         inputs = entry["made_from"].get("inputs")
         assert self._folder is not None
         try:
-            kept = None if inputs is None else self._folder.inputs(digest(inputs))
+            kept = None if inputs is None else self._folder.inputs(digest(inputs), peak.numel())
         except ValueError as error:
             raise UnsoundError(f"its inputs: {error}") from None
         statistics = InputStatistics(peak, sample, kept)
@@ -255,18 +263,25 @@ class PackStore:
         statistics: InputStatistics | None,
         made: Mapping[str, Any],
     ) -> None:
-        if self._folder is None or not self._writable:
-            return
         recorded = _named(statistics)
         entry = {
             **made,
             "state_sha256": self._hashes[name],
             "statistics_sha256": hash_all(recorded),
         }
-        try:
+
+        def write(folder: PackFolder) -> None:
             if statistics is not None and statistics.inputs is not None:
-                self._folder.write_inputs(statistics.inputs)
-            self._folder.write(name, entry, {**state, **recorded})
+                folder.write_inputs(statistics.inputs)
+            folder.write(name, entry, {**state, **recorded})
+
+        self._try_to_write(name, write)
+
+    def _try_to_write(self, name: str, write: Callable[[PackFolder], None]) -> None:
+        if self._folder is None or not self._writable:
+            return
+        try:
+            write(self._folder)
         except (OSError, SafetensorError) as error:
             if isinstance(error, IsADirectoryError):
                 logger.warning("[GR00T-DUQUANT] Pack of %s cannot be written (%s)", name, error)

@@ -106,6 +106,20 @@ def check_statistics(statistics: InputStatistics, channels: int) -> None:
         raise UnsoundError("statistics.sample: a value above the peak of its channel")
 
 
+def checked_inputs(rows: Tensor, channels: int) -> Tensor:
+    """Return `rows`, as a layer of `channels` channels can be rounded by them.
+
+    Raises:
+        UnsoundError: they have another shape or dtype, are none, or hold inf or nan.
+    """
+    if rows.dtype != torch.bfloat16 or rows.dim() != 2 or rows.shape[1] != channels or not len(rows):
+        found = _told((tuple(rows.shape), rows.dtype))
+        raise UnsoundError(f"inputs to round by: {found}, expected (rows, {channels}) of bfloat16")
+    if not torch.isfinite(rows).all():
+        raise UnsoundError("inputs to round by: they hold inf or nan")
+    return rows
+
+
 def _check_rotation(name: str, rotation: Tensor) -> None:
     exact = rotation.double()
     identity = torch.eye(rotation.shape[-1], dtype=exact.dtype, device=exact.device)

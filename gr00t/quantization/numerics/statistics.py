@@ -26,7 +26,7 @@ ROUNDED_BY_ROWS = 4096
 # Smaller models keep more, which helps: as many as fit into that model's bytes before layers share theirs,
 # and so many at most.
 _BYTES_OF_ROWS = 2_818_572_288
-_MOST_ROWS = 32768
+MOST_ROWS = 32768
 
 
 def rows_to_keep(channels: Iterable[int]) -> int:
@@ -35,7 +35,11 @@ def rows_to_keep(channels: Iterable[int]) -> int:
     Args:
         channels: of the layers' inputs.
     """
-    return min(_MOST_ROWS, max(ROUNDED_BY_ROWS, _BYTES_OF_ROWS // (2 * sum(channels))))
+    return min(MOST_ROWS, max(ROUNDED_BY_ROWS, _BYTES_OF_ROWS // (2 * sum(channels))))
+
+
+class InputsLostError(ValueError):
+    """Rows to round by cannot be had any more; the message names where they were kept."""
 
 
 class InputRows(Protocol):
@@ -53,7 +57,7 @@ class InputRows(Protocol):
         """Return the rows, (M, K) bfloat16.
 
         Raises:
-            ValueError, OSError: they cannot be had any more.
+            InputsLostError: they cannot be had any more.
         """
 
 
