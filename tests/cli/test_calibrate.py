@@ -9,7 +9,6 @@ import dataclasses
 import json
 import logging
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -164,8 +163,7 @@ def test_the_report_counts_and_measures(done, program):
     assert table(report).splitlines()[-2].split() == [
         "all", "22", "22", "22", "22", f"{sum(sizes):,}"
     ]  # fmt: skip
-    # Of this process, in bytes: more than torch takes, less than the machine has.
-    assert 2e8 < report["peak_bytes"] <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert 2e8 < report["peak_bytes"] < 2e10  # torch alone is more
     assert table(report).endswith(f" s; peak memory {report['peak_bytes'] / 1e9:.2f} GB")
 
 
