@@ -51,15 +51,15 @@ static inline Words where_nan(Floats v, Words yes, Words no) {
 
 // Whole chunks of a whole panel. A function of its own: where both kinds share one, gcc 12 lets them share their
 // stores, and has no registers left for what waits for them.
-template <bool SCALED>
+template <bool SCALED, int BITS>
 __attribute__((noinline)) static void unpack_panel(const Arguments& a, int64_t n, int64_t k0, int64_t k1,
                                                    const uint32_t* transposed, uint32_t* out) {
   for (int r = 0; r < PANEL; r += 16) {
     uint32_t* to = out + r / 16 * PART;
     for (int64_t k = k0; k < k1; k += CHUNK, to += CHUNK / 4 * 16) {
-      unpack_16_rows<SCALED, true>(a, n + r, k, transposed + r, [&](int i, __m512i w) __attribute__((always_inline)) {
-        _mm512_storeu_si512(to + i * 16, w);
-      });
+      unpack_16_rows<SCALED, true, BITS>(a, n + r, k, transposed + r,
+                                         [&](int i, __m512i w)
+                                             __attribute__((always_inline)) { _mm512_storeu_si512(to + i * 16, w); });
     }
   }
 }
@@ -70,10 +70,18 @@ static inline int64_t unpack_chunks(const Arguments& a, int64_t n, int64_t k0, i
                                     uint32_t* out) {
   if (!is_fast(a) || n + PANEL > a.out_features) return k0;
   const int64_t end = k0 + (smaller(k1, a.in_features) - k0) / CHUNK * CHUNK;
-  if (a.block_scale) {
-    unpack_panel<true>(a, n, k0, end, transposed, out);
-  } else {
-    unpack_panel<false>(a, n, k0, end, transposed, out);
+  switch (a.code_bits) {
+    case 2: unpack_panel<true, 2>(a, n, k0, end, transposed, out); break;
+    case 3: unpack_panel<true, 3>(a, n, k0, end, transposed, out); break;
+    case 5: unpack_panel<true, 5>(a, n, k0, end, transposed, out); break;
+    case 6: unpack_panel<true, 6>(a, n, k0, end, transposed, out); break;
+    case 7: unpack_panel<true, 7>(a, n, k0, end, transposed, out); break;
+    default:
+      if (is_scaled(a)) {
+        unpack_panel<true, 4>(a, n, k0, end, transposed, out);
+      } else {
+        unpack_panel<false, 4>(a, n, k0, end, transposed, out);
+      }
   }
   return end;
 }
@@ -138,7 +146,9 @@ constexpr int FIRST_ROWS = 9;
 
 static inline int first_rows(const Arguments& a, int64_t n, int64_t rows) {
   if (n + PANEL > a.out_features || a.in_features % CHUNK != 0 || !is_fast(a)) return 0;
-  return (int)smaller(rows, FIRST_ROWS);
+  const bool is_usual =
+      a.code_bits == 3 || a.code_bits == 4 || a.code_bits == 6;  // others' would be as much code again
+  return is_usual ? (int)smaller(rows, FIRST_ROWS) : 0;
 }
 
 // An activation of each lane the same, from memory.
@@ -146,7 +156,7 @@ static inline void dot(__m512i& sum, __m512i weights, const uint32_t* activation
   __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(weights), "m"(*activations));
 }
 
-template <bool SCALED, int ROWS>
+template <bool SCALED, int BITS, int ROWS>
 static void multiply_first(const Arguments& a, const Strip& strip) {
   constexpr bool IS_ALL = ROWS < FIRST_ROWS;  // there are no other rows
   constexpr int CHAINS = ROWS <= 4 ? 2 : 1;   // an instruction waits for the sum of the one before it
@@ -158,21 +168,21 @@ static void multiply_first(const Arguments& a, const Strip& strip) {
       sum[m][CHAINS - 1] = _mm512_setzero_si512();
       sum[m][0] = strip.k0 ? _mm512_loadu_si512(acc + m * PANEL) : _mm512_set1_epi32(strip.start[m]);
     }
-    const char* ahead = (const char*)a.codes.data + (strip.n + r + 16) * (a.in_features / 2) + strip.k0 / 2 * 16;
+    const char* ahead = (const char*)a.codes.data + (strip.n + r + 16) * a.row_bytes() + strip.k0 * BITS / 8 * 16;
     const uint32_t* q = strip.q;
     uint32_t* panel = strip.panel + r / 16 * PART;
     for (int64_t k = strip.k0; k < strip.k1; k += CHUNK) {
       const auto use = [&](int i, __m512i w) __attribute__((always_inline)) {
         if (!IS_ALL) {
           _mm512_storeu_si512(panel + i * 16, w);
-        } else if (i % 2) {
-          _mm_prefetch(ahead + (i / 2) * 64, _MM_HINT_T0);
+        } else if ((i % 8 + 1) * BITS / 8 > i % 8 * BITS / 8) {  // a line for every 64 bytes
+          _mm_prefetch(ahead + (i / 8 * BITS + i % 8 * BITS / 8) * 64, _MM_HINT_T0);
         }
 #pragma GCC unroll 9
         for (int m = 0; m < ROWS; m++) dot(sum[m][i % CHAINS], w, q + i * LANES + m);
       };
-      unpack_16_rows<SCALED, ROWS == 1>(a, strip.n + r, k, strip.scales + r, use);
-      ahead += 16 * CHUNK / 2;
+      unpack_16_rows<SCALED, ROWS == 1, BITS>(a, strip.n + r, k, strip.scales + r, use);
+      ahead += 16 * CHUNK * BITS / 8;
       panel += CHUNK / 4 * 16;
       q += CHUNK / 4 * LANES;
     }
@@ -184,20 +194,19 @@ static void multiply_first(const Arguments& a, const Strip& strip) {
   }
 }
 
-template <bool SCALED, int MOST = FIRST_ROWS>
+template <bool SCALED, int BITS, int MOST = FIRST_ROWS>
 static void multiply_first_of(int64_t rows, const Arguments& a, const Strip& strip) {
   if constexpr (MOST > 1) {
-    if (rows < MOST) return multiply_first_of<SCALED, MOST - 1>(rows, a, strip);
+    if (rows < MOST) return multiply_first_of<SCALED, BITS, MOST - 1>(rows, a, strip);
   }
-  multiply_first<SCALED, MOST>(a, strip);
+  multiply_first<SCALED, BITS, MOST>(a, strip);
 }
 
 static void multiply_first(int64_t rows, const Arguments& a, const Strip& strip) {
-  if (a.block_scale) {
-    multiply_first_of<true>(rows, a, strip);
-  } else {
-    multiply_first_of<false>(rows, a, strip);
-  }
+  if (a.code_bits == 3) return multiply_first_of<true, 3>(rows, a, strip);
+  if (a.code_bits == 6) return multiply_first_of<true, 6>(rows, a, strip);
+  if (is_scaled(a)) return multiply_first_of<true, 4>(rows, a, strip);
+  multiply_first_of<false, 4>(rows, a, strip);
 }
 
 namespace vnni {

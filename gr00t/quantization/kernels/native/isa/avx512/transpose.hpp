@@ -57,16 +57,15 @@ static inline int64_t transpose_vectors(const char* x, int64_t dtype, int64_t co
   return k;
 }
 
-// Four words of 16 rows as 4 vectors, a word of each row. A quarter vector comes from every fourth row: loads are
-// cheaper than shuffles.
-__attribute__((always_inline)) static inline void load_transposed(const uint8_t* from, int64_t stride,
-                                                                  __m512i (&out)[4]) {
+// Four words of 16 rows as 4 vectors, a word of each row; `row(i)` are 16 bytes of the i-th. A quarter vector comes
+// from every fourth row: loads are cheaper than shuffles.
+template <class Row>
+__attribute__((always_inline)) static inline void transpose_words(const Row& row, __m512i (&out)[4]) {
   __m512i rows[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; i++) {  // rows i, 4 + i, 8 + i, 12 + i
-    const auto quarter = [&](int l) { return _mm_loadu_si128((const __m128i*)(from + (4 * l + i) * stride)); };
-    const __m256i first = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(0)), quarter(1), 1);
-    const __m256i second = _mm256_inserti128_si256(_mm256_castsi128_si256(quarter(2)), quarter(3), 1);
+    const __m256i first = _mm256_inserti128_si256(_mm256_castsi128_si256(row(i)), row(4 + i), 1);
+    const __m256i second = _mm256_inserti128_si256(_mm256_castsi128_si256(row(8 + i)), row(12 + i), 1);
     rows[i] = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
   }
   const __m512i low = _mm512_unpacklo_epi32(rows[0], rows[1]), high = _mm512_unpackhi_epi32(rows[0], rows[1]);
@@ -75,6 +74,13 @@ __attribute__((always_inline)) static inline void load_transposed(const uint8_t*
   out[1] = _mm512_unpackhi_epi64(low, low2);
   out[2] = _mm512_unpacklo_epi64(high, high2);
   out[3] = _mm512_unpackhi_epi64(high, high2);
+}
+
+// Those at `from`, where the first row's are.
+__attribute__((always_inline)) static inline void load_transposed(const uint8_t* from, int64_t stride,
+                                                                  __m512i (&out)[4]) {
+  transpose_words(
+      [&](int i) __attribute__((always_inline)) { return _mm_loadu_si128((const __m128i*)(from + i * stride)); }, out);
 }
 
 }  // namespace KERNEL
