@@ -12,6 +12,7 @@ executions, `fake` and `integer`, which compute the same by the same kernel. Bes
     fp32     `F.linear` in float32
     onednn   its int8 GEMM amid eager quantization: scales per row, no transforms
     torch    our layer as it runs where nothing can be compiled: PyTorch's operations around its own int8 GEMM
+    w3, w6   our layer with weights of 3 and of 6 bits (--bits), by the same kernel as `integer`, whose have 4
 
 Every round times a few calls of each in turn, over copies of the weights that do not fit the cache together,
 and the table gives medians; a ratio, `bf16/integer` for instance, is the median over the rounds of how many
@@ -59,6 +60,8 @@ class Arguments:
     """BLOCK."""
     device: str = "cpu"
     """cpu or cuda."""
+    bits: tuple[int, ...] = (3, 6)
+    """Weight bits to time besides 4."""
     others: bool = True
     """Also time float32, oneDNN's int8 and PyTorch's operations."""
     parts: bool = False
@@ -84,7 +87,7 @@ def main(arguments: Arguments) -> None:
     results: list[Row] = []
     names: list[str] = []
     for shape in QUANTIZED_LAYERS:
-        layers = kinds(_linear(shape, arguments.device), arguments.block, arguments.others)
+        layers = kinds(_linear(shape, arguments.device), arguments.block, arguments.others, arguments.bits)
         if not results:
             names = list(layers)
             print(heading(names, arguments.parts))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import torch
 from torch import Tensor, nn
 
 from gr00t.model.network.packed_linear import PackedLinear
-from gr00t.quantization import DuQuantLinear, LinearSpec, RuntimeOptions
+from gr00t.quantization import DuQuantLinear, IntFormat, LinearSpec, RuntimeOptions
 from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.int8_trial import try_int8
 from gr00t.quantization.settings.options import TORCH, Execution
@@ -72,13 +73,16 @@ class OneDnnInt8Linear(_OfOneDnn):
         return (y if self._bias is None else y.add_(self._bias)).to(x.dtype)
 
 
-def kinds(linear: nn.Linear, block: int, with_others: bool) -> dict[str, list[nn.Module]]:
+def kinds(
+    linear: nn.Linear, block: int, with_others: bool, bits: tuple[int, ...] = ()
+) -> dict[str, list[nn.Module]]:
     """Return copies of the layer by what executes them, the baseline first: as many as do not fit the cache.
 
     Args:
         linear: in bf16.
         block: BLOCK.
         with_others: also what is neither bf16 nor ours on compiled kernels.
+        bits: of weights, besides 4: `w3` and so on, otherwise what `integer` is.
     """
     spec = LinearSpec(linear.in_features, linear.out_features, block_in=block, block_out=block)
     fake = DuQuantLinear.from_linear(linear, spec)
@@ -96,6 +100,10 @@ def kinds(linear: nn.Linear, block: int, with_others: bool) -> dict[str, list[nn
             layers["onednn"] = OneDnnInt8Linear(linear)
         layers["torch"] = ours(RuntimeOptions(backend=TORCH))
     layers |= {"fake": fake, "integer": ours(RuntimeOptions(Execution.INTEGER))}
+    for width in bits:
+        other = dataclasses.replace(spec, weight=IntFormat(width))
+        layer = DuQuantLinear.from_linear(linear, other).run_as(RuntimeOptions(Execution.INTEGER))
+        layers[f"w{width}"] = layer
     return {name: _cold(layer, linear.weight.device, linear.in_features) for name, layer in layers.items()}
 
 

@@ -11,6 +11,7 @@ Row = dict[str, float | int | str | None]
 RATIOS = (
     *(("bf16", "fake"), ("bf16", "integer"), ("packed", "integer"), ("packed", "fake")),
     *(("bf16", "packed"), ("bf16", "onednn"), ("bf16", "torch")),
+    *((f"w{bits}", "integer") for bits in (2, 3, 5, 6, 7, 8)),
 )
 _SHOWN = RATIOS[:3]
 PARTS = ("prologue", "accumulate", "epilogue")

@@ -1,10 +1,10 @@
 // From packed codes to `g * c` in tiles: a strip of 32 outputs at a time.
 //
-// Nibbles, with nibble scales or none, and whole bytes have a way of their own where a chunk is whole; what is left of
-// any format goes through weight.hpp, one row after the other.
+// Nibbles, with nibble scales or none, whole bytes, and codes in planes have a way of their own where a chunk is whole;
+// what is left of any format goes through weight.hpp, one row after the other.
 #pragma once
 #include "../../weight.hpp"
-#include "tiling.hpp"
+#include "planes.hpp"
 
 namespace KERNEL {
 
@@ -91,15 +91,51 @@ static void unpack_chunk_rows(const Arguments& a, int64_t n, int64_t count, int6
   }
 }
 
-enum class Format { SCALED_NIBBLES, NIBBLES, BYTES, OTHER };
+// Codes of other than 4 or 8 bits, any block scales.
+template <int BITS>
+__attribute__((noinline)) static void unpack_planes(const Arguments& a, int64_t n, int64_t k, int64_t chunks,
+                                                    int8_t* out) {
+  const PlaneRows<BITS> rows(a.codes + n * a.row_bytes(), a.in_features, k);
+  const __m512i low_bytes = _mm512_set1_epi16(255);
+  for (int64_t o = 0; o < OUTPUTS; o++) {
+    alignas(64) uint8_t scales[CHUNKS][8];
+    strip_scales<8 - BITS>(a, n + o, k, chunks, scales);
+    int8_t* to = out + o / SIDE * TILE + o % SIDE * 64;
+    for (int64_t c = 0; c < chunks; c++, to += 4 * TILE) {
+      const auto plane = [&](int width) { return rows.plane(width, (int)c * width) + o * rows.stride; };
+      __m512i lower = _mm512_setzero_si512();
+      if constexpr (BITS & 4) lower = _mm512_loadu_si512(plane(4));
+      const __m512i upper = narrow_chunk<BITS % 4>(BITS & 2 ? plane(2) : nullptr, BITS & 1 ? plane(1) : nullptr);
+      __m512i even, odd;
+      unpack_halves<BITS>(lower, upper, even, odd);
+      const __m512i g = each_eight_times(scales[c]);
+      const __m512i factor = _mm512_and_si512(g, low_bytes), excess = _mm512_slli_epi16(g, BITS - 1);
+      _mm512_store_si512(to, _mm512_sub_epi8(_mm512_mullo_epi16(even, factor), excess));
+      _mm512_store_si512(to + 2 * TILE, _mm512_sub_epi8(_mm512_mullo_epi16(odd, factor), excess));
+    }
+  }
+}
+
+enum class Format { SCALED_NIBBLES, NIBBLES, BYTES, PLANES, OTHER };
 
 static Format format_of(const Arguments& a) {
-  if (a.code_bits != 4 && a.code_bits != 8) return Format::OTHER;
+  const bool is_known = a.block_in == 16 || a.block_in == 32 || a.block_in == 64 || a.block_in == 128;
+  if (a.code_bits != 4 && a.code_bits != 8) return is_known || !a.block_scale ? Format::PLANES : Format::OTHER;
   if (!a.block_scale) return a.code_bits == 4 ? Format::NIBBLES : Format::BYTES;
   // Four bytes of scales are read at a time: those of one chunk, or of a few chunks that share them.
-  const bool is_known = a.block_in == 16 || a.block_in == 32 || a.block_in == 64 || a.block_in == 128;
   const bool are_whole = a.block_in == 16 || a.in_features % (8 * a.block_in) == 0;
-  return a.code_bits == 4 && a.scale_bits == 4 && is_known && are_whole ? Format::SCALED_NIBBLES : Format::OTHER;
+  return a.code_bits == 4 && is_known && are_whole ? Format::SCALED_NIBBLES : Format::OTHER;
+}
+
+// Of the bits that codes in planes may have.
+static void unpack_any_planes(const Arguments& a, int64_t n, int64_t k, int64_t chunks, int8_t* out) {
+  switch (a.code_bits) {
+    case 2: return unpack_planes<2>(a, n, k, chunks, out);
+    case 3: return unpack_planes<3>(a, n, k, chunks, out);
+    case 5: return unpack_planes<5>(a, n, k, chunks, out);
+    case 6: return unpack_planes<6>(a, n, k, chunks, out);
+    default: return unpack_planes<7>(a, n, k, chunks, out);
+  }
 }
 
 // Outputs from n on, `chunks` chunks of inputs from k on, to `out`, W.
@@ -113,6 +149,7 @@ static void unpack_strip(const Arguments& a, int64_t n, int64_t k, int64_t chunk
     switch (format) {
       case Format::SCALED_NIBBLES: unpack_scaled(a, n, k, rows); break;
       case Format::NIBBLES: unpack_nibbles(rows); break;
+      case Format::PLANES: unpack_any_planes(a, n, k, whole, out); break;
       default: unpack_bytes(rows); break;
     }
   }

@@ -59,24 +59,33 @@ __attribute__((always_inline)) static inline __m512i narrow_word(const __m512i (
   return (__m512i)((Words)one >> p);
 }
 
-// The even and the odd integers of the p-th eight of 32, from 0 on.
+// The even and the odd integers, from 0 on, whose half bytes are in `lower`, and what is above those in `upper`; of
+// fewer bits than 4 all is in `upper`.
 template <int BITS>
-__attribute__((always_inline)) static inline void unpack_eight(const Words32<BITS>& words, int p, __m512i& even,
-                                                               __m512i& odd) {
+__attribute__((always_inline)) static inline void unpack_halves(__m512i lower, __m512i upper, __m512i& even,
+                                                                __m512i& odd) {
   if constexpr (BITS == 4) {
-    even = words.four[p];
-    odd = _mm512_srli_epi32(even, 4);
+    even = lower;
+    odd = _mm512_srli_epi32(lower, 4);
   } else if constexpr (BITS < 4) {
-    even = narrow_word<BITS>(words.two, words.one, p);
-    odd = _mm512_srli_epi32(even, 4);
+    even = upper;
+    odd = _mm512_srli_epi32(upper, 4);
   } else {
-    const __m512i lower = words.four[p], upper = narrow_word<BITS - 4>(words.two, words.one, p);
     const __m512i half = _mm512_set1_epi8(15);
     even = choose(half, lower, _mm512_slli_epi32(upper, 4));
     odd = choose(half, _mm512_srli_epi32(lower, 4), upper);
   }
   even = unsigned_bits<BITS>(even);
   odd = unsigned_bits<BITS>(odd);
+}
+
+// Those of the p-th eight of 32.
+template <int BITS>
+__attribute__((always_inline)) static inline void unpack_eight(const Words32<BITS>& words, int p, __m512i& even,
+                                                               __m512i& odd) {
+  __m512i upper = words.four[p];
+  if constexpr (BITS % 4 != 0) upper = narrow_word<BITS % 4>(words.two, words.one, p);
+  unpack_halves<BITS>(words.four[p], upper, even, odd);
 }
 
 // What a chunk's words are loaded into, by `load(width, i, out)`: four words, of the 16 i-th bytes of its plane.

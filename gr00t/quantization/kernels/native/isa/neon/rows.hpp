@@ -32,20 +32,22 @@ constexpr int FEW_ROWS = 4;
 
 static inline int first_rows(const Arguments& a, int64_t n, int64_t rows) {
   const bool is_whole = n + PANEL <= a.out_features && a.in_features % CHUNK == 0;
-  return rows <= FEW_ROWS && is_whole && is_fast(a) ? (int)rows : 0;
+  const bool is_usual =
+      a.code_bits == 3 || a.code_bits == 4 || a.code_bits == 6;  // others' would be as much code again
+  return rows <= FEW_ROWS && is_whole && is_usual && is_fast(a) ? (int)rows : 0;
 }
 
-template <bool SCALED, int ROWS = FEW_ROWS>
+template <bool SCALED, int BITS, int ROWS = FEW_ROWS>
 static void multiply_few(int64_t rows, const Arguments& a, const Strip& strip) {
   if constexpr (ROWS > 1) {
-    if (rows < ROWS) return multiply_few<SCALED, ROWS - 1>(rows, a, strip);
+    if (rows < ROWS) return multiply_few<SCALED, BITS, ROWS - 1>(rows, a, strip);
   }
   for (int64_t r = 0; r < PANEL; r += 4) {
     int32x4_t sum[2][ROWS] = {};  // of the even and the odd inputs
     for (int m = 0; strip.k0 && m < ROWS; m++) sum[0][m] = vld1q_s32(strip.acc + m * PANEL + r);
     for (int64_t k = strip.k0; k < strip.k1; k += CHUNK) {
       const uint32_t* q = strip.q + (k - strip.k0) / 4 * LANES;
-      unpack_4_rows<SCALED>(a, strip.n + r, k, [&](int i, int8x16_t even, int8x16_t odd) {
+      unpack_4_rows<SCALED, BITS>(a, strip.n + r, k, [&](int i, int8x16_t even, int8x16_t odd) {
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
           const int8x16_t x = load<int8x16_t>(q + (2 * i + h) * LANES), weights = h ? odd : even;
@@ -61,11 +63,10 @@ static void multiply_few(int64_t rows, const Arguments& a, const Strip& strip) {
 }
 
 static void multiply_first(int64_t rows, const Arguments& a, const Strip& strip) {
-  if (a.block_scale) {
-    multiply_few<true>(rows, a, strip);
-  } else {
-    multiply_few<false>(rows, a, strip);
-  }
+  if (a.code_bits == 3) return multiply_few<true, 3>(rows, a, strip);
+  if (a.code_bits == 6) return multiply_few<true, 6>(rows, a, strip);
+  if (is_scaled(a)) return multiply_few<true, 4>(rows, a, strip);
+  multiply_few<false, 4>(rows, a, strip);
 }
 
 // Outputs are restored as everywhere.
