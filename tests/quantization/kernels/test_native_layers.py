@@ -18,8 +18,9 @@ from gr00t.quantization.calibration.observers import PooledPercentile
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels import library
 from gr00t.quantization.kernels.operators import epilogue, rotate
+from gr00t.quantization.kernels.torch_reference import accumulate_reference
 from gr00t.quantization.numerics.rotations import hadamard_matrix
-from gr00t.quantization.settings.options import Execution, Rotation
+from gr00t.quantization.settings.options import Execution, Rotation, WeightScale
 from gr00t.quantization.settings.scheme import RuntimeOptions
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from tests.quantization.kernels.kernel_layers import (
@@ -85,6 +86,27 @@ def test_real_widths_equal_pytorchs_operations(k, n, m, native_kernels):
         wrong = (found.int() - q.int()).abs()
         assert wrong.max() <= 1
         assert (wrong > 0).double().mean() < 1e-3
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("block", [16, 32, 64, 128, 256])
+def test_every_width_of_codes_gives_the_same_sums(bits, block, native_kernels):
+    """Whole panels and chunks, which have ways of their own, and what is left of both; few rows, and many.
+
+    Oracle: float64's sums of the integer weight that the packed codes stand for.
+    """
+    generator = torch.Generator().manual_seed(bits * block)
+    for k, granularity in ((384, "block"), (300, "block"), (256, "channel")):
+        spec = LinearSpec(
+            k, 150, weight=IntFormat(bits), block_in=block, weight_scale=WeightScale(granularity)
+        )
+        layer = DuQuantLinear.from_linear(linear(k, 150), spec)
+        for m in (1, 4, 10):
+            q = torch.randint(-128, 128, (m, k), generator=generator, dtype=torch.int8)
+            expected = accumulate_reference(q, layer._integer_weight())
+            for kernel in native_kernels:
+                on(layer, kernel, kernel)
+                assert torch.equal(layer.backend.accumulate(q, layer.operands()), expected), (kernel, k, m)
 
 
 @pytest.mark.parametrize("block", [16, 32])
@@ -157,15 +179,20 @@ def test_calibration_sees_the_same_and_ends_the_same():
     assert all(torch.equal(a, b) for a, b in zip(integer.buffers(), plain.buffers(), strict=True))
 
 
-@pytest.mark.parametrize("execution", Execution)
-def test_a_compiled_kernel_keeps_nothing_but_the_packed_codes(execution, native_kernels):
-    layer = DuQuantLinear.from_linear(linear(2048, 64, bias=False), LinearSpec(2048, 64))
+@pytest.mark.parametrize(
+    ("execution", "bits"), [*((one, 4) for one in Execution), (Execution.INTEGER, 3), (Execution.INTEGER, 6)]
+)
+def test_a_compiled_kernel_keeps_nothing_but_the_packed_codes(execution, bits, native_kernels):
+    spec = LinearSpec(2048, 64, weight=IntFormat(bits))
+    layer = DuQuantLinear.from_linear(linear(2048, 64, bias=False), spec)
     layer.run_as(RuntimeOptions(execution))
+    assert layer.operands().codes is layer.codes
     before, state = layer.resident_bytes(), copy.deepcopy(layer.packed_state())
     layer(inputs(5, 2048))
     assert layer.resident_bytes() == before
     assert all(torch.equal(state[name], value) for name, value in layer.packed_state().items())
-    assert (layer.codes.nbytes + layer.block_scale.nbytes) * 8 == 4.25 * 2048 * 64
+    per_weight = {3: 3.3125, 4: 4.25, 6: 6.125}[bits]
+    assert (layer.codes.nbytes + layer.block_scale.nbytes) * 8 == per_weight * 2048 * 64
     assert layer.backend.accumulator == layer.backend.transformer == native_kernels[0]
 
 
