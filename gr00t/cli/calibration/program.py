@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 import logging
 import time
@@ -96,7 +97,7 @@ def calibrate(
             policy.model,
             *asked,
             statistics=recorded.statistics,
-            runtime=todo.config.runtime,
+            runtime=dataclasses.replace(todo.config.runtime, kernels=environ),
             aliases=aliases,
         )
         policy.model.to(policy.device)
