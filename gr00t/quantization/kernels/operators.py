@@ -18,9 +18,7 @@ from torch import Tensor
 
 from gr00t.quantization.kernels.library import NativeKernelError, call
 from gr00t.quantization.kernels.operands import DTYPES, LinearCall, LinearOperands
-from gr00t.quantization.numerics.packing import unpack_codes
 from gr00t.quantization.numerics.quantizers import SMALLEST_SCALE
-from gr00t.quantization.numerics.storage import block_scale_offset
 from gr00t.quantization.settings.options import TRITON
 
 
@@ -162,25 +160,7 @@ def _triton(operator: _Operator) -> Callable[..., Any]:
     """Triton is imported by the first call: it takes a second, and is not everywhere."""
     module = importlib.import_module("gr00t.quantization.kernels.triton.launch")
     function = getattr(module, operator.run.__name__)
-    start = len(operator.tensors)
-
-    def run(*arguments: Any) -> Any:
-        layer = _for_triton(arguments[start], arguments[0].shape[1])
-        return function(*arguments[:start], layer, *arguments[start + 1 : -1])
-
-    return run
-
-
-def _for_triton(layer: LinearOperands, in_features: int) -> LinearOperands:
-    """The layer as Triton's kernels read it: codes of 4 bits, or a byte each, with a byte for each scale."""
-    bits, codes, scale = layer.code_bits, layer.codes, layer.block_scale
-    if codes is None or bits in (4, 8):
-        return layer
-    codes = unpack_codes(codes.view(torch.uint8), bits, in_features).contiguous()
-    if scale is not None:
-        scale = unpack_codes(scale, layer.scale_bits, -(-in_features // layer.block_in)).contiguous()
-        scale = scale.view(torch.uint8) + block_scale_offset(layer.scale_bits)
-    return layer._replace(codes=codes, block_scale=scale, code_bits=8, scale_bits=8)
+    return lambda *arguments: function(*arguments[:-1])
 
 
 def _define(namespace: str) -> torch.library.Library:

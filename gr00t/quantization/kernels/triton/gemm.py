@@ -1,8 +1,8 @@
-"""int8 codes times packed int4 weights: the sums in int32, and in the same tile what comes after them.
+"""int8 codes times packed weights: the sums in int32, and in the same tile what comes after them.
 
-A byte of the weight holds an even and an odd input channel, so a step is two products, of the low nibbles
-with the even codes and of the high ones with the odd: nothing is interleaved. `g c`, an int8 (`quantizers`),
-exists in registers only. Sums are exact in any order, so a tile's size changes no bit.
+A byte of the weight holds an even and an odd input channel, so a step is two products, of the low half bytes
+with the even codes and of the high ones with the odd: nothing is interleaved. Sums are exact in any order, so
+a tile's size changes no bit.
 """
 
 from __future__ import annotations
@@ -17,75 +17,8 @@ from torch import Tensor
 from gr00t.quantization.kernels.operands import LinearOperands
 from gr00t.quantization.kernels.triton.numbers import from_float, to_float
 from gr00t.quantization.kernels.triton.tiles import GemmTile
-from gr00t.quantization.numerics.storage import BLOCK_SCALE_OFFSET
-
-
-@triton.jit
-def _block_scales(
-    block_scale: tl.tensor,
-    n: tl.tensor,
-    is_row: tl.tensor,
-    group: tl.tensor,
-    groups: tl.tensor,
-    bits: tl.constexpr,
-    offset: tl.constexpr,
-) -> tl.tensor:
-    """(outputs, groups) int8: the integer scales `g` of blocks `group` of rows `n`."""
-    inside = is_row[:, None] & (group < groups)[None, :]
-    if bits == 4:
-        stored = n[:, None].to(tl.int64) * ((groups + 1) // 2) + (group // 2)[None, :]
-        byte = tl.load(block_scale + stored, mask=inside, other=0).to(tl.int32)
-        nibble = (byte >> ((group % 2) * 4)[None, :]) & 15
-        g = (nibble ^ 8) - 8 + offset
-    else:
-        stored = n[:, None].to(tl.int64) * groups + group[None, :]
-        g = tl.load(block_scale + stored, mask=inside, other=0)
-    return g.to(tl.int8)
-
-
-@triton.jit
-def _weight(
-    codes: tl.tensor,
-    block_scale: tl.tensor,
-    n: tl.tensor,
-    is_row: tl.tensor,
-    start: tl.tensor,
-    evens: tl.tensor,
-    odds: tl.tensor,
-    code_bits: tl.constexpr,
-    scale_bits: tl.constexpr,
-    scale_offset: tl.constexpr,
-    block: tl.constexpr,
-    depth: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
-    """Two (outputs, depth) int8: `g c` of the even and of the odd channels of pairs from `start` on."""
-    pair = start + tl.arange(0, depth)
-    is_even = is_row[:, None] & (pair < evens)[None, :]
-    if code_bits == 4:
-        byte = tl.load(codes + n[:, None].to(tl.int64) * evens + pair[None, :], mask=is_even, other=0)
-        # Shifting a signed byte right drags its sign along.
-        low = (byte << 4).to(tl.int8, bitcast=True) >> 4
-        high = byte.to(tl.int8, bitcast=True) >> 4
-    else:
-        place = n[:, None].to(tl.int64) * (evens + odds) + 2 * pair[None, :]
-        low = tl.load(codes + place, mask=is_even, other=0)
-        high = tl.load(codes + place + 1, mask=is_row[:, None] & (pair < odds)[None, :], other=0)
-    if block_scale is not None:
-        groups = tl.cdiv(evens + odds, block)
-        if block > 1 and (block & (block - 1)) == 0:
-            # Whole runs of pairs share a scale: one load for each of them.
-            half: tl.constexpr = block // 2
-            run: tl.constexpr = half if half < depth else depth
-            group = start // half + tl.arange(0, depth // run)
-            g = _block_scales(block_scale, n, is_row, group, groups, scale_bits, scale_offset)[:, :, None]
-            shape: tl.constexpr = (n.shape[0], depth // run, run)
-            low = tl.reshape(tl.reshape(low, shape) * g, (n.shape[0], depth))
-            high = tl.reshape(tl.reshape(high, shape) * g, (n.shape[0], depth))
-        else:
-            even, odd = 2 * pair // block, (2 * pair + 1) // block
-            low *= _block_scales(block_scale, n, is_row, even, groups, scale_bits, scale_offset)
-            high *= _block_scales(block_scale, n, is_row, odd, groups, scale_bits, scale_offset)
-    return low, high
+from gr00t.quantization.kernels.triton.weight import weight
+from gr00t.quantization.numerics.storage import block_scale_offset
 
 
 @triton.jit
@@ -128,7 +61,7 @@ def _gemm_kernel(
         is_row = (m < rows)[None, :]
         even = tl.load(codes_at + pair * q_step, mask=is_row & (pair < evens), other=0)
         odd = tl.load(codes_at + q_odd + pair * q_step, mask=is_row & (pair < odds), other=0)
-        low, high = _weight(
+        low, high = weight(
             codes,
             block_scale,
             n,
@@ -197,11 +130,11 @@ def multiply(
         block_out = layer.block_out
     y = torch.empty((m, n), dtype=dtype, device=q.device)
     step, odd = (1, q.shape[1] // 2) if is_split else (2, 1)
-    code_bits = 4 if codes.dtype == torch.uint8 else 8
+    offset = block_scale_offset(layer.scale_bits) if layer.block_scale is not None else 0
     _gemm_kernel[(triton.cdiv(m, tile.m), triton.cdiv(n, tile.n))](
         *(q, s, codes, layer.block_scale, row_scale, rotation, bias, y),
         *(m, in_features - in_features // 2, in_features // 2, n, q.shape[1], odd, step),
-        *(code_bits, layer.scale_bits, BLOCK_SCALE_OFFSET, layer.block_in, block_out),
+        *(layer.code_bits, layer.scale_bits, offset, layer.block_in, block_out),
         *tile[:3],
         num_warps=tile.warps,
         num_stages=tile.stages,

@@ -1,6 +1,6 @@
 """Compile for a GPU, without one, what a layer would launch there; one JSON line per kernel.
 
-    python -m tests.quantization.kernels.triton.compile_triton CAPABILITY PROCESSORS ROTATION BLOCK
+    python -m tests.quantization.kernels.triton.compile_triton CAPABILITY PROCESSORS ROTATION BLOCK BITS
 
 A program of its own: triton decides once for a process whether it compiles or interprets.
 """
@@ -20,7 +20,7 @@ from triton.runtime.jit import JITFunction
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels.triton import launch
 from gr00t.quantization.settings.options import TRITON, Rotation
-from gr00t.quantization.settings.spec import LinearSpec
+from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from tests.quantization.kernels.kernel_layers import inputs, linear, on
 
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
@@ -59,6 +59,7 @@ def main() -> None:
     capability, processors, block = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[4])
     spec = LinearSpec(
         *(256, 512),
+        weight=IntFormat(int(sys.argv[5])),
         rotation=Rotation(sys.argv[3]),
         block_in=block,
         block_out=block,

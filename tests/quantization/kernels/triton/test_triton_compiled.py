@@ -20,25 +20,28 @@ LEAST_SHARED = 99 * 1024
 
 
 @pytest.mark.parametrize(
-    ("capability", "processors", "rotation", "block"),
+    ("capability", "processors", "rotation", "block", "bits"),
     [
-        (90, 4, "hadamard", 16),
-        pytest.param(90, 132, "svd", 16, marks=SLOW),
-        pytest.param(90, 132, "duquant", 128, marks=SLOW),
-        pytest.param(90, 132, "none", 16, marks=SLOW),
-        pytest.param(90, 4, "hadamard", 24, marks=SLOW),
-        pytest.param(80, 4, "hadamard", 64, marks=SLOW),
+        (90, 4, "hadamard", 16, 4),
+        pytest.param(90, 132, "svd", 16, 4, marks=SLOW),
+        pytest.param(90, 132, "duquant", 128, 4, marks=SLOW),
+        pytest.param(90, 132, "none", 16, 4, marks=SLOW),
+        pytest.param(90, 4, "hadamard", 24, 4, marks=SLOW),
+        pytest.param(80, 4, "hadamard", 64, 4, marks=SLOW),
+        *[pytest.param(90, 4, "hadamard", 16, bits, marks=SLOW) for bits in (2, 3, 5, 6, 7, 8)],
+        *[pytest.param(80, 132, "hadamard", 16, bits, marks=SLOW) for bits in (3, 6)],
+        pytest.param(90, 132, "none", 24, 3, marks=SLOW),
     ],
 )
 def test_they_compile_to_int8_matrix_instructions_and_exact_arithmetic(
-    capability, processors, rotation, block, tmp_path
+    capability, processors, rotation, block, bits, tmp_path
 ):
     """200 tokens, 256 -> 512: on few processors by the largest tile, on many by the smallest."""
     pytest.importorskip("triton", reason="triton is not installed; run: ./scripts/setup_env.sh core gpu")
     environ = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "tests.quantization.kernels.triton.compile_triton"]
     done = subprocess.run(
-        [*command, str(capability), str(processors), rotation, str(block)],
+        [*command, str(capability), str(processors), rotation, str(block), str(bits)],
         env=environ | {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(REPO)},
         cwd=REPO,
         capture_output=True,

@@ -14,6 +14,8 @@ import torch
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.kernels.torch_reference import accumulate_reference
 from gr00t.quantization.kernels.triton import tiles
+from gr00t.quantization.numerics.quantizers import QuantizedWeight
+from gr00t.quantization.numerics.storage import store_weight
 from gr00t.quantization.settings.options import TRITON, Rotation
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
 from tests.quantization.kernels.kernel_layers import (
@@ -79,31 +81,55 @@ def test_every_tile_gives_the_same_bits(tile, m, device, monkeypatch):
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
+def random_weight(k: int, n: int, bits: int, block: int, generator: torch.Generator) -> QuantizedWeight:
+    """Of all codes and block scales that there are; scales of the rows are one."""
+    fmt = IntFormat(bits)
+    codes = torch.randint(fmt.qmin, fmt.qmax + 1, (n, k), generator=generator).to(torch.int8)
+    scale = torch.randint(1, fmt.largest_block_scale + 1, (n, -(-k // block)), generator=generator)
+    return QuantizedWeight(codes, scale.to(torch.uint8), torch.ones(n, 1))
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize(
-    ("k", "bits", "block"),
+    ("block", "ks"),
     [
-        *[(320, 4, block) for block in (16, 64, 512)],
-        *[(257, 4, 2), (257, 4, 3), (7, 4, 16), (320, 5, 16), (257, 5, 3)],
-        *[(320, 2, 16), (257, 2, 3), (320, 8, 16), (7, 8, 3)],
+        *[(16, (7, 257, 320)), (24, (33, 301)), (512, (1, 513))],
+        *[pytest.param(block, (block, 15, 35, 257, 600), marks=SLOW) for block in (1, 2, 3, 32, 64, 128)],
     ],
 )
-def test_sums_equal_the_reference(k, bits, block, device):
-    """Codes in four and eight bits, block scales likewise; channels that are odd in number, and blocks."""
-    layer = layer_of(k, 20, device, weight=IntFormat(bits), block_in=block, rotation=Rotation.NONE)
-    q = torch.randint(-128, 128, (5, k), generator=torch.Generator().manual_seed(k), dtype=torch.int8)
-    acc = layer.backend.accumulate(q.to(device), layer.operands())
-    assert acc.dtype == torch.int32
-    assert torch.equal(acc.cpu(), accumulate_reference(q, layer._integer_weight().cpu()))
+def test_sums_equal_the_reference(bits, block, ks, device, monkeypatch):
+    """Codes and block scales of every width, packed, with gaps at the ends of planes; every tile in turn."""
+    generator = torch.Generator().manual_seed(100 * bits + block)
+    for turn, k in enumerate(ks):
+        weight = random_weight(k, 20, bits, block, generator)
+        stored = store_weight(weight, IntFormat(bits))
+        stored = {name: buffer.to(device) for name, buffer in stored.items()}
+        if bits == 8:
+            stored["block_scale"] = None
+        operands = no_operands(**stored)._replace(block_in=block, code_bits=bits, scale_bits=8 - bits)
+        q = torch.randint(-128, 128, (5, k), generator=generator).to(torch.int8)
+        monkeypatch.setattr(launch, "gemm_tile", lambda *_, turn=turn: tiles._GEMM_TILES[-1 - turn])
+        acc = torch.ops.gr00t_duquant.accumulate(q.to(device), *operands, TRITON)
+        assert acc.dtype == torch.int32
+        spread = weight.block_scale.repeat_interleave(block, dim=1)[:, :k].to(torch.int16)
+        expected = accumulate_reference(q, (weight.codes * spread).to(torch.int8))
+        assert torch.equal(acc.cpu(), expected), (bits, block, k)
 
 
-@pytest.mark.parametrize(("bits", "k"), [(4, 2048), pytest.param(8, 131_071, marks=SLOW)])
+@pytest.mark.parametrize(
+    ("bits", "k"), [(2, 2048), (4, 2048), (7, 2048), pytest.param(8, 131_071, marks=SLOW)]
+)
 def test_sums_of_extreme_codes_are_exact(bits, k, device):
     """All weights -128, all activations -128; with 8 bits as many channels as there may be."""
     n = 3
     layer = layer_of(k, n, device, weight=IntFormat(bits), rotation=Rotation.NONE, permute=False)
-    layer.codes.fill_(0x88 if bits == 4 else -128)  # every code -8, or -128
-    if bits == 4:
-        layer.block_scale.fill_(0x77)  # every block scale 16
+    fmt = IntFormat(bits)
+    least = torch.full((n, k), fmt.qmin, dtype=torch.int8)
+    largest = torch.full((n, -(-k // 16)), fmt.largest_block_scale, dtype=torch.uint8)
+    stored = store_weight(QuantizedWeight(least, largest, torch.ones(n, 1)), fmt)
+    layer.codes.copy_(stored["codes"])
+    if layer.block_scale is not None:
+        layer.block_scale.copy_(stored["block_scale"])
     for code in (-128, 127):
         q = torch.full((2, k), code, dtype=torch.int8, device=device)
         assert layer.backend.accumulate(q, layer.operands()).unique().tolist() == [-128 * code * k]
