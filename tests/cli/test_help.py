@@ -58,6 +58,7 @@ FLAGS = {
     "gr00t.cli.serve": ("gr00t.cli.serving.arguments", "ServeArguments"),
     "gr00t.cli.evaluate": ("gr00t.eval.session.options", "EvaluationOptions"),
     "gr00t.cli.calibrate": ("gr00t.cli.calibration.arguments", "CalibrateArguments"),
+    "gr00t.cli.allocate": ("gr00t.cli.allocation.arguments", "AllocateArguments"),
     "gr00t.cli.export": ("gr00t.cli.export", "ExportArguments"),
     "gr00t.cli.inspect": ("gr00t.cli.inspect", "InspectArguments"),
     "gr00t.cli.train": ("gr00t.cli.training.arguments", "TrainArguments"),

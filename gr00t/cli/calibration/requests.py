@@ -97,7 +97,8 @@ def record(
 
 def spread(items: Sequence[T], count: int) -> list[T]:
     """Return `count` of `items`, spread over all of them: in rollouts the first are all beginnings."""
-    return [items[index * len(items) // count] for index in range(min(count, len(items)))]
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def replay(

@@ -5,7 +5,7 @@ N observations, H time steps of a chunk (the action horizon), A numbers of an ac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,13 +63,27 @@ def answer_all(
         DriftError: an answer has other keys or another shape than the first, or a number is not finite.
         ObservationError: an observation is not what the policy takes.
     """
+
+    def answered() -> Iterator[Mapping[str, Any]]:
+        for index, (observation, seed) in enumerate(zip(observations, seeds, strict=True)):
+            try:
+                yield policy.get_action(observation, seed=seed)
+            except ObservationError as error:
+                raise ObservationError(f"observation {index}: {error}") from error
+            on_answer()
+
+    return chunks_of(answered())
+
+
+def chunks_of(answers: Iterable[Mapping[str, Any]]) -> Chunks:
+    """Return answers to observations, each per action key (H,) or (H, width), as numbers.
+
+    Raises:
+        DriftError: as `answer_all`.
+    """
     widths: dict[str, int] = {}
     chunks: list[NDArray[np.float64]] = []
-    for index, (observation, seed) in enumerate(zip(observations, seeds, strict=True)):
-        try:
-            answer = policy.get_action(observation, seed=seed)
-        except ObservationError as error:
-            raise ObservationError(f"observation {index}: {error}") from error
+    for index, answer in enumerate(answers):
         parts = {key.removeprefix(_PREFIX): _rows(value) for key, value in answer.items()}
         found = {key: part.shape[1] for key, part in parts.items()}
         lengths = {len(part) for part in parts.values()}
@@ -81,7 +95,6 @@ def answer_all(
         if not np.isfinite(chunk).all():
             raise DriftError(f"observation {index}: the policy answers with inf or nan")
         chunks.append(chunk)
-        on_answer()
     if not chunks:
         raise DriftError("no observation to be answered")
     return Chunks(widths, np.stack(chunks))

@@ -133,6 +133,18 @@ class PackStore:
             torch.equal(kept[key], value.cpu()) for key, value in state.items()
         )
 
+    def recorded(self, name: str, weight: Tensor) -> InputStatistics | None:
+        """Return what was recorded of the input of the layer with that weight; None where nothing was.
+
+        Args:
+            name: of the layer.
+            weight: (N, K), in the dtype that the pack was made from.
+        """
+        pack = self._read(name, LinearSpec(weight.shape[1], weight.shape[0]), "its statistics are not used")
+        if pack is None or pack.entry["made_from"].get("weight") != _weight_hash(weight):
+            return None
+        return pack.statistics
+
     def bytes_on_disk(self, name: str) -> int:
         """Size of the pack of `name`; 0 where there is none."""
         path = None if self._folder is None else self._folder.path(name)
