@@ -31,7 +31,7 @@ from gr00t.quantization.settings.environment import DuQuantConfig, to_environ
 from gr00t.serving.observation_file import read_observations, write_observations
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 
-LAYERS, BITS = 2 * 7 + 4 * 2, (2, 4, 8)
+LAYERS, BITS = 2 * 7 + 4 * 2, (2, 8)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_bits_and_bytes_are_the_librarys_own(done, calibrated):
 
 def test_the_whole_is_measured_and_stands_beside_uniform_bits(done):
     outcome, output = done
-    assert [measured.what for measured in outcome.uniform] == ["W4 everywhere", "W8 everywhere"]
+    assert [measured.what for measured in outcome.uniform] == ["W2 everywhere", "W8 everywhere"]
     assert 0 < outcome.uniform[1].error < outcome.uniform[0].error
     text = (output / "allocated-5.md").read_text()
     assert f"| {outcome.chosen.error:.4f} |" in text
@@ -180,7 +180,7 @@ def test_a_single_layer_is_what_quantize_makes_of_it(done, calibrated):
 def test_a_budget_that_no_allocation_meets_is_told_before_anything_is_measured(calibrated, tmp_path):
     with pytest.raises(
         AllocationError,
-        match=r"^--budget 2: no allocation of --bits 2 4 8 takes at most [\d,]+ bytes; the smallest takes "
+        match=r"^--budget 2: no allocation of --bits 2 8 takes at most [\d,]+ bytes; the smallest takes "
         r"[\d,]+ bytes \([\d.]+ bits per weight\), the largest [\d,]+ bytes \([\d.]+ bits per weight\)$",
     ):
         allocated(flags(calibrated, tmp_path, budget="2"))
