@@ -16,7 +16,7 @@ from gr00t.cli.allocation.identity import identity
 from gr00t.cli.allocation.material import find_observations, recorded_statistics
 from gr00t.cli.allocation.trial import TrialPolicy
 from gr00t.cli.calibration.sources import request_seed
-from gr00t.cli.errors import UsageError
+from gr00t.cli.gate.grippers import gripper_sides
 from gr00t.cli.serving.policy import load_by_flags
 from gr00t.data.errors import ObservationError
 from gr00t.eval.allocation.budget import AllocationError, bits_per_weight
@@ -28,7 +28,7 @@ from gr00t.eval.allocation.recipe_text import recipe_text
 from gr00t.eval.allocation.stored import weight_bytes
 from gr00t.eval.drift.chunks import Chunks
 from gr00t.eval.drift.logarithms import geometric_mean
-from gr00t.eval.drift.measure import relative_errors
+from gr00t.eval.drift.measure import Grippers, relative_errors
 from gr00t.files.atomic import atomic_write, replace_file
 from gr00t.files.output_folder import writing
 from gr00t.machine import describe_machine
@@ -37,7 +37,6 @@ from gr00t.quantization import IntFormat, plan
 from gr00t.quantization.kernels.library import load as load_kernels
 from gr00t.quantization.settings.environment import to_environ
 from gr00t.quantization.settings.selection import LayerPlan
-from gr00t.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
@@ -64,7 +63,7 @@ def allocate_bits(task: AllocationTask, environ: Mapping[str, str]) -> Outcome:
     load_kernels(environ)
     policy = load_by_flags(arguments, arguments.checkpoint, to_environ({"ENABLE": "0"}))
     layers = _selected(task, policy)
-    grippers = gripper_keys(arguments.gripper, policy)
+    grippers = gripper_sides(arguments.gripper, policy)
     statistics = recorded_statistics(
         task.packdir,
         {layer.name: layer.linear for layer in layers},
@@ -80,7 +79,7 @@ def allocate_bits(task: AllocationTask, environ: Mapping[str, str]) -> Outcome:
         "%d layers, %s, %d denoising steps: %d measurements",
         *(len(layers), where, policy.denoising_steps, sum(map(len, sizes.values()))),
     )
-    facts = identity(task, policy, observations, statistics, grippers)
+    facts = identity(task, policy, observations, statistics, list(grippers))
     with (
         writing(arguments.output, "--output"),
         MeasuredErrors(arguments.output, facts) as measured,
@@ -115,20 +114,6 @@ def allocate_bits(task: AllocationTask, environ: Mapping[str, str]) -> Outcome:
     with writing(arguments.output, "--output"):
         _write(task, outcome)
     return outcome
-
-
-def gripper_keys(named: Sequence[str], policy: Gr00tPolicy) -> list[str]:
-    """Return the action keys that are grippers, and no motion.
-
-    Raises:
-        UsageError: there is no such action.
-    """
-    known = [key.removeprefix("action.") for key in policy.modality_config["action"].modality_keys]
-    wanted = [key.removeprefix("action.") for key in named]
-    for key in wanted:
-        if key not in known:
-            raise UsageError(f"--gripper {key}: the policy has no such action; {did_you_mean(key, known)}")
-    return wanted or [key for key in known if "gripper" in key]
 
 
 def _selected(task: AllocationTask, policy: Gr00tPolicy) -> list[LayerPlan]:
@@ -187,7 +172,7 @@ def _checked_budget(task: AllocationTask, sizes: Mapping[str, Mapping[int, int]]
 def _measuring(
     trial: TrialPolicy,
     base: Chunks,
-    grippers: Sequence[str],
+    grippers: Grippers,
     executed: int,
     measured: MeasuredErrors,
 ) -> Measure:
@@ -195,7 +180,7 @@ def _measuring(
 
     def measure(bits: Mapping[str, int]) -> float:
         if bits not in measured:
-            errors = relative_errors(trial.answers(bits), base, dict.fromkeys(grippers, 0.0), executed)
+            errors = relative_errors(trial.answers(bits), base, grippers, executed)
             measured.add(bits, geometric_mean(errors))
         return measured[bits]
 

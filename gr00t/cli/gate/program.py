@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
-from gr00t.cli.errors import UsageError
 from gr00t.cli.gate.answers import Answers, Asking, named
 from gr00t.cli.gate.arguments import DriftArguments, check_first
 from gr00t.cli.gate.arms import SettledArm, settle_arms
+from gr00t.cli.gate.grippers import gripper_sides
 from gr00t.cli.gate.loading import load, taken_layers
 from gr00t.cli.gate.material import Material, MaterialFinder
 from gr00t.cli.gate.telling import described, how, table
@@ -21,13 +21,6 @@ from gr00t.eval.drift.measure import Drift, measure
 from gr00t.eval.drift.verdict import FITTED_ON, PASS_UP_TO, REJECT_FROM, verdict
 from gr00t.files.atomic import atomic_write
 from gr00t.machine import describe_machine
-from gr00t.spelling import did_you_mean
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from gr00t.model.policy import Gr00tPolicy
 
 
 def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -49,7 +42,7 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
     fewest = max((1, *(config.calibration_steps for config in calibrated if config))) if calibrated else 0
     finder = MaterialFinder(arguments, fewest, environ)
     policy = load(arguments, model, arguments.dtype)
-    grippers = gripper_sides(arguments, policy)
+    grippers = gripper_sides(arguments.gripper, policy)
     for settled in arms:
         taken_layers(policy, settled)  # settings that fit no layer are said before hours of rollouts
     material = finder.find(policy)
@@ -78,22 +71,6 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
     draw(arguments, material, drifts)
     print(f"plot: {arguments.plot}")
     return summary(arguments, model, material, answers, drifts)
-
-
-def gripper_sides(arguments: DriftArguments, policy: Gr00tPolicy) -> dict[str, NDArray[np.float64]]:
-    """The action keys that are grippers, and where each changes sides: halfway between its ends in training.
-
-    Raises:
-        UsageError: there is no such action.
-    """
-    statistics = policy.metadata.statistics.action
-    known = [key.removeprefix("action.") for key in policy.modality_config["action"].modality_keys]
-    named = [key.removeprefix("action.") for key in arguments.gripper]
-    for key in named:
-        if key not in known:
-            raise UsageError(f"--gripper {key}: the policy has no such action; {did_you_mean(key, known)}")
-    chosen = named or [key for key in known if "gripper" in key]
-    return {key: (statistics[key].min + statistics[key].max) / 2 for key in chosen}
 
 
 def tell(arguments: DriftArguments, model: str, material: Material, base: Chunks) -> None:
