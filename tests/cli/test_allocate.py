@@ -133,7 +133,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end(done, calibrated, tmp_pat
     assert outcome.to_dict() == {**done[0].to_dict(), "machine": outcome.machine}
     for ending in ("toml", "json", "md"):
         one, other = ((folder / f"allocated-5.{ending}").read_text() for folder in (tmp_path, done[1]))
-        assert one == other
+        assert one.replace(outcome.machine, "") == other.replace(done[0].machine, "")
     measured = [tuple(bits.items()) for bits in calls if bits]
     assert len(measured) == len(set(measured)) == LAYERS * len(BITS) + 3
 
@@ -145,7 +145,7 @@ def test_another_budget_measures_the_whole_alone(done, calibrated, monkeypatch):
     monkeypatch.setattr(
         TrialPolicy, "answers", lambda self, bits: asked.append(len(bits)) or answers(self, bits)
     )
-    other = allocated(flags(calibrated, output, budget="4.9", name="less"))
+    other = allocated(flags(calibrated, output, budget="4", name="less"))
     assert other.chosen.allocation.stored < outcome.chosen.allocation.stored
     assert asked == [0, LAYERS]
     assert other.chosen.allocation.predicted > outcome.chosen.allocation.predicted
