@@ -51,7 +51,7 @@ def test_the_measurements_are_the_same() -> None:
 def test_the_installed_commands_are_the_same() -> None:
     found = [re.findall(r"`gr00t-\w+`", text) for text in (ENGLISH, CHINESE)]
     assert found[0] == found[1]
-    assert len(found[0]) == 10
+    assert len(found[0]) == 11
 
 
 def test_every_variable_has_a_row_with_its_default() -> None:
