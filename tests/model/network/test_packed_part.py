@@ -85,7 +85,8 @@ def test_what_is_packed_is_finite(artefact: Path, tmp_path: Path) -> None:
 
     copy = changed(artefact, tmp_path / "copy", spoil)
     reseal(copy)
-    with pytest.raises(CheckpointError, match=rf"{WEIGHTS}: action_head\.time_encoder\.linear_1 holds inf or NaN$"):
+    complaint = rf"{WEIGHTS}: action_head\.time_encoder\.linear_1 holds inf or NaN$"
+    with pytest.raises(CheckpointError, match=complaint):
         served(copy)
 
 
