@@ -94,20 +94,6 @@ def actions(policy: Gr00tPolicy, seed: int = 99) -> np.ndarray:
 # What a calibration leaves
 
 
-def test_layers_are_rounded_by_kernels_from_the_compiler_and_cache_of_the_environment(
-    program, done, checkpoint, tmp_path, monkeypatch
-):
-    """PyTorch's rounding with feedback takes many times as long, and nothing says so."""
-    loaded = []
-    monkeypatch.setattr("gr00t.quantization.quantize.load_kernels", loaded.append)
-    arguments = program.CalibrateArguments(
-        str(checkpoint), observations=done.saved, requests=4, device="cpu", denoising_steps=1
-    )
-    environ = settings(tmp_path)
-    program.calibrate(arguments, environ)
-    assert loaded == [environ]
-
-
 def test_a_fresh_policy_restores_every_layer_and_answers_bit_for_bit_alike(done, checkpoint, caplog):
     caplog.set_level(logging.INFO)
     fresh = serve(checkpoint, settings(done.packs))
