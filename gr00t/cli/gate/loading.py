@@ -63,7 +63,7 @@ def check_quantized(settled: SettledArm, report: Mapping[str, Any]) -> None:
     """Check that an arm is what its recipe says.
 
     Raises:
-        DriftError: it quantized nothing, still calibrates, or has no calibrated packs.
+        DriftError: it quantized nothing, still calibrates, or not all of its layers are calibrated.
     """
     name = settled.arm.name
     if settled.config is None:
@@ -72,8 +72,11 @@ def check_quantized(settled: SettledArm, report: Mapping[str, Any]) -> None:
         raise DriftError(f"arm {name} is to be quantized, and no layer is")
     if report["calibrating"]:
         raise DriftError(f"arm {name}: its static scales are not fixed, it would calibrate on what judges it")
-    if (settled.is_recorded or settled.packs is not None) and not report["layers_informed"]:
-        raise DriftError(f"arm {name} is to be calibrated, and no layer knows of recorded inputs")
+    informed, quantized = report["layers_informed"], report["layers_quantized"]
+    if (settled.is_recorded or settled.packs is not None) and informed < quantized:
+        found = f"{informed} of {quantized} layers know of recorded inputs"
+        packs = "; packs are missing or damaged, see the log: calibrate anew" if settled.packs else ""
+        raise DriftError(f"arm {name} is to be calibrated, and {found}{packs}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,14 @@ def check_report(arm: Arm, config: DuQuantConfig | None, described: ServerDescri
     if report.calibrating:
         raise LiberoError(f"arm {arm.name}: its server would calibrate on the episodes that are evaluated")
     # What was exported is calibrated, or it would not have been.
-    if needs_calibration(arm, config) and not report.layers_informed and not report.artefact:
-        raise LiberoError(f"arm {arm.name}: its server found no calibrated packs")
+    if needs_calibration(arm, config) and not report.artefact:
+        informed = report.layers_informed or 0
+        if not informed:
+            raise LiberoError(f"arm {arm.name}: its server found no calibrated packs")
+        if informed < report.layers_quantized:
+            raise LiberoError(
+                f"arm {arm.name}: {informed} of its server's {report.layers_quantized} layers are "
+                "calibrated; the other packs are missing or damaged, see its log: calibrate anew"
+            )
     for name, found, text in config.disagreements(report.config or {}):
         raise LiberoError(f"arm {arm.name}: its server runs with {name}={found!r}, not {text!r}")

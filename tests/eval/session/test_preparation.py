@@ -41,6 +41,11 @@ def described(arm: Any, **changes: Any) -> ServerDescription:
         ("w4a8", {"layers_quantized": 0}, "w4a8 is to be quantized, but its server says that it is not"),
         ("w4a8", {"calibrating": True}, "would calibrate on the episodes that are evaluated"),
         ("recommended", {"layers_informed": 0}, "found no calibrated packs"),
+        (
+            "recommended",
+            {"layers_informed": 115},
+            "115 of its server's 116 layers are calibrated; the other packs are missing or damaged",
+        ),
         ("rtn", {"config": {}}, "runs with GR00T_DUQUANT_ENABLE=None, not ''"),
     ],
 )
