@@ -73,7 +73,7 @@ def rows(drifts: dict[str, Any], verdicts: Verdicts) -> list[dict[str, Any]]:
             {
                 "arm": arm.name,
                 "err": drift["err"],
-                "gate": drift["verdict"],
+                "gate": drift["verdict"] or "",
                 "successes": row.score.successes,
                 "pairs": played.pairs,
                 "difference": 100 * played.difference,

@@ -126,12 +126,12 @@ def test_each_arm_is_measured_as_a_policy_of_its_own_would_be(checkpoint, policy
     worse = recipe(tmp_path / "worse.toml", WBITS_DEFAULT="2", **RTN)
     better = recipe(tmp_path / "better.toml", WBITS_DEFAULT="8", **RTN)
     flags = ["--dtype", "float32", "--observations", files[0], "--arms", f"{same},{worse},{better}"]
-    status, lines, _ = run(*flags)
+    status, lines, told = run(*flags)
     found = json.loads(lines[-1])
     assert found["judged"] == {"from": "file judging", "observations": 6, "episodes": 3}
     arms = found["arms"]
     assert list(arms) == ["same", "worse", "better"]
-    assert (arms["same"]["err"], arms["same"]["flips"], arms["same"]["verdict"]) == (0.0, 0.0, "pass")
+    assert (arms["same"]["err"], arms["same"]["flips"], arms["same"]["verdict"]) == (0.0, 0.0, None)
     assert (arms["same"]["jerk"], arms["same"]["quantized"]["layers"]) == (1.0, 0)
 
     expected = answered(policy, 6)
@@ -148,6 +148,8 @@ def test_each_arm_is_measured_as_a_policy_of_its_own_would_be(checkpoint, policy
         assert arms[name]["quantized"]["rounding"] == {"nearest": LAYERS}
     assert arms["worse"]["err"] > 3 * arms["better"]["err"] > 0
     assert arms["worse"]["verdict"] == "reject"
+    assert re.search(r"^same +0\.0000 .* not quantized$", "\n".join(lines), re.MULTILINE)
+    assert "judged by 3 episodes: their interval is wide; with 6 and more a verdict says more" in told
     assert status == drift.REJECTED
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
     assert (

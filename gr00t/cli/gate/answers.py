@@ -38,7 +38,8 @@ class Answers:
 
     Attributes:
         chunks: its answers.
-        quantization: its report, or a server's; `{"enabled": False}` where nothing is quantized.
+        quantization: its report, or a server's; `{"enabled": False}` where nothing is quantized, empty
+            where a server does not tell.
         calibrated: by what, for people; empty where by nothing.
     """
 
@@ -168,7 +169,8 @@ class Asking:
                     "would be taken for drift"
                 )
             chunks = self._ask(client, arm.name)
-        return Answers(chunks, described.report.model_dump())
+        told = described.quantization
+        return Answers(chunks, {} if told is None else told.model_dump())
 
     @property
     def _calibration_seed(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +15,17 @@ from gr00t.cli.gate.arms import SettledArm, settle_arms
 from gr00t.cli.gate.grippers import gripper_sides
 from gr00t.cli.gate.loading import load, taken_layers
 from gr00t.cli.gate.material import Material, MaterialFinder
-from gr00t.cli.gate.telling import described, how, table
+from gr00t.cli.gate.telling import described, how, judged, table
 from gr00t.eval.arms.published import suite_data_config, suite_model
 from gr00t.eval.drift.chunks import Chunks
 from gr00t.eval.drift.measure import Drift, measure
-from gr00t.eval.drift.verdict import FITTED_ON, PASS_UP_TO, REJECT_FROM, verdict
+from gr00t.eval.drift.verdict import FITTED_ON, PASS_UP_TO, REJECT_FROM
 from gr00t.files.atomic import atomic_write
 from gr00t.machine import describe_machine
+
+logger = logging.getLogger("gr00t.drift")
+
+FEW_EPISODES = 6
 
 
 def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
         answers[settled.arm.name] = asking.arm(settled)
         judge(settled.arm.name)
         tqdm.write(how(settled.arm.name, answers[settled.arm.name]))
-    print(f"\n{table(drifts)}")
+    print(f"\n{table(answers, drifts)}")
     draw(arguments, material, drifts)
     print(f"plot: {arguments.plot}")
     return summary(arguments, model, material, answers, drifts)
@@ -78,6 +83,11 @@ def tell(arguments: DriftArguments, model: str, material: Material, base: Chunks
     count, horizon = base.values.shape[:2]
     print(describe_machine())
     print(f"base: {model} in {arguments.reference}, {arguments.denoising_steps} denoising steps")
+    if material.judged.episode_count < FEW_EPISODES:
+        logger.warning(
+            "judged by %d episodes: their interval is wide; with %d and more a verdict says more",
+            *(material.judged.episode_count, FEW_EPISODES),
+        )
     print(
         f"judged by {count} observations of {material.judged.episode_count} episodes ({material.where}), "
         f"{arguments.executed} of {horizon} actions executed, seed {arguments.seed}"
@@ -124,7 +134,11 @@ def summary(
         "calibrated": {"from": material.recorded_where, "observations": len(material.recorded)},
         "thresholds": {"pass": PASS_UP_TO, "reject": REJECT_FROM, "fitted_on": FITTED_ON},
         "arms": {
-            name: {"verdict": verdict(found.err), **found.to_dict(), "quantized": described(answers[name])}
+            name: {
+                "verdict": judged(answers[name], found),
+                **found.to_dict(),
+                "quantized": described(answers[name]),
+            }
             for name, found in drifts.items()
         },
         "plot": str(arguments.plot),

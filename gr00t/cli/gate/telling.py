@@ -9,12 +9,20 @@ from typing import Any
 from gr00t.cli.gate.answers import Answers
 from gr00t.cli.serving.policy import counted_layers
 from gr00t.eval.drift.measure import Drift
-from gr00t.eval.drift.verdict import FITTED_ON, PASS_UP_TO, REJECT_FROM, verdict
+from gr00t.eval.drift.verdict import FITTED_ON, PASS_UP_TO, REJECT_FROM, Verdict, verdict
 
 _HEAD = f"{'err':>9}  {'95 %':>15}  {'p90':>7}  {'gripper flips':>13}  {'jerk':>6}  verdict"
 
 
-def table(drifts: Mapping[str, Drift]) -> str:
+def judged(answers: Answers, found: Drift) -> Verdict | None:
+    """The verdict on an arm; None where nothing is quantized: nobody is to read a pass of what was not tried.
+
+    A server that does not tell what it is has one: its actions are judged, whatever makes them.
+    """
+    return None if answers.quantization.get("enabled") is False else verdict(found.err, found.interval)
+
+
+def table(answers: Mapping[str, Answers], drifts: Mapping[str, Drift]) -> str:
     """A row for each arm."""
     width = max(map(len, ["arm", *drifts]))
     lines = [f"{'arm':<{width}}  {_HEAD}"]
@@ -24,11 +32,11 @@ def table(drifts: Mapping[str, Drift]) -> str:
         jerk = "" if found.jerk is None else f"{found.jerk:.3f}"
         lines.append(
             f"{name:<{width}}  {found.err:9.4f}  {interval:>15}  {found.p90:7.3f}  {flips:>13}  {jerk:>6}  "
-            f"{verdict(found.err)}"
+            f"{judged(answers[name], found) or 'not quantized'}"
         )
     lines.append(
-        f"\npass: err up to {PASS_UP_TO:g}; reject: from {REJECT_FROM:g}. These thresholds were fitted on "
-        f"{FITTED_ON}: another one may bear more, or less."
+        f"\npass: err up to {PASS_UP_TO:g}, its 95 % below {REJECT_FROM:g}; reject: err from "
+        f"{REJECT_FROM:g}. These thresholds were fitted on {FITTED_ON}: another one may bear more, or less."
     )
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ import pytest
 from gr00t.eval.drift.chunks import Chunks, DriftError
 from gr00t.eval.drift.measure import measure, relative_errors
 from gr00t.eval.drift.verdict import verdict
+from gr00t.eval.statistics.intervals import Interval
 
 WIDTHS = {"x": 1, "gripper": 1, "y": 1}
 GRIPPERS = {"gripper": 0.5}
@@ -126,6 +127,27 @@ def test_a_base_that_never_moves_is_refused() -> None:
 
 
 def test_the_thresholds_belong_to_pass_and_to_reject() -> None:
-    assert [verdict(err) for err in (0.0, 0.08, 0.0801, 0.1299, 0.13, 2.0)] == [
+    errs = (0.0, 0.08, 0.0801, 0.1299, 0.13, 2.0)
+    assert [verdict(err, Interval(err, err)) for err in errs] == [
         *("pass", "pass", "play episodes", "play episodes", "reject", "reject")
     ]
+
+
+@pytest.mark.parametrize(
+    ("err", "low", "high", "expected"),
+    [
+        # Arms of docs/QUALITY.md, section 8.
+        (0.022, 0.018, 0.028, "pass"),
+        (0.051, 0.040, 0.066, "pass"),
+        (0.104, 0.078, 0.137, "play episodes"),
+        (0.177, 0.127, 0.246, "reject"),
+        # Two episodes, one of err 0.05 and one of 0.12.
+        (0.077, 0.0014, 4.29, "play episodes"),
+        (0.079, 0.06, 0.1299, "pass"),
+        (0.079, 0.06, 0.13, "play episodes"),
+    ],
+)
+def test_a_pass_takes_an_interval_below_what_is_rejected(
+    err: float, low: float, high: float, expected: str
+) -> None:
+    assert verdict(err, Interval(low, high)) == expected
