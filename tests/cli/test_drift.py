@@ -21,6 +21,8 @@ import torch
 from examples.Libero.custom_data_config import LiberoDataConfig
 from examples.Libero.demo_data_config import DemoDataConfig
 from gr00t.cli import drift
+from gr00t.cli.calibration.arguments import CalibrateArguments
+from gr00t.cli.calibration.program import calibrate
 from gr00t.cli.calibration.sources import request_seed
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.quantization.settings.environment import to_environ
@@ -177,6 +179,26 @@ def test_calibrated_arms_are_calibrated_by_others_and_the_floor_has_a_row(files,
         assert quantized["activation_scales"] == {scale: LAYERS}
         assert quantized["calibrated"] == "4 requests (file calibrating)"
     assert len(re.findall(r"recording: +0%", told)) == 1
+
+
+def test_packs_are_not_judged_by_what_calibrated_them(checkpoint, files, run, tmp_path, monkeypatch):
+    packs = tmp_path / "packs"
+    environ = to_environ({"WBITS_DEFAULT": "4", "CALIB_STEPS": "0", "LS": "0.5", "PACKDIR": str(packs)})
+    calibrate(
+        CalibrateArguments(
+            str(checkpoint), observations=files[0], requests=5, device="cpu", denoising_steps=2
+        ),
+        environ,
+    )
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    status, lines, told = run("--observations", files[0], "--arms", "environment")
+    assert (status, lines) == (1, [])
+    assert "error: arm environment: 5 of the observations to judge by are among those to calibrate" in told
+    status, lines, told = run("--observations", files[1], "--arms", "environment")
+    assert status in (0, drift.REJECTED)
+    assert "is not recorded" not in told
+    assert json.loads(lines[-1])["arms"]["environment"]["quantized"]["calibrated"].startswith("packs of ")
 
 
 def test_one_file_is_parted_by_episodes(files, run, tmp_path):

@@ -44,7 +44,7 @@ def calibrate(
     from gr00t.experiment.checkpoint_data_config import served_data_config
     from gr00t.model.checkpoint.folder import module_aliases
     from gr00t.quantization import plan, quantize_
-    from gr00t.quantization.calibration.record import write_record
+    from gr00t.quantization.calibration.record import DIGESTS, write_record
     from gr00t.training.resources import used
 
     seconds: dict[str, float] = {}
@@ -79,6 +79,7 @@ def calibrate(
         "input_rows": recorded.rows,
         "observations": source["kind"],
         "source": source,
+        DIGESTS: recorded.digests,
         "seed": arguments.seed,
         "checkpoint": arguments.model_path,
         "data_config": data_config,

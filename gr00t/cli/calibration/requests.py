@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from gr00t.cli.calibration.sources import progress, request_seed
 from gr00t.cli.errors import UsageError
+from gr00t.eval.drift.digests import digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,12 +33,14 @@ class Recorded(NamedTuple):
         replayed: the requests, by their numbers, that fix the static scales.
         left_out: how many were not believed.
         rows: kept to round by, of the layer with the fewest.
+        digests: of all observations that were asked, in their order; see `gr00t.eval.drift.digests`.
     """
 
     statistics: Mapping[str, InputStatistics]
     replayed: list[tuple[int, dict[str, Any]]]
     left_out: int
     rows: int
+    digests: list[str]
 
 
 def record(
@@ -66,10 +69,12 @@ def record(
     from gr00t.quantization.numerics.statistics import ROUNDED_BY_ROWS, rows_to_keep
 
     candidates = []
+    digests = []
     rows = -(-rows_to_keep(layer.in_features for layer in layers.values()) // requests)
     with record_inputs(policy.model, layers, rows) as recording, progress("recording", requests) as bar:
         for index, observation in enumerate(observations):
             answer(policy, observation, index, seed)
+            digests.append(digest(observation))
             group = recording.latest
             if group is not None and replays:
                 candidates.append((group, index, observation))
@@ -92,7 +97,7 @@ def record(
             "sentence encoder 128 rows gained half of what 708 gained: give more observations",
             *(rows, ROUNDED_BY_ROWS),
         )
-    return Recorded(statistics, spread(decided, replays), odd, rows)
+    return Recorded(statistics, spread(decided, replays), odd, rows, digests)
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -12,6 +12,7 @@ import numpy as np
 from gr00t.cli.calibration.requests import Recorded, record, replay, spread
 from gr00t.cli.calibration.sources import PolicyInProcess, progress, request_seed
 from gr00t.cli.errors import UsageError
+from gr00t.cli.gate.apart import check_calibrated_apart
 from gr00t.cli.gate.arguments import DriftArguments
 from gr00t.cli.gate.arms import SettledArm
 from gr00t.cli.gate.loading import UNQUANTIZED, check_quantized, load, taken_layers
@@ -159,6 +160,9 @@ class Asking:
         say_what_it_is(arm, described)
         if described.report.calibrating:
             raise UsageError(f"{arm.name}: the server calibrates on what it is asked; start it from packs")
+        if described.report.layers_informed:
+            exported = described.report.artefact or {}
+            check_calibrated_apart(arm.name, exported.get("calibration"), self._material.judged)
         with contextlib.closing(host.connect()) as client:
             first = self._material.judged.observations[:1]
             with named(arm.name):

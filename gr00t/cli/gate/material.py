@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from gr00t.serving.observation_file import read_observations
 
 if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
+
+logger = logging.getLogger("gr00t.drift")
 
 _HELD_OUT = 10
 
@@ -97,6 +100,12 @@ class MaterialFinder:
                 "are needed: give more episodes, or a file of others: --calibration FILE"
             )
         check_apart(recorded, judged.observations)
+        if judged.repeated:
+            logger.warning(
+                "%s: %d observations are the same as one of another episode: the interval is of fewer "
+                "episodes than it seems",
+                *(where, judged.repeated),
+            )
         return Material(judged, where, recorded, recorded_where)
 
     def _of_file(self) -> Material:

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from gr00t.cli.gate.answers import Answers, Asking, named
+from gr00t.cli.gate.apart import check_calibrated_apart
 from gr00t.cli.gate.arguments import DriftArguments, check_first
 from gr00t.cli.gate.arms import SettledArm, settle_arms
 from gr00t.cli.gate.grippers import gripper_sides
@@ -51,6 +52,9 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
     for settled in arms:
         taken_layers(policy, settled)  # settings that fit no layer are said before hours of rollouts
     material = finder.find(policy)
+    for settled in arms:
+        if settled.packs is not None:
+            check_calibrated_apart(settled.arm.name, settled.packs, material.judged)
     asking = Asking(arguments, model, material, arms, environ)
     answers: dict[str, Answers] = {}
     if arguments.dtype != arguments.reference and not any(map(_is_the_policy, arms)):

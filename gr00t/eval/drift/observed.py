@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gr00t.eval.drift.chunks import DriftError
+from gr00t.eval.drift.digests import digest
 from gr00t.eval.open_loop import Recordings
 from gr00t.serving.observation_file import EPISODE, read_observations
-from gr00t.serving.wires import n1_5 as wire
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,13 @@ class ObservedEpisodes:
     def episode_count(self) -> int:
         """How many episodes there are."""
         return len(set(self.episodes))
+
+    @property
+    def repeated(self) -> int:
+        """How many observations are in an earlier episode, too: these episodes are not two."""
+        first: dict[str, int] = {}
+        pairs = zip(self.observations, self.episodes, strict=True)
+        return sum(first.setdefault(digest(seen), episode) != episode for seen, episode in pairs)
 
     def hold_out(self, wanted: int) -> tuple[ObservedEpisodes, ObservedEpisodes]:
         """Return all but the last episodes, and these: as few as have `wanted` observations, at least two."""
@@ -103,15 +109,15 @@ def check_apart(recorded: Iterable[dict[str, Any]], judged: Iterable[dict[str, A
     Raises:
         DriftError: an observation is among both.
     """
-    seen = {_digest(observation) for observation in recorded}
-    common = sum(_digest(observation) in seen for observation in judged)
+    check_digests_apart(map(digest, recorded), judged)
+
+
+def check_digests_apart(recorded: Iterable[str], judged: Iterable[Mapping[str, Any]]) -> None:
+    """Check the same, where of what calibrated the digests alone are left; see `check_apart`."""
+    seen = set(recorded)
+    common = sum(digest(observation) in seen for observation in judged)
     if common:
         raise DriftError(
             f"{common} of the observations to judge by are among those to calibrate by: an arm would be "
             "judged by what it was fitted to"
         )
-
-
-def _digest(observation: Mapping[str, Any]) -> bytes:
-    content = {key: value for key, value in observation.items() if key != EPISODE}
-    return hashlib.sha256(wire.pack(content)).digest()

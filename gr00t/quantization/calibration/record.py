@@ -18,6 +18,8 @@ from gr00t.files.atomic import replace_file
 from gr00t.strict_json import parse_json
 
 FILE = "calibration.json"
+# Of the facts: a digest of every observation that calibrated, by which nothing is judged later.
+DIGESTS = "observation_digests"
 
 
 class UnfinishedCalibrationError(ValueError):

@@ -21,6 +21,7 @@ from gr00t.cli.gate.material import MaterialFinder
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.eval.rollout.collect import Collection
+from gr00t.serving.observation_file import EPISODE, write_observations
 from tests.serving.socket_helpers import serving
 
 HORIZON, LENGTH, EPISODES = 4, 6, 5
@@ -80,6 +81,18 @@ def test_held_out_episodes_judge_and_the_others_calibrate(folder: Path) -> None:
     assert not any(key.startswith("action.") for key in found.judged.observations[0])
     named = DriftArguments(data=folder, judged=2, episodes="0,4")
     assert states(MaterialFinder(named, 0, {}).find(Staying()).judged.observations) == [0, 40]
+
+
+def test_the_same_observation_in_many_episodes_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "file"
+    write_observations(path, [{"x": np.zeros(3), EPISODE: episode} for episode in range(6)])
+    MaterialFinder(DriftArguments(observations=path), 0, {})
+    assert caplog.messages == [
+        "file file: 5 observations are the same as one of another episode: the interval is of fewer episodes "
+        "than it seems"
+    ]
 
 
 def test_rollouts_that_judge_are_of_other_initial_states(monkeypatch: pytest.MonkeyPatch) -> None:

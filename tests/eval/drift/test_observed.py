@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gr00t.eval.drift.chunks import DriftError
+from gr00t.eval.drift.digests import digest
 from gr00t.eval.drift.observed import ObservedEpisodes, check_apart, observe, read_observed
 from gr00t.serving.observation_file import EPISODE, ObservationFileError, write_observations
 
@@ -89,3 +90,30 @@ def test_what_calibrates_does_not_judge() -> None:
     with pytest.raises(DriftError, match=f"^{told}"):
         check_apart(recorded, judged)
     check_apart(recorded[:2], judged)
+
+
+def test_how_an_observation_is_packed_makes_it_no_other() -> None:
+    frame = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+    seen = {"video.image": frame, "state.x": np.asarray([[0.1, 0.7]]), "annotation.task": ["lift it"]}
+    same = {
+        EPISODE: 3,
+        "annotation.task": np.asarray(["lift it"]),
+        "state.x": np.asarray([0.1, 0.7], np.float32),
+        "video.image": frame[0],
+    }
+    assert digest(seen) == digest(same)
+    for key, value in (
+        ("state.x", np.asarray([[0.7, 0.1]])),
+        ("annotation.task", ["lift"]),
+        ("video.image", frame.reshape(1, 4, 1, 3)),
+        ("video.image", frame + 1),
+        ("state.y", np.asarray([[0.1, 0.7]])),
+    ):
+        assert digest({**seen, key: value}) != digest(seen)
+
+
+def test_the_same_observation_in_other_episodes_is_counted() -> None:
+    observations = numbered(0, 0, 1, 1)
+    assert ObservedEpisodes(observations, [0, 0, 1, 1]).repeated == 0
+    again = [observations[0], observations[0], observations[0], observations[3]]
+    assert ObservedEpisodes(again, [0, 0, 1, 2]).repeated == 1
