@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -109,6 +109,7 @@ def quantize_(
     Raises:
         DuQuantSelectionError, TypeError: as `plan`.
         UnfinishedCalibrationError: the packs come from a calibration that did not end.
+        ArtefactError: it is not known any more what the packs are (`checkpoint.pack_folder`).
         ValueError: a layer cannot be quantized; it is named, and the model is as before.
     """
     _check_kind("runtime", runtime, RuntimeOptions)
@@ -191,6 +192,7 @@ def apply_plans(
     Raises:
         UnfinishedCalibrationError: no `statistics` are given, and those of PACKDIR come from a calibration
             that did not end.
+        ArtefactError: it is not known any more what the packs are.
         ValueError: a layer cannot be quantized; it is named, and the model is as before.
     """
     runtime = config.runtime
@@ -198,7 +200,7 @@ def apply_plans(
     calibration = read_record(config.pack_dir) if statistics is None else None
     if config.row_rotation is RowRotation.PROPAGATE:
         _log_propagation(targets)
-    store = PackStore(config.pack_dir)
+    store = PackStore(config.pack_dir, anew=statistics is not None)
     layers = build_layers(model, targets, store, statistics or {}, runtime)
     report = DuQuantReport(
         config=config,
@@ -216,10 +218,10 @@ def apply_plans(
         logger.info("[GR00T-DUQUANT] PACKDIR %s: %s", config.pack_dir, found)
     _log_smoothing(report)
     if calibration is not None:
-        _log_calibration(report, calibration)
+        _log_calibration(report, calibration, store.damaged)
     logger.info("%s", report.memory_line())
     logger.info("%s", report.kernel_line())
-    _log_rounding(report)
+    _log_rounding(report, store.kept)
     _calibrate_online(report, store)
     if config.profile:
         StageProfiler(layers, synchronize=config.profile_sync).start()
@@ -266,15 +268,25 @@ def _log_propagation(targets: Sequence[LayerPlan]) -> None:
     logger.info("[GR00T-DUQUANT] ROW_ROT=propagate: the outputs of %d layers are restored", restored)
 
 
-def _log_rounding(report: DuQuantReport) -> None:
-    """Say how weights are rounded, in how many layers."""
+def _log_rounding(report: DuQuantReport, kept: Container[str]) -> None:
+    """Say how weights are rounded, in how many layers; `kept`: whose packs know of inputs not read."""
     feedback = report.rounded_with_feedback
     nearest = len(report.layers) - feedback
     told = [f"with feedback in {feedback} layers"] * (feedback > 0)
     told += [f"to nearest in {nearest} layers"] * (nearest > 0)
     wanted = report.config.rounding is Rounding.FEEDBACK and nearest
-    why = ", of whose inputs no rows were recorded" if wanted else ""
-    logger.info("[GR00T-DUQUANT] Weights rounded %s%s", ", ".join(told), why)
+    unread = [name for name in report.layers if name in kept] if wanted else []
+    if unread:
+        logger.warning(
+            "[GR00T-DUQUANT] Weights rounded %s: what was recorded of the inputs of %d of these (%s) cannot "
+            "be read; their packs stay as they are",
+            ", ".join(told),
+            len(unread),
+            _some(unread),
+        )
+    else:
+        why = ", of whose inputs no rows were recorded" if wanted else ""
+        logger.info("[GR00T-DUQUANT] Weights rounded %s%s", ", ".join(told), why)
     _log_damping(report)
 
 
@@ -301,8 +313,14 @@ def _log_smoothing(report: DuQuantReport) -> None:
         )
 
 
-def _log_calibration(report: DuQuantReport, calibration: Mapping[str, Any]) -> None:
-    """Say how much of what scripts/calibrate.py left in PACKDIR this model uses."""
+def _log_calibration(report: DuQuantReport, calibration: Mapping[str, Any], damaged: Container[str]) -> None:
+    """Say how much this model uses of what scripts/calibrate.py left in PACKDIR.
+
+    Args:
+        report: of the model.
+        calibration: what the file beside the packs says.
+        damaged: the layers whose packs are.
+    """
     logger.info(
         "[GR00T-DUQUANT] PACKDIR %s: calibrated %s by %s requests (%s); %d of %d layers use the statistics",
         report.config.pack_dir,
@@ -312,12 +330,25 @@ def _log_calibration(report: DuQuantReport, calibration: Mapping[str, Any]) -> N
         report.informed,
         len(report.layers),
     )
-    waiting = sum(layer.is_calibrating for layer in report.layers.values())
-    if waiting or report.informed < len(report.layers):
+    lacking = {
+        name: layer.is_calibrating
+        for name, layer in report.layers.items()
+        if layer.is_calibrating or not layer.spec.informed
+    }
+    if lacking:
+        struck = [name for name in lacking if name in damaged]
+        why = [f"has packs that are damaged or cannot be read ({_some(struck)})"] * bool(struck)
+        why += ["was calibrated for other weights or settings"] * (len(struck) < len(lacking))
         logger.warning(
-            "[GR00T-DUQUANT] PACKDIR was calibrated for other weights or settings: %d of %d layers lack "
-            "statistics, %d lack static scales. Run scripts/calibrate.py with these settings",
+            "[GR00T-DUQUANT] PACKDIR %s: %d of %d layers lack statistics, %d lack static scales. Run "
+            "scripts/calibrate.py with these settings",
+            " and ".join(why),
             len(report.layers) - report.informed,
             len(report.layers),
-            waiting,
+            sum(lacking.values()),
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

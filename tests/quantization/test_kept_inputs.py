@@ -1,12 +1,13 @@
 """PACKDIR/inputs as whoever would do harm leaves it: damaged, of another layer, absurd, or not there at all.
 
-Oracle: the layer is then rounded to nearest and one line names the file, or the start ends with an error that
-names the layer; nothing waits, nothing is half done.
+Oracle: the layer is then rounded to nearest, for this start alone, and a line names the file, or the start
+ends with an error that names the layer; nothing waits, nothing is half done.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import struct
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gr00t.quantization import IntFormat
+from gr00t.quantization import IntFormat, Rounding
 from gr00t.quantization.checkpoint.pack_folder import INPUTS
 from gr00t.quantization.checkpoint.sidecar import read_sidecar, write_sidecar
 from gr00t.quantization.checkpoint.tensor_file import write_tensors
@@ -152,11 +153,54 @@ def test_inputs_recorded_for_another_checkpoint_are_not_used(folder, caplog, mon
     other = torch.nn.Linear(CHANNELS, 48).requires_grad_(False)
     _, report = quantized(DYNAMIC, folder)
     assert (report.packed, report.informed, report.rounded_with_feedback) == (0, 0, 0)
-    assert "[GR00T-DUQUANT] Pack of first is for another weight and settings; rebuilt" in caplog.messages
+    assert (
+        "[GR00T-DUQUANT] Pack of first is for another weight and other settings (informed True, not False; "
+        "rounding 'feedback', not 'nearest'; statistics; inputs); rebuilt"
+    ) in caplog.messages
     assert (
         "[GR00T-DUQUANT] Weights rounded to nearest in 1 layers, of whose inputs no rows were recorded"
         in caplog.messages
     )
+
+
+def test_starts_without_the_inputs_leave_what_a_calibration_has_made(folder, caplog):
+    """Oracle: the answers of then. Each start that cannot read them says so, by a warning."""
+    caplog.set_level(logging.INFO)
+    answer = quantized(DYNAMIC, folder)[0](inputs(5, 3))
+    other = quantized(OTHER, statistics=statistics())[0](inputs(5, 3))
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    away = (folder / INPUTS).rename(folder / "away")
+    for _ in range(2):
+        caplog.clear()
+        _, report = quantized(OTHER, folder)
+        assert (report.packed, report.rounded_with_feedback) == (0, 0)
+        warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+        assert warned[1:] == [
+            "[GR00T-DUQUANT] Weights rounded to nearest in 1 layers: what was recorded of the inputs of 1 of "
+            "these (first) cannot be read; their packs stay as they are"
+        ]
+        assert warned[0].startswith("[GR00T-DUQUANT] first is rounded to nearest: its recorded inputs cannot")
+        assert not any("no rows were recorded" in line for line in caplog.messages)
+        assert {path: path.read_bytes() for path in before} == before
+    caplog.clear()
+    net, report = quantized(DYNAMIC, folder)
+    assert (report.packed, report.rounded_with_feedback) == (1, 1)
+    assert torch.equal(net(inputs(5, 3)), answer)
+    assert all(record.levelno == logging.INFO for record in caplog.records)
+    away.rename(folder / INPUTS)
+    net, report = quantized(OTHER, folder)
+    assert report.rounded_with_feedback == 1
+    assert torch.equal(net(inputs(5, 3)), other)
+    assert quantized(OTHER, folder)[1].packed == 1
+
+
+def test_settings_that_round_to_nearest_are_written_with_what_is_known_of_the_inputs(folder):
+    """As before: nobody has asked for feedback, so nothing is lost by it."""
+    nearest = dataclasses.replace(DYNAMIC, rounding=Rounding.NEAREST)
+    kept(folder).unlink()
+    quantized(nearest, folder)
+    _, report = quantized(nearest, folder)
+    assert (report.packed, report.rounded_with_feedback) == (1, 0)
 
 
 def test_damaged_inputs_are_written_anew_when_they_are_recorded_again(folder):

@@ -1,7 +1,9 @@
 """The folder of packs: a plain safetensors file for each layer, and `duquant.json`, which says what they are.
 Beside them, in `inputs`, the rows that layers are rounded by, each file under the hash of its rows.
 
-A pack is there when `duquant.json` says so, and it says so last. Processes and threads that share a folder
+A pack is there when `duquant.json` says so, and it says so last. Where that file is damaged, or gone from
+beside packs that hold recorded inputs, nothing is read or written: all would be quantized anew without what a
+calibration has left, and written over it. Processes and threads that share a folder
 take turns (`files.locks`); where the file system knows no locks, one may lose what another says at the same
 time: that layer is then quantized once more.
 """
@@ -10,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import stat
 import threading
@@ -23,14 +24,15 @@ from torch import Tensor
 
 from gr00t.files.locks import wait_for_lock
 from gr00t.quantization.checkpoint import version_1
-from gr00t.quantization.checkpoint.checksums import ArtefactError
+from gr00t.quantization.checkpoint.checksums import ArtefactError, read_header
 from gr00t.quantization.checkpoint.manifest import check_packdir
 from gr00t.quantization.checkpoint.sidecar import FORMAT, SIDECAR, read_sidecar, write_sidecar
 from gr00t.quantization.checkpoint.tensor_file import read_tensors, write_tensors
 from gr00t.quantization.numerics.soundness import UnsoundError, checked_inputs
 from gr00t.quantization.numerics.statistics import MOST_ROWS, InputRows, InputsLostError, hash_rows
 
-logger = logging.getLogger(__name__)
+# What the names of the tensors begin with that were recorded of a layer's input.
+STATISTICS = "statistics."
 
 # Folder of the rows to round by, in the folder of packs. Who needs no other packs may delete it.
 INPUTS = "inputs"
@@ -39,6 +41,16 @@ INPUTS = "inputs"
 _HEADER = 4096
 
 _ENTRY = {"spec", "made_from", "state_sha256", "statistics_sha256"}
+
+
+class LostSidecarError(ArtefactError):
+    """Packs of which `duquant.json` does not say any more what they are."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(
+            f"{fault}. Without it what a calibration has left in the packs beside it cannot be used, and "
+            "would be written over: bring it back from a copy, or delete it with the packs and calibrate anew"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +89,27 @@ class RowsInFile:
 class PackFolder:
     """The packs in one folder, by layer name.
 
+    Args:
+        folder: of the packs.
+        anew: whether the inputs were recorded just now, so that none are needed that packs hold.
+
     Raises:
         ArtefactError: the folder is an exported model's (`manifest.check_packdir`).
+        LostSidecarError: `duquant.json` is damaged, or gone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, anew: bool = False) -> None:
         check_packdir(folder)
         self.folder = folder
         self._read_as: tuple[int, int, int] | None = None
         self._layers: dict[str, Any] = {}
         self._whole: set[str] = set()  # rows that this process has written, or found to be whole
-        # Layers are built side by side; what is wrong with the file is told once.
-        self._reading = threading.Lock()
+        self._reading = threading.Lock()  # layers are built side by side
+        if folder.is_dir():
+            with self._turn(shared=True):  # nobody is between a pack and what is said of it
+                self._entries()
+                if not anew and not os.path.lexists(folder / SIDECAR):
+                    self._check_nothing_is_lost()
 
     def path(self, name: str) -> Path:
         """Where the pack of a layer lies."""
@@ -102,6 +123,7 @@ class PackFolder:
             most_bytes: of its file; a larger one is none of it.
 
         Raises:
+            LostSidecarError: `duquant.json` has been damaged meanwhile.
             ArtefactError, OSError, MemoryError: it cannot be read, or nothing is said of it.
         """
         path = self.path(name)
@@ -126,16 +148,28 @@ class PackFolder:
             raise ArtefactError(f"{SIDECAR} says nothing usable of it")
         return entry, tensors
 
+    def said(self, name: str) -> Mapping[str, Any]:
+        """Return what `duquant.json` says a pack was made from, whether or not it can be read.
+
+        Raises:
+            LostSidecarError: as `read`.
+        """
+        entry = self._entries().get(name)
+        made_from = entry.get("made_from") if isinstance(entry, dict) else None
+        return made_from if isinstance(made_from, dict) else {}
+
     def write(self, name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Write a pack, and what is said of it last.
 
         Raises:
+            LostSidecarError: as `read`; nothing is written.
             OSError, SafetensorError: it cannot be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._turn(shared=False):
+            others = self._entries()
             write_tensors(self.path(name), tensors)
-            write_sidecar(self.folder, "packs", {"layers": {**self._entries(), name: entry}})
+            write_sidecar(self.folder, "packs", {"layers": {**others, name: entry}})
 
     def inputs(self, sha256: str, channels: int) -> RowsInFile:
         """Return the rows of that hash, whether or not there is such a file."""
@@ -169,7 +203,7 @@ class PackFolder:
             os.close(handle)
 
     def _entries(self) -> dict[str, Any]:
-        """What `duquant.json` says of each layer; nothing, with a line in the log, where it is damaged."""
+        """What `duquant.json` says of each layer; nothing where there is none."""
         path = self.folder / SIDECAR
         with self._reading:
             if not os.path.lexists(path):
@@ -186,6 +220,25 @@ class PackFolder:
             if not isinstance(layers, dict):
                 raise ArtefactError(f"{path}: expected layers, got {layers!r:.80}")
         except ArtefactError as error:
-            logger.warning("[GR00T-DUQUANT] %s; its packs are rebuilt", error)
-            return {}
+            raise LostSidecarError(str(error)) from error
         return layers
+
+    def _check_nothing_is_lost(self) -> None:
+        """Refuse packs with recorded inputs, of which nothing is said, neither here nor in themselves."""
+        lost = [path.stem for path in sorted(self.folder.glob("*.safetensors")) if _holds_statistics(path)]
+        if lost:
+            raise LostSidecarError(
+                f"{self.folder / SIDECAR}: no such file, though {len(lost)} packs with recorded inputs are "
+                f"there, as of {', '.join(lost[:3])}"
+            )
+
+
+def _holds_statistics(path: Path) -> bool:
+    try:
+        header = None if not path.is_file() else read_header(path)
+    except (ArtefactError, OSError):  # what cannot be read is no pack, and told when its layer is built
+        return False
+    return header is not None and (
+        header.metadata.get("format", "pt") == "pt"
+        and any(name.startswith(STATISTICS) for name in header.tensors)
+    )

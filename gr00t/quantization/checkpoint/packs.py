@@ -10,6 +10,9 @@ is read into memory once, so nothing that happens to the file later reaches the 
 under its name, a truncated file included, is rebuilt with a line that says why. A killed process leaves no
 half pack, and two processes may share a folder. What cannot be written is said once; the model is then
 quantized as without it.
+
+What a calibration has left is never written over by less: where recorded inputs cannot be read, be it for
+once, a layer is quantized without them for this start, and its pack stays as it is.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gr00t.quantization.checkpoint.checksums import ArtefactError
-from gr00t.quantization.checkpoint.manifest_values import digest, spec_to_json
-from gr00t.quantization.checkpoint.pack_folder import PackFolder
-from gr00t.quantization.checkpoint.tensor_file import hash_all, hash_tensor
+from gr00t.quantization.checkpoint.manifest_values import digest
+from gr00t.quantization.checkpoint.pack_entry import difference, knows_more, made_from, weight_hash
+from gr00t.quantization.checkpoint.pack_folder import STATISTICS, LostSidecarError, PackFolder
+from gr00t.quantization.checkpoint.tensor_file import hash_all
 from gr00t.quantization.duquant_layers import DuQuantLinear
 from gr00t.quantization.numerics.older_storage import packed_today
 from gr00t.quantization.numerics.soundness import UnsoundError, check_state, check_statistics
@@ -42,8 +46,6 @@ from gr00t.quantization.settings.options import Rounding
 from gr00t.quantization.settings.spec import LARGEST_BLOCK, LinearSpec
 
 logger = logging.getLogger(__name__)
-
-_STATISTICS = "statistics."
 
 
 class _Pack(NamedTuple):
@@ -63,10 +65,24 @@ class _Pack(NamedTuple):
 
 
 class PackStore:
-    """The packs in one folder, by layer name. Without a folder nothing is read or written."""
+    """The packs in one folder, by layer name. Without a folder nothing is read or written.
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = None if folder is None else PackFolder(folder)
+    Args:
+        folder: of the packs.
+        anew: see `PackFolder`.
+
+    Attributes:
+        damaged: names of layers whose packs cannot be used, whatever they are for.
+        kept: names of layers quantized without recorded inputs that their packs, left as they are, know of.
+
+    Raises:
+        ArtefactError: as `PackFolder`.
+    """
+
+    def __init__(self, folder: Path | None, *, anew: bool = False) -> None:
+        self._folder = None if folder is None else PackFolder(folder, anew=anew)
+        self.damaged: set[str] = set()
+        self.kept: set[str] = set()
         self._writable = folder is not None
         self._restored: set[str] = set()  # layers are built by several threads at a time
         self._made: dict[str, dict[str, Any]] = {}  # what each layer was made from
@@ -98,6 +114,9 @@ class PackStore:
             spec: how to quantize it; `informed` is set here, and `rounding` is nearest without inputs.
             statistics: of its input, if they were recorded just now; else those in its pack are used.
             rotation_absorbed: what its input arrives rotated by, where `spec.absorbs`.
+
+        Raises:
+            LostSidecarError: `duquant.json` has been damaged meanwhile.
         """
         layer, self._hashes[name] = self._layer(name, linear, spec, statistics, rotation_absorbed)
         return layer
@@ -110,10 +129,16 @@ class PackStore:
         """
         state = layer.packed_state()
         self._hashes[name] = hash_all(state)
+        try:
+            self._update(name, layer, state)
+        except LostSidecarError as error:  # the model answers already, and goes on
+            logger.warning("[GR00T-DUQUANT] The static scales of %s are not kept: %s", name, error)
+
+    def _update(self, name: str, layer: DuQuantLinear, state: Mapping[str, Tensor]) -> None:
         pack = self._read(name, layer.spec, "its static scales are not kept")
         if pack is None:
             return
-        fault = pack.fault or _difference(pack, self._made[name])
+        fault = pack.fault or difference(pack.entry, self._made[name])
         try:
             check_state(state, layer.spec)
         except UnsoundError as error:
@@ -141,7 +166,7 @@ class PackStore:
             weight: (N, K), in the dtype that the pack was made from.
         """
         pack = self._read(name, LinearSpec(weight.shape[1], weight.shape[0]), "its statistics are not used")
-        if pack is None or pack.entry["made_from"].get("weight") != _weight_hash(weight):
+        if pack is None or pack.entry["made_from"].get("weight") != weight_hash(weight):
             return None
         return pack.statistics
 
@@ -164,11 +189,12 @@ class PackStore:
                 linear, informed_by(spec, statistics), statistics, rotation_absorbed
             )
             return layer, hash_all(layer.packed_state())
-        weight = _weight_hash(linear.weight)
+        weight = weight_hash(linear.weight)
+        given = statistics is not None
         pack = self._read(name, spec)
         if statistics is None and pack is not None and pack.entry["made_from"].get("weight") == weight:
             statistics = pack.statistics
-        wanted = _made_from(weight, informed_by(spec, statistics), rotation_absorbed, statistics)
+        wanted = made_from(weight, informed_by(spec, statistics), rotation_absorbed, statistics)
         self._made[name] = wanted
         known = informed_by(spec, statistics)
         restored = None if pack is None else self._restore(name, pack, wanted, linear, known, statistics)
@@ -179,14 +205,17 @@ class PackStore:
                 self._try_to_write(name, lambda folder: folder.write_inputs(inputs))
             return restored, str(pack.entry["state_sha256"])  # compared as it was read
         statistics = self._with_inputs(name, informed_by(spec, statistics), statistics)
-        wanted = _made_from(weight, informed_by(spec, statistics), rotation_absorbed, statistics)
+        wanted = made_from(weight, informed_by(spec, statistics), rotation_absorbed, statistics)
         self._made[name] = wanted
         layer = DuQuantLinear.from_linear(
             linear, informed_by(spec, statistics), statistics, rotation_absorbed
         )
         state = layer.packed_state()
         self._hashes[name] = hash_all(state)
-        self._write(name, state, statistics, wanted)
+        if not given and knows_more(self._folder.said(name), wanted):
+            self.kept.add(name)
+        else:
+            self._write(name, state, statistics, wanted)
         return layer, self._hashes[name]
 
     def _with_inputs(
@@ -215,13 +244,14 @@ class PackStore:
         spec: LinearSpec,
         statistics: InputStatistics | None,
     ) -> DuQuantLinear | None:
-        fault = pack.fault or _difference(pack, wanted)
+        fault = pack.fault or difference(pack.entry, wanted)
         if not fault:
             assert pack.state is not None
             try:
                 return DuQuantLinear.from_state(linear, spec, pack.state, statistics)
             except UnsoundError as error:
                 fault = f"cannot be used ({error})"
+                self.damaged.add(name)
         logger.info("[GR00T-DUQUANT] Pack of %s %s; rebuilt", name, fault)
         return None
 
@@ -231,6 +261,8 @@ class PackStore:
             return None
         try:
             found = self._folder.read(name, _largest_pack(spec))
+        except LostSidecarError:
+            raise
         except (ArtefactError, OSError, MemoryError) as error:
             fault = f"cannot be read ({error})"
         else:
@@ -248,14 +280,16 @@ class PackStore:
                 else:
                     if entry["state_sha256"] == hash_all(state):
                         return _Pack(entry, state, statistics)
+                    self.damaged.add(name)
                     return _Pack(entry, None, statistics, "is damaged (its data are not those written)")
+        self.damaged.add(name)
         logger.warning("[GR00T-DUQUANT] Pack of %s %s; %s", name, fault, consequence)
         return None
 
     def _statistics(self, recorded: Mapping[str, Tensor], entry: Mapping[str, Any]) -> InputStatistics | None:
         if not recorded:
             return None
-        peak, sample = (recorded.get(_STATISTICS + key) for key in ("peak", "sample"))
+        peak, sample = (recorded.get(STATISTICS + key) for key in ("peak", "sample"))
         if peak is None or sample is None or len(recorded) > 2:
             raise UnsoundError(f"{', '.join(sorted(recorded))}: no statistics of an input")
         inputs = entry["made_from"].get("inputs")
@@ -315,39 +349,11 @@ def _largest_pack(spec: LinearSpec) -> int:
 
 def _split(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The recorded statistics among the tensors of a pack, and the buffers."""
-    recorded = {key: value for key, value in tensors.items() if key.startswith(_STATISTICS)}
+    recorded = {key: value for key, value in tensors.items() if key.startswith(STATISTICS)}
     return recorded, {key: value for key, value in tensors.items() if key not in recorded}
-
-
-def _difference(pack: _Pack, wanted: Mapping[str, Any]) -> str:
-    """Say what a pack was made from, other than wanted; empty where there is no difference."""
-    (weight, *settings), (other, *others) = (
-        (made["made_from"].get("weight"), made["spec"], {**made["made_from"], "weight": None})
-        for made in (pack.entry, wanted)
-    )
-    differing = ["weight"] * (weight != other) + ["settings"] * (settings != others)
-    return f"is for another {' and '.join(differing)}" if differing else ""
 
 
 def _named(statistics: InputStatistics | None) -> dict[str, Tensor]:
     if statistics is None:
         return {}
-    return {_STATISTICS + key: value for key, value in statistics.tensors().items()}
-
-
-def _weight_hash(weight: Tensor) -> str:
-    return hash_tensor(f"{weight.dtype}{tuple(weight.shape)}", weight)
-
-
-def _made_from(
-    weight: str, spec: LinearSpec, rotation_absorbed: Tensor | None, statistics: InputStatistics | None
-) -> dict[str, Any]:
-    """Everything that changes a number of a layer."""
-    made_from = {"weight": weight}
-    if rotation_absorbed is not None:
-        made_from["rotation_absorbed"] = hash_tensor("", rotation_absorbed)
-    if statistics is not None:
-        made_from["statistics"] = hash_tensor("", statistics.rows())
-        if statistics.inputs is not None:
-            made_from["inputs"] = statistics.inputs.sha256
-    return {"spec": spec_to_json(spec), "made_from": made_from}
+    return {STATISTICS + key: value for key, value in statistics.tensors().items()}

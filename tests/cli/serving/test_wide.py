@@ -140,6 +140,6 @@ def test_packs_of_the_document_serve_the_scope_and_those_of_other_bits_do_not(ch
     caplog.clear()
     other = SCOPES["wide"]["WBITS"].replace("vision.encoder.layers.*.*:8", "vision.encoder.layers.*.*:4")
     quantized(checkpoint, {**packs, **DYNAMIC, **variables(WBITS=other)})
-    rebuilt = [line for line in caplog.messages if line.endswith("is for another settings; rebuilt")]
+    rebuilt = [line for line in caplog.messages if line.endswith("bits 8, not 4); rebuilt")]
     assert len(rebuilt) == 12
     assert all("backbone.vision." in line for line in rebuilt)

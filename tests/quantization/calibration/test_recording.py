@@ -218,6 +218,23 @@ def test_other_settings_keep_the_statistics_and_say_what_is_missing(tmp_path, lo
     ]
 
 
+def test_damaged_packs_are_named_and_not_taken_for_those_of_other_settings(tmp_path, log):
+    calibrated(tmp_path)
+    path = tmp_path / "proj.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    _, report = start(tmp_path)
+    assert (report.packed, report.informed) == (1, 1)
+    assert [record.message for record in log.records if record.levelno == logging.WARNING][1] == (
+        "[GR00T-DUQUANT] PACKDIR has packs that are damaged or cannot be read (proj): 1 of 2 layers lack "
+        "statistics, 1 lack static scales. Run scripts/calibrate.py with these settings"
+    )
+    log.clear()
+    start(tmp_path, BLOCK="8")
+    assert (
+        "PACKDIR has packs that are damaged or cannot be read (proj) and was calibrated for oth" in log.text
+    )
+
+
 def test_a_lost_pack_is_rebuilt_and_counted(tmp_path, log):
     calibrated(tmp_path)
     (tmp_path / "proj.safetensors").unlink()

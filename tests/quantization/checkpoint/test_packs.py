@@ -71,7 +71,9 @@ def test_another_weight_or_other_settings_rebuild_and_say_so(tmp_path, log):
     assert log.messages == ["[GR00T-DUQUANT] Pack of a is for another weight; rebuilt"]
     assert torch.equal(rebuilt(X), duquant_layers.DuQuantLinear.from_linear(linear(seed=2), SPEC)(X))
     store.layer("a", linear(), LinearSpec(64, 32, weight=IntFormat(8)))
-    assert log.messages[1] == "[GR00T-DUQUANT] Pack of a is for another weight and settings; rebuilt"
+    assert log.messages[1] == (
+        "[GR00T-DUQUANT] Pack of a is for another weight and other settings (weight bits 4, not 8); rebuilt"
+    )
     assert store.restored == 0
 
 
@@ -320,9 +322,8 @@ def test_static_scales_are_not_written_into_a_pack_of_other_settings(tmp_path, l
     before = (tmp_path / "a.safetensors").read_bytes()
     first.update("a", layer)
     assert (tmp_path / "a.safetensors").read_bytes() == before
-    assert log.messages[-1] == (
-        "[GR00T-DUQUANT] Pack of a is for another settings; its static scales are not kept"
-    )
+    why = "(block_in 32, not 16; block_out 32, not 16); its static scales are not kept"
+    assert log.messages[-1] == f"[GR00T-DUQUANT] Pack of a is for other settings {why}"
 
 
 def test_a_layer_that_was_damaged_in_memory_is_not_written(tmp_path, log):
