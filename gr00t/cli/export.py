@@ -31,6 +31,7 @@ from gr00t.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from gr00t.eval.arms.recipes import Recipe
+    from gr00t.quantization.report import DuQuantReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +129,9 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
     model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
     report = quantize_as_configured(model, config, environ, module_aliases(model))
     log_scope(report.bits, config)
-    if arguments.recipe is not None and find_recipe(arguments.recipe).calibrate and not report.informed:
-        raise UsageError(
-            f"--recipe {arguments.recipe} wants statistics of recorded inputs; PACKDIR "
-            f"{report.config.pack_dir} has none for these weights: run scripts/calibrate.py with them"
-        )
+    recipe = None if arguments.recipe is None else find_recipe(arguments.recipe)
+    if (recipe is not None and recipe.calibrate) or report.calibration_sha256 or report.informed:
+        check_calibrated(report)
     export_artefact(
         model,
         report,
@@ -142,6 +141,35 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
         tokenizer=arguments.tokenizer,
     )
     return read_contents(arguments.out, verify=False)
+
+
+def check_calibrated(report: DuQuantReport) -> None:
+    """Check that every layer is what it is to be by recorded inputs: an export lasts.
+
+    Raises:
+        UsageError: layers were quantized without statistics, or rounded to nearest instead of with feedback.
+    """
+    from gr00t.quantization.settings.options import Rounding
+
+    specs = {name: layer.spec for name, layer in report.layers.items() if layer.spec.bits != "W16 A16"}
+    blind = [name for name, spec in specs.items() if not spec.informed]
+    if blind:
+        raise UsageError(
+            f"{len(blind)} of {len(specs)} layers, as {blind[0]}, lack statistics of recorded inputs: "
+            f"PACKDIR {report.config.pack_dir} has none for these weights, or damaged packs, as said "
+            "above then; run scripts/calibrate.py with these settings"
+        )
+    if report.config.rounding is not Rounding.FEEDBACK:
+        return
+    nearest = [
+        name for name, spec in specs.items() if spec.weight is not None and spec.rounding is Rounding.NEAREST
+    ]
+    if nearest:
+        raise UsageError(
+            f"{len(nearest)} of {len(specs)} layers, as {nearest[0]}, are to be rounded with feedback: "
+            f"PACKDIR {report.config.pack_dir} has no rows of their inputs that can be read; bring its "
+            "folder inputs back, run scripts/calibrate.py with these settings, or set ROUNDING=nearest"
+        )
 
 
 def run(arguments: ExportArguments) -> None:

@@ -5,6 +5,7 @@ That what is exported is what would be served otherwise, bit for bit: tests/mode
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -16,16 +17,22 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from gr00t.cli import export
 from gr00t.cli.inspection import checkpoint as checkpoint_program
 from gr00t.cli.inspection import checkpoint_contents
 from gr00t.eval.arms.recipes import RecipeError
+from gr00t.model.checkpoint.folder import module_aliases
+from gr00t.model.checkpoints import open_checkpoint
+from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.quantized_layers import SCOPES
-from gr00t.quantization import DuQuantConfigError, DuQuantLinear
+from gr00t.quantization import DuQuantConfigError, DuQuantLinear, plan
 from gr00t.quantization.checkpoint.manifest import FILE
 from gr00t.quantization.checkpoint.sidecar import SIDECAR
+from gr00t.quantization.numerics.statistics import InputRecorder, RowsInMemory
+from gr00t.quantization.quantize import apply_plans
 from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.model.small_artefact import load, reseal
 from tests.shell import REPO
@@ -261,10 +268,92 @@ def test_a_recipe_with_statistics_is_not_exported_from_packs_without(programs, c
         str(checkpoint), tmp_path / "out", "recommended", packdir=tmp_path / "packs"
     )
     with pytest.raises(
-        program.UsageError, match=r"--recipe recommended wants statistics .* has none for these"
+        program.UsageError,
+        match=rf"22 of 22 layers, as {FIRST}, lack statistics of recorded inputs: .* has none for these",
     ):
         program.export(arguments, {})
     assert not (tmp_path / "out").exists()
+
+
+FIRST = "backbone.language_model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture(scope="module")
+def calibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packs of the recipe w3a8, by inputs made up, and at 4 bits, so that an export has to round anew."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    model = GR00T_N1_5.from_source(open_checkpoint(checkpoint).source, torch.bfloat16)
+    config = export.config_of(export.ExportArguments("a/b", folder, "w3a8", packdir=folder), {})
+    config = dataclasses.replace(config, weight_bits=4)
+    plans = plan(model, config.scheme, config.layer_filter, aliases=module_aliases(model))
+    statistics = {}
+    for layer in plans:
+        if layer.spec is not None:
+            rows = torch.randn(48, layer.spec.in_features, generator=torch.Generator().manual_seed(1))
+            recorder = InputRecorder(layer.spec.in_features)
+            recorder.observe(rows)
+            statistics[layer.name] = recorder.result(RowsInMemory(rows.bfloat16()))
+    apply_plans(model, plans, config, statistics)
+    return folder
+
+
+def damage(path: Path) -> None:
+    """Change recorded statistics in a pack, which `duquant.json` has a hash of."""
+    tensors = load_file(path)
+    save_file({**tensors, "statistics.peak": tensors["statistics.peak"] * 2}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "harm", "message"),
+    [
+        (
+            "w3a8",
+            lambda packs: shutil.rmtree(packs / "inputs"),
+            rf"22 of 22 layers, as {FIRST}, .* feedback: ",
+        ),
+        (None, lambda packs: shutil.rmtree(packs / "inputs"), rf"22 of 22 layers, as {FIRST}, .* feedback: "),
+        (
+            "w3a8",
+            lambda packs: damage(packs / f"{FIRST}.safetensors"),
+            f"1 of 22 layers, as {FIRST}, lack stat",
+        ),
+        (
+            None,
+            lambda packs: damage(packs / f"{FIRST}.safetensors"),
+            f"1 of 22 layers, as {FIRST}, lack stat",
+        ),
+        (
+            "w3a8",
+            lambda packs: (packs / SIDECAR).write_text("{"),
+            r"duquant\.json: damaged .* calibrate anew",
+        ),
+    ],
+)
+def test_a_calibration_that_cannot_be_used_whole_is_not_exported(
+    programs, checkpoint, calibrated, tmp_path, recipe, harm, message
+):
+    packs = shutil.copytree(calibrated, tmp_path / "packs")
+    harm(packs)
+    arguments = export.ExportArguments(str(checkpoint), tmp_path / "out", recipe, packdir=packs)
+    with pytest.raises(ValueError, match=message):
+        export.export(arguments, variables(WBITS_DEFAULT="3", CALIB_STEPS="0", LS="0.5"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rounding", ["feedback", "nearest"])
+def test_a_calibration_that_is_whole_is_exported_with_feedback_and_without_rows_to_nearest(
+    checkpoint, calibrated, tmp_path, rounding
+):
+    packs = shutil.copytree(calibrated, tmp_path / "packs")
+    if rounding == "nearest":
+        shutil.rmtree(packs / "inputs")
+    arguments = export.ExportArguments(str(checkpoint), tmp_path / "out", packdir=packs)
+    settings = variables(WBITS_DEFAULT="3", CALIB_STEPS="0", LS="0.5", ROUNDING=rounding)
+    assert export.export(arguments, settings)["quantized"]["bits"] == {"W3 A8": LAYERS}
+    model = load(tmp_path / "out")
+    layers = [module for module in model.modules() if isinstance(module, DuQuantLinear)]
+    assert {layer.spec.rounding.value for layer in layers} == {rounding}
+    assert all(layer.spec.informed for layer in layers)
 
 
 def test_an_artefact_is_not_exported_again_nor_written_over(programs, exported, tmp_path):
