@@ -21,8 +21,12 @@ from typing import Any
 from gr00t.files.hashing import hash_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# They count what was played, look at data, train, or start what is hashed: none changes an answer.
-_LEFT_OUT = ("cli/", "eval/report/", "eval/statistics/", "libero/datagen/", "training/")
+# They count what was played, judge without playing, look at data, train, or start what is hashed: none of it
+# changes an answer.
+_LEFT_OUT = (
+    *("cli/", "eval/allocation/", "eval/drift/", "eval/report/", "eval/statistics/"),
+    *("libero/datagen/", "training/"),
+)
 _SERVER_PROGRAM = ("cli/serve.py", "cli/serving/")
 _SOURCES = (".py", ".cpp", ".hpp", ".json")
 _THREADS = 8

@@ -80,7 +80,8 @@ def test_the_multiplication_is_given_the_same_codes(native_kernels):
     x[:, 255] = torch.tensor(peaks()[::12])
     expected = (x / scale).round() * scale
     x[5, 17], expected[5] = float("nan"), float("nan")
-    identity = no_operands(codes=torch.eye(256, dtype=torch.int8), row_scale=torch.ones(256, 1))
+    codes = torch.eye(256, dtype=torch.int8)
+    identity = no_operands(codes=codes, row_scale=torch.ones(256, 1))._replace(code_bits=8)
     for kernel in native_kernels:
         y = linear(x, identity, kernel)
         torch.testing.assert_close(y, expected, rtol=0, atol=0, equal_nan=True)
