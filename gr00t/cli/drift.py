@@ -25,7 +25,7 @@ REJECTED = 3
 
 
 def run(arguments: DriftArguments) -> int:
-    """Compare, say the result as JSON, and return the status."""
+    """Compare, say the result as JSON in the last line, and return the status."""
     if arguments.is_open_loop:
         from gr00t.cli.gate.recorded_actions import follow_recorded
 
@@ -34,7 +34,6 @@ def run(arguments: DriftArguments) -> int:
     from gr00t.cli.gate.program import compare
 
     result = compare(arguments, os.environ)
-    print(json.dumps(result))
     return REJECTED if any(arm["verdict"] == "reject" for arm in result["arms"].values()) else 0
 
 

@@ -24,6 +24,7 @@ from gr00t.cli import drift
 from gr00t.cli.calibration.arguments import CalibrateArguments
 from gr00t.cli.calibration.program import calibrate
 from gr00t.cli.calibration.sources import request_seed
+from gr00t.eval.drift import plot
 from gr00t.model.policy import Gr00tPolicy
 from gr00t.quantization.settings.environment import to_environ
 from gr00t.serving.observation_file import EPISODE, write_observations
@@ -122,7 +123,9 @@ def answered(policy: Gr00tPolicy, count: int) -> np.ndarray:
     ).astype(np.float64)
 
 
-def test_each_arm_is_measured_as_a_policy_of_its_own_would_be(checkpoint, policy, files, run, tmp_path):
+def test_each_arm_is_measured_as_a_policy_of_its_own_would_be(
+    checkpoint, policy, files, run, tmp_path, caplog
+):
     """And the arm that is the policy has no error at all."""
     same = recipe(tmp_path / "same.toml", ENABLE="0")
     worse = recipe(tmp_path / "worse.toml", WBITS_DEFAULT="2", **RTN)
@@ -154,6 +157,7 @@ def test_each_arm_is_measured_as_a_policy_of_its_own_would_be(checkpoint, policy
     assert "judged by 3 episodes: their interval is wide; with 6 and more a verdict says more" in told
     assert status == drift.REJECTED
     assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
+    assert "findfont" not in told + caplog.text
     assert (
         f"worse: {LAYERS} layers ({LAYERS} x W2 A8), rounded nearest, scales dynamic per token, sums by"
         in ("\n".join(lines))
@@ -287,6 +291,44 @@ def test_a_recipe_that_quantizes_nothing_is_an_error(files, run, tmp_path):
     assert status == 1
     assert "error: arm arm: DuQuant cannot use these settings on this model" in told
     assert lines == []
+
+
+def test_what_cannot_be_is_found_before_anything_answers(files, run, tmp_path):
+    arm = recipe(tmp_path / "arm.toml", WBITS_DEFAULT="16", ABITS="16", CALIB_STEPS="0")
+    status, lines, told = run("--observations", files[0], "--arms", arm)
+    assert (status, lines) == (1, [])
+    assert "error: arm arm is to be quantized, and no layer is: all have 16 bits" in told
+    assert "Total layers replaced" not in told
+    status, lines, told = run("--observations", files[0], "--arms", "rtn", "--executed", "17")
+    assert (status, lines) == (2, [])
+    assert "error: --executed 17: expected 1 to 16, as many as the policy predicts" in told
+
+
+def test_what_was_measured_is_said_though_it_cannot_be_drawn(files, run, tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(plot, "draw", full)
+    same = recipe(tmp_path / "same.toml", ENABLE="0")
+    status, lines, told = run("--observations", files[0], "--arms", same, "--dtype", "float32")
+    assert status == 1
+    assert json.loads(lines[-1])["arms"]["same"]["err"] == 0.0
+    assert "error: [Errno 28] No space left on device" in told
+
+
+def test_a_server_that_differs_from_the_base_is_told(checkpoint, policy, files, run):
+    info = {"denoising_steps": 4, "prompt_style": "brackets", "model_path": "other", "data_config": "mine"}
+    info["identity"] = {"model": "0" * 64, "data_config": "1" * 64}
+    with serving(policy, info=info) as (_, port):
+        status, _, told = run("--observations", files[0], "--arms", f"it=localhost:{port}")
+    assert status == 0
+    for text in (
+        f"another checkpoint: other, the base is {checkpoint}",
+        "another data configuration: mine, the base's is ",
+        "denoising_steps 4, the base's is 2",
+    ):
+        assert f"it: the server has {text}" in told
+    assert "prompt_style" not in told
 
 
 def test_the_demonstration_policy_is_quantized_by_a_recipe_of_this_project(run, tmp_path):

@@ -11,17 +11,14 @@ import numpy as np
 
 from gr00t.cli.calibration.requests import Recorded, record, replay, spread
 from gr00t.cli.calibration.sources import PolicyInProcess, progress, request_seed
-from gr00t.cli.errors import UsageError
 from gr00t.cli.gate.apart import check_calibrated_apart
 from gr00t.cli.gate.arguments import DriftArguments
 from gr00t.cli.gate.arms import SettledArm
 from gr00t.cli.gate.loading import UNQUANTIZED, check_quantized, load, taken_layers
 from gr00t.cli.gate.material import Material
-from gr00t.eval.arms.hosts import AddressHost
 from gr00t.eval.arms.recipes import GREY
 from gr00t.eval.drift.chunks import Asked, Chunks, DriftError, answer_all
 from gr00t.eval.rollout.agents import GreyPolicy
-from gr00t.eval.session.server_checks import say_what_it_is
 from gr00t.quantization.settings.environment import DuQuantConfig, to_environ
 
 if TYPE_CHECKING:
@@ -86,7 +83,7 @@ class Asking:
         """The answers of an arm.
 
         Raises:
-            DriftError, UsageError: it is not what it is called.
+            DriftError, ServerChangedError: it is not what it is called.
             ValueError: its layers cannot be quantized; see `gr00t.quantization.quantize_`.
         """
         if settled.arm.kind == "address":
@@ -154,12 +151,8 @@ class Asking:
     def _server(self, settled: SettledArm) -> Answers:
         """The answers of a server, if it answers by a seed."""
         arm = settled.arm
-        host = AddressHost(arm.host, arm.port, self._arguments.api_token, wait_s=10.0)
-        host.start()
-        described = host.describe()
-        say_what_it_is(arm, described)
-        if described.report.calibrating:
-            raise UsageError(f"{arm.name}: the server calibrates on what it is asked; start it from packs")
+        assert settled.server is not None
+        host, described = settled.server
         if described.report.layers_informed:
             exported = described.report.artefact or {}
             check_calibrated_apart(arm.name, exported.get("calibration"), self._material.judged)
@@ -173,6 +166,7 @@ class Asking:
                     "would be taken for drift"
                 )
             chunks = self._ask(client, arm.name)
+            host.confirm(client)
         told = described.quantization
         return Answers(chunks, {} if told is None else told.model_dump())
 

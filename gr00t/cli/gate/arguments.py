@@ -9,6 +9,13 @@ from typing import Literal
 from gr00t.cli.checks.drawing import check_drawing
 from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.errors import UsageError
+from gr00t.eval.drift.chunks import EXECUTED
+
+# Rows of the policy as it is may have these names.
+PRECISIONS = ("float32", "bfloat16")
+_EULER_STEPS = 8
+# Without arms nothing is judged, calibrated or left out.
+_OF_ARMS = ("gripper", "judged", "requests", "calibration", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +57,8 @@ class DriftArguments:
     requests: int | None = None
     """Observations to calibrate by (default: as gr00t-calibrate, 128; of a file that judges as well, what is
     left)."""
-    executed: int = 8
-    """Actions of a chunk that the robot executes before it asks again."""
+    executed: int | None = None
+    """Actions of a chunk that the robot executes before it asks again (default: 8; without arms: all)."""
     gripper: tuple[str, ...] = ()
     """Action keys that are grippers, and no motion (default: those with "gripper" in their name)."""
     reference: Literal["float32", "bfloat16"] = "float32"
@@ -77,8 +84,9 @@ class DriftArguments:
     """Whose statistics and projections are used (default: new_embodiment, or a policy of lerobot's own)."""
     base: str | None = None
     """Checkpoint that an adapter was trained on, or that a policy of lerobot began from."""
-    denoising_steps: int = 8
-    """Euler steps per action chunk, where a recipe does not say."""
+    denoising_steps: int | None = None
+    """Euler steps per action chunk, where a recipe does not say (default: 8; without arms: the checkpoint's
+    own)."""
     device: str | None = None
     """cpu, cuda or cuda:N; a GPU if there is one."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -92,6 +100,16 @@ class DriftArguments:
     def is_open_loop(self) -> bool:
         """Whether predicted actions are compared with recorded ones, as Isaac-GR00T users know it."""
         return self.data is not None and not self.arms and (self.port is None or self.model is None)
+
+    @property
+    def steps_executed(self) -> int:
+        """`executed`, where there are arms."""
+        return EXECUTED if self.executed is None else self.executed
+
+    @property
+    def euler_steps(self) -> int:
+        """`denoising_steps`, where there are arms."""
+        return _EULER_STEPS if self.denoising_steps is None else self.denoising_steps
 
     @property
     def arm_texts(self) -> str:
@@ -133,6 +151,11 @@ def check_first(arguments: DriftArguments) -> None:
         raise UsageError(
             "--data without --arms compares predicted with recorded actions: of which --model, or --port?"
         )
-    if not arguments.is_open_loop:
+    if arguments.is_open_loop:
+        defaults = DriftArguments()
+        for name in _OF_ARMS:
+            if getattr(arguments, name) != getattr(defaults, name):
+                raise UsageError(f"--{name} goes with --arms: without them nothing is judged or calibrated")
+    else:
         check_installed(("scipy", "matplotlib"), "libero")
         check_drawing(arguments.plot, "--plot")

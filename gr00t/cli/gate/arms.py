@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 
 from gr00t.cli.errors import UsageError
-from gr00t.cli.gate.arguments import DriftArguments
+from gr00t.cli.gate.arguments import PRECISIONS, DriftArguments
+from gr00t.cli.gate.servers import reach
 from gr00t.eval.arms.arms import ENVIRONMENT, Arm, parse_arms
+from gr00t.eval.arms.facts import ServerDescription
+from gr00t.eval.arms.hosts import AddressHost
 from gr00t.eval.session.server_checks import needs_calibration
 from gr00t.eval.session.servers import check_recipe
 from gr00t.files.shipped import RECIPES
@@ -25,6 +28,7 @@ class SettledArm:
         arm: as it was named.
         denoising_steps: Euler steps per action chunk.
         config: its settings; None where it is not quantized, or is a server.
+        server: where it is served, and what that says of itself; None where it is made here.
         packs: what its calibrated packs say of themselves, where there are some; they are taken as they are.
     """
 
@@ -32,6 +36,7 @@ class SettledArm:
     denoising_steps: int
     config: DuQuantConfig | None = None
     packs: Mapping[str, object] | None = None
+    server: tuple[AddressHost, ServerDescription] | None = None
 
     @property
     def is_recorded(self) -> bool:
@@ -43,10 +48,11 @@ def settle_arms(arguments: DriftArguments, model: str, environ: Mapping[str, str
     """Return the arms.
 
     Raises:
-        UsageError: the model is quantized already, or an arm does not answer observations, or would quantize
-            nothing by its settings.
+        UsageError: the model is quantized already, or an arm does not answer observations, would quantize
+            nothing by its settings, or has the name of a row that is there without it.
         ArmError, RecipeError, DuQuantConfigError: there is no such arm, or its settings are wrong.
         UnfinishedCalibrationError: its packs are not complete.
+        NoServerError: there is none where an arm is said to be served.
     """
     manifest = find_manifest(model)
     if manifest is not None:
@@ -55,15 +61,25 @@ def settle_arms(arguments: DriftArguments, model: str, environ: Mapping[str, str
             "and a server of it as an arm"
         )
     arms = parse_arms(arguments.arm_texts, RECIPES, settings_in(environ))
-    return [_settled(arm, arguments) for arm in arms]
+    for arm in arms:
+        if arm.name in PRECISIONS:
+            raise UsageError(f"--arms: {arm.name} is the row of the policy as it is: call the arm otherwise")
+    # A server is waited for: what needs none is found first.
+    return [_reached(settled, arguments) for settled in [_settled(arm, arguments) for arm in arms]]
+
+
+def _reached(settled: SettledArm, arguments: DriftArguments) -> SettledArm:
+    if settled.arm.kind != "address":
+        return settled
+    return dataclasses.replace(settled, server=reach(settled.arm, arguments.api_token))
 
 
 def _settled(arm: Arm, arguments: DriftArguments) -> SettledArm:
     if arm.kind == "address":
-        return SettledArm(arm, arguments.denoising_steps)
+        return SettledArm(arm, arguments.euler_steps)
     if arm.recipe is None:
         raise UsageError(f"--arms: {arm.name} acts in a simulator and answers no observation: leave it out")
-    steps = arm.recipe.denoising_steps or arguments.denoising_steps
+    steps = arm.recipe.denoising_steps or arguments.euler_steps
     if check_recipe(arm) is None:
         # The policy as it is would pass, and somebody would believe that it was quantized.
         if (arm.recipe.settings or arm.recipe.name == ENVIRONMENT) and "ENABLE" not in arm.recipe.settings:

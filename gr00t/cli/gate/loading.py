@@ -36,7 +36,7 @@ def load(
         denoising_steps: those of the flags if None.
         environ: settings.
     """
-    steps = arguments.denoising_steps if denoising_steps is None else denoising_steps
+    steps = arguments.euler_steps if denoising_steps is None else denoising_steps
     return load_by_flags(_Flags(arguments, dtype, steps), model, environ)
 
 
@@ -45,6 +45,7 @@ def taken_layers(policy: Gr00tPolicy, settled: SettledArm) -> dict[str, nn.Linea
 
     Raises:
         DuQuantSelectionError: they fit no layer, or name one that is not there.
+        DriftError: they leave all layers in floating point.
     """
     from gr00t.model.checkpoint.folder import module_aliases
     from gr00t.quantization import DuQuantSelectionError, plan
@@ -56,7 +57,10 @@ def taken_layers(policy: Gr00tPolicy, settled: SettledArm) -> dict[str, nn.Linea
         plans = plan(policy.model, *asked, aliases=module_aliases(policy.model))
     except DuQuantSelectionError as error:
         raise DuQuantSelectionError(f"arm {settled.arm.name}: {error}") from error
-    return {layer.name: layer.linear for layer in plans if layer.spec is not None}
+    taken = {layer.name: layer for layer in plans if layer.spec is not None}
+    if all(layer.spec is None or layer.spec.bits == "W16 A16" for layer in taken.values()):
+        raise DriftError(f"arm {settled.arm.name} is to be quantized, and no layer is: all have 16 bits")
+    return {name: layer.linear for name, layer in taken.items()}
 
 
 def check_quantized(settled: SettledArm, report: Mapping[str, Any]) -> None:

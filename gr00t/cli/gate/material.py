@@ -140,7 +140,7 @@ class MaterialFinder:
             tasks=self._arguments.tasks,
             seed=self._arguments.seed,
             max_steps=self._arguments.max_steps,
-            replan_steps=self._arguments.executed,
+            replan_steps=self._arguments.steps_executed,
             assets=self._arguments.assets,
             gl=self._arguments.gl,
         )

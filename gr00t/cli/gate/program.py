@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tqdm import tqdm
 
+from gr00t.cli.errors import UsageError
 from gr00t.cli.gate.answers import Answers, Asking, named
 from gr00t.cli.gate.apart import check_calibrated_apart
 from gr00t.cli.gate.arguments import DriftArguments, check_first
@@ -16,6 +19,7 @@ from gr00t.cli.gate.arms import SettledArm, settle_arms
 from gr00t.cli.gate.grippers import gripper_sides
 from gr00t.cli.gate.loading import load, taken_layers
 from gr00t.cli.gate.material import Material, MaterialFinder
+from gr00t.cli.gate.servers import differences
 from gr00t.cli.gate.telling import described, how, judged, table
 from gr00t.eval.arms.published import suite_data_config, suite_model
 from gr00t.eval.drift.chunks import Chunks
@@ -30,7 +34,7 @@ FEW_EPISODES = 6
 
 
 def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, Any]:
-    """Measure the drift of every arm; print and draw it, and return it as plain data.
+    """Measure the drift of every arm; print and draw it; print it as JSON in the last line, and return it.
 
     Raises:
         UsageError and other ValueErrors: flags, observations or arms that cannot be used.
@@ -48,9 +52,17 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
     fewest = max((1, *(config.calibration_steps for config in calibrated if config))) if calibrated else 0
     finder = MaterialFinder(arguments, fewest, environ)
     policy = load(arguments, model, arguments.dtype)
+    horizon = len(policy.modality_config["action"].delta_indices)
+    if arguments.steps_executed > horizon:
+        raise UsageError(
+            f"--executed {arguments.steps_executed}: expected 1 to {horizon}, as many as the policy predicts"
+        )
     grippers = gripper_sides(arguments.gripper, policy)
     for settled in arms:
         taken_layers(policy, settled)  # settings that fit no layer are said before hours of rollouts
+        if settled.server is not None:
+            for text in differences(settled.server[1], policy, arguments):
+                logger.warning("%s: the server has %s; that counts as drift", settled.arm.name, text)
     material = finder.find(policy)
     for settled in arms:
         if settled.packs is not None:
@@ -67,7 +79,11 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
     def judge(name: str) -> None:
         with named(name):
             drifts[name] = measure(
-                answers[name].chunks, base.chunks, material.judged.episodes, grippers, arguments.executed
+                answers[name].chunks,
+                base.chunks,
+                material.judged.episodes,
+                grippers,
+                arguments.steps_executed,
             )
 
     for name in answers:
@@ -77,16 +93,21 @@ def compare(arguments: DriftArguments, environ: Mapping[str, str]) -> dict[str, 
         judge(settled.arm.name)
         tqdm.write(how(settled.arm.name, answers[settled.arm.name]))
     print(f"\n{table(answers, drifts)}")
-    draw(arguments, material, drifts)
-    print(f"plot: {arguments.plot}")
-    return summary(arguments, model, material, answers, drifts)
+    result = summary(arguments, model, material, answers, drifts)
+    try:
+        draw(arguments, material, drifts)
+        print(f"plot: {arguments.plot}")
+    finally:
+        # What took minutes is said, whatever becomes of its drawing.
+        print(json.dumps(result))
+    return result
 
 
 def tell(arguments: DriftArguments, model: str, material: Material, base: Chunks) -> None:
     """Print what arms are compared with, and by what."""
     count, horizon = base.values.shape[:2]
     print(describe_machine())
-    print(f"base: {model} in {arguments.reference}, {arguments.denoising_steps} denoising steps")
+    print(f"base: {model} in {arguments.reference}, {arguments.euler_steps} denoising steps")
     if material.judged.episode_count < FEW_EPISODES:
         logger.warning(
             "judged by %d episodes: their interval is wide; with %d and more a verdict says more",
@@ -94,7 +115,7 @@ def tell(arguments: DriftArguments, model: str, material: Material, base: Chunks
         )
     print(
         f"judged by {count} observations of {material.judged.episode_count} episodes ({material.where}), "
-        f"{arguments.executed} of {horizon} actions executed, seed {arguments.seed}"
+        f"{arguments.steps_executed} of {horizon} actions executed, seed {arguments.seed}"
     )
 
 
@@ -109,9 +130,21 @@ def draw(arguments: DriftArguments, material: Material, drifts: Mapping[str, Dri
         f"drift from {arguments.reference}: {len(material.judged.observations)} observations of "
         f"{material.judged.episode_count} episodes, {material.where}"
     )
-    plot.draw(figure, drifts, arguments.executed, title)
-    with atomic_write(arguments.plot) as aside:
+    with quiet_fonts(), atomic_write(arguments.plot) as aside:
+        plot.draw(figure, drifts, arguments.steps_executed, title)
         figure.savefig(aside, dpi=110, format=arguments.plot.suffix.removeprefix("."))
+
+
+@contextlib.contextmanager
+def quiet_fonts() -> Iterator[None]:
+    """Without a line for every font that is not installed: the drawing takes another."""
+    fonts = logging.getLogger("matplotlib.font_manager")
+    before = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        fonts.setLevel(before)
 
 
 def summary(
@@ -127,9 +160,9 @@ def summary(
         "model": model,
         "reference": arguments.reference,
         "dtype": arguments.dtype,
-        "denoising_steps": arguments.denoising_steps,
+        "denoising_steps": arguments.euler_steps,
         "seed": arguments.seed,
-        "executed": arguments.executed,
+        "executed": arguments.steps_executed,
         "judged": {
             "from": material.where,
             "observations": len(material.judged.observations),

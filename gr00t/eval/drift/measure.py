@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.drift.chunks import Chunks, DriftError, check_comparable
+from gr00t.eval.drift.chunks import EXECUTED, Chunks, DriftError, check_comparable
 from gr00t.eval.drift.episode_bootstrap import geometric_mean_interval
 from gr00t.eval.drift.logarithms import geometric_mean
 from gr00t.eval.statistics.intervals import Interval
 
-EXECUTED = 8
 # Of the typical chunk's norm: below it a robot holds still, and a relative error would be of nothing.
 _STILL = 1e-3
 _THIRD = 3

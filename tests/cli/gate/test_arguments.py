@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gr00t.cli.checks.drawing import check_drawing
 from gr00t.cli.errors import UsageError
+from gr00t.cli.gate import servers
 from gr00t.cli.gate.arguments import DriftArguments, check_first
 from gr00t.cli.gate.arms import settle_arms
 from gr00t.cli.gate.material import MaterialFinder, held_out_episodes
@@ -17,8 +20,10 @@ from gr00t.eval.arms.arms import ArmError
 from gr00t.eval.drift.chunks import DriftError
 from gr00t.libero.tasks.suites import LiberoError
 from gr00t.model.artefact import export_artefact
+from gr00t.serving.client import NoServerError
 from gr00t.serving.observation_file import EPISODE, ObservationFileError, write_observations
 from tests.model.small_artefact import quantized, variables
+from tests.serving.socket_helpers import free_port
 
 FILE, FOLDER = Path("file"), Path("folder")
 
@@ -46,6 +51,11 @@ FILE, FOLDER = Path("file"), Path("folder")
             {"observations": FILE, "model": "m", "arms": "w4a8", "plot": Path("a.xyz")},
             "--plot a.xyz: expected a name that ends with one of ",
         ),
+        ({"data": FOLDER, "model": "m", "judged": 9}, "--judged goes with --arms: without them nothing is j"),
+        ({"data": FOLDER, "model": "m", "requests": 9}, "--requests goes with --arms: without them nothing"),
+        ({"data": FOLDER, "model": "m", "gripper": ("x",)}, "--gripper goes with --arms: without them noth"),
+        ({"data": FOLDER, "model": "m", "reference": "bfloat16"}, "--reference goes with --arms: without"),
+        ({"data": FOLDER, "model": "m", "calibration": FILE}, "--calibration goes with --arms: without th"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(flags: dict[str, Any], told: str) -> None:
@@ -64,6 +74,11 @@ def test_flags_that_make_no_sense_are_refused(flags: dict[str, Any], told: str) 
         ),
         ("w4a8,w4a8", ArmError, "--arms 'w4a8,w4a8': two arms named 'w4a8'"),
         (
+            "w4a8,bfloat16=rtn",
+            UsageError,
+            "--arms: bfloat16 is the row of the policy as it is: call the arm otherwise",
+        ),
+        (
             "environment",
             UsageError,
             "--arms: environment would quantize nothing: no GR00T_DUQUANT_*",
@@ -73,6 +88,27 @@ def test_flags_that_make_no_sense_are_refused(flags: dict[str, Any], told: str) 
 def test_arms_that_cannot_be_compared_are_refused(arms: str, kind: type, told: str, checkpoint: Path) -> None:
     with pytest.raises(kind, match=f"^{re.escape(told)}"):
         settle_arms(DriftArguments(arms=arms), str(checkpoint), {})
+
+
+def test_a_server_that_is_not_there_is_found_before_anything_is_loaded(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_WAIT_S", 0.1)
+    port = free_port()
+    with pytest.raises(NoServerError, match=f"localhost:{port}"):
+        settle_arms(DriftArguments(arms=f"rtn,localhost:{port}"), str(checkpoint), {})
+
+
+def test_a_folder_and_a_place_that_cannot_be_written_to_are_no_drawing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "drift.png"
+    folder.mkdir()
+    with pytest.raises(UsageError, match=r"drift\.png: expected a file, and this is a folder$"):
+        check_drawing(folder, "--plot")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UsageError, match=r"a\.png: nothing can be written to this folder$"):
+        check_drawing(tmp_path / "a.png", "--plot")
 
 
 def test_settings_that_turn_nothing_on_are_no_arm(checkpoint: Path, tmp_path: Path) -> None:

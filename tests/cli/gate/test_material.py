@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from gr00t.cli import drift, open_loop
-from gr00t.cli.gate import material
+from gr00t.cli.gate import material, recorded_actions
 from gr00t.cli.gate.arguments import DriftArguments
 from gr00t.cli.gate.material import MaterialFinder
+from gr00t.cli.prediction.arguments import OpenLoopArguments
 from gr00t.data.dataset import ModalityConfig
 from gr00t.data.lerobot.writer import Demonstration, LeRobotWriter
 from gr00t.eval.rollout.collect import Collection
@@ -126,7 +127,7 @@ def test_without_arms_predicted_actions_are_compared_with_recorded_ones(
 ) -> None:
     plot = tmp_path / "drawing.png"
     with serving(Staying()) as (_, port):
-        ours = ["--data", folder, "--executed", HORIZON, "--plot", plot]
+        ours = ["--data", folder, "--plot", plot]
         theirs = ["--dataset-path", folder, "--start-traj", 3, "--trajs", 2, "--action-horizon", HORIZON]
         answers = []
         for program, flags in ((drift, ours), (open_loop, [*theirs, "--save-plot-path", plot])):
@@ -138,6 +139,22 @@ def test_without_arms_predicted_actions_are_compared_with_recorded_ones(
     assert answers[0]["mae"] == pytest.approx(13 / 6)
     assert list(answers[0]["episodes"]) == ["3", "4"]
     assert plot.is_file()
+
+
+def test_without_arms_the_policy_is_the_checkpoints_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `scripts/eval_policy.py` has it: nothing is changed that nobody named."""
+    asked: list[OpenLoopArguments] = []
+
+    def evaluate(arguments: OpenLoopArguments) -> dict[str, Any]:
+        asked.append(arguments)
+        return {}
+
+    monkeypatch.setattr(recorded_actions, "evaluate", evaluate)
+    for named in ({}, {"denoising_steps": 3, "executed": 2}):
+        recorded_actions.follow_recorded(DriftArguments(model="m", data=folder, **named))
+    assert [(one.denoising_steps, one.action_horizon) for one in asked] == [(None, None), (3, 2)]
 
 
 def test_episodes_that_are_not_in_a_row_take_arms(
