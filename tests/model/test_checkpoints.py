@@ -134,12 +134,12 @@ def test_a_checkpoint_may_keep_the_packs_of_its_own_layers(
     # What is exported from it says nothing of the packs.
     export_artefact(*quantized(folder, environ), folder, tmp_path / "exported")
     assert np.array_equal(act(serve(tmp_path / "exported", {})), expected)
-    # A damaged description of packs is the packs' affair: the checkpoint is served without them, not with them.
+    # A damaged description of packs is the packs' affair: without them the checkpoint is served.
     path = folder / SIDECAR
     path.write_text(path.read_text().replace('"block_in": 16', '"block_in": 17', 1))
     assert find_manifest(folder) is find_artefact(str(folder)) is None
     assert np.array_equal(act(serve(folder, elsewhere)), expected)
-    with pytest.raises(ArtefactError, match=r"duquant\.json: its content is not .* bring it back from a copy"):
+    with pytest.raises(ArtefactError, match=r"duquant\.json: its content is not what .* bring it back"):
         serve(folder, environ)
 
 
