@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with what the named groups need. Does nothing, in milliseconds, when that is already there.
 #
-#   scripts/setup_env.sh [--check] GROUP...   GROUP: core | http | libero | train | gpu | dev   (core is always there)
+#   scripts/setup_env.sh [--check] GROUP...   GROUP: core | http | websocket | libero | train | gpu | dev   (core is always there)
 #
 # --check only tells, by its exit status, whether the groups are installed as pinned.
 # A group's stamp (.venv/.ready-GROUP) holds a hash of all pinned lists and is written last, so an interrupted set-up
@@ -36,8 +36,8 @@ for argument in "$@"; do
     case $argument in
         --check) check_only=1 ;;
         core) ;;
-        http | libero | train | gpu | dev) groups+=("$argument") ;;
-        *) fail "unknown group '$argument'" "known: core, http, libero, train, gpu, dev" ;;
+        http | websocket | libero | train | gpu | dev) groups+=("$argument") ;;
+        *) fail "unknown group '$argument'" "known: core, http, websocket, libero, train, gpu, dev" ;;
     esac
 done
 

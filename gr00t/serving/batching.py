@@ -61,6 +61,8 @@ class QueuedRequest:
         endpoint: what answers it.
         envelope: the frames that lead back to its sender.
         size: bytes of its message.
+        deliver: called in the computing thread with this request and its result or Failure, once unless it is
+            abandoned.
         sender: who asked; whatever has `is_gone`, or None where nobody can be gone.
     """
 
@@ -68,6 +70,7 @@ class QueuedRequest:
     endpoint: EndpointHandler
     envelope: list[bytes]
     size: int
+    deliver: Callable[[QueuedRequest, Any], None]
     sender: Sender | None = None
 
     @property
@@ -85,24 +88,20 @@ class _Ready:
 
 
 class Worker:
-    """The queue and its computing thread.
+    """The queue and its computing thread, of one server or of several that serve the same model.
 
     Attributes:
         batch_sizes: how many forwards had how many requests.
         abandoned: how many jobs were left out because their senders had gone.
+        ended: whether the thread has ended, after `stop` or by a fatal error.
 
     Args:
-        deliver: called in the computing thread with every job and its result or Failure, once for each job
-            that was submitted and is not abandoned.
-        on_end: called in the computing thread when it ends, after `stop` or by a fatal error.
         max_waiting: so many jobs may wait; more are refused.
         max_waiting_bytes: so many bytes of messages may wait.
     """
 
     def __init__(
         self,
-        deliver: Callable[[QueuedRequest, Any], None],
-        on_end: Callable[[], None],
         *,
         max_waiting: int = MAX_WAITING,
         max_waiting_bytes: int = MAX_WAITING_BYTES,
@@ -110,8 +109,7 @@ class Worker:
         self.batch_sizes: collections.Counter[int] = collections.Counter()
         self.abandoned = 0
         self.ended = False
-        self._deliver = deliver
-        self._on_end = on_end
+        self._on_end: list[Callable[[], None]] = []
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._changed = threading.Condition()  # guards the next five
@@ -121,12 +119,20 @@ class Worker:
         self._refusing = False
         self._stopping = False
         self._ready: collections.deque[_Ready] = collections.deque()  # of the computing thread alone
+        self._is_started = False
         # A daemon: the program can end even in the middle of a forward.
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
+    def tell_end(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called, in the computing thread, when that ends."""
+        self._on_end.append(callback)
+
     def start(self) -> None:
-        """Begin to compute."""
-        self._thread.start()
+        """Begin to compute, unless another server of the same model has begun it."""
+        with self._changed:
+            if not self._is_started:
+                self._is_started = True
+                self._thread.start()
 
     @property
     def waiting(self) -> int:
@@ -158,6 +164,11 @@ class Worker:
             self._waiting_count += 1
             self._waiting_bytes += job.size
             self._changed.notify()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
 
     def stop(self) -> None:
         """Let the thread finish the batch that it computes; deliver a Failure to all that wait."""
@@ -195,10 +206,11 @@ class Worker:
             while batch := self._gather():
                 self._compute(batch)
             for job in [*(entry.job for entry in self._ready), *self._waiting]:
-                self._deliver(job, Failure(stopping()))
+                job.deliver(job, Failure(stopping()))
         finally:
             self.ended = True
-            self._on_end()
+            for callback in self._on_end:
+                callback()
 
     def _gather(self) -> list[_Ready]:
         """Return what is computed next, taken from what waits; wait while there is nothing. Empty: stop."""
@@ -243,7 +255,7 @@ class Worker:
         if isinstance(prepared, Failure):
             with self._changed:
                 self._count_out([job])
-            self._deliver(job, prepared)
+            job.deliver(job, prepared)
         else:
             self._ready.append(_Ready(job, prepared))
 
@@ -272,16 +284,16 @@ class Worker:
     def _compute(self, batch: list[_Ready]) -> None:
         endpoint = batch[0].job.endpoint
         if endpoint.batched is None:
-            self._deliver(batch[0].job, attempt(lambda: endpoint.answer(batch[0].job.request)))
+            batch[0].job.deliver(batch[0].job, attempt(lambda: endpoint.answer(batch[0].job.request)))
             return
         answer = endpoint.batched.answer
         answered = attempt(lambda: list(zip(batch, answer([entry.prepared for entry in batch]), strict=True)))
         if not isinstance(answered, Failure):
             self.batch_sizes[len(batch)] += 1
             for entry, result in answered:
-                self._deliver(entry.job, result)
+                entry.job.deliver(entry.job, result)
         elif len(batch) == 1:
-            self._deliver(batch[0].job, answered)
+            batch[0].job.deliver(batch[0].job, answered)
         else:
             # The fault of one of them, or of their number. Alone each gets its own answer.
             logger.warning(

@@ -283,6 +283,8 @@ class Connections:
         if connection.inbox:
             connection.holds_since = connection.last_heard
         self._say(connection)
+        if connection.is_finished and not connection.conversation.may_listen_on:
+            raise ConnectionResetError  # what it asked for need not be computed
         self._bound()
 
     def _finish(self, connection: Connection) -> None:
@@ -292,6 +294,8 @@ class Connections:
         same one, that of a part that others follow, so it can be sent before the reply is known.
         """
         connection.is_finished = True
+        if not connection.conversation.may_listen_on:
+            raise ConnectionResetError
         if connection.pending:
             connection.is_begun = True
             connection.untaken += connection.conversation.first_of_reply

@@ -9,7 +9,7 @@ from typing import Any
 from gr00t.serving.endpoints import Encoded, EndpointHandler, Request, RequestError
 from gr00t.serving.wires import n1_5 as wire
 from gr00t.serving.wires.foreign import name_message
-from gr00t.serving.wires.outline import Outline, WireError, kind_of, text_bytes, walk
+from gr00t.serving.wires.outline import Outline, Span, WireError, kind_of, text_bytes, walk
 from gr00t.spelling import did_you_mean
 
 _MAX_OPTIONS_BYTES = 10_000
@@ -73,7 +73,12 @@ class MessageReader:
             raise RequestError(
                 "kill: refused to another machine; start the server with an API token and send it"
             )
-        options = self._options_of(payload, found, endpoint)
+        return (yield from self._request_of(payload, found, endpoint))
+
+    def _request_of(self, payload: bytes, found: Outline, endpoint: str) -> Generator[None, None, Request]:
+        """Return the request that a message makes of a known endpoint; pause at times."""
+        yield from ()
+        options = self.options_at(payload, found.fields.get("options"), endpoint)
         data: Any = {}
         if (at := found.fields.get("data")) is not None:
             data = Encoded(memoryview(payload)[at.begin : at.end])
@@ -98,8 +103,12 @@ class MessageReader:
             raise RequestError(f"Unknown endpoint: {endpoint:.200}")
         return endpoint
 
-    def _options_of(self, payload: bytes, found: Outline, endpoint: str) -> dict[str, Any]:
-        at = found.fields.get("options")
+    def options_at(self, payload: bytes, at: Span | None, endpoint: str) -> dict[str, Any]:
+        """Return the options that lie at `at`, all of which the endpoint knows.
+
+        Raises:
+            RequestError: They are no map, too many, or one of them is unknown.
+        """
         if at is None:
             return {}
         if (kind := kind_of(payload[at.begin])) != "dict":

@@ -15,7 +15,7 @@ import gr00t
 from gr00t.data.actions import check_actions
 from gr00t.serving.batching import MAX_WAITING
 from gr00t.serving.client import ExternalRobotInferenceClient
-from gr00t.serving.endpoints import Failure, PreparedRequest, RequestError, attempt
+from gr00t.serving.endpoints import BatchedEndpoint, Failure, PreparedRequest, RequestError, attempt
 from gr00t.serving.limits import DEFAULT_MAX_BATCH
 from gr00t.serving.server import BaseInferenceServer
 from gr00t.serving.wires.outline import MAX_MESSAGE_BYTES
@@ -70,6 +70,7 @@ class RobotInferenceServer(BaseInferenceServer):
         max_waiting: int = MAX_WAITING,
         max_batch: int = DEFAULT_MAX_BATCH,
         info: Mapping[str, Any] | None = None,
+        beside: RobotInferenceServer | None = None,
     ) -> None:
         """Listen for requests to `model`, which must be complete; for the rest see `BaseInferenceServer`.
 
@@ -84,17 +85,27 @@ class RobotInferenceServer(BaseInferenceServer):
                 how many samples one request may have. With 1 a request's answer does not depend on who else
                 asks, not in a single bit.
             info: What `get_server_info` says besides what the server knows itself.
+            beside: Another server of `model`, in whatever language, whose computing thread this one shares:
+                clients of both meet in one forward.
 
         Raises:
             ValueError: `max_batch` below 1; for others see `BaseInferenceServer`.
         """
         if max_batch < 1:
             raise RequestError(f"max_batch: expected at least 1, got {max_batch}")
-        super().__init__(host, port, api_token, max_message_bytes=max_message_bytes, max_waiting=max_waiting)
+        super().__init__(
+            host,
+            port,
+            api_token,
+            max_message_bytes=max_message_bytes,
+            max_waiting=max_waiting,
+            beside=beside,
+        )
         self.model = model
         self.max_batch = max_batch
         self._info = dict(info or {})
-        batched = _BatchedGetAction(model, max_batch) if isinstance(model, BatchablePolicy) else None
+        batched = batched_get_action(model, max_batch) if beside is None else beside.batched
+        self.batched: BatchedEndpoint | None = batched
         self.is_batched = batched is not None and max_batch > 1
         self.register_endpoint("get_action", self._get_action, options=("seed",), batched=batched)
         self.register_endpoint(
@@ -133,9 +144,22 @@ class RobotInferenceServer(BaseInferenceServer):
             "versions": _versions(),
         }
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a harness keeps beside its results: what is served, and how it is quantized."""
+        report = getattr(self.model, "quantization_report", None)
+        return {
+            "server": {**self._info, "max_batch": self.max_batch, "versions": _versions()},
+            "quantization": {"enabled": False} if report is None else report(),
+        }
+
     def _get_action(self, observations: Any, **options: Any) -> dict[str, Any]:
         answer = self.model.get_action(_checked(observations, self.max_batch), **_seeds(options))
         return check_actions(answer)
+
+
+def batched_get_action(model: ServedPolicy, max_batch: int) -> BatchedEndpoint | None:
+    """Return what answers the requests of several clients at once, or None for a policy that cannot."""
+    return _BatchedGetAction(model, max_batch) if isinstance(model, BatchablePolicy) else None
 
 
 class _BatchedGetAction:

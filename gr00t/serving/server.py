@@ -60,6 +60,7 @@ class BaseInferenceServer:
     """
 
     scheme = "tcp"
+    reader_class = MessageReader
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class BaseInferenceServer:
         *,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         max_waiting: int = MAX_WAITING,
+        beside: BaseInferenceServer | None = None,
     ) -> None:
         """Listen.
 
@@ -79,6 +81,8 @@ class BaseInferenceServer:
             api_token: If given, every request must carry it.
             max_message_bytes: A longer message gets an error reply and is not kept.
             max_waiting: So many requests may wait to be computed; more get the error reply `busy: ...`.
+            beside: Another server of the same model: they share its computing thread and queue, and when one
+                ends, so does the other.
 
         Raises:
             BindError: The address is in use, or not one of this machine.
@@ -89,10 +93,11 @@ class BaseInferenceServer:
         self.api_token = api_token
         self.max_message_bytes = max_message_bytes
         self._endpoints: dict[str, EndpointHandler] = {}
-        self._reader = MessageReader(self._endpoints, api_token, max_message_bytes)
+        self._reader = self.reader_class(self._endpoints, api_token, max_message_bytes)
         self.register_endpoint("ping", self._handle_ping, requires_input=False, immediate=True)
         self.register_endpoint("kill", self._kill_server, requires_input=False, immediate=True)
-        self.worker = Worker(self._deliver, lambda: self.connections.wake(), max_waiting=max_waiting)
+        self.worker: Worker = Worker(max_waiting=max_waiting) if beside is None else beside.worker
+        self.worker.tell_end(lambda: self.connections.wake())
         # Each with how many of the requests given to the worker it answers: 0 or 1.
         self._replies: collections.deque[tuple[Connection, list[bytes], int]] = collections.deque()
         # Connections with messages to go over, and how far that has got: those that begin with a short one,
@@ -103,7 +108,7 @@ class BaseInferenceServer:
 
         address = resolve_host(host)
         self._reach, self._is_loopback = describe_reach(address), is_loopback(address)
-        self.connections = Connections(address, port, self._converse, scheme=self.scheme)
+        self.connections: Connections = Connections(address, port, self._converse, scheme=self.scheme)
         self.address: str = self.connections.address
         if api_token is None and not self._is_loopback:
             logger.warning(
@@ -145,13 +150,14 @@ class BaseInferenceServer:
         self.worker.start()
         try:
             try:
-                while self.running:
+                while self.running and not self.worker.is_stopping:
                     self._turn()
-                    if self.worker.ended:
+                    if self.worker.ended and not self.worker.is_stopping:
                         raise RuntimeError("the computing thread died; its traceback stands above")
             finally:
                 self.running = False
                 self.worker.stop()
+                # Others of the same model see it at their next turn, and end, too.
                 while not self.worker.ended:
                     self._turn()
                 self.worker.join()
@@ -176,7 +182,7 @@ class BaseInferenceServer:
         request = attempt(lambda: self.read(payload, from_loopback=from_loopback))
         if isinstance(request, Failure):
             return self._reply("request", request)[0]
-        return self._reply(request.endpoint, attempt(lambda: self.answer(request)))[0]
+        return self._reply(request.endpoint, attempt(lambda: self.answer(request)), request)[0]
 
     def read(self, payload: bytes, *, from_loopback: bool = False) -> Request:
         """Decode and check a message, up to what its endpoint expects of `data`.
@@ -289,19 +295,26 @@ class BaseInferenceServer:
         """Yield the reply to a checked request, unless the worker will deliver it."""
         endpoint = self._endpoints[request.endpoint]
         if endpoint.immediate:
-            yield self._reply(request.endpoint, attempt(lambda: endpoint.answer(request)))
+            yield self._reply(request.endpoint, attempt(lambda: endpoint.answer(request)), request)
         else:
-            self.worker.submit(QueuedRequest(request, endpoint, envelope, size, connection))
+            self.worker.submit(QueuedRequest(request, endpoint, envelope, size, self._deliver, connection))
             connection.pending += 1
 
     def _deliver(self, job: QueuedRequest, outcome: Any) -> None:
         """Queue the reply to a job and wake the loop; the worker calls this in its own thread."""
         assert isinstance(job.sender, Connection)
-        self._replies.append((job.sender, [*job.envelope, *self._reply(job.request.endpoint, outcome)], 1))
+        reply = self._reply(job.request.endpoint, outcome, job.request)
+        self._replies.append((job.sender, [*job.envelope, *reply], 1))
         self.connections.wake()
 
-    def _reply(self, name: str, outcome: Any) -> list[bytes]:
-        """Return the parts of the reply that says a result or a Failure, and log the latter."""
+    def _reply(self, name: str, outcome: Any, request: Request | None = None) -> list[bytes]:
+        """Return the parts of the reply that says a result or a Failure, and log the latter.
+
+        Args:
+            name: What failed, for the log.
+            outcome: The result or Failure.
+            request: What it answers, unless that could not even be read.
+        """
         reply = outcome if isinstance(outcome, Failure) else attempt(lambda: wire.pack(outcome))
         return [wire.pack({"error": self._tell(name, reply)}) if isinstance(reply, Failure) else reply]
 

@@ -127,7 +127,8 @@ class Submitted:
         self.outcomes: dict[int, Any] = {}
         self.ended = threading.Event()
         self.done = threading.Semaphore(0)
-        self.worker = Worker(self._deliver, self.ended.set)
+        self.worker = Worker()
+        self.worker.tell_end(self.ended.set)
 
     def _deliver(self, job: QueuedRequest, outcome: Any) -> None:
         self.outcomes[job.envelope[0][0]] = outcome
@@ -137,7 +138,7 @@ class Submitted:
         for number, observation in enumerate(observations):
             request = Request("get_action", observation, {"seed": number})
             handler = self.server._endpoints["get_action"]
-            self.worker.submit(QueuedRequest(request, handler, [bytes([number])], 1))
+            self.worker.submit(QueuedRequest(request, handler, [bytes([number])], 1, self._deliver))
         self.worker.start()
         for _ in observations:
             assert self.done.acquire(timeout=60)

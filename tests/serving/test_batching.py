@@ -60,7 +60,8 @@ class Bench:
         self.endpoint = endpoint
         self.delivered: list[tuple[int, Any]] = []
         self.ended = threading.Event()
-        self.worker = Worker(self._deliver, self.ended.set, **limits)
+        self.worker = Worker(**limits)
+        self.worker.tell_end(self.ended.set)
 
     def _deliver(self, job: QueuedRequest, outcome: Any) -> None:
         self.delivered.append((job.request.data, outcome.text if isinstance(outcome, Failure) else outcome))
@@ -68,14 +69,16 @@ class Bench:
     def submit(self, *values: int, size: int = 1, **options: Any) -> None:
         handler = EndpointHandler(lambda data: data, batched=self.endpoint)
         for value in values:
-            self.worker.submit(QueuedRequest(Request("double", value, options), handler, [], size))
+            request = Request("double", value, options)
+            self.worker.submit(QueuedRequest(request, handler, [], size, self._deliver))
 
     def submit_alone(self, value: int) -> None:
         def square(data: int) -> int:
             self.endpoint.batches.append([data])
             return data * data
 
-        self.worker.submit(QueuedRequest(Request("square", value, {}), EndpointHandler(square), [], 1))
+        handler = EndpointHandler(square)
+        self.worker.submit(QueuedRequest(Request("square", value, {}), handler, [], 1, self._deliver))
 
     def finish(self, count: int) -> None:
         """Let everything be computed, and end."""

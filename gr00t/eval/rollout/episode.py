@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from gr00t.libero.simulator.observation import Observation, StepResult
 from gr00t.libero.simulator.simulator import LiberoSimulator
 from gr00t.libero.tasks.suites import LiberoError, Task
+from gr00t.serving.harnesses import libero
+from gr00t.serving.harnesses.libero import noise_seed, robot_input
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-
-STATE_KEYS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 
 
 class PolicyClient(Protocol):
@@ -148,56 +148,21 @@ def play_episode(
     return episode
 
 
-def noise_seed(seed: int, suite: str, task: int, init_state: int, query: int) -> int:
-    """A number in [0, 2^32) that these five determine; torch's CPU generator uses no more bits of a seed."""
-    text = f"{seed}/{suite}/{task}/{init_state}/{query}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
 def policy_input(observation: Observation, language: str) -> dict[str, Any]:
     """The observation under the keys of the LIBERO data configs, one time step, float64 state."""
-    state = observation.state
-    values: dict[str, Any] = {
-        "video.image": observation.image[None],
-        "video.wrist_image": observation.wrist_image[None],
-    }
-    for index, key in enumerate(STATE_KEYS):
-        values[f"state.{key}"] = state[None, index : index + 1] if key != "gripper" else state[None, index:]
-    values["annotation.human.action.task_description"] = [language]
-    return values
+    return robot_input(observation.image, observation.wrist_image, observation.state, language)
 
 
 def robot_actions(reply: Mapping[str, Any], count: int) -> NDArray[np.float64]:
     """The first `count` actions of a policy's answer as the robot takes them, (count, 7) float64.
 
-    Policies open the gripper at 1 and close it at 0; LIBERO opens at -1 and closes at 1.
-
     Raises:
         PolicyReplyError: if a key is missing, the chunk is too short, or a number is not finite.
     """
-    columns = []
-    for key in STATE_KEYS:
-        name = f"action.{key}"
-        if name not in reply:
-            raise PolicyReplyError(f"the policy's answer has no {name!r}; it has: {', '.join(sorted(reply))}")
-        values = np.asarray(reply[name], dtype=np.float64)
-        column = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-        if column.ndim != 1:
-            raise PolicyReplyError(f"{name}: expected shape (H,) or (H, 1), got {values.shape}")
-        columns.append(column)
-    horizons = {len(column) for column in columns}
-    if len(horizons) != 1:
-        raise PolicyReplyError(f"action chunks of different lengths: {sorted(horizons)}")
-    actions = np.stack(columns, axis=-1)
-    if len(actions) < count:
-        raise PolicyReplyError(
-            f"--replan-steps {count}: the policy answers with chunks of {len(actions)} actions only"
-        )
-    actions = actions[:count]
-    if not np.isfinite(actions).all():
-        raise PolicyReplyError("the policy's answer contains actions that are not finite numbers")
-    actions[:, 6] = np.sign(1.0 - 2.0 * actions[:, 6])
-    return actions
+    try:
+        return libero.robot_actions(reply, count)
+    except libero.ReplyError as error:
+        raise PolicyReplyError(str(error)) from None
 
 
 def action_jerk(actions: NDArray[np.float64]) -> float:

@@ -66,6 +66,7 @@ class HttpConversation:
     """What one peer has sent so far; see `gr00t.serving.sockets.connection.Conversation`."""
 
     first_of_reply = b"H"
+    may_listen_on = True
 
     def __init__(self, max_bytes: int, judge: Callable[[Head], Refusal | None]) -> None:
         """Begin; a body of over `max_bytes` is not kept, nor is one whose head `judge` does not let pass."""

@@ -26,6 +26,7 @@ from gr00t.serving.robot import RobotInferenceServer, ServedPolicy
 from gr00t.serving.sockets.address import strip_brackets
 from gr00t.serving.sockets.connection import Connection, Conversation
 from gr00t.serving.sockets.zmtp import Message
+from gr00t.serving.tokens import token_of
 from gr00t.serving.wires import json_arrays
 from gr00t.serving.wires.outline import MAX_MESSAGE_BYTES
 from gr00t.spelling import did_you_mean
@@ -94,6 +95,7 @@ class HTTPInferenceServer(RobotInferenceServer):
         max_waiting: int = MAX_WAITING,
         max_batch: int = DEFAULT_MAX_BATCH,
         info: Mapping[str, Any] | None = None,
+        beside: RobotInferenceServer | None = None,
     ) -> None:
         """Listen for requests to `policy`; for the arguments and errors see `RobotInferenceServer`."""
         if api_token is not None and (api_token != api_token.strip() or not api_token.isprintable()):
@@ -109,6 +111,7 @@ class HTTPInferenceServer(RobotInferenceServer):
             max_waiting=max_waiting,
             max_batch=max_batch,
             info=info,
+            beside=beside,
         )
         self.register_endpoint("health", _health, requires_input=False, immediate=True)
 
@@ -132,7 +135,7 @@ class HTTPInferenceServer(RobotInferenceServer):
             return Refusal(404, f"Not Found: {did_you_mean(head.path[:60], _ROUTES)}")
         if head.method != method:
             return Refusal(405, f"Method Not Allowed: {head.path} takes {method}", (f"Allow: {method}",))
-        if head.path != _HEALTH and not self._reader.is_token(_token_of(head)):
+        if head.path != _HEALTH and not self._reader.is_token(token_of(head.headers)):
             text = f"Unauthorized: Invalid API token; send {_TOKEN_HEADERS}"
             return Refusal(401, text, ("WWW-Authenticate: Bearer",))
         kind = head.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -177,7 +180,7 @@ class HTTPInferenceServer(RobotInferenceServer):
         request = Request(endpoint, _EncodedAct(memoryview(body)), options)
         yield from self._hand_over(connection, [], request, len(body))
 
-    def _reply(self, name: str, outcome: Any) -> list[bytes]:
+    def _reply(self, name: str, outcome: Any, request: Request | None = None) -> list[bytes]:
         if not isinstance(outcome, Failure):
             outcome = attempt(lambda: _answer(200, outcome))
         if not isinstance(outcome, Failure):
@@ -207,20 +210,6 @@ def _answer(status: int, content: Any, headers: tuple[str, ...] = ()) -> list[by
     """Return the parts of a reply, see `HttpConversation.reply`."""
     lines = [f"Content-Type: {_JSON}", *headers]
     return [str(status).encode(), *(line.encode("latin1") for line in lines), json_arrays.dumps(content)]
-
-
-def _token_of(head: Head) -> bytes | None:
-    """Return the token that a request carries."""
-    scheme, _, token = head.headers.get("authorization", "").partition(" ")
-    sent = token.strip() if scheme.lower() == "bearer" else head.headers.get("x-api-token")
-    if sent is None:
-        return None
-    raw = sent.encode("latin1")
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError:  # some clients send headers as Latin-1, which Python's own does
-        return sent.encode("utf-8")
-    return raw
 
 
 def _options_of(head: Head) -> dict[str, Any]:

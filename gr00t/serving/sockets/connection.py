@@ -23,12 +23,20 @@ class Conversation(Protocol):
         is_open: whether the peer has shown that it speaks the protocol.
         is_over: whether the connection is to end with the reply that was asked for last.
         first_of_reply: the bytes with which every reply begins.
+        may_listen_on: whether a peer that says no more may still wait for an answer.
         expected: how many more bytes it can take before somebody has to look at what came.
         held: how many bytes of an unfinished message are kept.
     """
 
     replies: bytearray
-    is_open: bool
+
+    @property
+    def is_open(self) -> bool:
+        """See the class."""
+
+    @property
+    def may_listen_on(self) -> bool:
+        """See the class."""
 
     @property
     def is_over(self) -> bool:

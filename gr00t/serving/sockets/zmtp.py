@@ -96,6 +96,7 @@ class ZmtpConversation:
     """
 
     is_over = False
+    may_listen_on = True
     first_of_reply = FIRST_OF_REPLY
 
     def __init__(self, max_bytes: int) -> None:

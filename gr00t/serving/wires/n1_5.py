@@ -19,7 +19,7 @@ import json
 import re
 import struct
 import sys
-from typing import Any
+from typing import Any, Callable, List, Optional, Tuple
 
 import msgpack
 import numpy as np
@@ -37,6 +37,8 @@ __all__ = [
     "WireError",
     "build_array",
     "decode",
+    "decode_map",
+    "encode",
     "pack",
     "simplify",
     "unpack",
@@ -61,17 +63,21 @@ class PackError(TypeError):
     """A value that cannot be sent; the text says under which key it stands."""
 
 
-def pack(message: Any) -> bytes:
+def pack(message: Any, default: Optional[Callable[[Any], Any]] = None) -> bytes:
     """Encode a message: maps, lists, text, numbers, arrays and ModalityConfigs.
 
     A number of numpy is sent as one of Python, a torch tensor as an array, an RGB image of PIL as an array
     (height, width, 3).
 
+    Args:
+        message: What is to be sent.
+        default: How another wire writes what msgpack does not know, in place of this one's way.
+
     Raises:
         PackError: A value of another type, or an array of Python objects.
     """
     try:
-        packed: bytes = msgpack.packb(message, default=_encode)
+        packed: bytes = msgpack.packb(message, default=default or encode)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PackError(what_cannot_be_sent(message, error)) from None
     return packed
@@ -94,15 +100,23 @@ def unpack(payload: bytes) -> Any:
     return decode(payload)
 
 
-def decode(part: bytes | memoryview) -> Any:
+def decode(
+    part: bytes | memoryview, read_map: Optional[Callable[[List[Tuple[Any, Any]]], Any]] = None
+) -> Any:
     """Decode a message, or a value out of one, that `outline.walk` has gone over already.
+
+    Args:
+        part: Its bytes.
+        read_map: What another wire's maps stand for, given their entries; this one's `decode_map` if None.
 
     Raises:
         WireError: A text that is not UTF-8, a map key that is no text, or an array that is no plain .npy.
     """
     faults = Undecodables()
     try:
-        message = msgpack.unpackb(part, object_pairs_hook=faults.kept(_decode), list_hook=_as_it_is)
+        message = msgpack.unpackb(
+            part, object_pairs_hook=faults.kept(read_map or decode_map), list_hook=_as_it_is
+        )
     except ValueError as error:
         raise WireError(f"not a msgpack message: {str(error) or 'invalid byte'}") from None
     faults.check(message)
@@ -142,7 +156,8 @@ def simplify(value: Any) -> Any:
     return value
 
 
-def _encode(value: Any) -> Any:
+def encode(value: Any) -> Any:
+    """Return an array or a ModalityConfig as a map of this wire's; for msgpack's `default`."""
     value = simplify(value)
     if isinstance(value, np.ndarray):
         buffer = io.BytesIO()
@@ -164,7 +179,7 @@ def what_cannot_be_sent(message: Any, error: Exception) -> str:
         parts = value.items() if isinstance(value, dict) else enumerate(value if _is_list(value) else ())
         for name, part in parts:
             try:
-                msgpack.packb(part, default=_encode)
+                msgpack.packb(part, default=encode)
             except (TypeError, ValueError, OverflowError, RecursionError) as fault:
                 error = fault
                 names.append(name if _is_list(value) else str(name))
@@ -187,7 +202,12 @@ def _as_it_is(values: Any) -> Any:
     return values
 
 
-def _decode(entries: list[tuple[str, Any]]) -> Any:
+def decode_map(entries: list[tuple[Any, Any]]) -> Any:
+    """Return what a map stands for: an array, a ModalityConfig, or itself.
+
+    Raises:
+        WireError: It is none of a kind that it says it is, or has a key twice.
+    """
     fields = fields_of(entries)
     if "__ndarray_class__" in fields:
         return _array_from_npy(fields.get("as_npy"))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.rollout.episode import STATE_KEYS
 from gr00t.eval.rollout.plan import EvalPlan
 from gr00t.eval.rollout.record_parts import ArmConditions
 from gr00t.eval.rollout.records import EpisodeRecord, read_records
@@ -20,6 +19,7 @@ from gr00t.libero.simulator.observation import Observation, StepResult
 from gr00t.libero.simulator.simulator import SimulatorError
 from gr00t.libero.tasks.suites import Task, find_suite
 from gr00t.serving.client import NoServerError
+from gr00t.serving.harnesses.libero import STATE_KEYS
 
 TASKS = [
     Task("libero_object", index, f"pick_{index}", f"pick {index}", Path("none.bddl"), Path("none.init"))

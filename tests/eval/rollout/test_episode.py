@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from gr00t.eval.rollout.episode import (
-    STATE_KEYS,
     PolicyReplyError,
     action_jerk,
     noise_seed,
@@ -18,6 +17,7 @@ from gr00t.eval.rollout.episode import (
     robot_actions,
 )
 from gr00t.libero.simulator.observation import Observation, axis_angle, state_vector
+from gr00t.serving.harnesses.libero import STATE_KEYS
 from tests.eval.rollout.stubs import TASKS, StubPolicy, StubSimulator
 
 
