@@ -1,9 +1,9 @@
-"""Serve GR00T N1.5 over ZeroMQ or HTTP, or ask a running server for one action.
+"""Serve GR00T N1.5 to clients of several wires, or ask a running server for one action.
 
     python scripts/inference_service.py --server --model-path PATH_OR_HUB_ID
     python scripts/inference_service.py --client
 
-With --http-server both speak HTTP.
+With --http-server both speak HTTP; with --wire the server speaks to the clients of other projects as well.
 
 The GR00T_DUQUANT_* variables decide whether the served model is quantized; with GR00T_DUQUANT_DRYRUN=1 its
 layers are listed and nothing is served. What scripts/export_quantized.py wrote needs none of them.
@@ -24,6 +24,8 @@ def run(arguments: ServeArguments) -> None:
         raise UsageError("--api-token is empty: it would protect nothing")
     if arguments.max_batch < 1:
         raise UsageError(f"--max-batch: expected at least 1, got {arguments.max_batch}")
+    if arguments.replan_steps < 1:
+        raise UsageError(f"--replan-steps: expected at least 1, got {arguments.replan_steps}")
     if arguments.client:
         from gr00t.cli.serving.client import ask
 

@@ -92,7 +92,7 @@ def _check_keys(observation: Mapping[str, Any], needed: list[str]) -> None:
             if "observation" in observation or isinstance(observation.get("video"), Mapping):
                 hint = (
                     "; this looks like an observation of Isaac-GR00T N1.6 or later: N1.5 takes flat ones, "
-                    "with video.CAMERA and state.PART as their keys"
+                    "with video.CAMERA and state.PART as their keys; --wire n1_6 serves those clients"
                 )
             raise ObservationError(f"no {key!r} in the observation, which has {got}{hint}")
 

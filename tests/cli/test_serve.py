@@ -85,6 +85,7 @@ def test_documented_flags_work_with_dashes_and_underscores(
         data_config="examples.Libero.custom_data_config:LiberoDataConfig",
         embodiment_tag="new_embodiment",
         denoising_steps=8,
+        port=5555,
         host="0.0.0.0",
         api_token="secret",
         device="cpu",

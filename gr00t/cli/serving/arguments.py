@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from gr00t.cli.serving.scope import DOCUMENT
+from gr00t.cli.serving.wires import DEFAULT_WIRE
 from gr00t.serving.limits import DEFAULT_MAX_BATCH
 
 
@@ -18,7 +19,7 @@ class ServeArguments:
     client: bool = False
     """Send one example observation to a server; print the shapes of its answer and how long it took."""
     http_server: bool = False
-    """Speak HTTP with JSON (POST /act, GET /health) instead of ZeroMQ."""
+    """Speak HTTP with JSON (POST /act, GET /health) instead of ZeroMQ: the wire http in place of n1_5."""
     model_path: str | None = None
     """Checkpoint folder or model hub id. With --client, if the server does not tell the states' widths: a
     folder whose metadata does."""
@@ -36,8 +37,13 @@ class ServeArguments:
     """Euler steps per action chunk; the checkpoint's own number if not given."""
     host: str = "localhost"
     """Address to listen on, or to connect to; 0.0.0.0 listens on every interface, :: on IPv6's, too."""
-    port: int = 5555
-    """TCP port."""
+    port: int | None = None
+    """TCP port (default: 5555; of vla-eval and openpi 8000)."""
+    wire: tuple[str, ...] = (DEFAULT_WIRE,)
+    """Whose clients are served, each at its port: n1_5 (NVIDIA's ZeroMQ), http (N1.5's), n1_6 (also N1.7),
+    vla-eval, openpi. Several share the model, as in: --wire n1_5 vla-eval:8001 openpi."""
+    replan_steps: int = 8
+    """How many actions of a chunk vla-eval executes before the policy is asked again."""
     api_token: str | None = None
     """Secret that requests must carry; without one, whoever reaches the port may use it."""
     device: str | None = None

@@ -7,16 +7,24 @@ import time
 from http import HTTPStatus
 from typing import Any
 
+from gr00t.cli.errors import UsageError
 from gr00t.cli.serving.arguments import ServeArguments
+from gr00t.cli.serving.wires import DEFAULT_WIRE, HTTP, chosen_wires
 from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.serving.client import ExternalRobotInferenceClient, ServerError
 from gr00t.serving.example_request import describe_locally, example_of
 from gr00t.serving.http.client import HTTPInferenceClient, StatusError
 
+# Wire -> what asks over it.
+CLIENTS: dict[str, Any] = {DEFAULT_WIRE: ExternalRobotInferenceClient, HTTP: HTTPInferenceClient}
+
 
 def ask(arguments: ServeArguments) -> None:
     """Send one example observation and print what comes back."""
-    client = client_class(arguments)(arguments.host, arguments.port, api_token=arguments.api_token)
+    (wire, *others) = chosen_wires(arguments.wire, arguments.port, arguments.http_server)
+    if others or wire.name not in CLIENTS:
+        raise UsageError(f"--client speaks one of {', '.join(CLIENTS)}; other clients have servers of theirs")
+    client = CLIENTS[wire.name](arguments.host, wire.port, api_token=arguments.api_token)
     with contextlib.closing(client):
         observation = example_of(describe_wanted(client, arguments))
         started = time.perf_counter()
@@ -25,11 +33,6 @@ def ask(arguments: ServeArguments) -> None:
         for key, value in actions.items():
             print(f"{key}: {value.dtype} {value.shape}")
         print(f"{milliseconds:.1f} ms from {client.address}")
-
-
-def client_class(arguments: ServeArguments) -> Any:
-    """Return the client for the server's language."""
-    return HTTPInferenceClient if arguments.http_server else ExternalRobotInferenceClient
 
 
 def describe_wanted(client: Any, arguments: ServeArguments) -> dict[str, Any]:

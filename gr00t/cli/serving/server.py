@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +11,14 @@ from gr00t.cli.errors import UsageError
 from gr00t.cli.serving.arguments import ServeArguments
 from gr00t.cli.serving.policy import counted_layers, load_by_flags
 from gr00t.cli.serving.scope import scoped
+from gr00t.cli.serving.wires import VLA_EVAL, check_installed, chosen_wires, server_class
 from gr00t.processes.collector import collector_paused
 from gr00t.processes.freed_memory import keep_freed_memory, return_freed_memory, use_huge_pages
 from gr00t.serving.sockets.address import check_port_free
 
 if TYPE_CHECKING:
     from gr00t.model.policy import Gr00tPolicy
+    from gr00t.serving.robot import RobotInferenceServer
 
 logger = logging.getLogger("gr00t.service")
 
@@ -40,46 +40,42 @@ def serve(arguments: ServeArguments) -> None:
         return
     if arguments.model_path is None:
         raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
-    check_port_free(arguments.host, arguments.port)
-    make_server = server_class(arguments)
+    wires = chosen_wires(arguments.wire, arguments.port, arguments.http_server)
+    for wire in wires:
+        check_port_free(arguments.host, wire.port)
+        check_installed(wire.name)
     use_huge_pages(os.environ)
     return_freed_memory()
+    from gr00t.serving.together import run_together
+
     policy = load_policy(arguments, arguments.model_path)
     keep_freed_memory()
-    server = make_server(
-        policy,
-        host=arguments.host,
-        port=arguments.port,
-        api_token=arguments.api_token,
-        max_batch=arguments.max_batch,
-        info=server_info(arguments, policy),
-    )
-    logger.info("Serving %s; %s", describe(arguments, policy), server.address)
+    info = server_info(arguments, policy)
+    servers: list[RobotInferenceServer] = []
+    for wire in wires:
+        own = vla_eval_options(arguments) if wire.name == VLA_EVAL else {}
+        server = server_class(wire.name)(
+            policy,
+            host=arguments.host,
+            port=wire.port,
+            api_token=arguments.api_token,
+            max_batch=arguments.max_batch,
+            info=info,
+            beside=servers[0] if servers else None,
+            **own,
+        )
+        servers.append(server)
+        logger.info("Serving %s; %s", describe(arguments, policy), server.address)
     logger.info(
         "Observations are computed %s",
         f"together, up to {server.max_batch} that wait" if server.is_batched else "one at a time",
     )
-    server.run()
+    run_together(servers)
 
 
-def server_class(arguments: ServeArguments) -> Any:
-    """Return the server for the wanted language.
-
-    Raises:
-        UsageError: What it needs is not installed.
-    """
-    if not arguments.http_server:
-        from gr00t.serving.robot import RobotInferenceServer
-
-        return RobotInferenceServer
-    if importlib.util.find_spec("h11") is None:
-        raise UsageError(
-            "--http-server needs the package h11, which is not installed here; install it with "
-            f"scripts/setup_env.sh core http, or {Path(sys.executable).name} -m pip install 'h11>=0.14'"
-        )
-    from gr00t.serving.http.server import HTTPInferenceServer
-
-    return HTTPInferenceServer
+def vla_eval_options(arguments: ServeArguments) -> dict[str, Any]:
+    """Return what only vla-eval's server takes."""
+    return {"replan_steps": arguments.replan_steps, "seed": arguments.seed or 0}
 
 
 def load_policy(arguments: ServeArguments, model_path: str) -> Gr00tPolicy:

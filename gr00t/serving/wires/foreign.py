@@ -53,7 +53,10 @@ def name_message(payload: bytes) -> str | None:
 def name_stranger(begin: bytes) -> str | None:
     """Return what a peer of the ZeroMQ port speaks instead, and what to do; None if that is not known."""
     if begin.startswith(HTTP_METHODS):
-        return "it speaks HTTP, and this is the ZeroMQ server; for HTTP start it with --http-server"
+        return (
+            "it speaks HTTP, and this is the ZeroMQ server; for HTTP start it with --http-server, for "
+            "WebSocket with --wire vla-eval or --wire openpi"
+        )
     if begin[:2] == b"\x16\x03":
         return "it speaks TLS, which this server does not; put a tunnel in front (docs/SECURITY.md)"
     return None

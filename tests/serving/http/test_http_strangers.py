@@ -206,10 +206,11 @@ def test_http_at_the_zeromq_port_is_told_what_to_do(caplog: pytest.LogCaptureFix
         assert reply.status == 400
         assert (
             reply.content
-            == "it speaks HTTP, and this is the ZeroMQ server; for HTTP start it with --http-server\n"
+            == "it speaks HTTP, and this is the ZeroMQ server; for HTTP start it with --http-server, for "
+            "WebSocket with --wire vla-eval or --wire openpi\n"
         )
         assert any("for HTTP start it with --http-server" in line for line in caplog.messages)
-        with pytest.raises(ServerError, match=r"for HTTP start it with --http-server\s+\(HTTP 400\)"):
+        with pytest.raises(ServerError, match=r"--wire openpi\s+\(HTTP 400\)"):
             HTTPInferenceClient(port=port).get_server_info()
     with (
         serving_http(DoublingPolicy()) as (_, port),
