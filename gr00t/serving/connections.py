@@ -156,14 +156,8 @@ class Connections:
 
     def send(self, connection: Connection, parts: list[bytes]) -> None:
         """Send a message, or as much of it as the peer takes now; the rest follows when it takes more."""
-        if connection.is_gone:
-            return
-        reply = connection.conversation.reply(parts)
-        begun = len(connection.conversation.first_of_reply) if connection.is_begun else 0
-        connection.untaken += reply[begun:]
-        connection.is_begun = False
-        connection.is_finished = connection.is_finished or connection.conversation.is_over
-        self._border(connection, partial(self._write, connection))
+        if not connection.is_gone:
+            self._border(connection, partial(self._reply, connection, parts))
 
     def resume(self, connection: Connection) -> None:
         """Go on with a connection whose inbox nobody goes through any more."""
@@ -301,6 +295,14 @@ class Connections:
             connection.untaken += connection.conversation.first_of_reply
         self._write(connection)
         _check_alive(connection)
+
+    def _reply(self, connection: Connection, parts: list[bytes]) -> None:
+        reply = connection.conversation.reply(parts)
+        begun = len(connection.conversation.first_of_reply) if connection.is_begun else 0
+        connection.untaken += reply[begun:]
+        connection.is_begun = False
+        connection.is_finished = connection.is_finished or connection.conversation.is_over
+        self._write(connection)
 
     def _say(self, connection: Connection) -> None:
         """Send what the protocol itself has to say."""

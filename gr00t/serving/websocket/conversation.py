@@ -20,12 +20,13 @@ from websockets.server import ServerProtocol
 
 from gr00t.serving.sockets.zmtp import Message, PeerError
 from gr00t.serving.websocket.session import Session, WebSocketMessage
-from gr00t.serving.wires.foreign import http_refusal, name_http_stranger
+from gr00t.serving.wires.foreign import HTTP_METHODS, http_refusal, name_http_stranger
 
 # Read at once while nothing long is under way: of frames of six bytes 680, which take 5 ms (AMD EPYC).
 _SHORT_BYTES = 4096
 _LONG_BYTES = 32 * 1024
 _MAX_HEAD_BYTES = 32 * 1024
+_END_OF_HEAD = b"\r\n\r\n"
 _MAX_REASON_BYTES = 120  # of a close frame
 MAX_WAITING = 64
 
@@ -78,7 +79,7 @@ class WebSocketConversation:
         self.session = session
         self._begun = bytearray()  # of a message in several frames
         self._is_text = False
-        self._head_bytes = 0
+        self._head = bytearray()
         self._peer = ServerProtocol(max_size=max_bytes, logger=_SILENT)
 
     @property
@@ -99,7 +100,7 @@ class WebSocketConversation:
     @property
     def held(self) -> int:
         """How many bytes are kept."""
-        return self._unread + len(self._begun) + self.waiting_bytes
+        return len(self._head) + self._unread + len(self._begun) + self.waiting_bytes
 
     @property
     def waiting_bytes(self) -> int:
@@ -116,23 +117,17 @@ class WebSocketConversation:
         Raises:
             PeerError: this is no WebSocket, or too much.
         """
+        # The library is given the head alone: it would read what follows as if nobody had to answer first.
         if not self.is_open:
-            if not self._head_bytes and (why := name_http_stranger(data)) is not None:
-                raise PeerError(why, http_refusal(why))
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                raise PeerError(f"a handshake of more than {_MAX_HEAD_BYTES} bytes")
+            data = self._take_head(data)
+            if not data:
+                return []
         self._peer.receive_data(data)
         messages: list[Message] = []
         for event in self._peer.events_received():
-            if isinstance(event, Handshake):
-                self._shake_hands(event)
-            elif isinstance(event, Frame):
+            if isinstance(event, Frame):
                 self._take(event, messages)
         self._flush()
-        if not self.is_open and self._peer.handshake_exc is not None and not self.replies:
-            why = f"it is no WebSocket client: {self._peer.handshake_exc}"
-            raise PeerError(why, http_refusal(why))
         if self._peer.parser_exc is not None:
             farewell = bytes(self.replies)
             self.replies.clear()
@@ -157,6 +152,26 @@ class WebSocketConversation:
 
     def _close(self, code: int, reason: bytes) -> None:
         self._peer.send_close(code, reason[:_MAX_REASON_BYTES].decode("utf-8", "ignore"))
+
+    def _take_head(self, data: bytes) -> bytes:
+        """Take what belongs to the handshake, and answer it; return what follows."""
+        if not self._head and (why := name_http_stranger(data)) is not None:
+            raise PeerError(why, http_refusal(why))
+        self._head += data
+        end = self._head.find(_END_OF_HEAD) + len(_END_OF_HEAD)
+        if end < len(_END_OF_HEAD):
+            if len(self._head) > _MAX_HEAD_BYTES or not _may_be_http(bytes(self._head[:8])):
+                raise _no_client("a long head without an end, or no request of HTTP")
+            return b""
+        self._peer.receive_data(bytes(self._head[:end]))
+        rest = bytes(self._head[end:])
+        self._head.clear()
+        (handshake, *_) = self._peer.events_received() or (None,)
+        if not isinstance(handshake, Handshake):
+            raise _no_client(str(self._peer.handshake_exc))
+        self._shake_hands(handshake)
+        self._flush()
+        return rest if self.is_open else b""
 
     def _shake_hands(self, handshake: Handshake) -> None:
         answer = self._judge(handshake)
@@ -183,3 +198,13 @@ class WebSocketConversation:
 
     def _flush(self) -> None:
         self.replies += b"".join(self._peer.data_to_send())
+
+
+def _may_be_http(begin: bytes) -> bool:
+    """Return whether a request may begin so."""
+    return any(method.startswith(begin[: len(method)]) for method in HTTP_METHODS)
+
+
+def _no_client(what: str) -> PeerError:
+    why = f"it is no WebSocket client: {what}"
+    return PeerError(why, http_refusal(why))

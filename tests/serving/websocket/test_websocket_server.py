@@ -17,6 +17,7 @@ from gr00t.serving.harnesses.vla_eval import VlaEvalServer
 from gr00t.serving.websocket.conversation import MAX_WAITING
 from tests.serving.harnesses.test_vla_eval import observation
 from tests.serving.http.http_sockets import read_reply
+from tests.serving.websocket.frames import BINARY, CLOSE, HANDSHAKE, masked, spoken
 from tests.serving.websocket.peers import ScriptedPolicy, asked, client, message, serving
 
 KINDS = [VlaEvalServer, OpenPiServer]
@@ -105,7 +106,20 @@ def test_a_handshake_without_an_end() -> None:
             tcp.sendall(b"GET / HTTP/1.1\r\n" + 20 * (b"A: " + 4000 * b"x" + b"\r\n"))
             while tcp.recv(4096):
                 pass
-        assert server.connections.count == 0
+        _until(lambda: server.connections.count == 0)
+        assert server.connections.hung_up == 1
+
+
+def test_frames_behind_the_handshake_wait_for_it() -> None:
+    """The library reads on before it has answered: it took such a close frame for nothing."""
+    sent = HANDSHAKE + masked(BINARY, message("hello", {})) + masked(CLOSE, (1000).to_bytes(2, "big"))
+    with serving(VlaEvalServer) as (_, port):
+        head, frames = spoken(port, sent, finish=False)
+        assert head.startswith(b"HTTP/1.1 101 Switching Protocols")
+        # It is gone before it could be answered.
+        assert [(frame.opcode, frame.data) for frame in frames] == [(CLOSE, b"\x03\xe8")]
+        with client(port) as ws:
+            assert asked(ws, message("hello", {}))["type"] == "hello"
 
 
 def test_too_long_a_message_is_not_kept() -> None:
