@@ -212,14 +212,22 @@ def vla_eval_messages() -> list[bytes]:
 
 
 def owed_by_vla_eval(sent: bytes) -> tuple[bool, int | None]:
-    """Return whether a message is one that is answered, as plain msgpack reads it, and with which number."""
+    """Return whether a message is one that is answered, going by its outermost map, and with which number."""
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False)
+    unpacker.feed(sent)
+    fields: dict[Any, Any] = {}
     try:
-        told = msgpack.unpackb(sent, raw=True, strict_map_key=False)
+        for _ in range(unpacker.read_map_header()):
+            key = unpacker.unpack()
+            if key in (b"type", b"seq"):
+                fields[key] = unpacker.unpack()
+            else:
+                unpacker.skip()
     except (ValueError, TypeError, msgpack.UnpackException):
         return False, None
-    if not isinstance(told, dict) or type(told.get(b"seq")) is not int:
+    if type(fields.get(b"seq")) is not int:
         return False, None
-    return told.get(b"type") in (b"observation", b"hello"), told[b"seq"]
+    return fields.get(b"type") in (b"observation", b"hello"), fields[b"seq"]
 
 
 def test_vla_eval(blows: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
