@@ -42,6 +42,7 @@ HEAVY = {
 LESS_HEAVY = {"numpy", "scipy", "pydantic", "zmq", "msgpack", "tqdm", "PIL", "av", "pyarrow"}
 # What no command may need to start: it comes with the optional groups of pyproject.toml.
 OPTIONAL = ("av", "scipy", "matplotlib", "pyarrow", "PIL", "peft", "tensorboardX", "h11", "ray", "triton")
+OPTIONAL += ("websockets",)
 SIMULATOR = (
     "mujoco",
     "robosuite",
