@@ -1,0 +1,1 @@
+"""RoboCasa365: a Panda on a mobile base in kitchens."""
