@@ -145,14 +145,16 @@ def test_eight_of_sixteen_actions_are_executed_and_only_then_is_anything_decoded
     assert policy.seeds == [noise_seed(5, "libero_object", 3, 7, query) for query in range(3)]
 
 
-def test_an_episode_begins_with_an_empty_chunk() -> None:
+@pytest.mark.parametrize("told_the_end", [True, False])  # after an error or a timeout no end is told
+def test_an_episode_begins_with_an_empty_chunk(told_the_end: bool) -> None:
     with serving(VlaEvalServer, ScriptedPolicy(), replan_steps=16) as (_, port), client(port) as ws:
         first = []
         for _ in range(2):
             ws.send(message("episode_start", {"task": TASK}))
             for _ in range(3):
                 first.append(array(asked(ws, message("observation", observation()))["payload"]["actions"]))
-            ws.send(message("episode_end", {}))
+            if told_the_end:
+                ws.send(message("episode_end", {}))
     assert [tuple(action[:2] * [1, 16]) for action in first] == [
         (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)
     ]  # fmt: skip
