@@ -138,7 +138,8 @@ def test_set_up_refuses_an_unknown_group(installation: Path) -> None:
     run = shell("scripts/setup_env.sh everything", cwd=installation)
     assert (run.returncode, run.stderr) == (
         1,
-        "[set-up] error: unknown group 'everything'\n  known: core, http, websocket, libero, train, gpu, dev\n",
+        "[set-up] error: unknown group 'everything'\n"
+        "  known: core, http, websocket, libero, train, gpu, dev\n",
     )
 
 

@@ -41,7 +41,7 @@ class ServeArguments:
     """TCP port (default: 5555; of vla-eval and openpi 8000)."""
     wire: tuple[str, ...] = (DEFAULT_WIRE,)
     """Whose clients are served, each at its port: n1_5 (NVIDIA's ZeroMQ), http (N1.5's), n1_6 (also N1.7),
-    vla-eval, openpi. Several share the model, as in: --wire n1_5 vla-eval:8001 openpi."""
+    vla-eval, openpi. Several share the model, as in: --wire n1_5 vla-eval:8001 openpi, or with commas."""
     replan_steps: int = 8
     """How many actions of a chunk vla-eval executes before the policy is asked again."""
     api_token: str | None = None

@@ -44,7 +44,7 @@ def chosen_wires(texts: Sequence[str], port: int | None, http_server: bool) -> l
     """Return what `--wire`, `--port` and `--http-server` ask for.
 
     Args:
-        texts: NAME or NAME:PORT, each.
+        texts: NAME or NAME:PORT, each; or several with commas between them.
         port: of the first wire that names none itself.
         http_server: N1.5's HTTP instead of its ZeroMQ.
 
@@ -52,7 +52,7 @@ def chosen_wires(texts: Sequence[str], port: int | None, http_server: bool) -> l
         UsageError: no such wire, no port, or two wires at one port.
     """
     found: list[WirePort] = []
-    for text in texts or (DEFAULT_WIRE,):
+    for text in ",".join(texts or (DEFAULT_WIRE,)).split(","):
         name, colon, own = text.partition(":")
         if name not in WIRES:
             raise UsageError(f"--wire {text}: {did_you_mean(name, WIRES)}")

@@ -34,6 +34,7 @@ from tests.serving.websocket.peers import asked, client, message
         (["vla-eval"], None, False, ["vla-eval:8000"]),
         (["vla-eval"], 7000, False, ["vla-eval:7000"]),
         (["n1_5", "openpi"], 7000, False, ["n1_5:7000", "openpi:8000"]),
+        (["n1_6,vla-eval:8001", "openpi"], 7000, False, ["n1_6:7000", "vla-eval:8001", "openpi:8000"]),
         (["vla-eval:8001", "openpi", "n1_6:0", "http:0"], None, False,
          ["vla-eval:8001", "openpi:8000", "n1_6:0", "http:0"]),
     ],
