@@ -27,6 +27,7 @@ def build_layers(
     store: PackStore,
     statistics: Mapping[str, InputStatistics],
     runtime: RuntimeOptions,
+    on_layer: Callable[[], object] = lambda: None,
 ) -> dict[str, DuQuantLinear]:
     """Quantize all targets, every layer before the one that absorbs its rotation.
 
@@ -36,6 +37,7 @@ def build_layers(
         store: where packs are found and left.
         statistics: of the layers' inputs, by name.
         runtime: how they run.
+        on_layer: told after each, in this thread.
 
     Returns:
         The layers by name, in the order of `targets`.
@@ -66,18 +68,22 @@ def build_layers(
             if target.absorbs is not None:
                 rotated = built[target.absorbs]
                 absorbed[target.name] = rotation_to_absorb(model, target.absorbs, rotated, target.name)
-        built |= zip((target.name for target in wave), _on_all_threads(build, wave), strict=True)
+        built |= zip((target.name for target in wave), _on_all_threads(build, wave, on_layer), strict=True)
     return {target.name: built[target.name] for target in targets}
 
 
 def _on_all_threads(
-    build: Callable[[LayerPlan], DuQuantLinear], wave: Iterable[LayerPlan]
+    build: Callable[[LayerPlan], DuQuantLinear], wave: Iterable[LayerPlan], on_layer: Callable[[], object]
 ) -> list[DuQuantLinear]:
     """`[build(target) for target in wave]`, with one thread of torch for each call at work."""
+    built = []
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        return list(pool.map(build, wave))
+        for layer in pool.map(build, wave):
+            built.append(layer)
+            on_layer()
+        return built
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # the workers' setting reaches the linear algebra library of them all

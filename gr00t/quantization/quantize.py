@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -92,6 +92,7 @@ def quantize_(
     statistics: Mapping[str, InputStatistics] | None = None,
     runtime: RuntimeOptions = _AS_IT_RUNS,
     aliases: Mapping[str, str] | None = None,
+    on_layer: Callable[[], object] = lambda: None,
 ) -> DuQuantReport:
     """Replace linear layers of `model` by quantized ones, in place: all that `filter_fn` takes, or none.
 
@@ -102,6 +103,7 @@ def quantize_(
         statistics: as for `plan`; where they are None, those in the packs of `runtime.pack_dir` serve.
         runtime: how the layers run, and where they are kept.
         aliases: as for `plan`.
+        on_layer: told after each layer, for a progress bar.
 
     Returns:
         What was done, with the layers.
@@ -118,7 +120,8 @@ def quantize_(
         load_kernels(runtime.kernels)
     if not isinstance(filter_fn, LayerFilter) or (filter_fn.include is None and not filter_fn.layers):
         filter_fn = LayerFilter(layers=[plan.name for plan in plans if plan.spec is not None])
-    return apply_plans(model, plans, DuQuantConfig.describing(scheme, filter_fn, runtime), statistics)
+    config = DuQuantConfig.describing(scheme, filter_fn, runtime)
+    return apply_plans(model, plans, config, statistics, on_layer)
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:
@@ -180,6 +183,7 @@ def apply_plans(
     plans: Sequence[LayerPlan],
     config: DuQuantConfig,
     statistics: Mapping[str, InputStatistics] | None = None,
+    on_layer: Callable[[], object] = lambda: None,
 ) -> DuQuantReport:
     """Do what `plan` has returned for `model`.
 
@@ -188,6 +192,7 @@ def apply_plans(
         plans: of its layers; those without a specification are left alone.
         config: what was asked for, as variables would say it.
         statistics: of the layers' inputs by name, if recorded just now; else those of PACKDIR serve.
+        on_layer: told after each layer.
 
     Raises:
         UnfinishedCalibrationError: no `statistics` are given, and those of PACKDIR come from a calibration
@@ -201,7 +206,7 @@ def apply_plans(
     if config.row_rotation is RowRotation.PROPAGATE:
         _log_propagation(targets)
     store = PackStore(config.pack_dir, anew=statistics is not None)
-    layers = build_layers(model, targets, store, statistics or {}, runtime)
+    layers = build_layers(model, targets, store, statistics or {}, runtime, on_layer)
     report = DuQuantReport(
         config=config,
         layers=layers,

@@ -79,6 +79,12 @@ def test_the_five_lines_quantize_any_module() -> None:
     assert 17.5 < sqnr_db(toy()(X), model(X)) < 20
 
 
+def test_each_layer_is_told_of_once() -> None:
+    told: list[None] = []
+    quantize_(toy(), LinearScheme(), on_layer=lambda: told.append(None))
+    assert len(told) == 3
+
+
 def test_it_is_the_same_as_by_variables() -> None:
     one, other = toy(), toy()
     variables = to_environ({"INCLUDE": ".*", "CALIB_STEPS": "0", "BLOCK": "32"})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gr00t.cli.calibration.arguments import CalibrateArguments, check_arguments
 from gr00t.cli.calibration.requests import record, replay
+from gr00t.cli.calibration.sources import progress
 from gr00t.cli.serving.policy import load_by_flags
 from gr00t.model.quantized_layers import log_scope
 from gr00t.quantization.settings.environment import to_environ
@@ -91,7 +92,7 @@ def calibrate(
         "layers": len(layers),
     }
     write_record(todo.packdir, facts, complete=False)
-    with timed(seconds, "quantize"):
+    with timed(seconds, "quantize"), progress("quantizing", len(layers), "layer") as bar:
         # Where a server does it, too: on the CPU, before the model moves.
         policy.model.to("cpu")
         policy.quantization = quantize_(
@@ -100,6 +101,7 @@ def calibrate(
             statistics=recorded.statistics,
             runtime=dataclasses.replace(todo.config.runtime, kernels=environ),
             aliases=aliases,
+            on_layer=bar.update,
         )
         policy.model.to(policy.device)
         policy.quantization.check_backends()

@@ -176,6 +176,6 @@ def request_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
 
 
-def progress(what: str, total: int) -> tqdm:
-    """A progress bar over requests, on stderr."""
-    return tqdm(total=total, desc=what, unit="request")
+def progress(what: str, total: int, unit: str = "request") -> tqdm:
+    """A progress bar over requests, or other units, on stderr."""
+    return tqdm(total=total, desc=what, unit=unit)

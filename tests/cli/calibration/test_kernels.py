@@ -1,4 +1,4 @@
-"""Which kernels a calibration rounds by. Oracle: the environment that it was given."""
+"""What a calibration rounds by, and how far it is. Oracles: its environment; the layers by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from gr00t.testing.random_checkpoint import write_random_checkpoint
 from tests.cli.test_calibrate import settings
 
 
-def test_layers_are_rounded_by_kernels_from_the_compiler_and_cache_of_the_environment(tmp_path, monkeypatch):
+def test_layers_are_rounded_by_kernels_from_the_compiler_and_cache_of_the_environment(
+    tmp_path, monkeypatch, capsys
+):
     """PyTorch's rounding with feedback takes many times as long, and nothing says so."""
     loaded = []
     monkeypatch.setattr("gr00t.quantization.quantize.load_kernels", loaded.append)
@@ -17,3 +19,5 @@ def test_layers_are_rounded_by_kernels_from_the_compiler_and_cache_of_the_enviro
     arguments = CalibrateArguments(str(checkpoint), synthetic=4, device="cpu", denoising_steps=1)
     program.calibrate(arguments, environ)
     assert loaded == [environ]
+    # Two decoder layers of seven linears, four of the diffusion transformer with two.
+    assert f"quantizing: 100%|██████████| {2 * 7 + 4 * 2}/22 [" in capsys.readouterr().err
