@@ -9,7 +9,7 @@ from typing import Literal
 from gr00t.cli.checks.drawing import check_drawing
 from gr00t.cli.checks.needed import check_installed
 from gr00t.cli.errors import UsageError
-from gr00t.eval.drift.chunks import EXECUTED
+from gr00t.eval.drift.executed import EXECUTED
 
 # Rows of the policy as it is may have these names.
 PRECISIONS = ("float32", "bfloat16")

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from gr00t.data.errors import ObservationError
 
-# Actions of a chunk that a robot executes before it asks again, where nobody says otherwise.
-EXECUTED = 8
 _PREFIX = "action."
 
 

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.eval.drift.chunks import EXECUTED, Chunks, DriftError, check_comparable
+from gr00t.eval.drift.chunks import Chunks, DriftError, check_comparable
 from gr00t.eval.drift.episode_bootstrap import geometric_mean_interval
+from gr00t.eval.drift.executed import EXECUTED
 from gr00t.eval.drift.logarithms import geometric_mean
 from gr00t.eval.statistics.intervals import Interval
 
