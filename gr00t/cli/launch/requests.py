@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from gr00t.cli.errors import UsageError
 from gr00t.eval.arms.published import PUBLISHED
+from gr00t.libero.tasks.perturbations import split_suite
 from gr00t.libero.tasks.suites import LiberoError, find_suite
 from gr00t.spelling import did_you_mean
 
@@ -95,7 +96,7 @@ def read_request(script: str, *arguments: str) -> Request:
 
 
 def find_published(name: str) -> str:
-    """Return the full name of a suite that has a checkpoint, from `goal`, `libero-goal` or `LIBERO_GOAL`.
+    """Return the full name of a suite that a published checkpoint plays, from `goal` or `LIBERO_GOAL_SWAP`.
 
     Raises:
         UsageError: with the nearest name.
@@ -104,7 +105,7 @@ def find_published(name: str) -> str:
         suite = find_suite(name).name
     except LiberoError:
         suite = "libero_" + name.lower().replace("-", "_").removeprefix("libero_")
-    if suite not in PUBLISHED:
+    if split_suite(suite)[0] not in PUBLISHED:
         raise UsageError(
             f"unknown suite {name!r}; {did_you_mean(suite, PUBLISHED)}\n  suites: {' '.join(PUBLISHED)}"
         )

@@ -8,6 +8,7 @@ from gr00t.eval.statistics.runs import Run
 from gr00t.eval.statistics.summary import Verdicts
 from gr00t.eval.statistics.tables import all_tables, literal
 from gr00t.eval.statistics.words import notes, sentence, simulator
+from gr00t.libero.tasks.perturbations import suite_title
 
 
 def render_markdown(verdicts: Verdicts, runs: Sequence[Run]) -> str:
@@ -18,7 +19,7 @@ def render_markdown(verdicts: Verdicts, runs: Sequence[Run]) -> str:
         if arm.name != verdicts.baseline
     ]
     warned = [f"> {literal(note)}\n" for note in notes(verdicts, runs)]
-    parts = [f"# LIBERO: {', '.join(map(literal, verdicts.suites))}"]
+    parts = [f"# LIBERO: {', '.join(literal(suite_title(suite)) for suite in verdicts.suites)}"]
     parts += [literal(played)] if (played := simulator(verdicts)) else []
     parts += ["\n".join(told)] if told else []
     parts += ["\n".join(warned).rstrip()] if warned else []

@@ -11,10 +11,18 @@ from markupsafe import Markup
 
 from gr00t.eval.report import facts, plots
 from gr00t.eval.report.gallery import BUDGET_BYTES, galleries
+from gr00t.eval.statistics.rows import ComparedArm
 from gr00t.eval.statistics.runs import Run
-from gr00t.eval.statistics.summary import ComparedArm, Verdicts
-from gr00t.eval.statistics.tables import motion_rows, success_rows, task_rows, verdict_rows
+from gr00t.eval.statistics.summary import Verdicts
+from gr00t.eval.statistics.tables import (
+    drop_rows,
+    motion_rows,
+    success_rows,
+    task_rows,
+    verdict_rows,
+)
 from gr00t.eval.statistics.words import CONTROL_REASONS, notes, percent, points, sentence
+from gr00t.libero.tasks.perturbations import suite_title
 
 
 def render_page(verdicts: Verdicts, runs: Sequence[Run], page: Path, budget: int = BUDGET_BYTES) -> str:
@@ -45,6 +53,7 @@ def render_page(verdicts: Verdicts, runs: Sequence[Run], page: Path, budget: int
         motion_plots=[Markup(plot) for plot in _motion_plots(verdicts, runs)],
         success_table=success_rows(verdicts),
         verdict_table=verdict_rows(verdicts),
+        drop_table=drop_rows(verdicts),
         motion_table=motion_rows(verdicts),
         task_table=task_rows(verdicts),
         galleries=galleries(verdicts, runs, page, budget),
@@ -54,6 +63,8 @@ def render_page(verdicts: Verdicts, runs: Sequence[Run], page: Path, budget: int
         compared=facts.compared(verdicts),
         colours={arm.name: index % plots.ARM_COLOURS for index, arm in enumerate(verdicts.arms)},
         baseline=verdicts.row(verdicts.baseline),
+        titles=list(map(suite_title, verdicts.suites)),
+        suite_title=suite_title,
         percent=percent,
         points=points,
     )

@@ -18,7 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from gr00t.eval.statistics.summary import Comparison, Row, Verdicts
+from gr00t.eval.statistics.rows import Comparison, Row
+from gr00t.eval.statistics.summary import Verdicts
+from gr00t.libero.tasks.perturbations import suite_title
 
 # Stand-in colour -> variable of the page. Arms have a colour each, taken in turn.
 ARM_COLOURS = 6
@@ -63,7 +65,9 @@ def success_bars(verdicts: Verdicts) -> str:
         y = 0.0
         for suite in suites:
             if len(suites) > 1:
-                axes.text(0, y - 0.62, suite or "all suites", weight="bold", va="center")
+                axes.text(
+                    0, y - 0.62, suite_title(suite) if suite else "all suites", weight="bold", va="center"
+                )
             for index, arm in arms:
                 score = verdicts.row(arm.name, suite).score
                 if score.rate is not None and score.interval is not None:
@@ -219,7 +223,7 @@ def _limit(comparisons: Sequence[Comparison | None], margin: float) -> float:
 
 def _label(row: Row, verdicts: Verdicts) -> str:
     if row.task is None:
-        return row.suite or "all"
+        return suite_title(row.suite) if row.suite else "all"
     suite = "" if len(verdicts.suites) == 1 else f"{row.suite} "
     lines = textwrap.wrap(f"{suite}{row.task}  {row.language}", 60)
     return "\n".join(lines[:2]) + (" ..." if len(lines) > 2 else "")

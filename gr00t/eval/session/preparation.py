@@ -23,7 +23,7 @@ from gr00t.eval.session import artefacts, identities, servers
 from gr00t.eval.session.options import EvaluationOptions
 from gr00t.eval.session.server_checks import check_report, needs_calibration, packdir_of, say_what_it_is
 from gr00t.libero.simulator.setup import SimulatorSetup
-from gr00t.libero.tasks.suites import LiberoError, libero_package, load_tasks
+from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
 from gr00t.machine import describe_host
 from gr00t.quantization.calibration.record import UnfinishedCalibrationError, read_record
 from gr00t.quantization.settings.environment import settings_in
@@ -252,7 +252,8 @@ class ArmSetup:
             host.address,
             requests,
         )
-        tasks = load_tasks(self.plan.suite, libero_package())
+        suite = find_suite(self.plan.suite.base)
+        tasks = load_tasks(suite, libero_package())
         simulator = self.simulators.make(f"calibration-{arm.name}")
         try:
             with host.connect() as client:
@@ -268,7 +269,7 @@ class ArmSetup:
         finally:
             simulator.close()
         states = {str(task): found for task, found in collection.init_states.items()}
-        source = {"kind": f"rollouts in {self.plan.suite.name}, as served", "suite": self.plan.suite.name}
+        source = {"kind": f"rollouts in {suite.name}, as served", "suite": suite.name}
         return {"requests": requests, "source": {**source, "init_states_by_task": states}}
 
     def _check_states(self, arm: Arm, calibration: Mapping[str, Any] | None) -> None:

@@ -79,9 +79,13 @@ def server_program(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> 
 def calibration_program(
     options: EvaluationOptions, suite: Suite, recipe: Recipe, packdir: Path, gl: str
 ) -> list[str]:
-    """The program that records the inputs of the policy's layers in rollouts, and writes packs by them."""
+    """The program that records the inputs of the policy's layers in rollouts, and writes packs by them.
+
+    They are rollouts without perturbations: how a policy fares under these is to be seen of one that was
+    quantized without.
+    """
     command = ["-m", "gr00t.cli.calibrate"]
-    command += [*model_flags(options, suite, recipe), "--libero", suite.name, "--packdir", str(packdir)]
+    command += [*model_flags(options, suite, recipe), "--libero", suite.base, "--packdir", str(packdir)]
     command += ["--seed", str(options.seed), "--replan-steps", str(options.replan_steps)]
     command += ["--max-steps", str(options.max_steps)] if options.max_steps is not None else []
     return [*command, "--assets", options.assets, "--gl", gl]

@@ -29,6 +29,7 @@ from gr00t.eval.session.server_checks import needs_calibration
 from gr00t.files.output_folder import unused_folder
 from gr00t.files.shipped import RECIPES
 from gr00t.libero.simulator.setup import SimulatorSetup
+from gr00t.libero.tasks.perturbations import suite_title
 from gr00t.libero.tasks.suites import (
     LiberoError,
     find_suite,
@@ -66,7 +67,7 @@ def run(
     # The first one is that of calibrations.
     options = dataclasses.replace(options, seed=seeds[0])
     suite = find_suite(options.suite)
-    tasks = load_tasks(suite, libero_package())
+    tasks = load_tasks(suite, libero_package(), environ)
     plan = EvalPlan(
         suite=suite,
         tasks=tuple(tasks[index] for index in parse_task_indices(options.tasks, suite)),
@@ -219,7 +220,7 @@ def describe(
     states = plan.init_states
     logger.info(
         "suite      %s, %d tasks x %d trials (initial states %d to %d)",
-        plan.suite.name,
+        suite_title(plan.suite.name),
         len(plan.tasks),
         plan.trials,
         states.start,

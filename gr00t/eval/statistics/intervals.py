@@ -4,8 +4,10 @@ Wilson's score interval is for one rate. For two arms a pair is one episode play
 pairs, those that one arm solves and the other does not, say anything about the difference. `wins` are the
 pairs that only the arm solves, `losses` those that only the baseline solves.
 
-Wilson: J. Am. Stat. Assoc. 22 (1927) 209. Tango: Statistics in Medicine 17 (1998) 891. McNemar: Psychometrika
-12 (1947) 153, here with the exact binomial tail.
+Episodes of two suites make no pairs; their rates are compared by Newcombe's interval.
+
+Wilson: J. Am. Stat. Assoc. 22 (1927) 209. Tango: Statistics in Medicine 17 (1998) 891. Newcombe: there, 873.
+McNemar: Psychometrika 12 (1947) 153, here with the exact binomial tail.
 """
 
 from __future__ import annotations
@@ -44,6 +46,25 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     # Exactly 0 and 1 in theory; the rounding of the subtraction would leave 1e-17.
     low = 0.0 if successes == 0 else center - half
     return Interval(low, 1.0 if successes == trials else center + half)
+
+
+def newcombe(first: tuple[int, int], second: tuple[int, int], confidence: float = 0.95) -> Interval:
+    """Hybrid score interval (method 10) of the first success rate minus the second, of unpaired trials.
+
+    Args:
+        first: Successes and trials.
+        second: Likewise.
+        confidence: Of the interval.
+
+    Raises:
+        ValueError: as `wilson`.
+    """
+    rate, other = first[0] / max(1, first[1]), second[0] / max(1, second[1])
+    ours, theirs = wilson(*first, confidence), wilson(*second, confidence)
+    return Interval(
+        rate - other - math.hypot(rate - ours.low, theirs.high - other),
+        rate - other + math.hypot(ours.high - rate, other - theirs.low),
+    )
 
 
 def tango(wins: int, losses: int, pairs: int, confidence: float = 0.95) -> Interval:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gr00t.eval.statistics.intervals import Interval
-from gr00t.eval.statistics.summary import Row, Verdicts
+from gr00t.eval.statistics.rows import Comparison, Row
+from gr00t.eval.statistics.summary import Verdicts
 from gr00t.eval.statistics.words import mixed, p_value, percent, points, progress, sentence, simulator
+from gr00t.libero.tasks.perturbations import PERTURBATIONS, suite_title
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,14 @@ class Table:
 
 
 def all_tables(verdicts: Verdicts) -> list[Table]:
-    """Success, the verdict, motion and speed, and every task."""
-    tables = [success_rows(verdicts), verdict_rows(verdicts), motion_rows(verdicts), task_rows(verdicts)]
+    """Success, the verdict, perturbations, motion and speed, and every task."""
+    tables = [
+        success_rows(verdicts),
+        verdict_rows(verdicts),
+        drop_rows(verdicts),
+        motion_rows(verdicts),
+        task_rows(verdicts),
+    ]
     return [table for table in tables if table.rows]
 
 
@@ -78,7 +86,7 @@ def success_rows(verdicts: Verdicts) -> Table:
         rows.append(
             [
                 row.arm,
-                row.suite or "all",
+                _part(row),
                 f"{score.successes}/{score.episodes}",
                 percent(score.rate),
                 _rates(score.interval),
@@ -141,10 +149,10 @@ def verdict_rows(verdicts: Verdicts) -> Table:
 def _verdict_row(row: Row, is_control: bool) -> list[str]:
     found = row.comparison
     if found is None:
-        return [row.arm, row.suite or "all", "nothing to compare yet", "0", *["-"] * 7]
+        return [row.arm, _part(row), "nothing to compare yet", "0", *["-"] * 7]
     return [
         row.arm,
-        row.suite or "all",
+        _part(row),
         "control" if is_control else str(found.judgement),
         f"{found.pairs}" if found.pairs == found.planned else f"{found.pairs} of {found.planned}",
         points(found.difference),
@@ -157,6 +165,45 @@ def _verdict_row(row: Row, is_control: bool) -> list[str]:
     ]
 
 
+def drop_rows(verdicts: Verdicts) -> Table:
+    """Every arm under each perturbation against itself in the base suite, and against the baseline there."""
+    rows = []
+    for drop in verdicts.drops:
+        rows.append(
+            [
+                drop.arm,
+                drop.base,
+                PERTURBATIONS[drop.perturbation].title,
+                *(f"{drop.base_successes}/{drop.base_episodes}", percent(drop.base_rate)),
+                *(f"{drop.successes}/{drop.episodes}", percent(drop.rate)),
+                *(points(drop.drop), f"{points(drop.interval.low)} to {points(drop.interval.high)}"),
+                *_paired(drop.against_baseline_in_base)[:1],
+                *_paired(drop.against_baseline),
+            ]
+        )
+    known = dict.fromkeys(PERTURBATIONS[drop.perturbation] for drop in verdicts.drops)
+    meant = "; ".join(f"{found.title}: {found.effect}" for found in known)
+    header = (
+        *("arm", "base", "perturbation", "solved, base", "rate, base", "solved", "rate", "drop", "95 %"),
+        *(f"against {verdicts.baseline}, base", f"against {verdicts.baseline}", "95 %"),
+    )
+    return Table(
+        "Base against each perturbation",
+        header,
+        rows,
+        words=3,
+        small_print=f"LIBERO-PRO. {meant}. Drops in points, over the tasks played in both suites; the initial "
+        "states differ, so that a drop is unpaired: the wider end of Newcombe's interval and of Student's over "
+        f"tasks. Against {verdicts.baseline}: paired, as in the table of verdicts.",
+    )
+
+
+def _paired(found: Comparison | None) -> list[str]:
+    if found is None:
+        return ["-", "-"]
+    return [points(found.difference), f"{points(found.interval.low)} to {points(found.interval.high)}"]
+
+
 def motion_rows(verdicts: Verdicts) -> Table:
     """How the arms move, and how long their servers take."""
     rows = []
@@ -166,7 +213,7 @@ def motion_rows(verdicts: Verdicts) -> Table:
         rows.append(
             [
                 row.arm,
-                row.suite or "all",
+                _part(row),
                 _number(score.steps, ".0f"),
                 _number(score.queries, ".1f"),
                 _number(score.jerk, ".4f"),
@@ -207,7 +254,7 @@ def task_rows(verdicts: Verdicts) -> Table:
         header += [name, "difference"] if name in judged else [name]
     rows = []
     for task in verdicts.tasks:
-        cells = [str(task.suite), str(task.task), task.language]
+        cells = [_part(task), str(task.task), task.language]
         for name in names:
             row = verdicts.row(name, task.suite, task.task)
             cells.append(f"{row.score.successes}/{row.score.episodes}")
@@ -222,6 +269,10 @@ def _rows(verdicts: Verdicts) -> list[Row]:
     suites: list[str | None] = list(verdicts.suites)
     parts = suites if len(suites) == 1 else [*suites, None]
     return [verdicts.row(arm.name, suite) for arm in verdicts.arms for suite in parts]
+
+
+def _part(row: Row) -> str:
+    return suite_title(row.suite) if row.suite else "all"
 
 
 def _rates(interval: Interval | None) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gr00t.eval.statistics.rows import Row
 from gr00t.eval.statistics.runs import Run
-from gr00t.eval.statistics.summary import Row, Verdicts
+from gr00t.eval.statistics.summary import Verdicts
 from gr00t.eval.statistics.versions import UNKNOWN
 
 # A control that keeps its eyes closed and reaches this share of the baseline's success makes a benchmark

@@ -20,6 +20,7 @@ from pathlib import Path
 from gr00t.files.private_folder import CacheError, home_cache, private_folder, user_cache
 from gr00t.libero.assets.required import required_files
 from gr00t.libero.assets.standins.folder import STANDIN_SUITES, write_standins
+from gr00t.libero.tasks.perturbations import listed
 from gr00t.libero.tasks.suites import LiberoError, Suite
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def resolve_assets(
             return _standins(suite, environ)
         raise AssetsError(
             f"no assets for {suite.name}: LIBERO_ASSETS is not set; {error}; the built-in stand-ins cover "
-            f"only {', '.join(STANDIN_SUITES)}. Set LIBERO_ASSETS to a folder with LIBERO's assets (the one "
+            f"only {listed(STANDIN_SUITES)}. Set LIBERO_ASSETS to a folder with LIBERO's assets (the one "
             f"that holds scenes/ and stable_scanned_objects/), or run where the hub can be reached."
         ) from None
 
@@ -166,8 +167,8 @@ def _folder(folder: Path, suite: Suite, source: str) -> Assets:
 
 def _standins(suite: Suite, environ: Mapping[str, str]) -> Assets:
     if suite.name not in STANDIN_SUITES:
-        raise AssetsError(f"the built-in stand-ins cover only {', '.join(STANDIN_SUITES)}, not {suite.name}")
-    folder = write_standins(private_folder(environ, "libero", is_verified=True))
+        raise AssetsError(f"the built-in stand-ins cover only {listed(STANDIN_SUITES)}, not {suite.name}")
+    folder = write_standins(private_folder(environ, "libero", is_verified=True), suite.name)
     return Assets("stand-ins", folder, folder.name.removeprefix("stand-ins-"))
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gr00t.libero.simulator.variants import register_variants
 from gr00t.libero.tasks.suites import LiberoError
 
 
@@ -45,7 +46,9 @@ def environment_class(assets: Path) -> Any:
         vars(importlib.import_module("robosuite"))["macros"] = macros
     libero = importlib.import_module("libero.libero")
     vars(libero)["_assets_path_cache"] = str(assets)
-    return importlib.import_module("libero.libero.envs.env_wrapper").ControlEnv
+    environment = importlib.import_module("libero.libero.envs.env_wrapper").ControlEnv
+    register_variants()
+    return environment
 
 
 def reset(env: Any) -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import pickle
 import re
 import runpy
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from gr00t.libero.tasks.libero_pro import instruction, pro_folder
+from gr00t.libero.tasks.perturbations import PERTURBATIONS, PERTURBED, perturbed, split_suite
 from gr00t.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -38,6 +42,16 @@ class Suite:
     name: str
     num_tasks: int
     max_steps: int
+
+    @property
+    def base(self) -> str:
+        """The suite that it perturbs; of any other, its own name."""
+        return split_suite(self.name)[0]
+
+    @property
+    def perturbation(self) -> str:
+        """One of `PERTURBATIONS`; empty where nothing is perturbed."""
+        return split_suite(self.name)[1]
 
 
 @dataclass(frozen=True)
@@ -70,18 +84,23 @@ SUITES = {
         Suite("libero_object_prompts", 5, 280),
     )
 }
+SUITES |= {
+    name: dataclasses.replace(SUITES[base], name=name)
+    for base in PERTURBED
+    for name in (perturbed(base, perturbation) for perturbation in PERTURBATIONS)
+}
 # Tomato sauce is left out: it looks like alphabet soup from where the camera is.
 _PROMPTED = ("alphabet_soup", "butter", "cream_cheese", "milk", "salad_dressing")
 
 
 def find_suite(name: str) -> Suite:
-    """Look a suite up by `libero_object`, `libero-object` or `object`; `long` is libero_10.
+    """Look a suite up by `libero_object`, `libero-object` or `object`, `object_swap`; `long` is libero_10.
 
     Raises:
         LiberoError: for any other name.
     """
     key = name.strip().lower().replace("-", "_").removeprefix("libero_")
-    key = "10" if key == "long" else key
+    key = re.sub(r"^long(?=_|$)", "10", key)
     suite = SUITES.get(f"libero_{key}")
     if suite is None:
         raise LiberoError(f"unknown LIBERO suite {name!r}: {did_you_mean(f'libero_{key}', SUITES)}")
@@ -140,10 +159,21 @@ def libero_package() -> Path:
     raise LiberoError("LIBERO is not installed in this Python; run: scripts/setup_env.sh libero")
 
 
-def load_tasks(suite: Suite, package: Path) -> list[Task]:
-    """All tasks of `suite` in the order that published task numbers refer to."""
+def load_tasks(suite: Suite, package: Path, environ: Mapping[str, str] = os.environ) -> list[Task]:
+    """All tasks of `suite` in the order that published task numbers refer to.
+
+    Args:
+        suite: One of `SUITES`.
+        package: Folder of the installed `libero.libero`.
+        environ: The environment variables; they say where the files of perturbed suites are kept.
+
+    Raises:
+        WheelError, CacheError: the files of a perturbed suite cannot be had.
+    """
     if suite.name == "libero_object_prompts":
         return _prompts(suite, load_tasks(SUITES["libero_object"], package)[0])
+    if suite.perturbation:
+        return _perturbed(load_tasks(SUITES[suite.base], package), suite, pro_folder(suite.name, environ))
     task_map = runpy.run_path(str(package / "benchmark" / "libero_suite_task_map.py"))["libero_task_map"]
     return [
         Task(
@@ -155,6 +185,20 @@ def load_tasks(suite: Suite, package: Path) -> list[Task]:
             init_states=package / "init_files" / suite.name / f"{name}.pruned_init",
         )
         for index, name in enumerate(task_map[suite.name])
+    ]
+
+
+def _perturbed(base: list[Task], suite: Suite, folder: Path) -> list[Task]:
+    """The tasks of `base`, each with the problem and the initial states of the same name in `folder`."""
+    return [
+        dataclasses.replace(
+            task,
+            suite=suite.name,
+            language=instruction(folder / f"{task.name}.bddl", task.bddl, task.language),
+            bddl=folder / f"{task.name}.bddl",
+            init_states=folder / f"{task.name}.npz",
+        )
+        for task in base
     ]
 
 
@@ -183,11 +227,14 @@ def language_of(task_name: str) -> str:
 def load_init_states(task: Task) -> NDArray[np.float64]:
     """The recorded initial states of a task, (N, 1 + nq + nv) float64: time, positions, velocities.
 
-    The file is a torch archive around a pickled numpy array; reading it directly keeps torch out of the
-    simulator. It is part of the installed wheel and as trusted as its code.
+    LIBERO's file is a torch archive around a pickled numpy array; reading it directly keeps torch out of the
+    simulator. It is part of the installed wheel and as trusted as its code. LIBERO-PRO's are numbers only.
     """
     import numpy as np  # scripts look suites up before anything is installed
 
+    if task.init_states.suffix == ".npz":
+        with np.load(task.init_states, allow_pickle=False) as archive:
+            return cast("NDArray[np.float64]", np.asarray(archive["states"], dtype=np.float64))
     with zipfile.ZipFile(task.init_states) as archive:
         member = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
         states = pickle.loads(archive.read(member))

@@ -25,10 +25,16 @@ from gr00t.libero.assets.standins.parts import Standin
 from gr00t.libero.assets.standins.scenes import SCENES
 from gr00t.libero.assets.standins.tableware import TABLEWARE_STANDINS
 from gr00t.libero.assets.standins.textures import texture_files
+from gr00t.libero.assets.standins.variants import variants
+from gr00t.libero.tasks.perturbations import PERTURBATIONS, PERTURBED, perturbed, split_suite
 
 logger = logging.getLogger(__name__)
 
-STANDIN_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_object_prompts")
+STANDIN_SUITES = (
+    *PERTURBED,
+    "libero_object_prompts",
+    *(perturbed(base, perturbation) for base in PERTURBED for perturbation in PERTURBATIONS),
+)
 STANDINS: tuple[Standin, ...] = (
     *GROCERY_STANDINS,
     *TABLEWARE_STANDINS,
@@ -38,8 +44,13 @@ STANDINS: tuple[Standin, ...] = (
 )
 
 
-def write_standins(cache: Path) -> Path:
+def write_standins(cache: Path, suite: str = "") -> Path:
     """Make sure the stand-in assets exist below `cache`.
+
+    Args:
+        cache: Folder of folders such as this one.
+        suite: For which they are to be complete, where that is one with objects of other looks. The folder of
+            all other suites does without these, lest its name change with them.
 
     Returns:
         The assets folder, complete.
@@ -47,7 +58,7 @@ def write_standins(cache: Path) -> Path:
     Raises:
         CacheError: if the cache cannot be written.
     """
-    files = standin_files()
+    files = standin_files(has_variants=split_suite(suite)[1] == "object")
     target = cache / f"stand-ins-{fingerprint(files)}"
     wrong = differing(target, {name: content_hash(content) for name, content in files.items()})
     if wrong:
@@ -67,9 +78,10 @@ def fingerprint(files: dict[str, bytes]) -> str:
     return digest.hexdigest()[:12]
 
 
-def standin_files() -> dict[str, bytes]:
-    """Every file of the stand-in folder by its relative path."""
-    files = {standin.path: object_xml(standin) for standin in STANDINS}
+def standin_files(has_variants: bool = False) -> dict[str, bytes]:
+    """Every file of the stand-in folder by its relative path, with LIBERO-PRO's objects if asked."""
+    standins = (*STANDINS, *(variants(STANDINS) if has_variants else ()))
+    files = {standin.path: object_xml(standin) for standin in standins}
     files.update({scene.path: scene_xml(scene) for scene in SCENES})
     files.update(texture_files())
     return files
