@@ -65,9 +65,8 @@ def success_bars(verdicts: Verdicts) -> str:
         y = 0.0
         for suite in suites:
             if len(suites) > 1:
-                axes.text(
-                    0, y - 0.62, suite_title(suite) if suite else "all suites", weight="bold", va="center"
-                )
+                title = suite_title(suite) if suite else "all suites"
+                axes.text(0, y - 0.62, title, weight="bold", va="center")
             for index, arm in arms:
                 score = verdicts.row(arm.name, suite).score
                 if score.rate is not None and score.interval is not None:

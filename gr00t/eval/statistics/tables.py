@@ -192,9 +192,9 @@ def drop_rows(verdicts: Verdicts) -> Table:
         header,
         rows,
         words=3,
-        small_print=f"LIBERO-PRO. {meant}. Drops in points, over the tasks played in both suites; the initial "
-        "states differ, so that a drop is unpaired: the wider end of Newcombe's interval and of Student's over "
-        f"tasks. Against {verdicts.baseline}: paired, as in the table of verdicts.",
+        small_print=f"LIBERO-PRO. {meant}. Drops in points, over the tasks played in both suites; the "
+        "initial states differ, so that a drop is unpaired: the wider end of Newcombe's interval and of "
+        f"Student's over tasks. Against {verdicts.baseline}: paired, as in the table of verdicts.",
     )
 
 

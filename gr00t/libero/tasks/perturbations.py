@@ -1,4 +1,4 @@
-"""LIBERO-PRO: each task of four suites again, with one thing changed, to see what a policy has learned by heart.
+"""LIBERO-PRO: each task of four suites again, with one thing changed: what has a policy learned by heart?
 
 What each perturbation does was found by comparing all 160 problems with those of LIBERO, section by section;
 `tests/libero/tasks/test_libero_pro.py` compares them again. The recorded initial states are new in all of

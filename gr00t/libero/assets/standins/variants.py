@@ -74,7 +74,7 @@ def _enlarged(standin: Standin) -> Standin:
 
 
 def _longer(length: float) -> float:
-    """To a hundredth of a millimetre, a half of it rounded as the product in binary falls: as LIBERO-PRO's."""
+    """To a hundredth of a millimetre, a half rounded as the product in binary falls: as LIBERO-PRO's."""
     return round(BIGGER * length, 5)
 
 
