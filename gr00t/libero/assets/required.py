@@ -63,8 +63,8 @@ _REQUIRED_LOOKS: dict[str, dict[str, str]] = {
     "libero_object": {
         "scenes": "libero_floor_base_style",
         _HOPE: "alphabet_soup bbq_sauce bigger_alphabet_soup blue_ketchup butter chocolate_pudding"
-        " cream_cheese green_bbq_sauce green_butter green_chocolate_pudding ketchup milk orange_juice red_cream_cheese"
-        " red_salad_dressing salad_dressing tomato_sauce yellow_milk yellow_tomato_sauce",
+        " cream_cheese green_bbq_sauce green_butter green_chocolate_pudding ketchup milk orange_juice"
+        " red_cream_cheese red_salad_dressing salad_dressing tomato_sauce yellow_milk yellow_tomato_sauce",
         _SCANNED: "red_basket",
     },
     "libero_goal": {

@@ -32,6 +32,11 @@ def test_step_limits_are_the_published_ones() -> None:
         "libero_10": 1000,
         "libero_90": 400,
         "libero_object_prompts": 280,  # ours, as libero_object
+        # LIBERO-PRO's, as the suites that they perturb.
+        **dict.fromkeys((f"libero_spatial_{each}" for each in ("lan", "object", "swap", "task")), 220),
+        **dict.fromkeys((f"libero_object_{each}" for each in ("lan", "object", "swap", "task")), 280),
+        **dict.fromkeys((f"libero_goal_{each}" for each in ("lan", "object", "swap", "task")), 600),
+        **dict.fromkeys((f"libero_10_{each}" for each in ("lan", "object", "swap", "task")), 1000),
     }
 
 
@@ -42,6 +47,14 @@ def test_a_suite_is_found_by_every_spelling_in_use(name: str) -> None:
 
 def test_long_is_libero_10() -> None:
     assert find_suite("libero_long").name == "libero_10"
+    assert find_suite("long-swap").name == "libero_10_swap"
+
+
+@pytest.mark.parametrize("name", ["libero_object_object", "Object-object", "object_object"])
+def test_the_objects_of_libero_object_are_not_libero_object(name: str) -> None:
+    suite = find_suite(name)
+    assert (suite.name, suite.base, suite.perturbation) == ("libero_object_object", "libero_object", "object")
+    assert (find_suite("object").base, find_suite("object").perturbation) == ("libero_object", "")
 
 
 def test_an_unknown_suite_is_refused_with_the_nearest_name() -> None:
@@ -49,6 +62,8 @@ def test_an_unknown_suite_is_refused_with_the_nearest_name() -> None:
         LiberoError, match=r"unknown LIBERO suite 'libero_spacial': did you mean libero_spatial\?"
     ):
         find_suite("libero_spacial")
+    with pytest.raises(LiberoError, match=r"'goal_swop': did you mean libero_goal_swap\?"):
+        find_suite("goal_swop")
 
 
 def test_task_lists_are_read_in_order_and_once() -> None:
@@ -82,7 +97,11 @@ def test_instructions_lose_their_scene_prefix_only() -> None:
 @pytest.mark.libero
 def test_tasks_and_initial_states_equal_those_of_libero_s_own_benchmark() -> None:
     package = libero_package()
-    published = {name: suite for name, suite in SUITES.items() if not name.endswith("_prompts")}
+    published = {
+        name: suite
+        for name, suite in SUITES.items()
+        if not name.endswith("_prompts") and not suite.perturbation
+    }
     program = (
         "import json, sys, os\n"
         "out = os.fdopen(os.dup(1), 'w'); os.dup2(2, 1)\n"
