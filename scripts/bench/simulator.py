@@ -69,7 +69,7 @@ class Player:
 def main(arguments: Arguments, environ: dict[str, str]) -> None:
     """Print the table, and the same as JSON in the last line."""
     suite, package = find_suite(arguments.suite), libero_package()
-    task = load_tasks(suite, package)[arguments.task]
+    task = load_tasks(suite, package, environ)[arguments.task]
     backend = choose_backend(arguments.gl, environ)
     assets = resolve_assets(suite, package=package, environ=environ, choice=arguments.assets)
     child = simulator_environ(environ, backend=backend, package=package)

@@ -93,7 +93,7 @@ class LiberoSource:
         self.suite = find_suite(suite)
         indices = parse_task_indices(tasks, self.suite)
         package = libero_package()
-        all_tasks = load_tasks(self.suite, package)
+        all_tasks = load_tasks(self.suite, package, environ)
         self.tasks = [all_tasks[index] for index in indices]
         self.protocol = {
             "seed": seed,

@@ -179,7 +179,7 @@ def run(options: CollectDemonstrationsOptions, environ: dict[str, str]) -> None:
     if options.size < 1 or 256 % options.size:
         raise UsageError(f"--size {options.size}: expected a divisor of 256")
     suite = find_suite(options.suite)
-    all_tasks = load_tasks(suite, libero_package())
+    all_tasks = load_tasks(suite, libero_package(), environ)
     tasks = [all_tasks[index] for index in parse_task_indices(options.tasks, suite)]
     with tempfile.TemporaryDirectory() as logs:
         setup = SimulatorSetup(suite, options.assets, options.gl, "fast", environ, Path(logs))

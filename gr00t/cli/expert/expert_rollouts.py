@@ -140,7 +140,7 @@ def run(options: ExpertRolloutsOptions, environ: dict[str, str]) -> int:
     if options.workers < 1 or options.noise < 0:
         raise UsageError("--workers must be at least 1, --noise at least 0")
     suite = find_suite(options.suite)
-    all_tasks = load_tasks(suite, libero_package())
+    all_tasks = load_tasks(suite, libero_package(), environ)
     tasks = [all_tasks[index] for index in parse_task_indices(options.tasks, suite)]
     recorded = min(len(load_init_states(task)) for task in tasks)
     init_states = parse_indices(options.init_states, recorded, "initial states")

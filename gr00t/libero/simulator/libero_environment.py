@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gr00t.libero.simulator.variants import register_variants
+from gr00t.libero.assets.variants import register_variants
 from gr00t.libero.tasks.suites import LiberoError
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 import pickle
 import re
 import runpy
@@ -159,20 +158,23 @@ def libero_package() -> Path:
     raise LiberoError("LIBERO is not installed in this Python; run: scripts/setup_env.sh libero")
 
 
-def load_tasks(suite: Suite, package: Path, environ: Mapping[str, str] = os.environ) -> list[Task]:
+def load_tasks(suite: Suite, package: Path, environ: Mapping[str, str] | None = None) -> list[Task]:
     """All tasks of `suite` in the order that published task numbers refer to.
 
     Args:
         suite: One of `SUITES`.
         package: Folder of the installed `libero.libero`.
-        environ: The environment variables; they say where the files of perturbed suites are kept.
+        environ: The environment variables, without which the files of a perturbed suite are not found.
 
     Raises:
+        LiberoError: a perturbed suite without `environ`.
         WheelError, CacheError: the files of a perturbed suite cannot be had.
     """
     if suite.name == "libero_object_prompts":
         return _prompts(suite, load_tasks(SUITES["libero_object"], package)[0])
     if suite.perturbation:
+        if environ is None:
+            raise LiberoError(f"{suite.name}: its files are in the user's cache, which `environ` names")
         return _perturbed(load_tasks(SUITES[suite.base], package), suite, pro_folder(suite.name, environ))
     task_map = runpy.run_path(str(package / "benchmark" / "libero_suite_task_map.py"))["libero_task_map"]
     return [
