@@ -159,6 +159,12 @@ class Connections:
         if not connection.is_gone:
             self._border(connection, partial(self._reply, connection, parts))
 
+    def send_all(self, parts: list[bytes]) -> None:
+        """Send a message to every peer that has shown that it speaks the protocol."""
+        for connection in list(self._open.values()):
+            if connection.conversation.is_open:
+                self.send(connection, parts)
+
     def resume(self, connection: Connection) -> None:
         """Go on with a connection whose inbox nobody goes through any more."""
         connection.is_looked_at = False

@@ -42,7 +42,7 @@ class N16MessageReader(MessageReader):
 
     def _request_of(self, payload: bytes, found: Outline, endpoint: str) -> Generator[None, None, Request]:
         at = found.fields.get("data")
-        if at is None:
+        if at is None or kind_of(payload[at.begin]) == "NoneType":
             if endpoint == "get_action":
                 raise RequestError("data: expected a map with observation and options, got nothing")
             return Request(endpoint, {}, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -58,5 +59,8 @@ def _decoded(key: str, image: EncodedImage) -> NDArray[np.uint8]:
         return np.asarray(opened).copy()
     except RequestError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    # The library has bounds of its own, above ours, and warns or raises before it tells a size.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise RequestError(f"{key}: {error}; at most {_MAX_PIXELS} pixels are accepted") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise RequestError(f"{key}: a {image.form} that cannot be read: {error!r:.200}") from None

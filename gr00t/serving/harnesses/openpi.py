@@ -9,38 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any
 
-from gr00t.serving.endpoints import Encoded, RequestError
+from gr00t.serving.harnesses.messages import HarnessObservation, fields_in, read_field
 from gr00t.serving.harnesses.robots import Robot, robot_of
+from gr00t.serving.robot import ServedPolicy
 from gr00t.serving.websocket.server import WebSocketServer
 from gr00t.serving.websocket.session import Ask, Reply, Session, WebSocketMessage
 from gr00t.serving.wires import n1_5
 from gr00t.serving.wires.array_maps import encode_openpi, read_openpi
-from gr00t.serving.wires.outline import walk
 
 _SEED = "seed"
 _MODEL = "gr00t-n1.5"
-
-
-@dataclass(frozen=True)
-class _EncodedObservation(Encoded):
-    """An observation as it came."""
-
-    robot: Robot
-
-    def decode(self) -> Any:
-        """Return it in the policy's words.
-
-        Raises:
-            WireError: it cannot be decoded.
-            RequestError: something is missing or has the wrong shape.
-        """
-        told: Any = n1_5.decode(self.part, read_openpi)
-        if not isinstance(told, dict):
-            raise RequestError(f"expected a map of observations, got {type(told).__name__}")
-        return self.robot.from_openpi(told)
 
 
 class OpenPiSession:
@@ -65,16 +45,12 @@ class OpenPiSession:
             RequestError: A text, or no map.
             WireError: It cannot be decoded.
         """
-        if message.is_text:
-            raise RequestError("expected a msgpack map in a binary message, got a text")
+        fields = yield from fields_in(message)
         payload = message.parts[0]
-        found = yield from walk(payload)
-        if found.kind != "dict":
-            raise RequestError(f"expected a map of observations, got {found.kind}")
-        seed = found.fields.get(_SEED)
-        options = {} if seed is None else {_SEED: n1_5.decode(payload[seed.begin : seed.end])}
+        seed = fields.get(_SEED)
+        options = {} if seed is None else {_SEED: read_field(payload, _SEED, seed, read_openpi)}
         self._asked_at = time.monotonic()
-        return Ask(_EncodedObservation(memoryview(payload), self._robot), options)
+        return Ask(HarnessObservation(memoryview(payload), read_openpi, self._robot.from_openpi), options)
 
     def answer(self, result: dict[str, Any]) -> Reply:
         """Return the message with the chunk."""
@@ -95,9 +71,9 @@ class OpenPiSession:
 class OpenPiServer(WebSocketServer):
     """Serves a policy to openpi's clients; for the arguments see `WebSocketServer`."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._robot = robot_of(self.model.get_modality_config())
+    def __init__(self, model: ServedPolicy, *args: Any, **kwargs: Any) -> None:
+        self._robot = robot_of(model.get_modality_config())
+        super().__init__(model, *args, **kwargs)
 
     def new_session(self) -> Session:
         """Begin to talk with a new client."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gr00t.data.leaves import numbers_of
 from gr00t.serving.endpoints import RequestError
 from gr00t.serving.harnesses import libero
 from gr00t.serving.harnesses.images import frame_of
@@ -204,10 +205,9 @@ def _text(told: Mapping[str, Any], key: str) -> str:
 
 def _numbers(key: str, value: Any, width: int | None = None) -> NDArray[np.float64]:
     """Return a state in double precision, in which LIBERO's own clients send theirs."""
-    array = np.asarray(value) if isinstance(value, (np.ndarray, list, float, int)) else None
-    if array is None or array.dtype.kind not in "biuf" or array.ndim != 1:
-        got = type(value).__name__ if array is None else f"{array.dtype} of shape {array.shape}"
-        raise RequestError(f"{key}: expected numbers in one dimension, got {got}")
+    array = numbers_of(key, value)
+    if array.ndim != 1:
+        raise RequestError(f"{key}: expected numbers in one dimension, got shape {array.shape}")
     if width is not None and len(array) != width:
         raise RequestError(f"{key}: expected {width} numbers, got {len(array)}")
     return array.astype(np.float64)

@@ -15,49 +15,30 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.serving.endpoints import Encoded, RequestError
+from gr00t.serving.endpoints import RequestError
 from gr00t.serving.harnesses.libero import ReplyError, noise_seed
+from gr00t.serving.harnesses.messages import HarnessObservation, fields_in, read_field
 from gr00t.serving.harnesses.robots import Robot, robot_of
+from gr00t.serving.robot import ServedPolicy
 from gr00t.serving.websocket.server import WebSocketServer
 from gr00t.serving.websocket.session import Ask, Reply, Session, WebSocketMessage, last_words
 from gr00t.serving.wires import n1_5
 from gr00t.serving.wires.array_maps import encode_vla_eval, read_vla_eval
-from gr00t.serving.wires.outline import Span, kind_of, text_bytes, walk
+from gr00t.serving.wires.outline import Span, kind_of, text_bytes
 
 HARNESS_VERSION = "0.8.0"
 PROTOCOL_VERSION = 1
 MODEL_SERVER = "gr00t-duquant"
 DEFAULT_REPLAN_STEPS = 8
 _FIELDS = ("type", "payload", "seq", "timestamp")
-_MAX_TOLD_BYTES = 65_536  # of HELLO and the beginning and end of an episode
 _MAX_TEXT = 500
 _INVALID_DATA = 1007
-
-
-@dataclass(frozen=True)
-class _EncodedObservation(Encoded):
-    """What an OBSERVATION carries, as it came."""
-
-    robot: Robot
-    benchmark: str
-
-    def decode(self) -> Any:
-        """Return it in the policy's words.
-
-        Raises:
-            WireError: it cannot be decoded.
-            RequestError: something is missing or has the wrong shape.
-        """
-        told: Any = n1_5.decode(self.part, read_vla_eval)
-        if not isinstance(told, dict):
-            raise RequestError(f"payload: expected a map, got {type(told).__name__}")
-        return self.robot.from_vla_eval(told, self.benchmark)
 
 
 class VlaEvalSession:
@@ -95,23 +76,19 @@ class VlaEvalSession:
             WireError: It cannot be decoded.
         """
         self._asked = None
-        if message.is_text:
-            raise RequestError("expected a msgpack map in a binary message, got a text")
+        fields = yield from fields_in(message)
         payload = message.parts[0]
-        found = yield from walk(payload)
-        if found.kind != "dict":
-            raise RequestError(f"expected a map, got {found.kind}")
         for name in _FIELDS:
-            if name not in found.fields:
+            if name not in fields:
                 raise RequestError(f"no {name!r} in the message")
-        number = _number(payload, found.fields["seq"])
-        kind = text_bytes(payload, found.fields["type"])
-        content = found.fields["payload"]
+        number = _number(payload, fields["seq"])
+        kind = text_bytes(payload, fields["type"])
+        content = fields["payload"]
         if kind == b"observation":
             self._asked = number
             return self._observation(payload, content)
         if kind == b"hello":
-            return self._hello_back(_told(payload, content), number)
+            return self._hello_back(read_field(payload, "payload", content, read_vla_eval), number)
         if kind == b"episode_start":
             self._begin_episode(payload, content)
         elif kind == b"episode_end":
@@ -150,11 +127,12 @@ class VlaEvalSession:
         if (kind := kind_of(payload[at.begin])) != "dict":
             raise RequestError(f"payload: expected a map, got {kind}")
         part = memoryview(payload)[at.begin : at.end]
+        translate = partial(self._robot.from_vla_eval, benchmark=self._benchmark)
         options = {}
         if self._episode is not None:
             options["seed"] = noise_seed(self._seed, *self._episode, self._queries)
         self._queries += 1
-        return Ask(_EncodedObservation(part, self._robot, self._benchmark), options)
+        return Ask(HarnessObservation(part, read_vla_eval, translate), options)
 
     def _next_action(self) -> Reply:
         assert self._asked is not None
@@ -170,7 +148,8 @@ class VlaEvalSession:
         self._queries = 0
         self._episode, self._trouble = None, None
         try:
-            self._episode = _episode(_told(payload, at), self._benchmark)
+            told = read_field(payload, "payload", at, read_vla_eval)
+            self._episode = _episode(told, self._benchmark)
         except ValueError as error:
             self._trouble = str(error)[:_MAX_TEXT]
 
@@ -184,12 +163,22 @@ class VlaEvalServer(WebSocketServer):
     """
 
     def __init__(
-        self, *args: Any, replan_steps: int = DEFAULT_REPLAN_STEPS, seed: int = 0, **kwargs: Any
+        self,
+        model: ServedPolicy,
+        *args: Any,
+        replan_steps: int = DEFAULT_REPLAN_STEPS,
+        seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
-        if replan_steps < 1:
-            raise RequestError(f"replan_steps: expected at least 1, got {replan_steps}")
-        self._robot = robot_of(self.model.get_modality_config())
+        modalities = model.get_modality_config()
+        self._robot = robot_of(modalities)
+        horizon = len(modalities["action"].delta_indices)
+        if not 1 <= replan_steps <= horizon:
+            raise RequestError(
+                f"replan_steps: expected 1 to {horizon}, which is how many actions a chunk of this policy "
+                f"has, got {replan_steps}"
+            )
+        super().__init__(model, *args, **kwargs)
         self._replan_steps = replan_steps
         self._seed = seed
 
@@ -225,13 +214,6 @@ def _number(payload: bytes, at: Span) -> int:
     return number
 
 
-def _told(payload: bytes, at: Span) -> Any:
-    """Decode what a message that is no OBSERVATION carries."""
-    if (size := at.end - at.begin) > _MAX_TOLD_BYTES:
-        raise RequestError(f"payload: {size} bytes; at most {_MAX_TOLD_BYTES} are accepted")
-    return n1_5.decode(payload[at.begin : at.end], read_vla_eval)
-
-
 def _episode(told: Any, benchmark: str) -> tuple[str, int | str, int] | None:
     """Return what an episode's noise follows from: suite, task, initial state; None if that is not told.
 
@@ -241,9 +223,11 @@ def _episode(told: Any, benchmark: str) -> tuple[str, int | str, int] | None:
     task = told.get("task") if isinstance(told, dict) else None
     if not isinstance(task, dict):
         raise RequestError(f"payload: expected a map with a map under 'task', got {told!r:.100}")
-    suite = task.get("suite", benchmark)
-    name = task.get("task_id", task.get("name"))
-    state = task.get("episode_idx", 0)
+    # What a benchmark leaves open it leaves out, or says None.
+    given = {key: value for key, value in task.items() if value is not None}
+    suite = given.get("suite", benchmark)
+    name = given.get("task_id", given.get("name"))
+    state = given.get("episode_idx", 0)
     if name is None:
         return None
     if not (isinstance(suite, str) and isinstance(name, (int, str)) and type(state) is int):

@@ -29,6 +29,7 @@ from gr00t.serving.websocket.session import Ask, Reply, Session, WebSocketMessag
 
 _HEALTH = ("/health", "/healthz")
 _SCHEMES = ("bearer", "api-key")
+_GOING_AWAY = 1001
 _INTERNAL_ERROR = 1011
 
 
@@ -44,6 +45,11 @@ class WebSocketServer(RobotInferenceServer, abc.ABC):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._outcomes: collections.deque[tuple[Connection, str, Any]] = collections.deque()
         super().__init__(*args, **kwargs)
+
+    def close(self) -> None:
+        """Tell all peers that this server ends, and stop listening; see `BaseInferenceServer.close`."""
+        self.connections.send_all(last_words(_GOING_AWAY, "the server was told to end"))
+        super().close()
 
     @abc.abstractmethod
     def new_session(self) -> Session:
@@ -155,6 +161,8 @@ def _token(headers: dict[str, str], query: str) -> bytes | None:
     sent = token_of(headers, _SCHEMES)
     if sent is not None:
         return sent
-    fields = attempt(lambda: urllib.parse.parse_qs(query, max_num_fields=10))
-    given = [] if isinstance(fields, Failure) else fields.get("token", [])
-    return given[0].encode("utf-8", "replace") if len(given) == 1 else None
+    fields = [field.partition("=") for field in query.split("&")]
+    given = [value for name, _, value in fields if name == "token"]
+    # A plus is one: URLs of clients that pass them on as they are written say nothing of forms.
+    raw = given[0].encode("latin1", "surrogateescape") if len(given) == 1 else None
+    return None if raw is None else urllib.parse.unquote_to_bytes(raw)

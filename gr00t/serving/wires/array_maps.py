@@ -12,6 +12,7 @@ Whatever arrives is treated as hostile, as in wires.n1_5.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ from gr00t.serving.wires.outline import WireError
 from gr00t.serving.wires.places import fields_of
 
 _RAW = "raw"
+# Under which name, in which order, each part of an array is written.
+_VLA_EVAL = {"__ndarray__": "mark", "data": "data", "dtype": "dtype", "shape": "shape"}
+_OPENPI = {name.encode(): part for name, part in _VLA_EVAL.items()}
+_MSGPACK_NUMPY = {b"nd": "mark", b"type": "dtype", b"kind": "kind", b"shape": "shape", b"data": "data"}
 
 
 @dataclass(frozen=True)
@@ -41,42 +46,17 @@ class EncodedImage:
 
 def encode_openpi(value: Any) -> Any:
     """Return an array as openpi writes it; for msgpack's `default`."""
-    value = simplify(value)
-    if not isinstance(value, np.ndarray):
-        return value
-    return {
-        b"__ndarray__": True,
-        b"data": value.tobytes(),
-        b"dtype": _descr(value),
-        b"shape": list(value.shape),
-    }
+    return _write(value, _OPENPI)
 
 
 def encode_vla_eval(value: Any) -> Any:
     """Return an array as vla-eval writes it; for msgpack's `default`."""
-    value = simplify(value)
-    if not isinstance(value, np.ndarray):
-        return value
-    return {
-        "__ndarray__": True,
-        "data": value.tobytes(),
-        "dtype": _descr(value),
-        "shape": list(value.shape),
-    }
+    return _write(value, _VLA_EVAL)
 
 
 def encode_msgpack_numpy(value: Any) -> Any:
     """Return an array as the package msgpack-numpy writes it; for msgpack's `default`."""
-    value = simplify(value)
-    if not isinstance(value, np.ndarray):
-        return value
-    return {
-        b"nd": True,
-        b"type": _descr(value),
-        b"kind": b"",
-        b"shape": list(value.shape),
-        b"data": value.tobytes(),
-    }
+    return _write(value, _MSGPACK_NUMPY)
 
 
 def read_openpi(entries: list[tuple[Any, Any]]) -> Any:
@@ -87,7 +67,7 @@ def read_openpi(entries: list[tuple[Any, Any]]) -> Any:
     """
     fields = fields_of(entries)
     if b"__ndarray__" in fields:
-        return _array(fields.get(b"dtype"), fields.get(b"shape"), fields.get(b"data"))
+        return read_array(fields.get(b"dtype"), fields.get(b"shape"), fields.get(b"data"))
     if b"__npgeneric__" in fields:
         return _scalar(fields.get(b"dtype"), fields.get(b"data"))
     return _with_text_keys(fields)
@@ -103,7 +83,7 @@ def read_vla_eval(entries: list[tuple[Any, Any]]) -> Any:
     if "__image__" in fields:
         return _image(fields)
     if "__ndarray__" in fields:
-        return _array(fields.get("dtype"), fields.get("shape"), fields.get("data"))
+        return read_array(fields.get("dtype"), fields.get("shape"), fields.get("data"))
     return fields
 
 
@@ -121,17 +101,33 @@ def read_either(entries: list[tuple[Any, Any]]) -> Any:
     if fields.get(b"kind") not in (None, b"", ""):
         raise WireError(f"array: kind {fields[b'kind']!r:.60}: objects and records are not read")
     if fields[b"nd"]:
-        return _array(fields.get(b"type"), fields.get(b"shape"), fields.get(b"data"))
-    return _array(fields.get(b"type"), [], fields.get(b"data"))[()]
+        return read_array(fields.get(b"type"), fields.get(b"shape"), fields.get(b"data"))
+    return read_array(fields.get(b"type"), [], fields.get(b"data"))[()]
 
 
-def _descr(value: np.ndarray) -> str:
+def _write(value: Any, names: Mapping[Any, str]) -> Any:
+    """Return an array as a map of its parts, under the given names in their order; others as they are."""
+    value = simplify(value)
+    if not isinstance(value, np.ndarray):
+        return value
     if value.dtype.kind not in "biuf":
         raise TypeError(f"can not serialize an array of {value.dtype}")
-    return value.dtype.str
+    parts = {
+        "mark": True,
+        "data": value.tobytes(),
+        "dtype": value.dtype.str,
+        "shape": list(value.shape),
+        "kind": b"",
+    }
+    return {name: parts[part] for name, part in names.items()}
 
 
-def _array(descr: Any, shape: Any, data: Any) -> np.ndarray:
+def read_array(descr: Any, shape: Any, data: Any) -> np.ndarray:
+    """Return the array that a dtype's name, a list of sizes and bytes describe.
+
+    Raises:
+        WireError: One of them is something else, or they do not fit each other.
+    """
     if not isinstance(descr, str):
         raise WireError(f"array: dtype must be text, got {type(descr).__name__}")
     if not isinstance(data, bytes):
@@ -155,7 +151,7 @@ def _scalar(descr: Any, value: Any) -> Any:
 def _image(fields: dict[str, Any]) -> EncodedImage | np.ndarray:
     form, data = fields.get("format"), fields.get("data")
     if form == _RAW:
-        return _array(fields.get("dtype"), fields.get("shape"), data)
+        return read_array(fields.get("dtype"), fields.get("shape"), data)
     if form not in ("png", "jpeg"):
         raise WireError(f"image: format must be png, jpeg or raw, got {form!r:.60}")
     if not isinstance(data, bytes):

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from gr00t.data.dataset import ModalityConfig
-from gr00t.serving.wires.n1_5 import PackError, build_array, simplify, what_cannot_be_sent
+from gr00t.serving.wires.array_maps import read_array
+from gr00t.serving.wires.n1_5 import PackError, simplify, what_cannot_be_sent
 from gr00t.serving.wires.outline import MAX_KEYS, MAX_VALUES, WireError
 from gr00t.serving.wires.places import Undecodables, fields_of
 
@@ -97,18 +98,14 @@ def _decode(entries: list[tuple[str, Any]]) -> Any:
     fields = fields_of(entries)
     if _MARK not in fields:
         return fields
-    data, descr, shape = fields[_MARK], fields.get("dtype"), fields.get("shape")
+    data = fields[_MARK]
     if not isinstance(data, str):
         raise WireError(f"array: {_MARK} must be base64 text, got {type(data).__name__}")
-    if not isinstance(descr, str):
-        raise WireError(f"array: dtype must be text, got {type(descr).__name__}")
-    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise WireError(f"array: shape must be a list of sizes, got {shape!r:.200}")
     try:
         raw = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise WireError(f"array: {_MARK} is not base64: {error}") from None
-    return build_array(descr, tuple(shape), raw)
+    return read_array(fields.get("dtype"), fields.get("shape"), raw)
 
 
 def _parse_int(digits: str) -> int:

@@ -52,6 +52,7 @@ STOPPING = "stopping: "
 
 _LAST = sys.maxunicode  # numpy makes texts of what lies beyond, too, and Python's are broken by it
 _MAX_PATH = 8  # how deep a value that cannot be sent is looked for
+_MAX_DIMENSIONS = 32  # as numpy 1 has; of a list of a million sizes the product alone takes hours
 _NPY_MAGIC = b"\x93NUMPY"
 _PLAIN = r"[<>|=]?[biufcSU]\d{1,9}"
 _DESCR = re.compile(rf"""['"]descr['"]\s*:\s*['"]({_PLAIN})['"]""")
@@ -250,12 +251,14 @@ def build_array(
     """Return an array of its own from the bytes that begin at `data_at` and end with the buffer.
 
     Raises:
-        WireError: Not a plain type, or not as many bytes as type and shape take.
+        WireError: Not a plain type, too many dimensions, or not as many bytes as type and shape take.
     """
     if not re.fullmatch(_PLAIN, descr):
         raise WireError(
             f"array: {descr!r:.100} is none of the plain types: boolean, integer, float, complex, text"
         )
+    if len(shape) > _MAX_DIMENSIONS:
+        raise WireError(f"array: {len(shape)} dimensions; at most {_MAX_DIMENSIONS} are accepted")
     got = len(buffer) - data_at
     try:
         dtype = np.dtype(descr)

@@ -13,14 +13,15 @@ Arrays come as in N1.5 or, since N1.7, as the package msgpack-numpy writes them;
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gr00t.serving.wires import n1_5
 from gr00t.serving.wires.array_maps import encode_msgpack_numpy, read_either
-from gr00t.serving.wires.n1_5 import simplify
-from gr00t.serving.wires.outline import WireError
+from gr00t.serving.wires.outline import MAX_VALUES, WireError
 
 _ND_KEY = b"\xc4\x02nd"  # as bytes, which a text is not written as
 MODALITIES = ("video", "state", "language")
@@ -37,7 +38,8 @@ def pack(message: Any, msgpack_numpy: bool) -> bytes:
     Raises:
         PackError: A value that cannot be sent.
     """
-    return n1_5.pack(message, _encode_new if msgpack_numpy else _encode_old)
+    encode_array = encode_msgpack_numpy if msgpack_numpy else n1_5.encode
+    return n1_5.pack(message, partial(_encode, encode_array=encode_array))
 
 
 def read_observation(part: bytes | memoryview) -> dict[str, Any]:
@@ -82,35 +84,32 @@ def _entry(key: str, value: Any) -> Any:
     There the instructions of a batch are an array, and states have double precision: with the same numbers
     the policy then computes the same action.
     """
-    if isinstance(value, np.ndarray) and key.startswith("state.") and value.dtype.kind == "f":
+    is_state = isinstance(value, np.ndarray) and key.startswith("state.") and value.dtype.kind == "f"
+    if is_state and value.size <= MAX_VALUES:  # the policy takes no larger one
         return value.astype(np.float64)
     texts = list(value) if isinstance(value, (list, tuple)) else None
     if texts and all(isinstance(text, list) and len(text) == 1 for text in texts):
         texts = [text[0] for text in texts]
     if texts and all(isinstance(text, str) for text in texts):
+        # numpy makes all of them as long as the longest: a small list can take all memory there is.
+        if len(texts) * max(map(len, texts)) > MAX_VALUES:
+            raise WireError(f"{key}: {len(texts)} texts of up to {max(map(len, texts))} characters")
         return np.array(texts)[:, None]
     return value
 
 
-def _encode_old(value: Any) -> Any:
-    config = _plain_config(value)
-    return n1_5.encode(value) if config is None else {"__ModalityConfig_class__": True, "as_json": config}
+def _encode(value: Any, encode_array: Callable[[Any], Any]) -> Any:
+    """Return an array in one form or the other, or a ModalityConfig in both.
 
-
-def _encode_new(value: Any) -> Any:
-    config = _plain_config(value)
-    if config is None:
-        return encode_msgpack_numpy(simplify(value))
-    return {"__ModalityConfig__": True, "as_json": config}
-
-
-def _plain_config(value: Any) -> dict[str, Any] | None:
-    """Return a ModalityConfig as these clients know it, a map whose keys have no prefix; None for others."""
+    Who asks for the latter sends no array, so it does not show which form it reads. N1.6 looks for one of the
+    two marks, N1.7 for the other, and neither minds more. Keys have no prefix there.
+    """
     dataset = sys.modules.get("gr00t.data.dataset")
     if dataset is None or not isinstance(value, dataset.ModalityConfig):
-        return None
+        return encode_array(value)
     keys = [_without_prefix(key) for key in value.modality_keys]
-    return {"delta_indices": list(value.delta_indices), "modality_keys": keys}
+    config = {"delta_indices": list(value.delta_indices), "modality_keys": keys}
+    return {"__ModalityConfig_class__": True, "__ModalityConfig__": True, "as_json": config}
 
 
 def _without_prefix(key: str) -> str:

@@ -63,8 +63,10 @@ def test_the_chunk_goes_to_the_client_and_nothing_is_folded() -> None:
         ws.recv(5)
         assert array(ask(ws)["actions"]).tobytes() == chunk(0).tobytes()
         assert array(ask(ws, seed=4)["actions"]).tobytes() == chunk(1).tobytes()
+        # As openpi's packer writes a number of numpy's.
+        ask(ws, seed={b"__npgeneric__": True, b"data": 5, b"dtype": "<i8"})
     assert policy.seen[0]["state.roll"].item() == -3.0
-    assert policy.seeds == [None, 4]
+    assert policy.seeds == [None, 4, 5]
 
 
 def test_images_as_numbers_with_channels_first() -> None:
@@ -82,12 +84,14 @@ def test_images_as_numbers_with_channels_first() -> None:
     [
         (b"\xc1", "not a msgpack message"),
         ("text", "expected a msgpack map in a binary message, got a text"),
-        (msgpack.packb([1]), "expected a map of observations, got list"),
+        (msgpack.packb([1]), "expected a map, got list"),
         (msgpack.packb({"prompt": "x"}), "no 'observation/image' in the observation"),
         (msgpack.packb(observation(observation__state=packed(np.zeros(7)))), "expected 8 numbers, got 7"),
-        (msgpack.packb(observation(observation__state=packed(np.array("a")))), "numbers in one dimension"),
+        (msgpack.packb(observation(observation__state=packed(np.array("a")))), "an array of numbers, got"),
         (msgpack.packb(observation(observation__image=packed(np.zeros((9, 4, 2), "u1")))), "(H, W, 3)"),
         (msgpack.packb(observation(seed="a")), "seed: expected an integer"),
+        (msgpack.packb(observation(observation__state=packed(np.zeros((1, 8))))), "numbers in one dimension"),
+        (msgpack.packb(observation(seed=[0] * 70_000)), "seed: 70005 bytes; at most 65536 are accepted"),
         (msgpack.packb(observation(prompt=[1])), "prompt: expected text, got list"),
     ],
 )  # fmt: skip

@@ -16,6 +16,7 @@ from PIL import Image
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
+from gr00t.serving.endpoints import RequestError
 from gr00t.serving.harnesses.libero import noise_seed
 from gr00t.serving.harnesses.vla_eval import VlaEvalServer
 from tests.serving.websocket.peers import (
@@ -185,7 +186,7 @@ def test_folded_angles_are_unfolded_where_the_benchmark_ignores_our_wish(
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (observation(states=None), "states: expected numbers in one dimension, got NoneType"),
+        (observation(states=None), "states: expected an array of numbers, got NoneType"),
         ({"images": {}}, "no 'states' in the observation"),
         (observation(images={"agentview": png(1)}), "images: no 'wrist' in the observation"),
         (observation(task_description=3), "task_description: expected text, got int"),
@@ -239,9 +240,33 @@ def test_what_is_no_message_ends_the_connection_with_a_reason(sent: bytes | str)
 
 
 def test_a_chunk_shorter_than_what_is_to_be_executed() -> None:
-    with serving(VlaEvalServer, replan_steps=17) as (_, port), client(port) as ws:
+    policy = ScriptedPolicy([chunk(0, length=4)])
+    with serving(VlaEvalServer, policy) as (_, port), client(port) as ws:
         reply = asked(ws, message("observation", observation()))
-        assert reply["payload"]["error"].startswith("--replan-steps 17: the policy answers with chunks of 16")
+        assert reply["payload"]["error"].startswith("--replan-steps 8: the policy answers with chunks of 4 ")
+
+
+@pytest.mark.parametrize("steps", [0, 17])
+def test_more_actions_than_a_chunk_has_are_refused_at_the_start(steps: int) -> None:
+    with pytest.raises(RequestError, match=f"replan_steps: expected 1 to 16, .* got {steps}"):
+        VlaEvalServer(ScriptedPolicy(), port=0, replan_steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("task", "follows"),
+    [
+        ({"suite": "s", "task_id": None, "name": "pick"}, ("s", "pick", 0)),
+        ({"suite": None, "task_id": 3, "episode_idx": 2}, (LIBERO, 3, 2)),
+        ({"suite": "s", "task_id": 3, "episode_idx": None}, ("s", 3, 0)),
+    ],
+)
+def test_what_a_task_says_to_be_none_is_left_out(task: dict[str, Any], follows: tuple[Any, ...]) -> None:
+    policy = ScriptedPolicy()
+    with serving(VlaEvalServer, policy) as (_, port), client(port) as ws:
+        asked(ws, message("hello", {"benchmark": LIBERO}))
+        ws.send(message("episode_start", {"task": task}))
+        assert asked(ws, message("observation", observation()))["type"] == "action"
+    assert policy.seeds == [noise_seed(0, *follows, 0)]
 
 
 def test_observations_sent_without_waiting_are_answered_in_order() -> None:

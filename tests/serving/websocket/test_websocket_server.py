@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gr00t.serving.harnesses.openpi import OpenPiServer
 from gr00t.serving.harnesses.vla_eval import VlaEvalServer
+from gr00t.serving.tokens import token_of
 from gr00t.serving.websocket.conversation import MAX_WAITING
 from tests.serving.harnesses.test_vla_eval import observation
 from tests.serving.http.http_sockets import read_reply
@@ -69,6 +70,30 @@ def test_who_may_shake_hands(kind: Any, path: str, headers: dict[str, str], stat
             pass
         assert caught.value.response.status_code == status
         assert server.worker.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("token", "path"),
+    [
+        ("a+b/c==", "/?token=a+b/c=="),
+        ("a+b/c==", "/?x=1&token=a%2Bb%2Fc%3D%3D&y"),
+        ("p\xe4&\u4e2d", "/?token=p%C3%A4%26%E4%B8%AD"),
+    ],
+)
+def test_tokens_as_urls_write_them(token: str, path: str) -> None:
+    with serving(VlaEvalServer, api_token=token) as (_, port), client(port, path) as ws:
+        assert asked(ws, message("hello", {}))["type"] == "hello"
+
+
+@pytest.mark.parametrize("raw", ["p\xe4".encode(), "p\xe4".encode("latin1")])
+def test_tokens_that_are_not_ascii(raw: bytes) -> None:
+    token = b"Authorization: Api-Key " + raw + b"\r\n\r\n"
+    with serving(VlaEvalServer, api_token="p\xe4") as (_, port):
+        head, _ = spoken(port, HANDSHAKE[:-2] + token)
+        assert head.startswith(b"HTTP/1.1 101")
+    # Later versions of `websockets` read headers as Latin-1, earlier ones as ASCII with surrogate escapes.
+    for read in (raw.decode("latin1"), raw.decode("ascii", "surrogateescape")):
+        assert token_of({"authorization": f"Api-Key {read}"}, ("api-key",)) == "p\xe4".encode()
 
 
 def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +254,19 @@ def test_a_server_that_ends_answers_what_waits() -> None:
         reply = msgpack.unpackb(second.recv(5))
     assert (reply["type"], reply["seq"]) == ("error", 2)
     assert reply["payload"]["error"] == "stopping: the server was told to end"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_ends_says_so(kind: Any) -> None:
+    with serving(kind) as (server, port), client(port) as ws:
+        if kind is OpenPiServer:
+            ws.recv(5)
+        server.running = False
+        server.connections.wake()
+        with pytest.raises(ConnectionClosed) as caught:
+            ws.recv(5)
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1001, "the server was told to end")
 
 
 def test_an_error_of_the_policys_does_not_end_the_server() -> None:
