@@ -91,7 +91,7 @@ def _within_10_mb(call: Callable[[], Any]) -> None:
 
 
 def test_three_ways_to_write_an_array() -> None:
-    """Oracle: the packers of openpi-client 0.1.2, vla-eval 0.8.0 and msgpack-numpy, and their keys in order."""
+    """Oracle: the packers of openpi-client 0.1.2, vla-eval 0.8.0 and msgpack-numpy, key by key."""
     array = np.array([[1.5, -2.0]], "<f4")
     parts = {"data": array.tobytes(), "dtype": "<f4", "shape": [1, 2]}
     written = [encode(array) for encode in (encode_vla_eval, encode_openpi, encode_msgpack_numpy)]
