@@ -41,8 +41,6 @@ def serve(arguments: ServeArguments) -> None:
     if arguments.model_path is None:
         raise UsageError("--server needs --model-path: a checkpoint folder or model hub id")
     wires = chosen_wires(arguments.wire, arguments.port, arguments.http_server)
-    if arguments.replan_steps < 1:
-        raise UsageError(f"--replan-steps {arguments.replan_steps}: expected at least 1")
     for wire in wires:
         check_port_free(arguments.host, wire.port)
         check_installed(wire.name)

@@ -146,6 +146,22 @@ def test_eight_of_sixteen_actions_are_executed_and_only_then_is_anything_decoded
     assert policy.seeds == [noise_seed(5, "libero_object", 3, 7, query) for query in range(3)]
 
 
+def test_every_connection_has_a_chunk_of_its_own() -> None:
+    with (
+        serving(VlaEvalServer, ScriptedPolicy(), replan_steps=4) as (_, port),
+        contextlib.ExitStack() as stack,
+    ):
+        robots = [stack.enter_context(client(port)) for _ in range(3)]
+        got = [
+            array(asked(ws, message("observation", observation(), seq=step))["payload"]["actions"])[:2]
+            for step in range(8)
+            for ws in robots
+        ]
+    # Chunks are computed in the order in which they are needed: 0, 1, 2 at first, 3, 4, 5 four steps later.
+    wanted = [(3 * (step // 4) + robot, step % 4 / 16) for step in range(8) for robot in range(3)]
+    np.testing.assert_array_equal(got, wanted)
+
+
 @pytest.mark.parametrize("told_the_end", [True, False])  # after an error or a timeout no end is told
 def test_an_episode_begins_with_an_empty_chunk(told_the_end: bool) -> None:
     with serving(VlaEvalServer, ScriptedPolicy(), replan_steps=16) as (_, port), client(port) as ws:
