@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gr00t.libero.expert.fixtures import UP, close_drawer, grip, hand_frame, sloping, turn_about
+from gr00t.libero.expert.arm import turn_about
+from gr00t.libero.expert.fixtures import UP, close_drawer, grip, hand_frame, sloping
 from gr00t.libero.expert.motion import (
     CLOSE,
     DOWN,

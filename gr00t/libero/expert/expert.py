@@ -6,6 +6,15 @@ makes demonstrations.
 
 A goal is a predicate with its arguments; the table below says which skill fulfils it. Skills look at the
 scene themselves, so an attempt that failed is simply followed by another.
+
+`Expert` plays on from any state of an episode that somebody else has played so far, with anything in the
+hand: made anew at a control step, it decides by what the simulator shows then.
+
+    expert = Expert(Scene(env))  # LIBERO's `ControlEnv`; a `LiberoSimulator` has it as `env`
+    while not env.check_success():
+        env.step(expert.act())
+
+`Expert(Scene(env)).act()` alone is what the expert would do now.
 """
 
 from __future__ import annotations
@@ -55,6 +64,27 @@ def plan(scene: Scene) -> Skill:
         if all(scene.holds(goal) for goal in scene.goals()):
             return True
     return False
+
+
+class Expert:
+    """Plays on from the state that an environment is in, whatever it is.
+
+    Args:
+        scene: Of the running environment. What the expert remembers is what it has tried itself; who moved
+            the robot by other actions than the expert's makes a new one.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._plan = plan(scene)
+
+    def act(self) -> Action:
+        """The next action, (7,), for what the simulator shows now; a plan that has ended begins anew."""
+        action = next(self._plan, None)
+        if action is None:
+            self._plan = plan(self._scene)
+            action = next(self._plan)
+        return action
 
 
 def disturbed(action: Action, noise: float, random: np.random.Generator) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gr00t.libero.expert.arm import turn_about
 from gr00t.libero.expert.motion import CLOSE, OPEN, Skill, hold, lift, move
 from gr00t.libero.expert.scene import Array, Boxes, Joint, Scene
 
@@ -160,10 +161,3 @@ def hand_frame(approach: Array, closing: Array, near: Array) -> Array:
     one = np.stack([across, np.cross(approach, across), approach], axis=1)
     other = one * np.array([-1.0, -1.0, 1.0])
     return one if np.trace(one @ near.T) >= np.trace(other @ near.T) else other
-
-
-def turn_about(axis: Array, angle: float) -> Array:
-    """Rotation by `angle` about a unit vector (3,), as a matrix (3, 3)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross)

@@ -16,6 +16,7 @@ from collections.abc import Generator
 
 import numpy as np
 
+from gr00t.libero.expert.arm import is_snapped, lean, unfold
 from gr00t.libero.expert.scene import Array, Scene
 
 Action = Array
@@ -29,8 +30,10 @@ _GAIN = 14.0
 _TURN_GAIN, _TURN_LIMIT = 2.0, 0.6
 # A motion that makes less headway than this, for so many steps, has met something.
 _STALL_DISTANCE, _STALL_STEPS = 4e-4, 8
-# Slower than this per step an object rests; this long is waited for it.
-_RESTING, _SETTLING_STEPS = 5e-4, 30
+# Slower than this, metres per second, an object rests; this long is waited for it.
+_RESTING, _SETTLING_STEPS = 0.01, 30
+# An elbow that was pushed over takes about ten steps.
+_STRAIGHTENING_STEPS = 25
 # Speed limits hold over the last centimetres of height only, so that they cost little time.
 _SLOW_HEIGHT = 0.06
 # A funnel's half width at its bottom and where it is at its full height.
@@ -69,9 +72,14 @@ def move(
     last = np.full(3, np.inf)
     stalled = 0
     for _ in range(max_steps):
+        if is_snapped(scene):
+            yield from straighten(scene, gripper)
         here = scene.hand_position
         way = position - here
-        turn = np.zeros(3) if rotation is None else rotation_vector(rotation @ scene.hand_rotation.T)
+        turn = np.zeros(3)
+        if rotation is not None:
+            ahead = here + way * min(1.0, 1.0 / _GAIN / max(float(np.linalg.norm(way)), 1e-9))
+            turn = rotation_vector(lean(scene, ahead, rotation) @ scene.hand_rotation.T)
         angle = float(np.linalg.norm(turn))
         if np.linalg.norm(way) < tolerance and angle < turn_tolerance:
             return True
@@ -83,6 +91,16 @@ def move(
         beside = float(np.linalg.norm(way[:2]))
         way[2] += funnel * np.clip((beside - _FUNNEL_BOTTOM) / (_FUNNEL_TOP - _FUNNEL_BOTTOM), 0.0, 1.0)
         yield motion(way, turn, gripper, max_speed if abs(way[2]) < _SLOW_HEIGHT else 1.0)
+    return False
+
+
+def straighten(scene: Scene, gripper: float) -> Skill:
+    """Bring an elbow back that was pushed over; returns whether it is."""
+    for _ in range(_STRAIGHTENING_STEPS):
+        motions = unfold(scene)
+        if motions is None:
+            return True
+        yield np.append(motions, gripper)
     return False
 
 
@@ -127,16 +145,15 @@ def hold(
 
 
 def settle(scene: Scene) -> Skill:
-    """Wait with open fingers until nothing moves; returns whether nothing does.
+    """Wait with open fingers until nothing moves, if the hand is empty; returns whether nothing does.
 
     In some of libero_10's initial states objects overlap: they jump apart, and land half a second after the
-    steps that evaluations allow for settling.
+    steps that evaluations allow for settling. What the fingers have just let go of, or knocked over, rolls.
     """
     for _ in range(_SETTLING_STEPS):
-        before = scene.object_positions()
-        yield from hold(scene, OPEN, 1)
-        if np.abs(scene.object_positions() - before).max(initial=0.0) < _RESTING:
+        if scene.in_hand() is not None or scene.fastest_object() < _RESTING:
             return True
+        yield from hold(scene, OPEN, 1)
     return False
 
 

@@ -8,8 +8,9 @@ from gr00t.libero.expert.doors import has_roof, insert
 from gr00t.libero.expert.dragging import clear_way, is_flat, push
 from gr00t.libero.expert.fixtures import open_drawer
 from gr00t.libero.expert.grasps import grasps, room_at
+from gr00t.libero.expert.holding import free_hand
 from gr00t.libero.expert.motion import Skill, about_z
-from gr00t.libero.expert.pick_place import PICK_ATTEMPTS, Target, pick, place, put_on, take
+from gr00t.libero.expert.pick_place import PICK_ATTEMPTS, Target, keep, pick, place, put_on, take
 from gr00t.libero.expert.scene import Array, Boxes, Region, Scene
 
 # More room than this beside the hand that lets go is no better.
@@ -26,8 +27,10 @@ def put_inside(scene: Scene, name: str, region: str) -> Skill:
     """Put an object into a region, opening the drawer that it is in first if need be."""
     joint, parent = scene.joint(region), scene.parent_of(region)
     if joint is None and parent is not None and has_roof(scene.region(region), scene.boxes(parent)):
+        yield from free_hand(scene)
         return (yield from insert(scene, name, region))
     if joint is not None and joint.slides and not scene.holds(["open", region]):
+        yield from free_hand(scene)
         yield from clear_way(scene, name, joint)
         opened = yield from open_drawer(scene, region)
         if not opened:
@@ -44,6 +47,7 @@ def put_inside(scene: Scene, name: str, region: str) -> Skill:
 def put_onto(scene: Scene, name: str, target: str) -> Skill:
     """Put an object onto another, or onto a region; a flat wide one is pushed if it stays on its table."""
     if not scene.is_object(target) and scene.parent_of(target) is None and is_flat(scene.corners(name)):
+        yield from free_hand(scene)
         return (yield from push(scene, name, target))
     together = [goal[1] for goal in scene.goals() if goal[0] == "on" and goal[2] == target]
     if len(together) < 2 or scene.is_object(target):
@@ -57,6 +61,8 @@ def put_onto(scene: Scene, name: str, target: str) -> Skill:
 
 def pick_for(scene: Scene, name: str, goal: Target) -> Skill:
     """Pick an object up so that the hand has room to let go of it at its goal, too."""
+    if (yield from keep(scene, name)):
+        return True
     for attempt in range(PICK_ATTEMPTS):
         held = scene.region(name)
         shift = np.array([*(goal.xy - held.center[:2]), goal.surface - held.bottom])

@@ -132,6 +132,12 @@ class Scene:
         self._geoms = np.flatnonzero(collides & owned)
         self._owners = roots[self._geoms]
         self._boxes_in_geoms = np.asarray(model.geom_aabb[self._geoms], dtype=np.float64)
+        # Of every geom: which finger it is a part of, 1 or 2, and which object.
+        fingers = self._robot.gripper.important_geoms
+        self._finger_of = np.zeros(model.ngeom, dtype=np.int64)
+        for number, side in enumerate(("left_finger", "right_finger"), start=1):
+            self._finger_of[[self._sim.model.geom_name2id(name) for name in fingers[side]]] = number
+        self._root_of = roots
 
     @property
     def hand_position(self) -> Array:
@@ -149,9 +155,28 @@ class Scene:
         return np.array(self._sim.data.get_body_xpos("robot0_base"))
 
     @property
+    def elbow(self) -> float:
+        """Angle of the arm's fourth joint, radians: from -3.07, folded, to -0.07."""
+        return float(self._sim.data.qpos[self._robot._ref_joint_pos_indexes[3]])
+
+    @property
     def finger_opening(self) -> float:
         """Distance between the finger tips, 0 to about 0.08."""
         return float(np.abs(self._sim.data.qpos[self._robot._ref_gripper_joint_pos_indexes]).sum())
+
+    @property
+    def grip_command(self) -> float:
+        """What the fingers are driven to: from -1, wide open, to 1, shut; they may lag behind."""
+        return float(-self._robot.gripper.current_action[0])
+
+    def in_hand(self) -> str | None:
+        """The movable object that both fingers touch; None if there is none."""
+        pairs = np.asarray(self._sim.data._data.contact.geom).reshape(-1, 2)
+        pairs = np.concatenate([pairs, pairs[:, ::-1]])
+        touching = self._finger_of[pairs[:, 0]] > 0
+        fingers, roots = self._finger_of[pairs[touching, 0]], self._root_of[pairs[touching, 1]]
+        both = set(roots[fingers == 1]) & set(roots[fingers == 2])
+        return next((name for name in self._env.objects_dict if self._body(name) in both), None)
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -170,9 +195,11 @@ class Scene:
         """Origin of an object or fixture, (3,); the one that LIBERO's predicates ask about."""
         return np.array(self._sim.data.body_xpos[self._body(name)])
 
-    def object_positions(self) -> Array:
-        """Origins of all objects and fixtures, (N, 3)."""
-        return np.array(self._sim.data.body_xpos[list(self._env.obj_body_id.values())])
+    def fastest_object(self) -> float:
+        """The largest speed of a movable object's origin, metres per second; 0 without any."""
+        joints = [thing.joints[0] for thing in self._env.objects_dict.values()]
+        speeds = [np.linalg.norm(self._sim.data.get_joint_qvel(joint)[:3]) for joint in joints]
+        return float(max(speeds, default=0.0))
 
     def boxes(self, name: str) -> Boxes:
         """Collision boxes of an object or fixture."""

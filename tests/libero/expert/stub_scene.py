@@ -65,6 +65,7 @@ class StubScene(Scene):
         self.held: str | None = None
         self.slips = 0
         self.is_stuck = False
+        self.bend = -2.0
 
     def execute(self, action: Action) -> None:
         """Move as an ideal controller would, then let the fingers take hold or let go."""
@@ -119,8 +120,19 @@ class StubScene(Scene):
         return np.array([-0.5, 0.0, 0.0])
 
     @property
+    def elbow(self) -> float:
+        return self.bend
+
+    @property
     def finger_opening(self) -> float:
         return 2 * self.opening
+
+    @property
+    def grip_command(self) -> float:
+        return 1.0 - 2.0 * self.opening / 0.04 if self.held is None else 1.0
+
+    def in_hand(self) -> str | None:
+        return self.held
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -136,8 +148,8 @@ class StubScene(Scene):
         corners = self.corners(name)
         return (corners.min(axis=0) + corners.max(axis=0)) / 2
 
-    def object_positions(self) -> Array:
-        return np.array([self.object_position(name) for name in self.parts]).reshape(-1, 3)
+    def fastest_object(self) -> float:
+        return 0.0
 
     def boxes(self, name: str) -> Boxes:
         return self.parts[name]

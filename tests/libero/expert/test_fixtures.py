@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from gr00t.libero.expert import expert
+from gr00t.libero.expert.arm import turn_about
 from gr00t.libero.expert.expert import plan
 from gr00t.libero.expert.fixtures import (
     close_drawer,
@@ -26,7 +27,6 @@ from gr00t.libero.expert.fixtures import (
     outwards,
     ridge_of,
     sloping,
-    turn_about,
     turn_on,
 )
 from gr00t.libero.expert.motion import CLOSE, DOWN, Action, Skill, hold

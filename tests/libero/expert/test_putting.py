@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gr00t.libero.expert.fixtures import turn_about
+from gr00t.libero.expert.arm import turn_about
 from gr00t.libero.expert.grasps import grasps
 from gr00t.libero.expert.putting import pick_for, roomiest, share, turn_to_fit
 from tests.libero.expert.stub_scene import StubScene, bowl, box, joined, play
