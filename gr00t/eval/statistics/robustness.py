@@ -5,12 +5,18 @@ base suite; tasks do, one for one. The interval of a drop is the smallest that h
 episodes are independent, and Student's over the differences of the tasks, which knows that a perturbation
 hits some tasks and spares others. What quantization loses under a perturbation is paired: both arms play the
 same perturbed episodes.
+
+Coverage of nominal 95 % intervals in 1,500 simulated runs of 10 tasks, 85 % solved, 30 points lost; `pytest
+--slow tests/eval/statistics/test_robustness.py` simulates the like anew:
+
+    episodes per task, sd of the drop over tasks     5, 0   10, 0   50, 0   5, 25 %   50, 25 %
+                                                     97 %    97 %    97 %      96 %       95 %
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +25,9 @@ from scipy.special import stdtrit
 from gr00t.eval.statistics.intervals import Interval, newcombe
 from gr00t.eval.statistics.rows import Comparison, Row
 from gr00t.libero.tasks.perturbations import split_suite
+
+# Successes, and the episodes of which they are.
+Solved = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -98,10 +107,8 @@ def _drop(row: Row, whole: Row, rows: Sequence[Row]) -> Drop | None:
     ]
     if not common:
         return None
-    perturbed = sum(score.successes for score, _ in common), sum(score.episodes for score, _ in common)
-    base = sum(score.successes for _, score in common), sum(score.episodes for _, score in common)
-    drop = base[0] / base[1] - perturbed[0] / perturbed[1]
-    by_task = [was.successes / was.episodes - now.successes / now.episodes for now, was in common]
+    counts = [((now.successes, now.episodes), (was.successes, was.episodes)) for now, was in common]
+    perturbed, base = _summed(now for now, _ in counts), _summed(was for _, was in counts)
     assert row.suite is not None
     name, perturbation = split_suite(row.suite)
     return Drop(
@@ -114,17 +121,26 @@ def _drop(row: Row, whole: Row, rows: Sequence[Row]) -> Drop | None:
         base_episodes=base[1],
         successes=perturbed[0],
         episodes=perturbed[1],
-        drop=drop,
-        interval=newcombe(base, perturbed).hull(_over_tasks(drop, by_task)),
+        drop=base[0] / base[1] - perturbed[0] / perturbed[1],
+        interval=drop_interval(counts),
         against_baseline=row.comparison,
         against_baseline_in_base=whole.comparison,
     )
 
 
-def _over_tasks(drop: float, by_task: Sequence[float]) -> Interval:
-    """Student's 95 % interval around `drop`, from the spread over tasks; of no width for a single task."""
-    count = len(by_task)
+def drop_interval(counts: Sequence[tuple[Solved, Solved]]) -> Interval:
+    """95 % interval of a drop, from successes and episodes of each task, perturbed and in the base suite."""
+    perturbed, base = _summed(now for now, _ in counts), _summed(was for _, was in counts)
+    drop = base[0] / base[1] - perturbed[0] / perturbed[1]
     half = 0.0
-    if count > 1:
-        half = float(stdtrit(count - 1, 0.975)) * float(np.std(by_task, ddof=1)) / math.sqrt(count)
-    return Interval(max(-1.0, drop - half), min(1.0, drop + half))
+    if len(counts) > 1:
+        by_task = [was[0] / was[1] - now[0] / now[1] for now, was in counts]
+        error = float(np.std(by_task, ddof=1)) / math.sqrt(len(counts))
+        half = float(stdtrit(len(counts) - 1, 0.975)) * error
+    over_tasks = Interval(max(-1.0, drop - half), min(1.0, drop + half))
+    return newcombe(base, perturbed).hull(over_tasks)
+
+
+def _summed(counts: Iterable[Solved]) -> Solved:
+    successes, episodes = zip(*counts, strict=True)
+    return sum(successes), sum(episodes)

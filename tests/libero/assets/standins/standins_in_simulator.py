@@ -94,7 +94,7 @@ def main() -> None:
     tasks = []
     for specification in specifications:
         suite, _, index = specification.partition(":")
-        listed = load_tasks(find_suite(suite), libero_package())
+        listed = load_tasks(find_suite(suite), libero_package(), os.environ)
         tasks += [listed[int(index)]] if index else listed
     simulator = LiberoSimulator(assets)
     measurements: dict[str, Callable[[Task], Any]] = {
