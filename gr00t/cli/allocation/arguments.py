@@ -87,7 +87,7 @@ class AllocateArguments:
     max_steps: int | None = None
     """With --libero: steps after which an episode ends (default: the suite's published limit)."""
     assets: str = "auto"
-    """With --libero: auto (LIBERO_ASSETS, else the hub, else the stand-ins), stand-ins, hub or a folder."""
+    """With --libero: auto (the first of LIBERO_ASSETS, packages, hub, stand-ins), one of them, a folder."""
     gl: Literal["auto", "osmesa", "egl"] = "auto"
     """With --libero: library to draw with (default: MUJOCO_GL, else osmesa)."""
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from gr00t.cli.checks.check import Check
 from gr00t.cli.checks.installed import check_machine
 from gr00t.libero.simulator.mujoco_version import MUJOCO
 from gr00t.libero.simulator.process import SimulatorProcess
@@ -19,6 +21,20 @@ from gr00t.spelling import did_you_mean
 INIT_STATES = 50
 # How the objects of a task came to rest, by object; and the version of MuJoCo.
 Settled = tuple[dict[str, Rest], str]
+
+
+def check_settling() -> Check:
+    """Whether MuJoCo is the one that the table was recorded under; the states themselves take minutes."""
+    found = version("mujoco")
+    if found == MUJOCO:
+        told = f"MuJoCo {found}, as in the table; each state of a suite is compared by --settle SUITE"
+        return Check("settled states", "ok", told)
+    return Check(
+        "settled states",
+        "missing",
+        f"MuJoCo {found} may play another benchmark than {MUJOCO}, which the table was recorded under",
+        "python scripts/libero_doctor.py --settle all",
+    )
 
 
 def parse_suites(text: str) -> tuple[str, ...]:
@@ -70,8 +86,8 @@ def examine_settling(suites: Sequence[str], environ: Mapping[str, str]) -> dict[
     expected = read_poses()
     found: dict[str, dict[str, list[dict[str, Any]]]] = {suite: {} for suite in suites}
     for suite in suites:
-        for task, (rests, version) in _settle_suite(suite, environ):
-            mujoco = version
+        for task, (rests, used) in _settle_suite(suite, environ):
+            mujoco = used
             differing = differences(rests, expected[suite, task], range(INIT_STATES))
             found[suite][str(task)] = [difference._asdict() for difference in differing]
             print(f"{suite} task {task}: {'differs' if differing else 'ok'}", flush=True)
@@ -94,7 +110,8 @@ def record(path: Path, environ: Mapping[str, str]) -> None:
     """
     poses: Poses = {}
     for suite in SUITES:
-        for task, (rests, mujoco) in _settle_suite(suite, environ):
+        for task, (rests, used) in _settle_suite(suite, environ):
+            mujoco = used
             if mujoco != MUJOCO:
                 raise LiberoError(f"the table is recorded under MuJoCo {MUJOCO}, here is {mujoco}")
             poses[suite, task] = rests

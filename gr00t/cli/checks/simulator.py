@@ -1,61 +1,28 @@
-"""What the simulator finds: assets by suite, the light robot, and GL libraries, each tried in a child."""
+"""What the simulator finds: the light robot, and GL libraries, each tried in a child."""
 
 from __future__ import annotations
 
 import statistics
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gr00t.cli.checks.check import Check, split_advice
 from gr00t.files.private_folder import CacheError
-from gr00t.libero.assets.location import cache_folder, hub_folder, missing_files
+from gr00t.libero.assets.location import cache_folder
 from gr00t.libero.assets.robot_meshes import RobotMeshesError, robot_meshes_folder, triangle_counts
-from gr00t.libero.assets.standins.folder import STANDIN_SUITES, write_standins
+from gr00t.libero.assets.standins.folder import write_standins
 from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.rendering import FULL, Rendering
 from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
-from gr00t.libero.tasks.suites import SUITES, LiberoError, find_suite, libero_package, load_tasks
+from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
 
 BACKENDS = ("osmesa", "egl")
 # A control step with two images: 20 to 35 ms with the light robot on two quiet cores, 60 to 90 in full.
 SLOW_MS = 150.0
-
-
-def check_assets(environ: Mapping[str, str]) -> tuple[list[Check], dict[str, str]]:
-    """Where assets are, and which source an evaluation of each suite would use without downloading."""
-    named = environ.get("LIBERO_ASSETS", "")
-    if named:
-        # A folder that is named is used or refused: nothing takes its place.
-        folder = Path(named).expanduser()
-        inner = folder / "assets"
-        check, complete = _look_into("LIBERO_ASSETS", inner if (inner / "scenes").is_dir() else folder)
-        if not complete:
-            check = replace(check, needed=True, next="unset LIBERO_ASSETS")
-        return [check], dict.fromkeys(complete, "LIBERO_ASSETS")
-    checks: list[Check] = []
-    sources: dict[str, str] = {}
-    for source, folder in {"installed": libero_package() / "assets", "hub": hub_folder(environ)}.items():
-        check, complete = _look_into(source, folder)
-        checks.append(check)
-        sources = {**dict.fromkeys(complete, source), **sources}
-    checks.append(Check("assets: stand-ins", "ok", f"built in: complete for {', '.join(STANDIN_SUITES)}"))
-    return checks, {**dict.fromkeys(STANDIN_SUITES, "stand-ins"), **sources}
-
-
-def _look_into(source: str, folder: Path) -> tuple[Check, list[str]]:
-    """What `folder` holds, and the suites that it is complete for."""
-    complete = [suite for suite in SUITES if folder.is_dir() and not missing_files(folder, suite)]
-    if complete:
-        found = Check(f"assets: {source}", "ok", f"{folder}: complete for {', '.join(complete)}")
-    else:
-        why = "complete for no suite" if folder.is_dir() else "no such folder"
-        found = Check(f"assets: {source}", "missing", f"{folder}: {why}")
-    return found, complete
 
 
 def check_light_robot(environ: Mapping[str, str]) -> Check:

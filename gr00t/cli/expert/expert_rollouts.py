@@ -62,7 +62,7 @@ class ExpertRolloutsOptions:
     workers: int = 1
     """Simulators that play at the same time."""
     assets: str = "auto"
-    """auto (LIBERO_ASSETS, else the hub, else the built-in stand-ins), stand-ins, hub, or a folder."""
+    """auto (the first of LIBERO_ASSETS, packages, hub, stand-ins), or one of them, or a folder."""
     gl: Literal["auto", "osmesa", "egl"] = "auto"
     """Library that the simulator loads, though nothing is drawn (default: MUJOCO_GL, else osmesa)."""
 

@@ -19,6 +19,7 @@ from gr00t.cli.launch.requests import (
     ServeRequest,
     option_value,
 )
+from gr00t.cli.running import confirmed, is_attended
 from gr00t.eval.arms.published import suite_data_config, suite_model
 from gr00t.eval.arms.recipes import load_recipe
 from gr00t.eval.arms.server_process import (
@@ -110,7 +111,8 @@ def _quantized(request: QuantizedRequest, before: Mapping[str, str]) -> int:
     if settings_in(environ).get("DRYRUN") in ("1", "true", "yes", "on"):
         print("GR00T_DUQUANT_DRYRUN is set: nothing is served.")
         return 0
-    if not request.assumes_yes and not environ.get("CI") and sys.stdin.isatty() and not _confirmed():
+    asks = not request.assumes_yes and is_attended(environ)
+    if asks and not confirmed("Start the quantized server?"):
         print("Nothing was started.")
         return 0
     if request.is_demo:
@@ -118,7 +120,8 @@ def _quantized(request: QuantizedRequest, before: Mapping[str, str]) -> int:
     # The manual recipe has it on: every Linear is logged with the reason why it was taken or left.
     environ = {**to_environ({"DEBUG": "1"}), **environ}
     if request.evaluates:
-        return _become(_evaluation(suite, model, request, ["--arms", "w4a8=environment"]), environ)
+        told = ["--yes"] if request.assumes_yes else []
+        return _become(_evaluation(suite, model, request, ["--arms", "w4a8=environment", *told]), environ)
     assert request.port is not None
     return serve(
         [*server_program(model, suite, request.port), *request.server_options], environ, suite, request.port
@@ -181,12 +184,6 @@ def _demo(options: Sequence[str], request: QuantizedRequest, environ: Mapping[st
 def _evaluation(suite: str, model: str, request: QuantizedRequest, options: Sequence[str]) -> list[str]:
     program = [_EVALUATE, "--suite", suite, "--model", model, "--video", "all", *request.server_options]
     return [*program, *options, *(() if request.is_demo else request.evaluation)]
-
-
-def _confirmed() -> bool:
-    print("Start the quantized server? [Y/n] ", end="", file=sys.stderr, flush=True)
-    answer = sys.stdin.readline()
-    return answer.strip().lower() in ("", "y", "yes") and answer != ""
 
 
 def _become(program: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -45,7 +45,7 @@ class ArmConditions(_Part):
     """What all episodes of an arm are played under.
 
     Attributes:
-        assets: Kind of the meshes and textures: `folder`, `installed`, `hub` or `stand-ins`.
+        assets: Kind of the meshes and textures: `folder`, `packages`, `installed`, `hub` or `stand-ins`.
         assets_fingerprint: Short hash of them.
         rendering: How images are drawn, `full` or a lighter way.
         placement: Where the initial states come from; `recorded` are LIBERO's own.

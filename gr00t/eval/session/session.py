@@ -23,6 +23,7 @@ from gr00t.eval.rollout.record_parts import ArmConditions
 from gr00t.eval.rollout.run_folder import RunFolder, RunFolderError
 from gr00t.eval.rollout.runner import jobs_left, run_arm
 from gr00t.eval.session import artefacts, servers
+from gr00t.eval.session.looks import keep_to, settle_assets
 from gr00t.eval.session.options import EvaluationOptions
 from gr00t.eval.session.preparation import ArmSetup
 from gr00t.eval.session.server_checks import needs_calibration
@@ -48,7 +49,10 @@ _OF_THE_ARM = ("denoising_steps", "quantized_layers", "server")
 
 
 def run(
-    options: EvaluationOptions, environ: Mapping[str, str], tell: Callable[[str], object] = lambda text: None
+    options: EvaluationOptions,
+    environ: Mapping[str, str],
+    tell: Callable[[str], object] = lambda text: None,
+    agree: Callable[[str], bool] | None = None,
 ) -> dict[str, Any]:
     """Evaluate as `options` say; return the summary.
 
@@ -56,6 +60,8 @@ def run(
         options: The command line.
         environ: The environment variables.
         tell: Receives the table of verdicts, and how to go on with a run that was stopped.
+        agree: Is told what LIBERO's own assets take and answers whether to install them; without it they are
+            used where they are.
 
     Raises:
         LiberoError: a request that cannot be met. The errors of clients and servers pass through.
@@ -90,6 +96,7 @@ def run(
     workers = options.workers or max(1, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) // 2))
     if workers < 1:
         raise LiberoError(f"workers: expected a positive number, got {workers}")
+    options = settle_assets(options, suite, arms, environ, agree)
     with contextlib.ExitStack() as stack:
         path = options.output or stack.enter_context(
             unused_folder(Path("runs") / f"{suite.name}-{datetime.now():%Y%m%d-%H%M%S}", "--output")
@@ -111,6 +118,7 @@ def evaluate(
     simulators = SimulatorSetup(
         suite, options.assets, options.gl, options.rendering, environ, (path / "simulators").absolute()
     )
+    options = keep_to(simulators.found_assets, options, arms, environ)
     conditions = {
         "assets": simulators.found_assets.kind,
         "assets_fingerprint": simulators.found_assets.fingerprint,

@@ -1,36 +1,34 @@
 """Where the simulator's meshes and textures come from, and what to say when there are none.
 
-Order: a folder that the user names, the folder of an installed LIBERO, the model hub (cached or reachable),
-the built-in stand-ins, which cover all suites but libero_90. Every run logs and records which one it used:
-pixels differ between them, so success rates over different assets do not belong in one table.
+Order: a folder that the user names, the assets packages of the package index, the folder of an installed
+LIBERO, the model hub (cached or reachable), the built-in stand-ins, which cover all suites but libero_90.
+Every run logs and records which one it used: pixels differ between them and the stand-ins, so success rates
+over different assets do not belong in one table.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import logging
-import urllib.error
-import urllib.request
-import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gr00t.files.private_folder import CacheError, home_cache, private_folder, user_cache
-from gr00t.libero.assets.required import required_files
+from gr00t.files.private_folder import private_folder, user_cache
+from gr00t.libero.assets.completeness import AssetsError, fingerprint, what_is_wrong
+from gr00t.libero.assets.hub import HUB_DATASET, download_from_hub, hub_folder, is_switched_off
+from gr00t.libero.assets.packages import (
+    DOWNLOAD,
+    SETUP,
+    UNPACKED,
+    packages_folder,
+    packages_problem,
+    set_up_packages,
+)
 from gr00t.libero.assets.standins.folder import STANDIN_SUITES, write_standins
 from gr00t.libero.tasks.perturbations import listed
-from gr00t.libero.tasks.suites import LiberoError, Suite
+from gr00t.libero.tasks.suites import Suite
 
 logger = logging.getLogger(__name__)
-
-HUB_DATASET = "lerobot/libero-assets"
-_PROBE_SECONDS = 5.0
-
-
-class AssetsError(LiberoError):
-    """No usable assets; the message lists what was tried and what would help."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Assets:
     """An assets folder that was found complete for a suite.
 
     Attributes:
-        kind: `folder`, `installed`, `hub` or `stand-ins`.
+        kind: `folder`, `packages`, `installed`, `hub` or `stand-ins`.
         path: The folder.
         fingerprint: Short hash of the suite's descriptions and of the files that they refer to.
     """
@@ -63,15 +61,6 @@ def cache_folder(environ: Mapping[str, str]) -> Path:
     return user_cache(environ) / "libero"
 
 
-def hub_folder(environ: Mapping[str, str]) -> Path:
-    """Where hf-libero keeps the assets that it downloads; for a user without a home, where ours would be."""
-    try:
-        cache = home_cache(environ)
-    except CacheError:
-        cache = user_cache(environ).parent
-    return cache / "libero" / "assets"
-
-
 def resolve_assets(
     suite: Suite, *, package: Path, environ: Mapping[str, str], choice: str = "auto"
 ) -> Assets:
@@ -81,88 +70,114 @@ def resolve_assets(
         suite: The suite to be run.
         package: Folder of the installed `libero.libero`.
         environ: Looked at for LIBERO_ASSETS, HF_HUB_OFFLINE, HOME and XDG_CACHE_HOME.
-        choice: `auto` (the order above), `stand-ins`, `hub`, or a folder, which then takes LIBERO_ASSETS'
-            place.
+        choice: `auto` (LIBERO_ASSETS, which may be any of these, else the order above), `stand-ins`,
+            `packages` (installed if they are not), `hub`, or a folder.
 
     Raises:
         AssetsError: nothing usable, with what was tried.
     """
-    if choice == "stand-ins":
+    chosen, source = named_choice(choice, environ)
+    if chosen == "stand-ins":
         return _standins(suite, environ)
-    if choice == "hub":
+    if chosen == "packages":
+        if packages_problem(suite.name):
+            set_up_packages(environ)
+        if wrong := packages_problem(suite.name):
+            raise AssetsError(wrong)
+    if chosen == "hub":
         return _hub(suite, environ)
-    named, source = (
-        (environ.get("LIBERO_ASSETS", ""), "LIBERO_ASSETS") if choice == "auto" else (choice, "--assets")
-    )
-    if named:
-        return _folder(Path(named).expanduser(), suite, source)
+    if chosen not in ("auto", "packages"):
+        return _folder(Path(chosen).expanduser(), suite, source)
 
-    installed = package / "assets"
-    if installed.is_dir() and not missing_files(installed, suite.name):
-        return Assets("installed", installed, _fingerprint(installed, suite.name))
+    reasons = []
+    for kind, folder, wrong in _on_this_machine(suite, package, environ):
+        if not wrong:
+            return Assets(kind, folder, fingerprint(folder, suite.name))
+        reasons.append(wrong)
     try:
         return _hub(suite, environ)
     except AssetsError as error:
-        if suite.name in STANDIN_SUITES:
-            logger.info("%s", error)
-            return _standins(suite, environ)
-        raise AssetsError(
-            f"no assets for {suite.name}: LIBERO_ASSETS is not set; {error}; the built-in stand-ins cover "
-            f"only {listed(STANDIN_SUITES)}. Set LIBERO_ASSETS to a folder with LIBERO's assets (the one "
-            f"that holds scenes/ and stable_scanned_objects/), or run where the hub can be reached."
-        ) from None
+        reasons.append(str(error))
+    told = "; ".join(reasons)
+    if suite.name in STANDIN_SUITES:
+        logger.info("none of LIBERO's own meshes and textures: %s. The stand-ins take their place", told)
+        return _standins(suite, environ)
+    raise AssetsError(
+        f"no assets for {suite.name}: LIBERO_ASSETS is not set; {told}; the built-in stand-ins cover "
+        f"only {listed(STANDIN_SUITES)}. Set LIBERO_ASSETS to a folder with LIBERO's assets (the one "
+        f"that holds scenes/ and stable_scanned_objects/), or run: {SETUP}"
+    )
 
 
-def missing_files(folder: Path, suite: str) -> list[str]:
-    """Files that `suite` needs and `folder` lacks: descriptions, and the meshes and textures they name."""
-    missing: dict[str, None] = {}
-    for name in required_files(suite):
-        path = folder / name
-        if not path.is_file():
-            missing[name] = None
-            continue
-        for reference in _references(path):
-            if not (path.parent / reference).is_file():
-                missing[_relative(path.parent / reference, folder)] = None
-    return list(missing)
+def named_choice(choice: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """What was chosen, `auto` if nothing was, and the flag or the variable that says so."""
+    if choice == "auto" and environ.get("LIBERO_ASSETS"):
+        return environ["LIBERO_ASSETS"], "LIBERO_ASSETS"
+    return choice, "--assets"
 
 
-def _references(description: Path) -> list[str]:
-    """Files that a description names. Floor and wall textures are left out: LIBERO replaces them by style."""
-    return [
-        element.attrib["file"]
-        for element in ET.parse(description).getroot().iter()
-        if "file" in element.attrib and element.get("name") not in ("texplane", "tex-wall")
-    ]
+def set_up_assets(
+    suite: Suite, *, package: Path, environ: Mapping[str, str], choice: str, agree: Callable[[str], bool]
+) -> str:
+    """Install the assets packages where the user has chosen nothing and there is nothing else than stand-ins.
+
+    Nothing is installed where HF_HUB_OFFLINE says that there is no network. Where it fails, the reason is
+    logged, and `auto` goes on as without: with the hub, else with the stand-ins.
+
+    Args:
+        suite: The suite to be run.
+        package: See `resolve_assets`.
+        environ: See `resolve_assets`.
+        choice: See `resolve_assets`.
+        agree: Is told what would be downloaded; answers whether to.
+
+    Returns:
+        The choice to go on with: `choice`, or `stand-ins` where the user did not agree.
+    """
+    if named_choice(choice, environ)[0] != "auto" or is_switched_off(environ):
+        return choice
+    if any(not wrong for _, _, wrong in _on_this_machine(suite, package, environ)):
+        return choice
+    if hub_folder(environ).is_dir() and not what_is_wrong(hub_folder(environ), suite.name):
+        return choice
+    told = (
+        f"LIBERO's own meshes and textures are not on this machine. They are {DOWNLOAD} to download from the "
+        f"package index and {UNPACKED} on the disk; --assets stand-ins does without: simplified looks, which "
+        "no published checkpoint has seen"
+    )
+    if not agree(told):
+        return "stand-ins"
+    try:
+        set_up_packages(environ)
+    except AssetsError as error:
+        logger.warning("%s", error)
+    return choice
 
 
-def _relative(path: Path, folder: Path) -> str:
-    resolved, root = path.resolve(), folder.resolve()
-    return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(path)
-
-
-def _fingerprint(folder: Path, suite: str) -> str:
-    """Of every byte that a scene of the suite is made from: a flipped bit makes other assets of them."""
-    digest = hashlib.sha256()
-    for name in required_files(suite):
-        digest.update((folder / name).read_bytes())
-        for reference in _references(folder / name):
-            content = hashlib.sha256(((folder / name).parent / reference).read_bytes()).hexdigest()
-            digest.update(f"{reference} {content}\n".encode())
-    return digest.hexdigest()[:12]
+def _on_this_machine(
+    suite: Suite, package: Path, environ: Mapping[str, str]
+) -> Iterator[tuple[str, Path, str]]:
+    """Kinds that need no network, with their folders and why they cannot be used, if they cannot."""
+    yield "packages", packages_folder() or Path(), packages_problem(suite.name)
+    installed = package / "assets"
+    if installed.is_dir():
+        wrong = what_is_wrong(installed, suite.name)
+        yield "installed", installed, f"{installed} {wrong}" if wrong else ""
 
 
 def _folder(folder: Path, suite: Suite, source: str) -> Assets:
     if not folder.is_dir():
         raise AssetsError(f"{source}={folder}: no such folder")
+    folder = inner_folder(folder)
+    if wrong := what_is_wrong(folder, suite.name):
+        raise AssetsError(f"{source}={folder} {wrong}")
+    return Assets("folder", folder.resolve(), fingerprint(folder, suite.name))
+
+
+def inner_folder(folder: Path) -> Path:
+    """The folder of the assets, where the one above it was named."""
     inner = folder / "assets"
-    if not (folder / "scenes").is_dir() and (inner / "scenes").is_dir():
-        folder = inner
-    missing = missing_files(folder, suite.name)
-    if missing:
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise AssetsError(f"{source}={folder} is not complete for {suite.name}: missing {shown}")
-    return Assets("folder", folder.resolve(), _fingerprint(folder, suite.name))
+    return inner if not (folder / "scenes").is_dir() and (inner / "scenes").is_dir() else folder
 
 
 def _standins(suite: Suite, environ: Mapping[str, str]) -> Assets:
@@ -173,43 +188,10 @@ def _standins(suite: Suite, environ: Mapping[str, str]) -> Assets:
 
 
 def _hub(suite: Suite, environ: Mapping[str, str]) -> Assets:
-    """The assets as hf-libero itself would download them, into the folder that it uses too."""
+    """What was downloaded from the hub, by whomever; else it is downloaded now."""
     folder = hub_folder(environ)
-    if folder.is_dir() and not missing_files(folder, suite.name):
-        return Assets("hub", folder, _fingerprint(folder, suite.name))
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise AssetsError("the hub needs the huggingface_hub package, which is not installed")
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    if constants.HF_HUB_OFFLINE or environ.get("HF_HUB_OFFLINE", "") in ("1", "ON", "YES", "TRUE"):
-        raise AssetsError(f"the hub is switched off (HF_HUB_OFFLINE) and {folder} holds no complete copy")
-    unreachable = _probe(constants.ENDPOINT)
-    if unreachable:
-        raise AssetsError(f"the hub at {constants.ENDPOINT} cannot be reached ({unreachable})")
-    logger.info("downloading LIBERO's assets from the hub (%s) to %s", HUB_DATASET, folder)
-    # The bases of the hub's own error are those of its HTTP library, which also raises for a lost connection.
-    bases = [base for base in HfHubHTTPError.__bases__ if issubclass(base, Exception)]
-    failures: tuple[type[Exception], ...] = (OSError, HfHubHTTPError, *bases)
-    try:
-        snapshot_download(HUB_DATASET, repo_type="dataset", local_dir=folder, etag_timeout=_PROBE_SECONDS)
-    except failures as error:
-        raise AssetsError(f"the hub gave no {HUB_DATASET}: {error}") from error
-    missing = missing_files(folder, suite.name)
-    if missing:
-        raise AssetsError(
-            f"{HUB_DATASET} on the hub lacks {', '.join(missing[:5])}, which {suite.name} needs"
-        )
-    return Assets("hub", folder, _fingerprint(folder, suite.name))
-
-
-def _probe(endpoint: str) -> str:
-    """Why `endpoint` does not answer within seconds, or an empty string: a hub client retries for minutes."""
-    request = urllib.request.Request(endpoint, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=_PROBE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return ""  # an answer, whatever it says, is a server that is there
-    except OSError as error:
-        return str(getattr(error, "reason", error))
-    return ""
+    if not folder.is_dir() or what_is_wrong(folder, suite.name):
+        download_from_hub(folder, environ)
+        if wrong := what_is_wrong(folder, suite.name):
+            raise AssetsError(f"{HUB_DATASET} on the hub {wrong}")
+    return Assets("hub", folder, fingerprint(folder, suite.name))

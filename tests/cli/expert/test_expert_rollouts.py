@@ -16,6 +16,7 @@ import pytest
 
 from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.tasks.suites import libero_package
+from tests.libero.real_assets import REAL_ASSETS
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,12 @@ def test_the_script_plays_on_several_simulators_and_reports(repo: Path, environ:
 def test_the_number_of_simulators_and_the_assets_change_no_action(
     repo: Path, environ: dict[str, str]
 ) -> None:
-    real = os.environ.get("LIBERO_ASSETS", "")
     for suite in ("libero_object", "libero_spatial", "libero_goal", "libero_10"):
         arguments = (suite, "--tasks", "4,6", "--init-states", "0,7", "--assets")
         two = rollouts(repo, environ, *arguments, "stand-ins", "--workers", "2")["actions_sha256"]
         assert rollouts(repo, environ, *arguments, "stand-ins")["actions_sha256"] == two
-        if real:
-            assert rollouts(repo, environ, *arguments, real)["actions_sha256"] == two
+        if REAL_ASSETS:
+            assert rollouts(repo, environ, *arguments, REAL_ASSETS)["actions_sha256"] == two
 
 
 @pytest.mark.parametrize(

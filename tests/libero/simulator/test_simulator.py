@@ -22,11 +22,7 @@ from gr00t.libero.simulator.environ import SimulatorStartError, choose_backend, 
 from gr00t.libero.simulator.process import SimulatorProcess
 from gr00t.libero.simulator.simulator import LiberoSimulator, SimulatorError
 from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
-
-REAL_ASSETS = os.environ.get("LIBERO_ASSETS", "")
-needs_real_assets = pytest.mark.skipif(
-    not REAL_ASSETS, reason="compares with LIBERO's own assets; enable with: LIBERO_ASSETS=FOLDER pytest"
-)
+from tests.libero.real_assets import REAL_ASSETS, needs_real_assets
 
 
 @pytest.fixture(scope="session")

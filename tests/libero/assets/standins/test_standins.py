@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gr00t.libero.assets.location import missing_files
+from gr00t.libero.assets.completeness import missing_files
 from gr00t.libero.assets.required import required_files
 from gr00t.libero.assets.standins.folder import (
     STANDIN_SUITES,
@@ -23,12 +23,9 @@ from gr00t.libero.assets.standins.folder import (
     texture_files,
     write_standins,
 )
+from tests.libero.real_assets import REAL_ASSETS, needs_real_assets
 from tests.shell import REPO
 
-REAL_ASSETS = os.environ.get("LIBERO_ASSETS", "")
-needs_real_assets = pytest.mark.skipif(
-    not REAL_ASSETS, reason="compares with LIBERO's own files; enable with: LIBERO_ASSETS=FOLDER pytest"
-)
 FILES = standin_files()
 DESCRIPTIONS = sorted(name for name in FILES if name.endswith(".xml"))
 
@@ -209,7 +206,7 @@ def test_looks_are_out_of_reach_of_contacts_and_inertia(name: str) -> None:
 
 def test_physics_is_what_was_last_compared_with_libero_s_files() -> None:
     # Guards the numbers where LIBERO's files are absent. After a change, run the test below with
-    # LIBERO_ASSETS, then put the new value here.
+    # LIBERO's own, then put the new value here.
     digest = hashlib.sha256()
     for name in DESCRIPTIONS:
         for element in description(name).iter():

@@ -19,13 +19,10 @@ import pytest
 from gr00t.libero.assets.standins.folder import STANDIN_SUITES, standin_files, write_standins
 from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.tasks.suites import find_suite, libero_package
+from tests.libero.real_assets import REAL_ASSETS, needs_real_assets
 
 pytestmark = pytest.mark.libero
 
-REAL_ASSETS = os.environ.get("LIBERO_ASSETS", "")
-needs_real_assets = pytest.mark.skipif(
-    not REAL_ASSETS, reason="compares with LIBERO's own assets; enable with: LIBERO_ASSETS=FOLDER pytest"
-)
 # Both cabinets, the stove, the microwave, every mug, both pots, the book and its caddy, the rack, the basket.
 EVENTFUL_TASKS = (
     *("libero_spatial:0", "libero_spatial:4", "libero_goal:2", "libero_goal:7", "libero_object:1"),
