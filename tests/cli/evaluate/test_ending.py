@@ -171,7 +171,7 @@ def test_the_status_tells_of_lost_episodes(
     status: int,
 ) -> None:
     summary = {"arms": {"a": {"simulator_errors": lost}, "b": {"simulator_errors": 0}}}
-    monkeypatch.setattr(session, "run", lambda options, environ, tell: summary)
+    monkeypatch.setattr(session, "run", lambda options, environ, tell, agree: summary)
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "--suite", "object"])
     assert program.evaluate() == status
     said = capsys.readouterr()
@@ -183,7 +183,7 @@ def test_memory_that_is_short_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
 
-    def run(options: object, environ: object, tell: object) -> None:
+    def run(options: object, environ: object, tell: object, agree: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(session, "run", run)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gr00t.libero.assets.location import missing_files
+from gr00t.libero.assets.completeness import missing_files
 from gr00t.libero.assets.required import required_files
 from gr00t.libero.assets.standins.folder import STANDINS, standin_files, write_standins
 from gr00t.libero.assets.standins.mjcf import object_xml
 from gr00t.libero.assets.standins.variants import variants
 from gr00t.libero.tasks.perturbations import PERTURBED, VARIANTS, perturbed
 from tests.libero.assets.standins.test_standins import physics
+from tests.libero.real_assets import REAL_ASSETS, needs_real_assets
 
-REAL_ASSETS = os.environ.get("LIBERO_ASSETS", "")
 MADE = {standin.name: standin for standin in variants(STANDINS)}
 MODELS = {standin.name: standin for standin in STANDINS}
 
@@ -76,7 +75,7 @@ def test_a_variant_looks_otherwise_than_its_model(name: str) -> None:
 
 
 def test_physics_is_what_was_last_compared_with_libero_pro_s_files() -> None:
-    # As in test_standins.py: run the test below with LIBERO_ASSETS, then put the new value here.
+    # As in test_standins.py: run the test below with LIBERO's own, then put the new value here.
     digest = hashlib.sha256()
     for name, standin in MADE.items():
         for element in ET.fromstring(object_xml(standin)).iter():
@@ -87,9 +86,7 @@ def test_physics_is_what_was_last_compared_with_libero_pro_s_files() -> None:
     assert digest.hexdigest()[:12] == "bc76bac8f04a"
 
 
-@pytest.mark.skipif(
-    not REAL_ASSETS, reason="compares with LIBERO-PRO's files; enable with: LIBERO_ASSETS=FOLDER pytest"
-)
+@needs_real_assets
 @pytest.mark.libero
 @pytest.mark.parametrize("name", VARIANTS)
 def test_physics_is_that_of_libero_pro_s_description_number_by_number(name: str) -> None:
