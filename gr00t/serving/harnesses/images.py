@@ -14,6 +14,9 @@ from gr00t.serving.wires.array_maps import EncodedImage
 
 # A file of a kilobyte may say that it holds a thousand times as many pixels.
 _MAX_PIXELS = 4096 * 4096
+# A scan of a JPEG may be twelve bytes and go over all pixels: a megabyte of them takes minutes. Pillow has ten.
+_MAX_SCANS = 20
+_SCAN = b"\xff\xda"  # among pixels every ff is followed by 00
 _FORMATS = {"png": "PNG", "jpeg": "JPEG"}
 
 
@@ -47,6 +50,8 @@ def frame_of(key: str, image: Any) -> NDArray[np.uint8]:
 def _decoded(key: str, image: EncodedImage) -> NDArray[np.uint8]:
     from PIL import Image
 
+    if image.form == "jpeg" and (scans := image.data.count(_SCAN)) > _MAX_SCANS:
+        raise RequestError(f"{key}: a jpeg of {scans} scans; at most {_MAX_SCANS} are accepted")
     try:
         opened = Image.open(io.BytesIO(image.data), formats=[_FORMATS[image.form]])
         # What the file says of itself, before a pixel is decoded.

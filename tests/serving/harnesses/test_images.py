@@ -52,6 +52,20 @@ def test_the_pixels_that_a_file_claims_are_bounded_before_any_is_decoded(side: i
             frame_of("x", sent)
 
 
+def test_a_jpeg_goes_over_its_pixels_a_few_times_only() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 48, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    with Image.open(io.BytesIO(data)) as opened:
+        wanted = np.asarray(opened)
+    np.testing.assert_array_equal(frame_of("x", EncodedImage("jpeg", data, pixels.shape)), wanted)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    scanned = data[:-2] + 1000 * last + data[-2:]
+    with pytest.raises(RequestError, match="x: a jpeg of 1010 scans; at most 20 are accepted"):
+        frame_of("x", EncodedImage("jpeg", scanned, pixels.shape))
+
+
 @pytest.mark.parametrize(
     ("pixels", "mode"),
     [
