@@ -14,9 +14,10 @@ from gr00t.serving.wires.array_maps import EncodedImage
 
 # A file of a kilobyte may say that it holds a thousand times as many pixels.
 _MAX_PIXELS = 4096 * 4096
-# A scan of a JPEG may be twelve bytes and go over all pixels: a megabyte of them takes minutes. Pillow has ten.
-_MAX_SCANS = 20
-_SCAN = b"\xff\xda"  # among pixels every ff is followed by 00
+# What costs much more time than bytes, and how much of it is accepted. A scan of a JPEG may be twelve bytes
+# and goes over all pixels; Pillow writes ten. A profile of a PNG may be a kilobyte and is unpacked to a
+# megabyte; there is one at most, and the word may stand among the pixels by chance.
+_COSTLY = {"jpeg": ("scans", b"\xff\xda", 20), "png": ("colour profiles", b"iCCP", 4)}
 _FORMATS = {"png": "PNG", "jpeg": "JPEG"}
 
 
@@ -50,8 +51,9 @@ def frame_of(key: str, image: Any) -> NDArray[np.uint8]:
 def _decoded(key: str, image: EncodedImage) -> NDArray[np.uint8]:
     from PIL import Image
 
-    if image.form == "jpeg" and (scans := image.data.count(_SCAN)) > _MAX_SCANS:
-        raise RequestError(f"{key}: a jpeg of {scans} scans; at most {_MAX_SCANS} are accepted")
+    what, mark, most = _COSTLY[image.form]
+    if (count := image.data.count(mark)) > most:
+        raise RequestError(f"{key}: a {image.form} of {count} {what}; at most {most} are accepted")
     try:
         opened = Image.open(io.BytesIO(image.data), formats=[_FORMATS[image.form]])
         # What the file says of itself, before a pixel is decoded.

@@ -66,6 +66,17 @@ def test_a_jpeg_goes_over_its_pixels_a_few_times_only() -> None:
         frame_of("x", EncodedImage("jpeg", scanned, pixels.shape))
 
 
+def test_a_png_has_few_colour_profiles() -> None:
+    pixels = np.zeros((8, 9, 3), np.uint8)
+    data = file_of(pixels)
+    profile = chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(1_000_000)))
+    one = data[:33] + profile + data[33:]
+    np.testing.assert_array_equal(frame_of("x", EncodedImage("png", one, pixels.shape)), pixels)
+    many = data[:33] + 100 * profile + data[33:]
+    with pytest.raises(RequestError, match="x: a png of 100 colour profiles; at most 4 are accepted"):
+        frame_of("x", EncodedImage("png", many, pixels.shape))
+
+
 @pytest.mark.parametrize(
     ("pixels", "mode"),
     [
