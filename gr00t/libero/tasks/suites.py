@@ -231,9 +231,17 @@ def load_init_states(task: Task) -> NDArray[np.float64]:
 
     LIBERO's file is a torch archive around a pickled numpy array; reading it directly keeps torch out of the
     simulator. It is part of the installed wheel and as trusted as its code. LIBERO-PRO's are numbers only.
+
+    Raises:
+        LiberoError: the files are not on this machine: in a cluster each has to unpack its own.
     """
     import numpy as np  # scripts look suites up before anything is installed
 
+    if not task.init_states.is_file():
+        raise LiberoError(
+            f"{task.init_states} is not on this machine; where another one lists the tasks, let both share "
+            f"the cache, or list them here, too: gr00t-evaluate --suite {task.suite} --arms zero --trials 1"
+        )
     if task.init_states.suffix == ".npz":
         with np.load(task.init_states, allow_pickle=False) as archive:
             return cast("NDArray[np.float64]", np.asarray(archive["states"], dtype=np.float64))

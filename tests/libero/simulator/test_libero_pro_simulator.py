@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 
 from gr00t.files.private_folder import user_cache
-from gr00t.libero.assets.location import missing_files
+from gr00t.libero.assets.completeness import missing_files
 from gr00t.libero.assets.standins.folder import write_standins
 from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.tasks.perturbations import PERTURBATIONS, PERTURBED, perturbed
 from gr00t.libero.tasks.suites import libero_package
 from tests.libero.pro_wheel import needs_pro
+from tests.libero.real_assets import REAL_ASSETS, needs_real_assets
 from tests.shell import REPO
 
 pytestmark = [pytest.mark.libero, needs_pro]
 
-REAL_ASSETS = os.environ.get("LIBERO_ASSETS", "")
 SUITES = [perturbed(base, perturbation) for base in PERTURBED for perturbation in PERTURBATIONS]
 
 
@@ -76,9 +76,7 @@ def test_every_task_takes_all_its_initial_states(tmp_path: Path, suite: str) -> 
         check(result)
 
 
-@pytest.mark.skipif(
-    not REAL_ASSETS, reason="plays with LIBERO-PRO's assets; enable with: LIBERO_ASSETS=FOLDER pytest --slow"
-)
+@needs_real_assets
 @pytest.mark.slow
 @pytest.mark.parametrize("suite", SUITES)
 def test_every_task_is_drawn_with_the_real_assets(suite: str) -> None:

@@ -83,6 +83,9 @@ def test_states_that_would_run_code_are_refused(tmp_path: Path) -> None:
     task = Task("libero_goal_lan", 0, "put", "put", tmp_path / "put.bddl", path)
     with pytest.raises(ValueError, match="allow_pickle=False"):
         load_init_states(task)
+    path.unlink()
+    with pytest.raises(LiberoError, match=r"put\.npz is not on this machine; .*--suite libero_goal_lan"):
+        load_init_states(task)
     path.write_bytes(numbers([[0.0, 1.0, 2.0]]))
     np.testing.assert_array_equal(load_init_states(task), [[0.0, 1.0, 2.0]])
 
