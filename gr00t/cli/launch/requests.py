@@ -13,6 +13,8 @@ from gr00t.libero.tasks.suites import LiberoError, find_suite
 from gr00t.spelling import did_you_mean
 
 DEFAULT_PORT = 5555
+# Other projects' harnesses, by their group of packages and their wire.
+HARNESSES = ("vla-eval",)
 # With their values they go to the server.
 _SERVER_OPTIONS = ("--tokenizer", "--device", "--dtype", "--seed", "--prompt-style")
 
@@ -56,6 +58,7 @@ class QuantizedRequest:
         evaluates: Whether to evaluate instead of only serving.
         server_options: For the server.
         evaluation: Options for the evaluation.
+        harness: Whose harness evaluates; empty: this project's own runner, if anything.
     """
 
     suite: str = ""
@@ -65,6 +68,7 @@ class QuantizedRequest:
     evaluates: bool = False
     server_options: list[str] = field(default_factory=list)
     evaluation: Sequence[str] = ()
+    harness: str = ""
 
     @property
     def is_demo(self) -> bool:
@@ -74,6 +78,8 @@ class QuantizedRequest:
     @property
     def groups(self) -> Sequence[str]:
         """What has to be installed."""
+        if self.harness:
+            return ("core", "libero", "websocket", self.harness)
         return ("core", "libero") if self.evaluates else ("core",)
 
 
@@ -167,6 +173,8 @@ def _quantized(words: Sequence[str]) -> QuantizedRequest:
             request.assumes_yes = True
         elif word == "--eval":
             request.evaluates = True
+        elif word == "--harness" or word.startswith("--harness="):
+            request.harness = _harness(word, left)
         elif word == "--port" or word.startswith("--port="):
             port = word.partition("=")[2] if "=" in word else _value(word, left, "a number")
         elif word in _SERVER_OPTIONS:
@@ -190,11 +198,21 @@ def _quantized(words: Sequence[str]) -> QuantizedRequest:
             )
         return request
     request.suite = find_published(suite or "libero_spatial")
-    if request.evaluation and not request.evaluates:
+    if request.evaluates and request.harness:
+        raise UsageError(f"--eval plays in this project's runner, --harness in {request.harness}: name one")
+    plays = request.evaluates or bool(request.harness)
+    if request.evaluation and not plays:
         raise UsageError("options after -- are for the evaluation: add --eval")
-    if request.port is None and not request.evaluates:
+    if request.port is None and not plays:
         request.port = check_port(str(DEFAULT_PORT))
     return request
+
+
+def _harness(word: str, left: list[str]) -> str:
+    name = word.partition("=")[2] if "=" in word else _value(word, left, "a name")
+    if name not in HARNESSES:
+        raise UsageError(f"--harness {name}: {did_you_mean(name, HARNESSES)}")
+    return name
 
 
 def _value(option: str, left: list[str], what: str) -> str:

@@ -150,6 +150,21 @@ def exit_status(process: subprocess.Popen[bytes]) -> int:
     return status if status >= 0 else 128 - status
 
 
+def run_tied(
+    program: Sequence[str],
+    environ: Mapping[str, str],
+    log_path: Path | None = None,
+    *,
+    patience_s: float = PATIENCE_S,
+) -> int:
+    """Run a Python program that ends with this process; return its exit status, as a shell tells it."""
+    child = start_tied(program, environ, log_path)
+    try:
+        return exit_status(child)
+    finally:
+        end(child, patience_s)
+
+
 def last_lines(log: Path, count: int) -> str:
     """Return the end of a log, indented for an error's message."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

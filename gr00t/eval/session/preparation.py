@@ -14,7 +14,7 @@ from gr00t.eval.arms.arms import Arm
 from gr00t.eval.arms.facts import ArmFacts, QuantizationReport, ServerDescription
 from gr00t.eval.arms.hosts import AddressHost, StartedHost
 from gr00t.eval.arms.published import suite_model
-from gr00t.eval.arms.server_process import ServerProcess, end, exit_status, last_lines, start_tied
+from gr00t.eval.arms.server_process import ServerProcess, last_lines, run_tied
 from gr00t.eval.rollout.agents import Agent, Expert, PolicyAgent, PolicyHost, Replay, Zero
 from gr00t.eval.rollout.collect import collect_observations
 from gr00t.eval.rollout.plan import EvalPlan, check_not_calibrated_on
@@ -229,11 +229,7 @@ class ArmSetup:
         program = servers.calibration_program(
             self.options, self.plan.suite, arm.recipe, packdir, self.simulators.backend
         )
-        child = start_tied(program, servers.server_environ(self.environ, arm.recipe, packdir), log)
-        try:
-            status = exit_status(child)
-        finally:
-            end(child)
+        status = run_tied(program, servers.server_environ(self.environ, arm.recipe, packdir), log)
         if status:
             last = last_lines(log, 5)
             raise CalibrationFailedError(f"{arm.name}: scripts/calibrate.py ended with {status}:\n  {last}")

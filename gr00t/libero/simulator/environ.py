@@ -45,7 +45,9 @@ def choose_backend(requested: str, environ: Mapping[str, str]) -> str:
     return name
 
 
-def simulator_environ(environ: Mapping[str, str], *, backend: str, package: Path) -> dict[str, str]:
+def simulator_environ(
+    environ: Mapping[str, str], *, backend: str, package: Path, assets: Path | None = None
+) -> dict[str, str]:
     """`environ` plus what a process needs before it imports mujoco, robosuite and LIBERO.
 
     LIBERO asks on stdin for its folders unless a configuration file names them: one is written into our
@@ -55,15 +57,17 @@ def simulator_environ(environ: Mapping[str, str], *, backend: str, package: Path
         environ: The variables to start from; not changed.
         backend: `osmesa` or `egl`.
         package: Folder of the installed `libero.libero`.
+        assets: Folder of meshes and textures, for a fork that reads of it there; hf-libero does not.
 
     Raises:
         LiberoError: MUJOCO_EGL_DEVICE_ID names no device that can be drawn with.
         CacheError: the cache cannot be written, or is somebody else's.
     """
-    key = hashlib.sha256(str(package).encode()).hexdigest()[:12]
+    meshes = package / "assets" if assets is None else assets
+    key = hashlib.sha256(f"{package}\0{meshes}".encode()).hexdigest()[:12]
     config = private_folder(environ, "libero", f"config-{key}", is_verified=True)
     folders = {
-        "assets": "assets",
+        "assets": str(meshes),
         "bddl_files": "bddl_files",
         "benchmark_root": ".",
         "datasets": "../datasets",

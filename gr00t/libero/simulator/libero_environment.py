@@ -28,27 +28,37 @@ def environment_class(assets: Path) -> Any:
     Raises:
         LiberoError: if robosuite is not installed.
     """
-    if "robosuite" not in sys.modules:
-        # Robosuite opens a log file of a fixed name in a folder that all users share, and advises on stderr.
-        # Its settings module decides that and has no dependencies, so it can be loaded and changed before the
-        # package.
-        package = importlib.util.find_spec("robosuite")
-        if package is None or not package.submodule_search_locations:
-            raise LiberoError("robosuite is not installed; run: scripts/setup_env.sh libero")
-        path = Path(package.submodule_search_locations[0]) / "macros.py"
-        spec = importlib.util.spec_from_file_location("robosuite.macros", path)
-        assert spec is not None
-        assert spec.loader is not None
-        macros = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(macros)
-        vars(macros).update(FILE_LOGGING_LEVEL=None, CONSOLE_LOGGING_LEVEL="ERROR")
-        sys.modules["robosuite.macros"] = macros
-        vars(importlib.import_module("robosuite"))["macros"] = macros
+    quiet_robosuite()
     libero = importlib.import_module("libero.libero")
     vars(libero)["_assets_path_cache"] = str(assets)
     environment = importlib.import_module("libero.libero.envs.env_wrapper").ControlEnv
     register_variants()
     return environment
+
+
+def quiet_robosuite() -> None:
+    """Import robosuite, if nobody has, without its log file and its advice.
+
+    It opens a file of a fixed name in a folder that all users share, and advises on stderr. Its settings
+    module decides that and has no dependencies, so it can be loaded and changed before the package.
+
+    Raises:
+        LiberoError: it is not installed.
+    """
+    if "robosuite" in sys.modules:
+        return
+    package = importlib.util.find_spec("robosuite")
+    if package is None or not package.submodule_search_locations:
+        raise LiberoError("robosuite is not installed; run: scripts/setup_env.sh libero")
+    path = Path(package.submodule_search_locations[0]) / "macros.py"
+    spec = importlib.util.spec_from_file_location("robosuite.macros", path)
+    assert spec is not None
+    assert spec.loader is not None
+    macros = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(macros)
+    vars(macros).update(FILE_LOGGING_LEVEL=None, CONSOLE_LOGGING_LEVEL="ERROR")
+    sys.modules["robosuite.macros"] = macros
+    vars(importlib.import_module("robosuite"))["macros"] = macros
 
 
 def reset(env: Any) -> None:
