@@ -191,6 +191,9 @@ def test_a_port_in_use_is_told_before_anything_starts(checkout: Path) -> None:
         ("--evaluate", "unknown option '--evaluate'"),
         ("goal a b", "one suite and one model at most, got also 'b'"),
         ("demo some/model", "demo has its own model; to serve some/model name a suite"),
+        ("demo --harness vla-evl", "--harness vla-evl: did you mean vla-eval?"),
+        ("demo --harness", "--harness needs a name"),
+        ("goal --eval --harness vla-eval", "--eval plays in this project's runner, --harness in vla-eval"),
         ("goal -- --tasks 1", "options after -- are for the evaluation: add --eval"),
     ],
 )

@@ -156,7 +156,7 @@ def test_set_up_refuses_an_unknown_group(installation: Path) -> None:
     assert (run.returncode, run.stderr) == (
         1,
         "[set-up] error: unknown group 'everything'\n"
-        "  known: core, http, websocket, libero, libero-assets, train, gpu, dev\n",
+        "  known: core, http, websocket, libero, libero-assets, vla-eval, openpi, train, gpu, dev\n",
     )
 
 

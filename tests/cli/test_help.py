@@ -42,7 +42,7 @@ HEAVY = {
 LESS_HEAVY = {"numpy", "scipy", "pydantic", "zmq", "msgpack", "tqdm", "PIL", "av", "pyarrow"}
 # What no command may need to start: it comes with the optional groups of pyproject.toml.
 OPTIONAL = ("av", "scipy", "matplotlib", "pyarrow", "PIL", "peft", "tensorboardX", "h11", "ray", "triton")
-OPTIONAL += ("websockets",)
+OPTIONAL += ("websockets", "vla_eval")
 SIMULATOR = (
     "mujoco",
     "robosuite",
@@ -66,6 +66,7 @@ FLAGS = {
     "gr00t.cli.training.finetune": ("gr00t.cli.training.arguments", "FinetuneArguments"),
     "gr00t.cli.compare": ("gr00t.cli.compare", "CompareArguments"),
     "gr00t.cli.scan": ("gr00t.cli.scan", "ScanArguments"),
+    "gr00t.cli.harnesses.vla_eval": ("gr00t.cli.harnesses.vla_eval", "VlaEvalArguments"),
     "gr00t.cli.drift": ("gr00t.cli.gate.arguments", "DriftArguments"),
     "gr00t.cli.open_loop": ("gr00t.cli.prediction.arguments", "OpenLoopArguments"),
     "gr00t.cli.checkpoints.merge_adapter": ("gr00t.cli.checkpoints.merge_adapter", "MergeArguments"),
@@ -109,7 +110,7 @@ def test_help_imports_nothing_heavy_and_says_every_flag(module: str) -> None:
         assert "--settle SUITE" in told
         return
     fields = [field.name for field in dataclasses.fields(getattr(importlib.import_module(where), kind))]
-    positional = {"folder", "folders", "checkpoint", "out", "adapter"}
+    positional = {"config", "folder", "folders", "checkpoint", "out", "adapter"}
     missing = [
         name for name in fields if f"--{name.replace('_', '-')}" not in told and name not in positional
     ]

