@@ -21,7 +21,7 @@ class ResultError(LiberoError):
     """A result file is not there, or does not say what is expected of it."""
 
 
-class ServedPolicy(Checked):
+class PolicyTold(Checked):
     """`server_info`: what the server said when the harness greeted it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Aggregate(Checked):
         num_episodes_total: How many were played.
         num_errors: Of these, how many did not come to their end; they count as failures.
         partial: Whether episodes are missing.
-        server_info: See `ServedPolicy`.
+        server_info: See `PolicyTold`.
     """
 
     benchmark: str
@@ -56,7 +56,7 @@ class Aggregate(Checked):
     num_episodes_total: Count
     num_errors: Count = 0
     partial: bool = False
-    server_info: ServedPolicy = Field(default_factory=ServedPolicy)
+    server_info: PolicyTold = Field(default_factory=PolicyTold)
 
 
 @dataclass(frozen=True)
