@@ -174,9 +174,10 @@ def drop_rows(verdicts: Verdicts) -> Table:
                 drop.arm,
                 drop.base,
                 PERTURBATIONS[drop.perturbation].title,
-                *(f"{drop.base_successes}/{drop.base_episodes}", percent(drop.base_rate)),
-                *(f"{drop.successes}/{drop.episodes}", percent(drop.rate)),
-                *(points(drop.drop), f"{points(drop.interval.low)} to {points(drop.interval.high)}"),
+                f"{drop.base_successes}/{drop.base_episodes}, {percent(drop.base_rate)}",
+                f"{drop.successes}/{drop.episodes}, {percent(drop.rate)}",
+                f"{100 * drop.drop:.1f}",
+                f"{100 * drop.interval.low:.1f} to {100 * drop.interval.high:.1f}",
                 *_paired(drop.against_baseline_in_base)[:1],
                 *_paired(drop.against_baseline),
             ]
@@ -184,8 +185,8 @@ def drop_rows(verdicts: Verdicts) -> Table:
     known = dict.fromkeys(PERTURBATIONS[drop.perturbation] for drop in verdicts.drops)
     meant = "; ".join(f"{found.title}: {found.effect}" for found in known)
     header = (
-        *("arm", "base", "perturbation", "solved, base", "rate, base", "solved", "rate", "drop", "95 %"),
-        *(f"against {verdicts.baseline}, base", f"against {verdicts.baseline}", "95 %"),
+        *("arm", "base", "perturbation", "solved in base", "solved", "drop", "95 %"),
+        *(f"to {verdicts.baseline} in base", f"to {verdicts.baseline}", "95 %"),
     )
     return Table(
         "Base against each perturbation",
@@ -194,7 +195,7 @@ def drop_rows(verdicts: Verdicts) -> Table:
         words=3,
         small_print=f"LIBERO-PRO. {meant}. Drops in points, over the tasks played in both suites; the "
         "initial states differ, so that a drop is unpaired: the wider end of Newcombe's interval and of "
-        f"Student's over tasks. Against {verdicts.baseline}: paired, as in the table of verdicts.",
+        f"Student's over tasks. To {verdicts.baseline}: paired differences, as in the table of verdicts.",
     )
 
 
