@@ -86,6 +86,15 @@ def check_task(simulator: LiberoSimulator, task: Task, states: int) -> dict[str,
     }
 
 
+def drawn_and_thrown(simulator: LiberoSimulator, task: Task) -> dict[str, Any]:
+    """`trajectory`, and both images of the first initial state, (256, 256, 3) each."""
+    moved = trajectory(simulator, task)
+    observation = simulator.start_episode(0).observation
+    assert observation is not None
+    frames = [image.tolist() for image in (observation.image, observation.wrist_image)]
+    return {"frames": frames, **moved}
+
+
 def main() -> None:
     # LIBERO prints; the result alone goes to stdout.
     out = os.fdopen(os.dup(1), "w")
@@ -99,6 +108,7 @@ def main() -> None:
     simulator = LiberoSimulator(assets)
     measurements: dict[str, Callable[[Task], Any]] = {
         "trajectories": lambda task: trajectory(simulator, task),
+        "drawn_and_thrown": lambda task: drawn_and_thrown(simulator, task),
         "a_few_states": lambda task: check_task(simulator, task, 3),
         "every_state": lambda task: check_task(simulator, task, 50),
     }
