@@ -12,9 +12,9 @@ from enum import Enum
 from pathlib import Path
 from typing import NoReturn
 
+from gr00t.files.lfs_pointer import LFS_POINTER
 from gr00t.model.checkpoint.families import other_family
 from gr00t.model.checkpoint.json_section import (
-    LFS_POINTER,
     CheckpointError,
     is_there,
     listed,

@@ -8,14 +8,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gr00t.files.lfs_pointer import LFS_POINTER
 from gr00t.spelling import did_you_mean
 from gr00t.strict_json import parse_json
 
 T = TypeVar("T", int, float, str, bool)
 
 REQUIRED: Any = object()
-# How a file begins that Git LFS put in place of one that it has not fetched yet.
-LFS_POINTER = b"version https://git-lfs"
 _SHOWN_PATH = 300  # characters of one that is too long
 
 

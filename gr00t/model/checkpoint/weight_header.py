@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from gr00t.files.lfs_pointer import LFS_POINTER
 from gr00t.files.safetensors_header import DTYPE_BYTES, FLOAT_BYTES, parse_header
-from gr00t.model.checkpoint.json_section import LFS_POINTER, CheckpointError, refuse_special
+from gr00t.model.checkpoint.json_section import CheckpointError, refuse_special
 
 
 @dataclass(frozen=True)

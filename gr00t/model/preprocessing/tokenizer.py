@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gr00t.files.home import expanded
-from gr00t.model.checkpoint.json_section import LFS_POINTER
+from gr00t.files.lfs_pointer import LFS_POINTER
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
