@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source scripts/common.sh
 
-scripts/setup_env.sh core http websocket libero train gpu dev
+scripts/setup_env.sh core http websocket libero vla-eval openpi train gpu dev
 # What a red test of another machine is to be compared with.
 "$python" -c 'from gr00t.machine import describe_processor; print(describe_processor())'
 failed=()

@@ -1,4 +1,4 @@
-"""The harnesses' own clients against our server, where they are installed (both with pip's --no-deps).
+"""The harnesses' own clients against our server, where they are installed.
 
 Oracle: what vla-eval 0.8.0 writes down of a run, and what openpi-client 0.1.2 returns or raises.
 """
@@ -21,6 +21,7 @@ from gr00t.serving.harnesses.vla_eval import VlaEvalServer
 from tests.serving.recorded import ROOT
 from tests.serving.websocket.peers import ScriptedPolicy, chunk, serving
 
+SETUP = "run: ./scripts/setup_env.sh core libero websocket"
 CONFIG = """
 server: {{url: "ws://127.0.0.1:{port}/?token=secret"}}
 output_dir: {folder}
@@ -31,7 +32,7 @@ benchmarks:
 
 
 def test_vla_eval_plays_a_benchmark_and_keeps_what_it_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("vla_eval.orchestrator")
+    pytest.importorskip("vla_eval.orchestrator", reason=f"vla-eval is not installed; {SETUP} vla-eval")
     policy = ScriptedPolicy()
     with serving(VlaEvalServer, policy, api_token="secret", info={"model_path": "M"}) as (_, port):
         config = tmp_path / "run.yaml"
@@ -65,8 +66,9 @@ def test_vla_eval_plays_a_benchmark_and_keeps_what_it_is_told(tmp_path: Path) ->
 
 
 def test_openpis_client_and_its_broker() -> None:
-    policies = pytest.importorskip("openpi_client.websocket_client_policy")
-    brokers = pytest.importorskip("openpi_client.action_chunk_broker")
+    reason = f"openpi-client is not installed; {SETUP} openpi"
+    policies = pytest.importorskip("openpi_client.websocket_client_policy", reason=reason)
+    brokers = pytest.importorskip("openpi_client.action_chunk_broker", reason=reason)
     policy = ScriptedPolicy()
     image = np.zeros((224, 224, 3), np.uint8)
     told = {
