@@ -29,6 +29,7 @@ from gr00t.eval.arms.server_process import (
 )
 from gr00t.files.output_folder import unused_folder
 from gr00t.files.shipped import RECIPES
+from gr00t.libero.tasks.suites import find_suite, libero_package
 from gr00t.processes.ending import say
 from gr00t.quantization.settings.environment import settings_in, to_environ
 
@@ -188,7 +189,20 @@ def _demo(options: Sequence[str], request: QuantizedRequest, environ: Mapping[st
 
 def _in_harness(request: QuantizedRequest, suite: str, model: str, environ: Mapping[str, str]) -> int:
     """Let another project's harness play the policy."""
+    from gr00t.cli.evaluate import agrees_to_download
     from gr00t.cli.launch.harness import HarnessGame, play
+    from gr00t.libero.assets.location import set_up_assets
+
+    assets = "stand-ins"
+    if not request.is_demo:
+        asks = not request.assumes_yes and is_attended(environ)
+        assets = set_up_assets(
+            find_suite(suite),
+            package=libero_package(),
+            environ=environ,
+            choice="auto",
+            agree=lambda told: agrees_to_download(told, asks=asks),
+        )
 
     # All but the seed are of the policy, so that its calibration takes them, too.
     options = list(request.server_options)
@@ -204,7 +218,7 @@ def _in_harness(request: QuantizedRequest, suite: str, model: str, environ: Mapp
             ),
             server_flags=options[seed : seed + 2],
             entry=DEMO_HARNESS_ENTRY if request.is_demo else HARNESS_ENTRY,
-            assets="stand-ins" if request.is_demo else "auto",
+            assets=assets,
             words=request.evaluation,
             port=request.port,
             keeps_packs=request.is_demo,

@@ -199,3 +199,25 @@ def test_the_demo_plays_libero_object_with_packs_of_its_own(monkeypatch: pytest.
     assert list(asked.server_flags) == ["--seed", "5"]
     assert list(asked.model_flags)[-2:] == ["--device", "cpu"]
     assert "--seed" not in asked.model_flags
+
+
+def test_a_checkpoint_is_played_with_liberos_own_assets_if_they_can_be_had(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: what the evaluation does: it says what would be downloaded, and asks who is there."""
+    played: list[HarnessGame] = []
+    agreed: list[bool] = []
+
+    def set_up(suite: Any, *, choice: str, agree: Any, **others: Any) -> str:
+        agreed.append(agree("357 MB to download"))
+        return f"{suite.name} {choice}"
+
+    monkeypatch.setattr(harness, "play", lambda game, environ: played.append(game) or 0)
+    monkeypatch.setattr(actions, "run_tied", lambda program, environ: 0)
+    monkeypatch.setattr("gr00t.libero.assets.location.set_up_assets", set_up)
+    assert actions.do(read_request(SCRIPT, "goal", "a/model", "-y", "--harness", "vla-eval"), {}) == 0
+    (asked,) = played
+    assert (asked.suite, asked.model, asked.assets) == ("libero_goal", "a/model", "libero_goal auto")
+    assert asked.model_flags[1] == "examples.Libero.custom_data_config:LiberoDataConfigMeanStd"
+    assert (asked.keeps_packs, asked.entry, agreed) == (False, {"episodes_per_task": 10}, [True])
+    assert "357 MB to download" in capsys.readouterr().err
