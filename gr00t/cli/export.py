@@ -115,6 +115,7 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
     from gr00t.cli.inspection.checkpoint_contents import read_contents
     from gr00t.model.artefact import check_absent, export_artefact
     from gr00t.model.checkpoint.folder import module_aliases
+    from gr00t.model.checkpoint.source import served_config
     from gr00t.model.checkpoints import QuantizedCheckpoint, open_checkpoint
     from gr00t.model.gr00t_n1 import GR00T_N1_5
     from gr00t.quantization.configured import quantize_as_configured
@@ -122,6 +123,7 @@ def export(arguments: ExportArguments, environ: Mapping[str, str]) -> dict[str, 
     check_absent(arguments.out)
     checkpoint = open_checkpoint(arguments.checkpoint, arguments.base)
     source = checkpoint.source
+    served_config(source.config, source.folder)
     if isinstance(checkpoint, QuantizedCheckpoint):
         raise UsageError(
             f"{source.weights} is exported already; start from the checkpoint that it was exported from"

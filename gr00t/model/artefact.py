@@ -27,15 +27,16 @@ from gr00t.model.checkpoint.folder import (
     checkpoint_tensors,
     load_weights,
     module_aliases,
+    names_of,
     write_index,
     write_weights,
 )
 from gr00t.model.checkpoint.folder_kind import ADAPTER_CONFIG
-from gr00t.model.checkpoint.names import to_checkpoint_name
 from gr00t.model.checkpoint.source import METADATA, Source, find_metadata, open_source
-from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.families import model_class
 from gr00t.model.lerobot.processors import PIPELINES
 from gr00t.model.lerobot.rules import RULES_FILE, read_rules
+from gr00t.model.network.model import Gr00tModel
 from gr00t.model.preprocessing.tokenizer import TOKENIZER_FILES
 from gr00t.model.served_parts import place_parts, served_parts
 from gr00t.quantization.calibration.record import read_record
@@ -67,7 +68,7 @@ def load_artefact(
     torch_dtype: torch.dtype,
     environ: Mapping[str, str] | None = None,
     served_embodiment: int | None = None,
-) -> tuple[GR00T_N1_5, DuQuantReport]:
+) -> tuple[Gr00tModel, DuQuantReport]:
     """Load an exported model: every file is read once, hashed, and used as it was hashed.
 
     Args:
@@ -96,7 +97,7 @@ def load_artefact(
     if environ is not None:
         load_kernels(environ)
     started = time.perf_counter()
-    model = GR00T_N1_5.on_meta(source.config, torch_dtype)
+    model = model_class(source.config).on_meta(source.config, torch_dtype)
     parts = {} if served_embodiment is None else served_parts(model, served_embodiment, manifest.layers)
     checked, tensors = read_checked(folder, manifest, parts)
     logger.info(
@@ -111,9 +112,9 @@ def load_artefact(
     if dtype != manifest.dtype:
         logger.warning("[GR00T-DUQUANT] Artefact exported for %s, loaded in %s", manifest.dtype, dtype)
     report = place_layers(model, manifest, config, module_aliases(model))
-    stored = tensors.get(folder / FILE, {})
+    stored, table = tensors.get(folder / FILE, {}), names_of(model)
     for name, layer in report.layers.items():
-        prefix = to_checkpoint_name(name)
+        prefix = table.to_checkpoint(name)
         names = {buffer: f"{prefix}.{buffer}" for buffer in PACKED}
         layer.expect({buffer: stored[key] for buffer, key in names.items() if key in stored})
     load_weights(model, folder, tensors)
@@ -123,7 +124,7 @@ def load_artefact(
 
 
 def export_artefact(
-    model: GR00T_N1_5,
+    model: Gr00tModel,
     report: DuQuantReport,
     source: Source | Path,
     folder: Path,
@@ -173,9 +174,10 @@ def check_absent(folder: Path) -> None:
             logger.warning("%s is left from an export that was killed, or still runs", left)
 
 
-def _write(model: GR00T_N1_5, report: DuQuantReport, checkpoint: str, stage: Path) -> Manifest:
+def _write(model: Gr00tModel, report: DuQuantReport, checkpoint: str, stage: Path) -> Manifest:
     tensors = checkpoint_tensors(model)
-    prefixes = tuple(f"{to_checkpoint_name(name)}." for name in report.layers)
+    table = names_of(model)
+    prefixes = tuple(f"{table.to_checkpoint(name)}." for name in report.layers)
     packed = {name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)}
     rest = {name: tensor for name, tensor in tensors.items() if name not in packed}
     weight_map = write_weights(stage, rest)

@@ -27,7 +27,7 @@ from gr00t.quantization.settings.environment import why_not_enabled
 if TYPE_CHECKING:
     import torch
 
-    from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.model.network.model import Gr00tModel
     from gr00t.quantization.report import DuQuantReport
     from gr00t.quantization.settings.spec import LinearSpec
 
@@ -51,7 +51,7 @@ class FloatCheckpoint:
 
     def load_model(
         self, torch_dtype: torch.dtype, environ: Mapping[str, str], served_embodiment: int | None = None
-    ) -> tuple[GR00T_N1_5, DuQuantReport | None]:
+    ) -> tuple[Gr00tModel, DuQuantReport | None]:
         """Load the model onto the CPU, and quantize it where the settings in `environ` say so.
 
         It is whole, whether or not one embodiment alone is to be served.
@@ -62,10 +62,10 @@ class FloatCheckpoint:
             DuQuantDryRunError: they ask for a list of the layers, which is in the log then.
         """
         from gr00t.model.checkpoint.folder import module_aliases
-        from gr00t.model.gr00t_n1 import GR00T_N1_5
+        from gr00t.model.families import model_class
         from gr00t.quantization import enable_duquant_if_configured
 
-        model = GR00T_N1_5.from_source(self.source, torch_dtype)
+        model = model_class(self.source.config).from_source(self.source, torch_dtype)
         report = enable_duquant_if_configured(model, environ, module_aliases(model), DEFAULTS)
         if report is not None:
             log_scope(report.bits, report.config)
@@ -94,7 +94,7 @@ class QuantizedCheckpoint:
         torch_dtype: torch.dtype,
         environ: Mapping[str, str] | None = None,
         served_embodiment: int | None = None,
-    ) -> tuple[GR00T_N1_5, DuQuantReport]:
+    ) -> tuple[Gr00tModel, DuQuantReport]:
         """Load the model onto the CPU as it was exported; see `artefact.load_artefact`."""
         from gr00t.model.artefact import load_artefact
 

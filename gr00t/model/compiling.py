@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import torch
 
-from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.network.model import Gr00tModel
 
 
-def compile_model(model: GR00T_N1_5, backend: str = "inductor") -> None:
+def compile_model(model: Gr00tModel, backend: str = "inductor") -> None:
     """Let the four parts of the model be compiled, in place, when they first run.
 
     Args:
@@ -20,7 +20,7 @@ def compile_model(model: GR00T_N1_5, backend: str = "inductor") -> None:
         backend: of torch.compile.
     """
     backbone, head = model.backbone, model.action_head
-    for part in (backbone.vision, backbone.language_model, model.adapter):
-        if part is not None:
-            part.compile(backend=backend)
+    parts = [backbone.get_submodule(name) for name in ("vision", "language_model")]
+    for part in parts if model.adapter is None else [*parts, model.adapter]:
+        part.compile(backend=backend)
     head.velocity = torch.compile(head.velocity, backend=backend)  # type: ignore[method-assign]

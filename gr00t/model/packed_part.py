@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gr00t.model.checkpoint.folder import is_finite
 from gr00t.model.checkpoint.json_section import CheckpointError
-from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.network.model import Gr00tModel
 from gr00t.model.network.packed_linear import PackedLinear, can_pack, pack_weight
 
 
@@ -46,7 +46,7 @@ class PackedPart:
         """Shape and dtype."""
         return torch.empty(self._shape, dtype=self._dtype, device="meta")
 
-    def place(self, model: GR00T_N1_5) -> None:
+    def place(self, model: Gr00tModel) -> None:
         """Put the packed layer into the model, where the weight passed by."""
         if self._packed is None:
             raise CheckpointError(f"{self._layer}: its weight was not read")

@@ -20,12 +20,14 @@ from gr00t.data.errors import MetadataError, ObservationError
 from gr00t.data.observation import prepare_observation
 from gr00t.data.schema import load_metadata
 from gr00t.data.transform.base import ComposedModalityTransform
-from gr00t.model.checkpoint.source import find_metadata
+from gr00t.model.checkpoint.source import find_metadata, served_config
 from gr00t.model.checkpoints import Checkpoint, open_checkpoint
 from gr00t.model.compiling import compile_model
-from gr00t.model.inputs import ModelInputs, draw_noise
+from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.inputs import ModelInputs
 from gr00t.model.lerobot.observation import from_lerobot
 from gr00t.model.lerobot.serving import GrootServing, groot_serving
+from gr00t.model.network.request import draw_noise
 from gr00t.model.preprocessing.fitting import check_fit, described_keys, set_horizon_
 from gr00t.model.preprocessing.gr00t_transform import Tokenizer
 from gr00t.model.preprocessing.prepared_observation import PreparedObservation
@@ -118,6 +120,7 @@ class Gr00tPolicy(BasePolicy):
         if isinstance(model_path, str | Path):
             model_path = open_checkpoint(model_path, base)
         source = model_path.source
+        config = served_config(source.config, source.folder)
         self.model_path = source.folder
         self.read_from = source.more
         self._seeds = None if seed is None else torch.Generator("cpu").manual_seed(seed)
@@ -141,20 +144,20 @@ class Gr00tPolicy(BasePolicy):
         self._modality_transform = modality_transform
         modality_transform.eval()
         modality_transform.set_metadata(self.metadata)
-        check_fit(modality_config, modality_transform, described_keys(self.metadata), source.config)
+        check_fit(modality_config, modality_transform, described_keys(self.metadata), config)
         if tokenizer is None or isinstance(tokenizer, str):
             own = self.groot.tokenizer if self.groot is not None else None
             tokenizer = resolve_tokenizer(source.folders, tokenizer, own)
-        number = bind_to_model(
-            modality_transform, source.config, tokenizer, self.embodiment_tag, prompt_style
-        )
+        number = bind_to_model(modality_transform, config, tokenizer, self.embodiment_tag, prompt_style)
         self._pad_token_id = tokenizer.pad_token_id
 
         # On a GPU an embodiment is known only by waiting for it; a compiler would look into the tables.
         is_fixed = settled and not compiled and self.device.type == "cpu"
-        self.model, self.quantization = model_path.load_model(
+        model, self.quantization = model_path.load_model(
             torch_dtype or torch.bfloat16, environ, number if is_fixed else None
         )
+        assert isinstance(model, GR00T_N1_5), "served_config says so"
+        self.model = model
         self.file_hashes = model_path.file_hashes
         if self.groot is None:  # lerobot's model predicts its whole chunk, of which the first are taken
             set_horizon_(self.model, len(modality_config["action"].delta_indices))

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from gr00t.files.file_rows import FileRows
-from gr00t.model.checkpoint.folder import is_finite
+from gr00t.model.checkpoint.folder import is_finite, names_of
 from gr00t.model.checkpoint.json_section import CheckpointError
-from gr00t.model.checkpoint.names import to_checkpoint_name
-from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.network.embodiment import EmbodimentLinear
+from gr00t.model.network.model import Gr00tModel
 from gr00t.model.network.served_tables import ServedEmbedding, ServedEmbodiment
 from gr00t.model.packed_part import PackedPart, packed_parts
 
@@ -55,7 +54,7 @@ class EmbeddingPart:
         self._rows.note(digest)
         return torch.empty(self._shape, dtype=self._dtype, device="meta")
 
-    def place(self, model: GR00T_N1_5) -> None:
+    def place(self, model: Gr00tModel) -> None:
         """Put a layer that reads these rows into the model, where the weight passed by."""
         if self._rows is None:
             raise CheckpointError(f"{self._layer}: its rows were not read")
@@ -92,7 +91,7 @@ class EmbodimentPart:
         """Shape and dtype of all of them."""
         return torch.empty(self._shape, dtype=self._dtype, device="meta")
 
-    def place(self, model: GR00T_N1_5) -> None:
+    def place(self, model: Gr00tModel) -> None:
         """Put a layer with these rows alone into the model, where the weight passed by."""
         if self._kept is None:
             raise CheckpointError(f"{self._layer}: nothing was read for embodiment {self._number}")
@@ -108,7 +107,7 @@ class EmbodimentPart:
 ServedPart = EmbeddingPart | EmbodimentPart | PackedPart
 
 
-def served_parts(model: GR00T_N1_5, embodiment: int, quantized: Container[str] = ()) -> dict[str, ServedPart]:
+def served_parts(model: Gr00tModel, embodiment: int, quantized: Container[str] = ()) -> dict[str, ServedPart]:
     """By the name of a tensor in a checkpoint, who is to see it while it is read.
 
     Args:
@@ -121,11 +120,12 @@ def served_parts(model: GR00T_N1_5, embodiment: int, quantized: Container[str] =
         if isinstance(module, EmbodimentLinear):
             found[layer] = EmbodimentPart(layer, embodiment)
     found |= packed_parts(model, quantized)
-    named = {to_checkpoint_name(f"{layer}.weight"): part for layer, part in found.items()}
+    names = names_of(model)
+    named = {names.to_checkpoint(f"{layer}.weight"): part for layer, part in found.items()}
     return {name: part for name, part in named.items() if name is not None}
 
 
-def place_parts(model: GR00T_N1_5, parts: Mapping[str, ServedPart]) -> None:
+def place_parts(model: Gr00tModel, parts: Mapping[str, ServedPart]) -> None:
     """Put what was kept into the model, whose other weights are there.
 
     Raises:

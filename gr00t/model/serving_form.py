@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.network.model import Gr00tModel
 from gr00t.model.network.packed_linear import pack_linears
 
 logger = logging.getLogger(__name__)
 
 
-def settle_weights(model: GR00T_N1_5, packs: bool = True) -> None:
+def settle_weights(model: Gr00tModel, packs: bool = True) -> None:
     """Prepare a model for many requests, in place; answers change by the order of sums at most.
 
     Args:

@@ -104,7 +104,7 @@ def masked_flow_loss(
         count: how many numbers the mean is over.
     """
     head = model.action_head
-    context = head.context(model.encode(request), request.valid, request.state, request.embodiment)
+    context = model.context(request)
     losses = []
     for drawn, when in zip(flow.noises, flow.times, strict=True):
         noise, times = drawn.to(actions.device, actions.dtype), when.to(actions.device)

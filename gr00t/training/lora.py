@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from gr00t.model.checkpoint.names import to_checkpoint_name
+from gr00t.model.checkpoint.families import N1_5
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -196,7 +196,7 @@ def save_adapter(values: Mapping[str, Tensor], plan: LoraPlan, folder: Path, bas
 
 
 def _checkpoint_name(name: str) -> str:
-    theirs = to_checkpoint_name(name)
+    theirs = N1_5.names.to_checkpoint(name)
     assert theirs is not None, f"{name} is in every checkpoint"
     return theirs
 

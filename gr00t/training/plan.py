@@ -115,7 +115,8 @@ def choose_parameters(
         groups["language"].append(model.backbone.projector)
     model.requires_grad_(False)
     if lora is None:
-        head.future_tokens.requires_grad_(True)
+        if head.future_tokens is not None:
+            head.future_tokens.requires_grad_(True)
         if model.adapter is not None:
             model.adapter.requires_grad_(True)
     else:

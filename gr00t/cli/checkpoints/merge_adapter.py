@@ -42,13 +42,13 @@ def merge(arguments: MergeArguments) -> None:
 
     from gr00t.model.artefact import check_absent, copy_beside_weights
     from gr00t.model.checkpoint.source import open_source
-    from gr00t.model.gr00t_n1 import GR00T_N1_5
+    from gr00t.model.families import model_class
 
     check_absent(arguments.out)
     source = open_source(arguments.adapter, arguments.base)
     if source.adapter is None:
         raise ValueError(f"{source.folder} is no adapter; there is nothing to merge")
-    model = GR00T_N1_5.from_source(source, getattr(torch, arguments.dtype))
+    model = model_class(source.config).from_source(source, getattr(torch, arguments.dtype))
     with atomic_write(arguments.out) as stage:
         stage.mkdir(parents=True)
         copy_beside_weights(source, stage)

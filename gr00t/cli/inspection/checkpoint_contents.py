@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gr00t.files.home import expanded
-from gr00t.model.checkpoint.families import N1_5
+from gr00t.model.checkpoint.families import family_of
 from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, recognize
 from gr00t.model.checkpoint.json_section import CheckpointError, read_json
-from gr00t.model.checkpoint.names import from_checkpoint_name, is_unused, to_checkpoint_name
+from gr00t.model.checkpoint.names import NameTable
 from gr00t.model.checkpoint.source import find_metadata
 from gr00t.model.checkpoint.weight_files import stored_tensors
 from gr00t.model.checkpoint.weight_header import StoredTensor
@@ -54,22 +54,24 @@ def read_contents(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     if recognize(folder) is FolderKind.ADAPTER:
         raise CheckpointError(adapter_advice(folder))
     config = read_json(folder / CONFIG_FILE)
+    family = family_of(config)
+    names = family.names
     rules = read_rules(folder)
     manifest = read_manifest(folder)
     stored = stored_tensors(folder)
-    packed = _of_layers(stored, manifest)
+    packed = _of_layers(stored, manifest, names)
     rest = {name: entry for name, entry in stored.items() if name not in packed}
     metadata = find_metadata(folder)
     files = sorted({entry.file for entry in stored.values()})
     found: dict[str, Any] = {
         "folder": str(folder),
         "kind": "float" if manifest is None else "quantized",
-        "model_type": config.get("model_type", N1_5),
+        "model_type": config.get("model_type", family.model_type),
         "weight_files": {path.name: path.stat().st_size for path in files},
         "weight_file_bytes": sum(path.stat().st_size for path in files),
         "float_bytes": sum(entry.nbytes for entry in rest.values()),
         "float_bytes_by_dtype": _summed((entry.dtype, entry.nbytes) for entry in rest.values()),
-        "float_bytes_by_part": _summed((_part(name), entry.nbytes) for name, entry in rest.items()),
+        "float_bytes_by_part": _summed((_part(name, names), entry.nbytes) for name, entry in rest.items()),
         "tokenizer": [name for name in TOKENIZER_FILES if (folder / name).is_file()],
         "embodiments": sorted(read_json(metadata)) if metadata.is_file() else [],
     }
@@ -85,7 +87,7 @@ def read_contents(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     if manifest is not None:
         found["quantized"] = _quantized(manifest, packed)
         found["quantized"]["file_bytes"] = found["weight_files"].get(FILE, 0)
-        found["hashes"] = _hashes(folder, manifest) if verify else "not checked"
+        found["hashes"] = _hashes(folder, manifest, names) if verify else "not checked"
     return found
 
 
@@ -180,16 +182,16 @@ def _quantized(manifest: Manifest, packed: Mapping[str, StoredTensor]) -> dict[s
     }
 
 
-def _hashes(folder: Path, manifest: Manifest) -> str:
+def _hashes(folder: Path, manifest: Manifest, names: NameTable) -> str:
     try:
         read = manifest.check_files(folder)
-        _check_values(folder, manifest)
+        _check_values(folder, manifest, names)
     except ArtefactError as error:
         return f"DAMAGED: {error}"
     return f"verified: {len(manifest.files)} files, {read:,} bytes, are what was exported"
 
 
-def _check_values(folder: Path, manifest: Manifest) -> None:
+def _check_values(folder: Path, manifest: Manifest, table: NameTable) -> None:
     """Look at the values of all quantized layers, which a hash may cover and no quantization yields."""
     # Here alone: importing torch takes seconds.
     from gr00t.quantization.checkpoint.tensor_file import read_tensors
@@ -198,25 +200,27 @@ def _check_values(folder: Path, manifest: Manifest) -> None:
 
     tensors = read_tensors(folder / FILE)[1]
     for name, spec in manifest.layers.items():
-        names = {buffer: f"{to_checkpoint_name(name)}.{buffer}" for buffer in buffer_shapes(spec)}
+        names = {buffer: f"{table.to_checkpoint(name)}.{buffer}" for buffer in buffer_shapes(spec)}
         try:
             check_state({buffer: tensors[key] for buffer, key in names.items() if key in tensors}, spec)
         except UnsoundError as error:
             raise ArtefactError(f"{name}: {error}") from None
 
 
-def _of_layers(stored: Mapping[str, StoredTensor], manifest: Manifest | None) -> dict[str, StoredTensor]:
+def _of_layers(
+    stored: Mapping[str, StoredTensor], manifest: Manifest | None, names: NameTable
+) -> dict[str, StoredTensor]:
     if manifest is None:
         return {}
-    prefixes = tuple(f"{to_checkpoint_name(name)}." for name in manifest.layers)
+    prefixes = tuple(f"{names.to_checkpoint(name)}." for name in manifest.layers)
     return {name: entry for name, entry in stored.items() if name.startswith(prefixes)}
 
 
-def _part(checkpoint_name: str) -> str:
+def _part(checkpoint_name: str, names: NameTable) -> str:
     """The part of the model that a tensor is in, by our names; `unused` where no action depends on it."""
-    if is_unused(checkpoint_name):
+    if names.is_unused(checkpoint_name):
         return "unused"
-    ours = from_checkpoint_name(checkpoint_name)
+    ours = names.from_checkpoint(checkpoint_name)
     if ours is None:
         return "unknown"
     part = ".".join(ours.split(".")[: 1 if ours.startswith("adapter") else 2])

@@ -24,6 +24,7 @@ from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.experiment.data_config import load_data_config
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import resolve_checkpoint
+from gr00t.model.checkpoint.source import read_config, served_config
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.meta_model import find_config
 from gr00t.model.preprocessing.fitting import set_horizon_, with_horizon
@@ -140,7 +141,7 @@ def check_training(arguments: TrainArguments, processes: int) -> CheckedTraining
             f"{begun} is quantized and cannot be trained; start from the checkpoint that it was exported "
             f"from: {artefact.checkpoint}"
         )
-    config = Gr00tConfig.from_folder(begun)
+    config = served_config(read_config(begun), begun)
     check_data(arguments, data_config, transform, config)
     tokenizer = resolve_tokenizer(begun, arguments.tokenizer)
     return CheckedTraining(given.output, plan, tag, data_config, transform, begun, config, tokenizer)
@@ -243,7 +244,8 @@ def say(
 def dry_run(arguments: TrainArguments, processes: int) -> dict[str, Any]:
     """Say what a run would need; neither weights nor data are read, and nothing is written."""
     plan = plan_of(arguments, processes)
-    config, source = find_config(arguments.checkpoint)
+    found, source = find_config(arguments.checkpoint)
+    config = served_config(found, source)
     logger.info("architecture: %s", source)
     estimate = estimated(arguments, plan, config, load_data_config(arguments.data_config), processes)
     device = SINGLE_PROCESS.device(arguments.device)

@@ -11,16 +11,19 @@ Neither torch nor transformers is imported: reading a configuration starts at on
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from gr00t.model.checkpoint.architecture import Architecture
 from gr00t.model.checkpoint.config_parts import (
     ActionHeadConfig,
     LanguageConfig,
     TransformerConfig,
     VisionConfig,
 )
+from gr00t.model.checkpoint.families import N1_5, Family
 from gr00t.model.checkpoint.folder_kind import CONFIG_FILE, FolderKind, adapter_advice, recognize
 from gr00t.model.checkpoint.groot_base import base_folder
 from gr00t.model.checkpoint.json_section import CheckpointError, Section, is_there, read_json
@@ -32,12 +35,14 @@ __all__ = ["CONFIG_FILE", "EAGLE_FILE", "CheckpointError", "Gr00tConfig"]
 
 
 @dataclass(frozen=True)
-class Gr00tConfig:
+class Gr00tConfig(Architecture):
     """The whole architecture. Built from JSON only, so that what is saved is what was read.
 
     `projector_dim` is None where the backbone's output is not projected, `adapter` where the checkpoint has
     none.
     """
+
+    family: ClassVar[Family] = N1_5
 
     vision: VisionConfig
     language: LanguageConfig
@@ -92,7 +97,7 @@ class Gr00tConfig:
 
     @classmethod
     def _from_sections(cls, main: Section, eagle: Section) -> Gr00tConfig:
-        main.one_of("model_type", ("gr00t_n1_5",), "gr00t_n1_5")
+        main.one_of("model_type", (N1_5.model_type,), N1_5.model_type)
         backbone, head = main.section("backbone_cfg"), main.section("action_head_cfg")
         backbone.one_of("reproject_vision", (False,), False)
         eagle.one_of("use_pixel_shuffle", (False,), True)
@@ -133,6 +138,14 @@ class Gr00tConfig:
     def to_json_files(self) -> dict[str, dict[str, Any]]:
         """The JSON objects this was built from, `{"config.json": ..., "eagle_config.json": ...}`."""
         return copy.deepcopy(self.source)
+
+    def files_beside(self, dtype: str) -> dict[str, dict[str, Any]]:
+        """Both files, which say the dtype."""
+        return {file: {**values, "torch_dtype": dtype} for file, values in self.to_json_files().items()}
+
+    def told_by(self, has_file: Callable[[str], bool]) -> str:
+        """Both files."""
+        return f"{CONFIG_FILE} and {EAGLE_FILE if has_file(EAGLE_FILE) else f'the built-in {EAGLE_FILE}'}"
 
     @property
     def backbone_width(self) -> int:

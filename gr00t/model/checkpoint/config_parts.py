@@ -92,7 +92,9 @@ class TransformerConfig:
     """A stack of our own blocks: the adapter's or the DiT's.
 
     `context_dim` is the width of what the DiT's cross-attention reads; `interleave` makes its odd blocks
-    self-attention. The adapter has neither.
+    self-attention; with `text_every` n, every n-th of the others reads the prompt's text alone and the rest
+    read its images alone, where None lets all read everything. The adapter has none of them, and alone an
+    `input_norm`.
     """
 
     num_layers: int
@@ -104,6 +106,8 @@ class TransformerConfig:
     mlp_norm_affine: bool = True
     context_dim: int | None = None
     interleave: bool = False
+    text_every: int | None = None
+    input_norm: bool = True
 
     @property
     def width(self) -> int:
@@ -147,7 +151,8 @@ class TransformerConfig:
 class ActionHeadConfig:
     """The per-embodiment encoders and decoder around the DiT, and how the flow is integrated.
 
-    `max_seq_len` is the number of learned action positions, None where the checkpoint has none.
+    `max_seq_len` is the number of learned action positions, None where the checkpoint has none;
+    `state_history` the number of time steps of the state that make one token, None where each is a token.
     """
 
     dit: TransformerConfig
@@ -160,6 +165,7 @@ class ActionHeadConfig:
     num_timestep_buckets: int
     num_inference_timesteps: int
     max_seq_len: int | None
+    state_history: int | None = None
 
     @classmethod
     def from_json(cls, section: Section, context_dim: int) -> ActionHeadConfig:

@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gr00t.files.atomic import atomic_write, replace_file
-from gr00t.model.checkpoint.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
+from gr00t.model.checkpoint.architecture import Architecture
 from gr00t.model.checkpoint.hub import resolve_checkpoint
 from gr00t.model.checkpoint.json_section import CheckpointError, listed
 from gr00t.model.checkpoint.lora.adapter import read_adapter
-from gr00t.model.checkpoint.names import is_derived, is_unused, to_checkpoint_name
+from gr00t.model.checkpoint.names import NameTable, is_derived
 from gr00t.model.checkpoint.weight_files import INDEX_FILE, stored_tensors, weight_leftovers
 from gr00t.model.checkpoint.weight_header import StoredTensor
 
@@ -61,16 +61,15 @@ def load_weights(
             dtype.
     """
     folder = Path(folder)
-    wanted = _checkpoint_names(model)
+    wanted, unused = _checkpoint_names(model), names_of(model).is_unused
     stored = {
         name: entry
         for name, entry in stored_tensors(folder).items()
-        if name in wanted or not (is_unused(name) or is_derived(name) or _is_index(name, entry))
+        if name in wanted or not (unused(name) or is_derived(name) or _is_index(name, entry))
     }
-    _compare(folder, wanted, stored)
-    changes = (
-        {} if adapter is None else read_adapter(adapter, {name: wanted[name][1].shape for name in wanted})
-    )
+    _compare(folder, architecture_of(model), wanted, stored)
+    shapes = {name: tensor.shape for name, (_, tensor) in wanted.items()}
+    changes = {} if adapter is None else read_adapter(adapter, shapes, unused)
     state: dict[str, Tensor] = {}
     broken = []
     for file in sorted({entry.file for entry in stored.values()}):
@@ -113,7 +112,7 @@ def _tensors(
 
 
 def save_checkpoint(
-    model: nn.Module, config: Gr00tConfig, folder: str | Path, shard_bytes: int = _SHARD_BYTES
+    model: nn.Module, config: Architecture, folder: str | Path, shard_bytes: int = _SHARD_BYTES
 ) -> None:
     """Write a model in NVIDIA's layout: both configurations, numbered safetensors files and their index.
 
@@ -179,7 +178,7 @@ def write_weights(
 
 
 def write_index(
-    folder: Path, config: Gr00tConfig, tensors: dict[str, Tensor], weight_map: dict[str, str]
+    folder: Path, config: Architecture, tensors: dict[str, Tensor], weight_map: dict[str, str]
 ) -> None:
     """Write what makes weight files a checkpoint: their index and both configurations.
 
@@ -192,28 +191,52 @@ def write_index(
     total = sum(tensor.nbytes for tensor in tensors.values())
     _write_json(folder / INDEX_FILE, {"metadata": {"total_size": total}, "weight_map": weight_map})
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    for file, values in config.to_json_files().items():
-        _write_json(folder / file, {**values, "torch_dtype": dtype})
+    for file, values in config.files_beside(dtype).items():
+        _write_json(folder / file, values)
     for file in set(weight_map.values()):  # safetensors lets only the owner read, whatever the umask says
         shutil.copymode(folder / INDEX_FILE, folder / file)
 
 
 def module_aliases(model: nn.Module) -> dict[str, str]:
     """NVIDIA's name of every module that has one, by our name; all nn.Linear are among them."""
-    names = ((name, to_checkpoint_name(name)) for name, _ in model.named_modules())
+    table = names_of(model)
+    names = ((name, table.to_checkpoint(name)) for name, _ in model.named_modules())
     return {ours: theirs for ours, theirs in names if theirs is not None}
+
+
+def names_of(model: nn.Module) -> NameTable:
+    """The names of a model's weights, ours and NVIDIA's."""
+    return architecture_of(model).family.names
+
+
+def architecture_of(model: nn.Module) -> Architecture:
+    """What a model was built from.
+
+    Raises:
+        TypeError: it is no model of a family.
+    """
+    config = getattr(model, "config", None)
+    if not isinstance(config, Architecture):
+        raise TypeError(f"expected a model of a GR00T, got {type(model).__name__}")
+    return config
 
 
 def _checkpoint_names(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     """Our name and the tensor of every entry of the state dict, by NVIDIA's name."""
-    entries = {ours: (to_checkpoint_name(ours), tensor) for ours, tensor in model.state_dict().items()}
+    table = names_of(model)
+    entries = {ours: (table.to_checkpoint(ours), tensor) for ours, tensor in model.state_dict().items()}
     unknown = [ours for ours, (theirs, _) in entries.items() if theirs is None]
     if unknown:
         raise CheckpointError(f"no name in NVIDIA's checkpoint layout for {listed(unknown, _LISTED)}")
     return {theirs: (ours, tensor) for ours, (theirs, tensor) in entries.items() if theirs is not None}
 
 
-def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[str, StoredTensor]) -> None:
+def _compare(
+    folder: Path,
+    config: Architecture,
+    wanted: dict[str, tuple[str, Tensor]],
+    stored: dict[str, StoredTensor],
+) -> None:
     """Raise one CheckpointError with every difference between the model and the files."""
     problems = []
     missing = [name for name in wanted if name not in stored]
@@ -236,10 +259,8 @@ def _compare(folder: Path, wanted: dict[str, tuple[str, Tensor]], stored: dict[s
     if wrong_kind:
         problems.append(f"wrong dtype: {listed(wrong_kind, _LISTED)}")
     if problems:
-        sizes = EAGLE_FILE if (folder / EAGLE_FILE).exists() else f"the built-in {EAGLE_FILE}"
-        raise CheckpointError(
-            f"{folder}: the weights do not fit {CONFIG_FILE} and {sizes}\n  " + "\n  ".join(problems)
-        )
+        told = config.told_by(lambda file: (folder / file).exists())
+        raise CheckpointError(f"{folder}: the weights do not fit {told}\n  " + "\n  ".join(problems))
 
 
 def _is_index(name: str, entry: StoredTensor) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gr00t.files.lfs_pointer import LFS_POINTER
-from gr00t.model.checkpoint.families import other_family
+from gr00t.model.checkpoint.families import SUPPORTED, other_family
 from gr00t.model.checkpoint.json_section import (
     CheckpointError,
     is_there,
@@ -34,7 +34,7 @@ _PICKLED = "holds pickled files and no safetensors; give a folder that save_pret
 _OTHER_CONTENTS = (
     ("*.gguf", "is a model in GGUF, for llama.cpp; give the checkpoint that it was converted from"),
     *(
-        (pattern, "is a checkpoint of JAX (Orbax), as openpi writes them, and no GR00T N1.5")
+        (pattern, "is a checkpoint of JAX (Orbax), as openpi writes them, and no GR00T")
         for pattern in ("_CHECKPOINT_METADATA", "params/_METADATA")
     ),
     *(
@@ -106,7 +106,7 @@ def recognize(folder: Path) -> FolderKind:
         raise CheckpointError(_without_config(folder))
     config = read_json(folder / CONFIG_FILE)
     if (other := other_family(config)) is not None:
-        raise CheckpointError(f"{folder} is {other}; here, GR00T N1.5 alone is served")
+        raise CheckpointError(f"{folder} is {other}; opened here: {SUPPORTED}")
     return FolderKind.LEROBOT if config.get("type") == "groot" else FolderKind.NVIDIA
 
 
@@ -202,7 +202,7 @@ def _refuse_pointers(folder: Path) -> None:
 
 
 def _without_config(folder: Path) -> str:
-    what = f"{folder} is not a GR00T N1.5 checkpoint: it has no {CONFIG_FILE}"
+    what = f"{folder} is not a GR00T checkpoint: it has no {CONFIG_FILE}"
     if (folder / "snapshots").is_dir() and folder.name.startswith("models--"):
         hub_id = "/".join(folder.name.split("--")[1:])
         return f"{what}; it is the hub's cache of {hub_id}: give that name"

@@ -62,6 +62,13 @@ class Section:
             raise self.error(key, f"must be true or false, got {_shown(value)}")
         return value
 
+    def text(self, key: str) -> str:
+        """A text that is not empty."""
+        value = self.values.get(key)
+        if not isinstance(value, str) or not value:
+            raise self.error(key, f"must be a text, got {_shown(value)}")
+        return value
+
     def one_of(self, key: str, allowed: tuple[Any, ...], default: Any = REQUIRED) -> Any:
         """A value of which only the `allowed` ones are implemented here."""
         value = self.values.get(key, default)

@@ -1,4 +1,4 @@
-"""The one table between our module names and those of NVIDIA's checkpoints.
+"""The table between our module names and those of NVIDIA's checkpoints, one per family.
 
 Our names say what a module is; a checkpoint keeps NVIDIA's, which say how it once was built. A row
 translates a module and everything below it, `#` stands for a layer's number, and no name matches two rows.
@@ -7,6 +7,7 @@ translates a module and everything below it, `#` stands for a layer's number, an
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _BLOCK = (
     ("attn_norm", "norm1"),
@@ -27,11 +28,8 @@ _EMBODIMENT = (
     ("action_decoder.layer1", "action_decoder.layer1"),
     ("action_decoder.layer2", "action_decoder.layer2"),
 )
-TABLE = (
-    ("backbone.vision", "backbone.eagle_model.vision_model.vision_model"),
-    ("backbone.connector", "backbone.eagle_model.mlp1.0"),
-    ("backbone.language_model", "backbone.eagle_model.language_model.model"),
-    ("backbone.projector", "backbone.eagle_linear"),
+# Adapter and action head are the same modules in every family.
+HEAD = (
     ("adapter.norm", "action_head.vlln"),
     *(
         (f"adapter.layers.#.{a}", f"action_head.vl_self_attention.transformer_blocks.#.{b}")
@@ -40,18 +38,10 @@ TABLE = (
     *((f"action_head.{a}.weight", f"action_head.{b}.W") for a, b in _EMBODIMENT),
     *((f"action_head.{a}.bias", f"action_head.{b}.b") for a, b in _EMBODIMENT),
     ("action_head.position_embedding", "action_head.position_embedding.weight"),
-    ("action_head.future_tokens", "action_head.future_tokens.weight"),
     ("action_head.time_encoder", "action_head.model.timestep_encoder.timestep_embedder"),
     *((f"action_head.layers.#.{a}", f"action_head.model.transformer_blocks.#.{b}") for a, b in _BLOCK),
     ("action_head.out_norm.linear", "action_head.model.proj_out_1"),
     ("action_head.out_proj", "action_head.model.proj_out_2"),
-)
-
-# In NVIDIA's checkpoints, but without effect on any action: never built, dropped on load, absent where we
-# save.
-UNUSED = (
-    "backbone.eagle_model.vision_model.vision_model.head.",
-    "backbone.eagle_model.language_model.lm_head.",
 )
 # What some programs save beside the weights: numbers that follow from the architecture, or count batches.
 _DERIVED = (
@@ -64,19 +54,32 @@ _DERIVED = (
 )
 
 
-def to_checkpoint_name(name: str) -> str | None:
-    """NVIDIA's name for one of our modules or parameters; None where the table has no row for it."""
-    return _translate(name, _FROM_OURS)
+class NameTable:
+    """The rows of one family.
 
+    Attributes:
+        rows: our name and NVIDIA's.
+        unused: how the names begin of what is in NVIDIA's checkpoints, but without effect on any action:
+            never built, dropped on load, absent where we save.
+    """
 
-def from_checkpoint_name(name: str) -> str | None:
-    """Our name for one of NVIDIA's; None where the table has no row for it."""
-    return _translate(name, _FROM_THEIRS)
+    def __init__(self, rows: Sequence[tuple[str, str]], unused: tuple[str, ...]) -> None:
+        self.rows = tuple(rows)
+        self.unused = unused
+        self._from_ours = _rules(self.rows)
+        self._from_theirs = _rules([(theirs, ours) for ours, theirs in self.rows])
 
+    def to_checkpoint(self, name: str) -> str | None:
+        """NVIDIA's name for one of our modules or parameters; None where the table has no row for it."""
+        return _translate(name, self._from_ours)
 
-def is_unused(checkpoint_name: str) -> bool:
-    """Whether a tensor of a checkpoint is known and without effect on any action."""
-    return checkpoint_name.startswith(UNUSED)
+    def from_checkpoint(self, name: str) -> str | None:
+        """Our name for one of NVIDIA's; None where the table has no row for it."""
+        return _translate(name, self._from_theirs)
+
+    def is_unused(self, checkpoint_name: str) -> bool:
+        """Whether a tensor of a checkpoint is known and without effect on any action."""
+        return checkpoint_name.startswith(self.unused)
 
 
 def is_derived(checkpoint_name: str) -> bool:
@@ -84,7 +87,7 @@ def is_derived(checkpoint_name: str) -> bool:
     return checkpoint_name.rpartition(".")[2] in _DERIVED
 
 
-def _rules(rows: list[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:
+def _rules(rows: Sequence[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:
     """Rows as regular expressions that match whole dotted parts, with the text to put in place."""
     return [
         (re.compile(re.escape(a).replace(r"\#", r"(\d+)") + r"(?=\.|$)"), b.replace("#", r"\g<1>"))
@@ -100,5 +103,26 @@ def _translate(name: str, rules: list[tuple[re.Pattern[str], str]]) -> str | Non
     return None
 
 
-_FROM_OURS = _rules([(ours, theirs) for ours, theirs in TABLE])
-_FROM_THEIRS = _rules([(theirs, ours) for ours, theirs in TABLE])
+N1_5_NAMES = NameTable(
+    (
+        ("backbone.vision", "backbone.eagle_model.vision_model.vision_model"),
+        ("backbone.connector", "backbone.eagle_model.mlp1.0"),
+        ("backbone.language_model", "backbone.eagle_model.language_model.model"),
+        ("backbone.projector", "backbone.eagle_linear"),
+        *HEAD,
+        ("action_head.future_tokens", "action_head.future_tokens.weight"),
+    ),
+    unused=(
+        "backbone.eagle_model.vision_model.vision_model.head.",
+        "backbone.eagle_model.language_model.lm_head.",
+    ),
+)
+N1_7_NAMES = NameTable(
+    (
+        ("backbone.vision", "backbone.model.model.visual"),
+        ("backbone.language_model", "backbone.model.model.language_model"),
+        *HEAD,
+    ),
+    # The embedding once more: NVIDIA's own save drops it, too.
+    unused=("backbone.model.lm_head.",),
+)

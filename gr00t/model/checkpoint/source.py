@@ -6,7 +6,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from gr00t.model.checkpoint.architecture import Architecture
 from gr00t.model.checkpoint.config import EAGLE_FILE, Gr00tConfig
+from gr00t.model.checkpoint.families import N1_7, family_of
 from gr00t.model.checkpoint.folder_kind import (
     ADAPTER_CONFIG,
     CONFIG_FILE,
@@ -18,7 +20,8 @@ from gr00t.model.checkpoint.folder_kind import (
 )
 from gr00t.model.checkpoint.groot_base import base_folder
 from gr00t.model.checkpoint.hub import resolve_checkpoint
-from gr00t.model.checkpoint.json_section import CheckpointError
+from gr00t.model.checkpoint.json_section import CheckpointError, read_json
+from gr00t.model.checkpoint.n1d7.config import Gr00tN1d7Config
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ class Source:
     kind: FolderKind
     folder: Path
     weights: Path
-    config: Gr00tConfig
+    config: Architecture
     more: tuple[Path, ...] = ()
 
     @property
@@ -72,13 +75,46 @@ def open_source(path_or_hub_id: str | Path, base: str | Path | None = None) -> S
             raise CheckpointError(adapter_advice(folder))
         weights = resolve_checkpoint(base)
         files = _architecture(weights, None) if check_base(weights) is FolderKind.LEROBOT else ()
-        return Source(kind, folder, weights, Gr00tConfig.from_folder(weights), (weights, *files))
+        return Source(kind, folder, weights, read_config(weights), (weights, *files))
     if kind is FolderKind.LEROBOT:
-        config = Gr00tConfig.from_folder(folder, base)
+        config = read_config(folder, base)
         return Source(kind, folder, folder, config, _architecture(folder, base))
     if base is not None:
         raise CheckpointError(f"{folder} is a whole checkpoint and needs no base; leave --base out")
-    return Source(kind, folder, folder, Gr00tConfig.from_folder(folder))
+    return Source(kind, folder, folder, read_config(folder))
+
+
+def read_config(folder: Path, base: str | Path | None = None, *, download: bool = True) -> Architecture:
+    """Read the architecture of a checkpoint of any family; arguments as for `Gr00tConfig.from_folder`.
+
+    Raises:
+        CheckpointError: it is no checkpoint, or its configuration is missing or cannot be used.
+    """
+    kind = recognize(folder)
+    if (
+        kind in (FolderKind.NVIDIA, FolderKind.QUANTIZED)
+        and family_of(read_json(folder / CONFIG_FILE)) is N1_7
+    ):
+        return Gr00tN1d7Config.from_folder(folder)
+    return Gr00tConfig.from_folder(folder, base, download=download)
+
+
+def served_config(config: Architecture, what: str | Path) -> Gr00tConfig:
+    """The architecture of a checkpoint that policies and commands can use.
+
+    Args:
+        config: its architecture.
+        what: how it was named.
+
+    Raises:
+        CheckpointError: its network is here, and what prepares its observations is not.
+    """
+    if not isinstance(config, Gr00tConfig):
+        raise CheckpointError(
+            f"{what} is {config.family.name}, whose observations cannot be prepared here yet; its network "
+            "can be loaded (gr00t.model.checkpoints.open_checkpoint) and its layers listed (gr00t-scan)"
+        )
+    return config
 
 
 def _architecture(folder: Path, base: str | Path | None) -> tuple[Path, ...]:

@@ -12,7 +12,7 @@ from gr00t.data.embodiment_tags import EmbodimentTag
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import ComposedModalityTransform
 from gr00t.model.checkpoint.json_section import CheckpointError
-from gr00t.model.checkpoint.source import Source
+from gr00t.model.checkpoint.source import Source, served_config
 from gr00t.model.lerobot.keys import GrootKeys, derived_keys, fitted_keys
 from gr00t.model.lerobot.rules import GrootRules, read_rules
 from gr00t.model.lerobot.transforms import groot_pipeline
@@ -117,10 +117,11 @@ def groot_serving(
         raise CheckpointError(
             f"{folder} was trained as {rules.embodiment_tag!r}, not {tag!r}; leave --embodiment-tag out"
         )
-    if rules.horizon > source.config.action_horizon:
+    config = served_config(source.config, folder)
+    if rules.horizon > config.action_horizon:
         raise CheckpointError(
             f"{folder}: chunk_size asks for {rules.horizon} actions, the checkpoint that it began from "
-            f"predicts {source.config.action_horizon}"
+            f"predicts {config.action_horizon}"
         )
     keys = derived_keys(rules) if modalities is None else fitted_keys(rules, modalities, folder)
-    return GrootServing(rules, keys, source.config.image_size)
+    return GrootServing(rules, keys, config.image_size)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from gr00t.model.checkpoint.config_parts import ActionHeadConfig
-from gr00t.model.network.attention import KeysValues, key_mask
+from gr00t.model.network.attention import KeysValues
+from gr00t.model.network.chunk_overlap import ChunkOverlap
 from gr00t.model.network.dit import AdaptiveLayerNorm, DiTBlock, Modulation, TimeEncoder, dit_blocks
 from gr00t.model.network.embodiment import ActionEncoder, EmbodimentMLP, common
 from gr00t.model.network.kept import KeptWhileSame
+from gr00t.model.network.reading import Reading, read_all, read_text_and_images
 
 
 class FlowContext(NamedTuple):
@@ -24,13 +26,13 @@ class FlowContext(NamedTuple):
 
     Attributes:
         attended: per layer the keys and values of the features, None for a layer that reads only itself.
-        mask: (B, 1, 1, T) bool, True where a feature may be attended to; None: everywhere.
+        masks: per layer (B, 1, 1, T) bool, True where a feature may be attended to; None: everywhere.
         prefix: (B, S + future tokens, E), the tokens before the actions.
         embodiment: (B,) int64, or the one of all samples.
     """
 
     attended: list[KeysValues | None]
-    mask: Tensor | None
+    masks: list[Tensor | None]
     prefix: Tensor
     embodiment: Tensor | int
 
@@ -66,12 +68,15 @@ class ActionHead(nn.Module):
         self._clocks: KeptWhileSame[Clock] = KeptWhileSame()
         self.num_inference_timesteps = config.num_inference_timesteps
         robots, width = config.num_embodiments, config.dit.width
-        self.state_encoder = EmbodimentMLP(robots, config.max_state_dim, config.hidden_size, width)
+        state_dim = config.max_state_dim * (config.state_history or 1)
+        self.state_encoder = EmbodimentMLP(robots, state_dim, config.hidden_size, width)
         self.action_encoder = ActionEncoder(robots, config.action_dim, width)
         self.position_embedding = None
         if config.max_seq_len is not None:
             self.position_embedding = nn.Parameter(0.02 * torch.randn(config.max_seq_len, width))
-        self.future_tokens = nn.Parameter(0.02 * torch.randn(config.num_future_tokens, width))
+        self.future_tokens = None
+        if config.num_future_tokens:
+            self.future_tokens = nn.Parameter(0.02 * torch.randn(config.num_future_tokens, width))
         self.time_encoder = TimeEncoder(width)
         self.layers = dit_blocks(config.dit)
         self.out_norm = AdaptiveLayerNorm(width, eps=1e-6, shift_first=True)
@@ -79,7 +84,14 @@ class ActionHead(nn.Module):
         self.action_decoder = EmbodimentMLP(robots, config.hidden_size, config.hidden_size, config.action_dim)
 
     def forward(
-        self, features: Tensor, valid: Tensor | None, state: Tensor, embodiment: Tensor, noise: Tensor
+        self,
+        features: Tensor,
+        valid: Tensor | None,
+        state: Tensor,
+        embodiment: Tensor,
+        noise: Tensor,
+        images: Tensor | None = None,
+        overlap: ChunkOverlap | None = None,
     ) -> Tensor:
         """Denoise one chunk per sample.
 
@@ -89,39 +101,70 @@ class ActionHead(nn.Module):
             state: (B, S, max_state_dim), normalized and zero-padded.
             embodiment: (B,) int64.
             noise: (B, H, A).
+            images: (B, T) bool, True on the tokens of images; needed where blocks read text or images alone.
+            overlap: the chunk before, which this one is to continue.
 
         Returns:
             (B, H, A), normalized actions in the dtype of `noise`.
 
         Raises:
-            ValueError: `num_inference_timesteps` is not a positive integer.
+            ValueError: `num_inference_timesteps` is not a positive integer, or the overlap does not fit.
         """
         steps = self.num_inference_timesteps
         if type(steps) is not int or steps < 1:
             raise ValueError(f"num_inference_timesteps must be an integer >= 1, got {steps!r}")
-        context = self.context(features, valid, state, common(embodiment))
+        context = self.context(features, valid, state, common(embodiment), images)
         clocks = self._kept_clocks()
-        actions = noise
+        actions = noise if overlap is None else overlap.start(noise)
+        rate: float | Tensor = 1.0 / steps
+        if overlap is not None:
+            rate = rate * overlap.strength(noise.shape[1], noise)
         for step in range(steps):
             bucket = int(step / steps * self.config.num_timestep_buckets)
             key = (bucket, features.dtype, state.device)
             if (clock := clocks.get(key)) is None:
                 timesteps = torch.tensor([bucket], device=state.device)
                 clock = clocks[key] = self.clock(timesteps, features.dtype)
-            actions = actions + (1.0 / steps) * self.velocity(actions, clock, context)
+            actions = actions + rate * self.velocity(actions, clock, context)
         return actions
 
     def context(
-        self, features: Tensor, valid: Tensor | None, state: Tensor, embodiment: Tensor | int
+        self,
+        features: Tensor,
+        valid: Tensor | None,
+        state: Tensor,
+        embodiment: Tensor | int,
+        images: Tensor | None = None,
     ) -> FlowContext:
         """Prepare what `velocity` needs; the arguments are those of `forward`."""
-        future = self.future_tokens.expand(len(state), -1, -1)
+        if self.config.state_history is not None:
+            state = state.flatten(1).unsqueeze(1)
+        prefix = self.state_encoder(state, embodiment)
+        if self.future_tokens is not None:
+            prefix = torch.cat([prefix, self.future_tokens.expand(len(state), -1, -1)], dim=1)
+        readings = self._readings(features, valid, images)
         return FlowContext(
-            attended=[cast(DiTBlock, layer).context(features) for layer in self.layers],
-            mask=key_mask(valid),
-            prefix=torch.cat([self.state_encoder(state, embodiment), future], dim=1),
+            attended=[
+                cast(DiTBlock, layer).context(reading.features)
+                for layer, reading in zip(self.layers, readings, strict=True)
+            ],
+            masks=[reading.mask for reading in readings],
+            prefix=prefix,
             embodiment=embodiment,
         )
+
+    def _readings(self, features: Tensor, valid: Tensor | None, images: Tensor | None) -> list[Reading]:
+        """What each layer reads, if it reads anything but itself."""
+        text_every, count = self.config.dit.text_every, len(self.layers)
+        if text_every is None:
+            return [read_all(features, valid)] * count
+        if images is None:
+            raise ValueError(
+                "images: this model's blocks read text or images, and were not told which is which"
+            )
+        text, pictures = read_text_and_images(features, valid, images)
+        # Every other layer reads itself.
+        return [text if number % (2 * text_every) == 0 else pictures for number in range(count)]
 
     def clock(self, timesteps: Tensor, dtype: torch.dtype) -> Clock:
         """What the time buckets `timesteps` (B or 1,) decide; `dtype` is the features'."""
@@ -136,11 +179,29 @@ class ActionHead(nn.Module):
         if self.position_embedding is not None:
             tokens = tokens + self.position_embedding[:horizon]
         x = torch.cat([context.prefix, tokens], dim=1)
-        for layer, modulation, attended in zip(self.layers, clock.blocks, context.attended, strict=True):
-            x = layer(x, modulation, attended, context.mask)
+        for layer, modulation, attended, mask in zip(
+            self.layers, clock.blocks, context.attended, context.masks, strict=True
+        ):
+            x = layer(x, modulation, attended, mask)
         # Only the action tokens are decoded: what the others would say is not an action.
         x = self.out_proj(self.out_norm(x[:, -horizon:], clock.output))
         return self.action_decoder(x, context.embodiment)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that it computes in."""
+        return self._witness.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._witness.device
+
+    @property
+    def _witness(self) -> Tensor:
+        """A weight that is neither packed nor quantized, whatever a server does."""
+        bias: Tensor = self.state_encoder.layer1.bias
+        return bias
 
     def _kept_clocks(self) -> dict[Hashable, Clock]:
         """The clocks that still hold, by time bucket, dtype and device."""

@@ -36,12 +36,12 @@ class Adapter(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = nn.LayerNorm(config.width) if config.input_norm else None
         self.layers = nn.ModuleList(AdapterBlock(config) for _ in range(config.num_layers))
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """(B, T, E) -> (B, T, E); `valid` (B, T) bool marks what is not padding, None: everything."""
-        x = self.norm(features)
+        x: Tensor = features if self.norm is None else self.norm(features)
         for layer in self.layers:
             x = layer(x, key_mask(valid))
         return x

@@ -7,11 +7,14 @@ these modules only infer.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+# What the configurations of transformers' modules are told.
+ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}
 
 
 class KeysValues(NamedTuple):

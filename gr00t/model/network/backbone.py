@@ -18,9 +18,7 @@ from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.config_parts import LanguageConfig, VisionConfig
-from gr00t.model.network.attention import causal_mask
-
-_ATTENTION: dict[str, Any] = {"attn_implementation": "sdpa"}
+from gr00t.model.network.attention import ATTENTION, causal_mask
 
 
 class RotaryEmbedding(nn.Module):
@@ -112,7 +110,7 @@ def _vision_transformer(config: VisionConfig) -> nn.Module:
             layer_norm_eps=config.layer_norm_eps,
             hidden_act=config.activation,
             vision_use_head=False,
-            **_ATTENTION,
+            **ATTENTION,
         )
     )
     # Earlier releases of transformers 5 wrap the transformer once more.
@@ -133,7 +131,7 @@ def _decoder(config: LanguageConfig) -> Qwen3Model:
             rms_norm_eps=config.rms_norm_eps,
             attention_bias=config.attention_bias,
             use_cache=False,
-            **_ATTENTION,
+            **ATTENTION,
         )
     )
     model.add_module("rotary_emb", RotaryEmbedding(config.head_dim, config.rope_theta))

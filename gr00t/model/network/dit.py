@@ -1,8 +1,8 @@
 """The diffusion transformer's blocks (DiT, arXiv 2212.09748, with cross-attention to vision and language).
 
 One sequence of S tokens, [state, future tokens, actions], runs through the blocks. Even blocks attend to the
-T features of the adapter, odd ones to the sequence itself. Time enters in two places only, as scale and shift
-of a LayerNorm: before every attention, and before the output.
+T features of the adapter, or to those of text or images alone, odd ones to the sequence itself. Time enters
+in two places only, as scale and shift of a LayerNorm: before every attention, and before the output.
 
     time      t (B,)  ->  c (B, E)
     block     x += attention( LN(x) * (1 + scale(c)) + shift(c) )

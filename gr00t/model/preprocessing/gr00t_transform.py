@@ -33,7 +33,7 @@ from gr00t.data.instruction import is_instruction_key
 from gr00t.data.schema import DatasetMetadata
 from gr00t.data.transform.base import InvertibleModalityTransform
 from gr00t.data.transform.parameters import ProbabilityOrOff
-from gr00t.model.inputs import pad_left
+from gr00t.model.network.request import pad_left
 from gr00t.model.preprocessing.tokenizer import IMAGE_TOKEN, TokenizerError
 from gr00t.spelling import did_you_mean
 

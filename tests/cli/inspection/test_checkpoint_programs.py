@@ -19,7 +19,7 @@ from gr00t.cli.checkpoints import merge_adapter
 from gr00t.cli.inspection import checkpoint_contents
 from gr00t.cli.serving import server
 from gr00t.cli.serving.arguments import ServeArguments
-from gr00t.model.checkpoint.names import from_checkpoint_name
+from gr00t.model.checkpoint.names import N1_5_NAMES
 from gr00t.model.checkpoints import scan_layers
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.meta_model import build_structure
@@ -141,7 +141,7 @@ def test_a_merged_checkpoint_is_the_adapter_with_its_base(
     assert all(torch.equal(tensor, both[name]) for name, tensor in merged.items())
     before = GR00T_N1_5.from_pretrained(base).state_dict()
     changed = [name for name, tensor in merged.items() if not torch.equal(tensor, before[name])]
-    assert changed == [f"{from_checkpoint_name(QUERY)}.weight"]
+    assert changed == [f"{N1_5_NAMES.from_checkpoint(QUERY)}.weight"]
     assert (tmp_path / "out" / "experiment_cfg" / "metadata.json").is_file()
     assert not (tmp_path / "out" / "adapter_config.json").exists()
     with pytest.raises(FileExistsError, match="is there already; delete it, or name another folder"):

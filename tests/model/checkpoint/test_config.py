@@ -158,7 +158,7 @@ def test_eagle_config_is_refused_by_name(path: str, value: object, message: str)
 
 
 def test_no_checkpoint_and_no_json(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"is not a GR00T N1\.5 checkpoint: it has no config\.json"):
+    with pytest.raises(CheckpointError, match=r"is not a GR00T checkpoint: it has no config\.json"):
         Gr00tConfig.from_folder(tmp_path)
     (tmp_path / "config.json").write_text('{"action_dim": 32,')
     with pytest.raises(CheckpointError, match=r"config\.json: not JSON \(Expecting property name"):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import save_checkpoint
-from gr00t.model.checkpoint.names import is_unused
+from gr00t.model.checkpoint.names import N1_5_NAMES
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from tests.model.parity_set import PARITY, rewrite
 
@@ -41,7 +41,11 @@ def test_the_files_written_are_nvidias(tmp_path: Path, model: GR00T_N1_5, tiny_a
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [*shards, "config.json", "eagle_config.json", "model.safetensors.index.json"]
     )
-    original = {name: t for name, t in load_file(tiny_a / "model.safetensors").items() if not is_unused(name)}
+    original = {
+        name: t
+        for name, t in load_file(tiny_a / "model.safetensors").items()
+        if not N1_5_NAMES.is_unused(name)
+    }
     written = {name: t for shard in shards for name, t in load_file(tmp_path / shard).items()}
     assert index["weight_map"].keys() == written.keys() == original.keys()
     assert all(torch.equal(written[name], original[name]) for name in original)
@@ -105,7 +109,7 @@ def test_mixed_dtypes_become_the_one_asked_for() -> None:
 
 def test_lm_head_and_pooling_head_may_be_absent(folder: Path, model: GR00T_N1_5) -> None:
     def drop(tensors: dict[str, torch.Tensor]) -> None:
-        unused = [name for name in tensors if is_unused(name)]
+        unused = [name for name in tensors if N1_5_NAMES.is_unused(name)]
         assert len(unused) == 12
         for name in unused:
             del tensors[name]

@@ -49,7 +49,6 @@ def config(folder: Path, **values: object) -> Path:
     [
         ({"model_type": "gr00t_n1"}, "GR00T N1; serve it with NVIDIA's Isaac-GR00T of that version"),
         ({"model_type": "Gr00tN1d6"}, "GR00T N1.6; serve it with NVIDIA's Isaac-GR00T of that version"),
-        ({"model_type": "Gr00tN1d7"}, "GR00T N1.7; serve it with NVIDIA's Isaac-GR00T of that version"),
         ({"model_type": "qwen3_vl"}, "a model of type 'qwen3_vl'"),
         ({"type": "pi0"}, "a pi0 policy of lerobot; serve it with lerobot"),
         ({"type": "pi0_fast"}, "a pi0-FAST policy of lerobot; serve it with lerobot"),
@@ -68,7 +67,7 @@ def config(folder: Path, **values: object) -> Path:
 )
 def test_another_family_is_named(tmp_path: Path, values: dict[str, str], what: str) -> None:
     folder = config(tmp_path / "other", **values)
-    assert refusal(folder) == f"{folder} is {what}; here, GR00T N1.5 alone is served"
+    assert refusal(folder) == f"{folder} is {what}; opened here: GR00T N1.5 and GR00T N1.7"
 
 
 def test_the_kinds_that_can_be_opened(tmp_path: Path, tiny_a: Path) -> None:
@@ -94,7 +93,7 @@ def test_the_kinds_that_can_be_opened(tmp_path: Path, tiny_a: Path) -> None:
         (["optimizer_state.safetensors", "rng_state.safetensors"], "is the state of a training"),
         (
             ["_CHECKPOINT_METADATA"],
-            "is a checkpoint of JAX (Orbax), as openpi writes them, and no GR00T N1.5",
+            "is a checkpoint of JAX (Orbax), as openpi writes them, and no GR00T",
         ),
         (
             ["backbone.onnx"],
@@ -130,7 +129,7 @@ def test_checkpoints_of_a_training_are_listed_newest_first(tmp_path: Path) -> No
     for step in (500, 1000, 9500):
         config(run / f"checkpoint-{step}", model_type="gr00t_n1_5")
     assert refusal(run) == (
-        f"{run} is not a GR00T N1.5 checkpoint: it has no config.json, but holds checkpoint-9500, "
+        f"{run} is not a GR00T checkpoint: it has no config.json, but holds checkpoint-9500, "
         f"checkpoint-1000, checkpoint-500 (newest first); give --model-path {run}/checkpoint-9500"
     )
     lerobot = tmp_path / "train"

@@ -13,7 +13,7 @@ from torch import nn
 
 from gr00t.model.checkpoint.config import Gr00tConfig
 from gr00t.model.checkpoint.folder import module_aliases
-from gr00t.model.checkpoint.names import TABLE, from_checkpoint_name, is_unused, to_checkpoint_name
+from gr00t.model.checkpoint.names import N1_5_NAMES
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from tests.model.parity_set import PARITY
 
@@ -29,8 +29,10 @@ def full_size() -> GR00T_N1_5:
 
 
 def test_the_full_size_model_has_the_names_and_shapes_of_the_manifest(full_size, manifest) -> None:
-    ours = {to_checkpoint_name(name): list(tensor.shape) for name, tensor in full_size.state_dict().items()}
-    unused = {name for name in manifest["state_dict"] if is_unused(name)}
+    ours = {
+        N1_5_NAMES.to_checkpoint(name): list(tensor.shape) for name, tensor in full_size.state_dict().items()
+    }
+    unused = {name for name in manifest["state_dict"] if N1_5_NAMES.is_unused(name)}
     assert ours == {name: shape for name, shape in manifest["state_dict"].items() if name not in unused}
     # lm_head and the eleven tensors of the pooling head.
     assert (len(manifest["state_dict"]), len(unused), len(ours)) == (899, 12, 887)
@@ -38,7 +40,7 @@ def test_the_full_size_model_has_the_names_and_shapes_of_the_manifest(full_size,
 
 def test_names_translate_back_to_what_they_were(full_size) -> None:
     for name in full_size.state_dict():
-        assert from_checkpoint_name(to_checkpoint_name(name)) == name
+        assert N1_5_NAMES.from_checkpoint(N1_5_NAMES.to_checkpoint(name)) == name
 
 
 def test_every_linear_has_the_alias_and_size_of_the_manifest(full_size, manifest) -> None:
@@ -48,7 +50,11 @@ def test_every_linear_has_the_alias_and_size_of_the_manifest(full_size, manifest
         for name, module in full_size.named_modules()
         if isinstance(module, nn.Linear)
     }
-    used = {name: size for name, size in manifest["linear_modules"].items() if not is_unused(f"{name}.")}
+    used = {
+        name: size
+        for name, size in manifest["linear_modules"].items()
+        if not N1_5_NAMES.is_unused(f"{name}.")
+    }
     assert ours == used
     assert len(used) == 391 - 4
 
@@ -71,19 +77,19 @@ def test_every_linear_has_the_alias_and_size_of_the_manifest(full_size, manifest
     ],
 )
 def test_names_of_the_documented_table(ours: str, theirs: str) -> None:
-    assert to_checkpoint_name(ours) == theirs
-    assert from_checkpoint_name(theirs) == ours
+    assert N1_5_NAMES.to_checkpoint(ours) == theirs
+    assert N1_5_NAMES.from_checkpoint(theirs) == ours
 
 
 @pytest.mark.parametrize(
     "name", ["action_head.layers.3.mlp.up_projection", "backbone.vision2.x", "adapter", ""]
 )
 def test_only_whole_parts_of_a_name_match(name: str) -> None:
-    assert to_checkpoint_name(name) is None
+    assert N1_5_NAMES.to_checkpoint(name) is None
 
 
 def test_no_row_of_the_table_shadows_another() -> None:
-    for column in zip(*TABLE, strict=True):
-        assert len(set(column)) == len(TABLE)
+    for column in zip(*N1_5_NAMES.rows, strict=True):
+        assert len(set(column)) == len(N1_5_NAMES.rows)
         for name in column:
             assert not [other for other in column if other.startswith(f"{name}.")], name

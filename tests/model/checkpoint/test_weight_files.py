@@ -176,7 +176,7 @@ def test_the_folder_below_is_named(folder: Path) -> None:
     (folder / "checkpoint-500").mkdir()
     (folder / "config.json").rename(folder / "checkpoint-500" / "config.json")
     assert refusal(folder) == (
-        f"{folder} is not a GR00T N1.5 checkpoint: it has no config.json, but holds checkpoint-500 (newest "
+        f"{folder} is not a GR00T checkpoint: it has no config.json, but holds checkpoint-500 (newest "
         f"first); give --model-path {folder / 'checkpoint-500'}"
     )
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gr00t.model.artefact import export_artefact
-from gr00t.model.checkpoint.names import to_checkpoint_name
+from gr00t.model.checkpoint.names import N1_5_NAMES
 from gr00t.quantization.checkpoint.packs import PackStore
 from gr00t.quantization.checkpoint.tensor_file import hash_tensor, read_tensors
 from gr00t.quantization.settings.spec import IntFormat, LinearSpec
@@ -75,7 +75,7 @@ def test_an_exported_model_of_before_gives_the_same_actions(tmp_path: Path) -> N
     def store_as_before(tensors: dict[str, torch.Tensor]) -> None:
         for name, layer in layers.items():
             for buffer, value in older(layer).items():
-                key = f"{to_checkpoint_name(name)}.{buffer}"
+                key = f"{N1_5_NAMES.to_checkpoint(name)}.{buffer}"
                 assert tensors[key].nbytes < value.nbytes or buffer != "codes"
                 tensors[key] = value
 

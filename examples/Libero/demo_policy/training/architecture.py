@@ -72,7 +72,9 @@ def write_untrained(folder: Path, sentences: Sequence[str], seed: int) -> None:
         positions = model.action_head.position_embedding
         assert positions is not None
         positions.mul_(20.0)
-        model.action_head.future_tokens.mul_(50.0)
+        future = model.action_head.future_tokens
+        assert future is not None, "GR00T N1.5 has some"
+        future.mul_(50.0)
     model.backbone.materialize_buffers()
     torch.nn.init.zeros_(model.action_head.action_decoder.layer2.weight)
     model.save_pretrained(folder)

@@ -18,5 +18,5 @@ def last_layer(head: ActionHead) -> str:
 
 def future_tokens(head: ActionHead, output: Tensor) -> Tensor:
     """The mean of these tokens, (B, E), in an output (B, tokens, E) of the last layer."""
-    future, horizon = len(head.future_tokens), head.config.action_horizon
+    future, horizon = head.config.num_future_tokens, head.config.action_horizon
     return output[:, -horizon - future : -horizon].mean(dim=1)

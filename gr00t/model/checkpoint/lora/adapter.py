@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from torch import Tensor
 from gr00t.model.checkpoint.folder_kind import ADAPTER_WEIGHTS
 from gr00t.model.checkpoint.json_section import CheckpointError, refuse_special
 from gr00t.model.checkpoint.lora.settings import LoraSettings, read_settings
-from gr00t.model.checkpoint.names import is_unused
 from gr00t.model.checkpoint.weight_files import WRAPPED
 from gr00t.model.checkpoint.weight_header import read_stored_tensors
 from gr00t.spelling import did_you_mean
@@ -71,12 +70,15 @@ class Change:
         return shape[::-1] if self.transposed else shape
 
 
-def read_adapter(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Change]:
+def read_adapter(
+    folder: Path, shapes: Mapping[str, tuple[int, ...]], is_unused: Callable[[str], bool]
+) -> dict[str, Change]:
     """Read the changes of an adapter, by NVIDIA's name of the tensor that each is for.
 
     Args:
         folder: of the adapter.
         shapes: of every tensor that can be changed, by NVIDIA's name.
+        is_unused: whether no action depends on a tensor of that name.
 
     Raises:
         CheckpointError: it is damaged, not plain LoRA, or for another model; what does not fit is listed.

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gr00t.model.checkpoint.json_section import CheckpointError
-from gr00t.model.checkpoint.names import from_checkpoint_name, to_checkpoint_name
+from gr00t.model.checkpoint.names import N1_5_NAMES
 from gr00t.model.gr00t_n1 import GR00T_N1_5
 from gr00t.model.meta_model import find_config
 
@@ -36,8 +36,8 @@ def tree(model: GR00T_N1_5, dtype: torch.dtype) -> nn.Module:
             if not hasattr(at, part):
                 at.add_module(part, nn.Module())
             at = getattr(at, part)
-        weight = state[f"{from_checkpoint_name(name)}.weight"].to(dtype)
-        bias = state.get(f"{from_checkpoint_name(name)}.bias")
+        weight = state[f"{N1_5_NAMES.from_checkpoint(name)}.weight"].to(dtype)
+        bias = state.get(f"{N1_5_NAMES.from_checkpoint(name)}.bias")
         if name == TOKENS:
             layer: nn.Module = nn.Embedding(*weight.shape, dtype=dtype)
         else:
@@ -92,7 +92,7 @@ def test_a_merged_adapter_is_what_peft_merges(
     again = GR00T_N1_5.from_pretrained(tmp_path, base=tiny_a).state_dict()
     changed = set()
     for ours, tensor in again.items():
-        theirs = expected.get(to_checkpoint_name(ours) or "")
+        theirs = expected.get(N1_5_NAMES.to_checkpoint(ours) or "")
         assert torch.equal(tensor, before[ours] if theirs is None else theirs), ours
         if not torch.equal(tensor, before[ours]):
             changed.add(ours)
@@ -107,9 +107,9 @@ def test_in_bfloat16_it_is_rounded_once_as_peft_does(model: GR00T_N1_5, tiny_a: 
     )
     again = GR00T_N1_5.from_pretrained(tmp_path / "adapter", torch.bfloat16, base=tmp_path / "base")
     for name in (QUERY, KEY):
-        ours = again.state_dict()[f"{from_checkpoint_name(name)}.weight"]
+        ours = again.state_dict()[f"{N1_5_NAMES.from_checkpoint(name)}.weight"]
         assert torch.equal(ours, expected[f"{name}.weight"])
-        assert not torch.equal(ours, base.state_dict()[f"{from_checkpoint_name(name)}.weight"])
+        assert not torch.equal(ours, base.state_dict()[f"{N1_5_NAMES.from_checkpoint(name)}.weight"])
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_without_a_base_it_says_what_it_is_and_what_to_do(adapter: Path) -> None
 
 
 def test_the_formula(adapter: Path, tiny_a: Path, model: GR00T_N1_5) -> None:
-    name = f"{from_checkpoint_name(QUERY)}.weight"
+    name = f"{N1_5_NAMES.from_checkpoint(QUERY)}.weight"
     # alpha / r * (B @ A) = 8 / 4 * 4 everywhere.
     assert torch.equal(load(adapter, tiny_a)[name], model.state_dict()[name] + 8)
     configure(adapter, use_rslora=True)
@@ -177,7 +177,7 @@ def test_the_names_of_lerobots_wrapper_and_of_older_files(
             tensors[new.replace("lora_A.weight", "lora_A.default.weight")] = tensors.pop(name)
 
     rewrite(adapter, rename)
-    name = f"{from_checkpoint_name(QUERY)}.weight"
+    name = f"{N1_5_NAMES.from_checkpoint(QUERY)}.weight"
     assert torch.equal(load(adapter, tiny_a)[name], model.state_dict()[name] + 8)
 
 
@@ -187,7 +187,7 @@ def test_a_pickle_of_tensors_is_read_and_one_with_code_is_not(
     tensors = load_file(adapter / "adapter_model.safetensors")
     (adapter / "adapter_model.safetensors").unlink()
     torch.save(tensors, adapter / "adapter_model.bin")
-    name = f"{from_checkpoint_name(QUERY)}.weight"
+    name = f"{N1_5_NAMES.from_checkpoint(QUERY)}.weight"
     assert torch.equal(load(adapter, tiny_a)[name], model.state_dict()[name] + 8)
 
     class Program:
