@@ -18,6 +18,7 @@ from torch import Tensor
 
 from gr00t.model.checkpoint.config import CONFIG_FILE, EAGLE_FILE, Gr00tConfig
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.network.model import Gr00tModel
 from gr00t.model.preprocessing.tokenizer import IMAGE_TOKEN, PAD_TOKEN, SPECIAL_TOKENS
 
 # What a household robot is told; the tokenizer learns its merges from these.
@@ -113,7 +114,7 @@ def small_config(**sizes: int) -> Gr00tConfig:
     return Gr00tConfig.from_json_files(files)
 
 
-def random_weights(model: GR00T_N1_5, seed: int = 0) -> dict[str, Tensor]:
+def random_weights(model: Gr00tModel, seed: int = 0) -> dict[str, Tensor]:
     """Weights for a model built on `meta`: variance-preserving matrices, norms near one, small biases.
 
     Every tensor has its own generator, seeded by its place: two architectures share no numbers by accident.

@@ -212,7 +212,7 @@ def test_what_is_no_checkpoint_is_one_message(programs, tmp_path, monkeypatch, c
     monkeypatch.setattr(sys, "argv", ["inspect_checkpoint.py", str(tmp_path)])
     assert programs["inspect_checkpoint"].main() == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(r"error: .* is not a GR00T N1\.5 checkpoint: it has no config\.json", line)
+    assert re.search(r"error: .* is not a GR00T checkpoint: it has no config\.json", line)
 
 
 # What is refused before anything is read

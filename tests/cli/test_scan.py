@@ -43,6 +43,18 @@ def test_the_table_lists_every_linear_and_counts_them():
     assert done.stderr == "Architecture: the built-in full-size architecture\n"
 
 
+def test_n1_7_is_listed_by_its_name_alone():
+    done = scan("--model-path", "nvidia/GR00T-N1.7-3B")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "468 Linear layers, 176 quantized, 292 in floating point"
+    assert done.stderr == (
+        "Architecture: the built-in full-size architecture: nvidia/GR00T-N1.7-3B is not in the local cache\n"
+    )
+    dry = scan("--dry-run", "--model-path", "nvidia/GR00T-N1.7-3B", WBITS_DEFAULT="4")
+    assert dry.returncode == 0
+    assert sum("W4 A8" in line for line in dry.stderr.splitlines()) >= 176
+
+
 def test_json_tells_the_same_by_both_names():
     found = json.loads(scan("--json", "--model-path", "someone/a-fine-tune", WBITS_DEFAULT="6").stdout)
     assert (found["linear_layers"], found["quantized"]) == (387, 116)

@@ -6,6 +6,7 @@ GR00T_PARITY_SETS=folder:folder.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,8 +19,19 @@ from gr00t.model.gr00t_n1 import GR00T_N1_5
 from tests.shell import REPO
 
 PARITY = REPO / "tests" / "golden" / "parity"
-MORE = os.environ.get("GR00T_PARITY_SETS", "").split(os.pathsep)
-SETS = [PARITY / "tiny_a", *(Path(folder) for folder in MORE if folder)]
+
+
+def more_sets(model_type: str) -> list[Path]:
+    """The folders of GR00T_PARITY_SETS whose config.json is of this type."""
+    named = [Path(folder) for folder in os.environ.get("GR00T_PARITY_SETS", "").split(os.pathsep) if folder]
+    return [
+        folder
+        for folder in named
+        if json.loads((folder / "config.json").read_text()).get("model_type") == model_type
+    ]
+
+
+SETS = [PARITY / "tiny_a", *more_sets("gr00t_n1_5")]
 ACTION_TOLERANCE = 2e-5
 
 
