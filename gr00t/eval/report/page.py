@@ -16,6 +16,7 @@ from gr00t.eval.statistics.runs import Run
 from gr00t.eval.statistics.summary import Verdicts
 from gr00t.eval.statistics.tables import (
     drop_rows,
+    look_rows,
     motion_rows,
     success_rows,
     task_rows,
@@ -53,6 +54,7 @@ def render_page(verdicts: Verdicts, runs: Sequence[Run], page: Path, budget: int
         motion_plots=[Markup(plot) for plot in _motion_plots(verdicts, runs)],
         success_table=success_rows(verdicts),
         verdict_table=verdict_rows(verdicts),
+        look_table=look_rows(verdicts),
         drop_table=drop_rows(verdicts),
         motion_table=motion_rows(verdicts),
         task_table=task_rows(verdicts),

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # What a resumed run may do differently: play more. `arms` is compared arm by arm.
 _MAY_GROW = ("tasks", "init_states", "seeds")
+# Whose order and looks are fixed: it plays no more than it set out to.
+_FIXED = "until_decided"
 _OPTION = "--output"
 # A run that is gone on with also draws its random numbers as it did.
 _SAME_VERSIONS = (*BENCHMARK, "numpy")
@@ -180,7 +182,8 @@ class RunFolder:
             return dict(asked)
         before = read_plan(path)
         differences = []
-        for name in sorted((before.keys() | asked.keys()) - {*_MAY_GROW, "arms"}):
+        may_grow = () if _FIXED in before else _MAY_GROW
+        for name in sorted((before.keys() | asked.keys()) - {*may_grow, "arms"}):
             if before.get(name) != asked.get(name):
                 differences.append(f"{name}: {before.get(name)!r} there, {asked.get(name)!r} now")
         for name in sorted(before["arms"].keys() & asked["arms"].keys()):
@@ -190,7 +193,7 @@ class RunFolder:
                 for key in sorted(old.keys() | new.keys())
                 if old.get(key) != new.get(key)
             ]
-        for name in _MAY_GROW:
+        for name in may_grow:
             dropped = sorted(set(before[name]) - set(asked[name]))
             if dropped:
                 differences.append(f"{name}: {', '.join(map(str, dropped))} there, but not asked for now")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gr00t.eval.rollout.agents import Agent
 from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
@@ -24,9 +24,19 @@ class SimulatorsFailError(LiberoError):
     """Simulators lose one episode after the other: playing on would only burn the rest."""
 
 
-def jobs_left(arm: str, plan: EvalPlan, folder: RunFolder) -> list[EpisodeJob]:
-    """The episodes of `plan` that `arm` has not played yet, those last that the simulator has lost before."""
-    left = [job for job in plan.jobs() if not folder.has_played(_key(arm, plan, job))]
+def jobs_left(
+    arm: str, plan: EvalPlan, folder: RunFolder, jobs: Sequence[EpisodeJob] | None = None
+) -> list[EpisodeJob]:
+    """The episodes that `arm` has not played yet, those last that the simulator has lost before.
+
+    Args:
+        arm: Its name.
+        plan: How they are played.
+        folder: Where records are.
+        jobs: Which episodes; all of the plan by default.
+    """
+    asked = plan.jobs() if jobs is None else jobs
+    left = [job for job in asked if not folder.has_played(_key(arm, plan, job))]
     return sorted(left, key=lambda job: _key(arm, plan, job) in folder.records)
 
 
@@ -38,6 +48,7 @@ def run_arm(
     conditions: ArmConditions,
     folder: RunFolder,
     *,
+    jobs: Sequence[EpisodeJob] | None = None,
     left_elsewhere: int = 0,
 ) -> Progress:
     """Play every episode that is left; each is in the folder as soon as it ends.
@@ -49,23 +60,25 @@ def run_arm(
         make_agent: Makes what acts, once for each simulator.
         conditions: What all of the arm's episodes are played under.
         folder: Where records go, and where those of an earlier session are.
+        jobs: Which episodes are meant; all of the plan by default.
         left_elsewhere: Episodes of the arms that follow, for the time left.
 
     Raises:
         SimulatorsFailError: several episodes in a row were lost to the simulator.
         LiberoError: something that the next episode would meet as well. Errors of the policy's own, too.
     """
-    jobs = jobs_left(arm, plan, folder)
-    progress = Progress(arm, len(plan.jobs()), left_elsewhere=left_elsewhere)
+    asked = plan.jobs() if jobs is None else jobs
+    jobs = jobs_left(arm, plan, folder, asked)
+    progress = Progress(arm, len(asked), left_elsewhere=left_elsewhere)
     waiting = set(jobs)
-    for job in plan.jobs():
+    for job in asked:
         if job not in waiting:
             progress.count(folder.records[_key(arm, plan, job)], now=False)
     if not jobs:
-        logger.info("%s: all %d episodes are there", arm, len(plan.jobs()))
+        logger.info("%s: all %d episodes are there", arm, len(asked))
         return progress
-    if len(jobs) < len(plan.jobs()):
-        logger.info("%s: %d episodes are there, %d are left", arm, len(plan.jobs()) - len(jobs), len(jobs))
+    if len(jobs) < len(asked):
+        logger.info("%s: %d episodes are there, %d are left", arm, len(asked) - len(jobs), len(jobs))
     # Closed at once when adding a record fails, so that no simulator plays on.
     with contextlib.closing(pool.play(jobs, make_agent, plan, arm, conditions)) as played:
         lost = 0

@@ -6,6 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+DEFAULT_TRIALS = 5
+DEFAULT_MAX_PAIRS = 1_500
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
@@ -28,8 +31,8 @@ class EvaluationOptions:
     """Checkpoint that --model, an adapter, was trained on, or that it, a policy of lerobot, began from."""
     tasks: str = "all"
     """Tasks of the suite: all, 3, 0,3 or 0-4."""
-    trials: int = 5
-    """Episodes per task and arm."""
+    trials: int | None = None
+    """Episodes per task and arm (default: 5; with --until-decided the first half of the recorded states)."""
     init_offset: int = 0
     """The first recorded initial state to play."""
     placement: Literal["recorded", "wide"] = "recorded"
@@ -50,6 +53,12 @@ class EvaluationOptions:
     """The arm that the others are compared with (default: the first policy)."""
     margin: float = 3.0
     """Percentage points that an arm may be worse than the baseline and still count as non-inferior."""
+
+    until_decided: bool = False
+    """Play pairs in a random order over tasks, states and seeds until each arm is decided at the margin, by
+    looks that are fixed in advance and err no oftener than a run of a fixed number of pairs."""
+    max_pairs: int = DEFAULT_MAX_PAIRS
+    """With --until-decided: pairs after which an arm stays undecided."""
 
     workers: int = 0
     """Simulators at work at the same time, with --cluster on each node (default: half the cores, at most 8).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -12,21 +11,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import gr00t
 from gr00t.eval.arms.arms import Arm, parse_arms
 from gr00t.eval.arms.hosts import ServerChangedError
 from gr00t.eval.arms.published import suite_model
-from gr00t.eval.rollout.cluster import RayPool
+from gr00t.eval.interim.records import KEY as LOOKS
 from gr00t.eval.rollout.plan import EvalPlan, check_init_states, parse_seeds
-from gr00t.eval.rollout.pool import LocalPool, Pool
-from gr00t.eval.rollout.record_parts import ArmConditions
 from gr00t.eval.rollout.run_folder import RunFolder, RunFolderError
-from gr00t.eval.rollout.runner import jobs_left, run_arm
 from gr00t.eval.session import artefacts, servers
 from gr00t.eval.session.looks import keep_to, settle_assets
-from gr00t.eval.session.options import EvaluationOptions
-from gr00t.eval.session.preparation import ArmSetup
+from gr00t.eval.session.options import DEFAULT_MAX_PAIRS, DEFAULT_TRIALS, EvaluationOptions
+from gr00t.eval.session.playing import PlaySetup, play_all
 from gr00t.eval.session.server_checks import needs_calibration
+from gr00t.eval.session.until_decided import describe_looks, fix_looks, play_until_decided, pool_of
 from gr00t.files.output_folder import unused_folder
 from gr00t.files.shipped import RECIPES
 from gr00t.libero.simulator.setup import SimulatorSetup
@@ -39,13 +35,10 @@ from gr00t.libero.tasks.suites import (
     parse_task_indices,
 )
 from gr00t.quantization.settings.environment import settings_in
-from gr00t.serving.identity import digest
 
 logger = logging.getLogger("gr00t.evaluate")
 
 _MOST_WORKERS = 8
-# Fields of an episode's conditions that an arm's facts tell.
-_OF_THE_ARM = ("denoising_steps", "quantized_layers", "server")
 
 
 def run(
@@ -70,14 +63,21 @@ def run(
     if options.seeds and options.seed:
         raise LiberoError(f"--seed {options.seed} and --seeds {options.seeds}: give one of them")
     seeds = parse_seeds(options.seeds) if options.seeds else (options.seed,)
+    suite = find_suite(options.suite)
+    found = load_tasks(suite, libero_package(), environ)
+    tasks = tuple(found[index] for index in parse_task_indices(options.tasks, suite))
+    trials = DEFAULT_TRIALS if options.trials is None else options.trials
+    if options.until_decided:
+        trials, enough = pool_of(options, tasks)
+        seeds = seeds if options.seeds else enough
+    elif options.max_pairs != DEFAULT_MAX_PAIRS:
+        raise LiberoError("--max-pairs needs --until-decided; without it --trials and --seeds say how many")
     # The first one is that of calibrations.
     options = dataclasses.replace(options, seed=seeds[0])
-    suite = find_suite(options.suite)
-    tasks = load_tasks(suite, libero_package(), environ)
     plan = EvalPlan(
         suite=suite,
-        tasks=tuple(tasks[index] for index in parse_task_indices(options.tasks, suite)),
-        trials=options.trials,
+        tasks=tasks,
+        trials=trials,
         init_offset=options.init_offset,
         placement=options.placement,
         seed=options.seed,
@@ -134,11 +134,20 @@ def evaluate(
         "seeds": [plan.seed for plan in plans],
         "arms": {arm.name: arm.definition() for arm in arms},
     }
+    looks = fix_looks(options, plans, arms) if options.until_decided else None
+    if looks is not None:
+        asked[LOOKS] = looks.told()
     with RunFolder(path.absolute(), asked) as folder:
         describe(plans, arms, workers, simulators, folder)
+        if looks is not None:
+            describe_looks(looks)
         complete, goes_on = False, True
         try:
-            play(options, plans, arms, workers, simulators, folder, conditions, environ)
+            setup = PlaySetup(options, plans, arms, workers, simulators, folder, conditions, environ)
+            if looks is None:
+                play_all(setup)
+            else:
+                play_until_decided(setup, looks)
             complete = True
         except (RunFolderError, ServerChangedError):
             goes_on = False  # it says itself what does
@@ -161,63 +170,6 @@ def check_arms(arms: list[Arm], plan: EvalPlan, options: EvaluationOptions) -> N
     names = [arm.name for arm in arms]
     if options.baseline is not None and options.baseline not in names:
         raise LiberoError(f"--baseline {options.baseline!r}: expected one of {', '.join(names)}")
-
-
-def play(
-    options: EvaluationOptions,
-    plans: list[EvalPlan],
-    arms: list[Arm],
-    workers: int,
-    simulators: SimulatorSetup,
-    folder: RunFolder,
-    conditions: Mapping[str, Any],
-    environ: Mapping[str, str],
-) -> None:
-    """Play what is left of every arm, one after the other, and of its seeds likewise."""
-    left = {(arm.name, plan.seed): len(jobs_left(arm.name, plan, folder)) for arm in arms for plan in plans}
-    if not any(left.values()):
-        logger.info("all episodes are there: nothing to play")
-        return
-    with contextlib.ExitStack() as stack:
-        pool: Pool
-        start_servers = None
-        if options.cluster is not None:
-            make = functools.partial(SimulatorSetup.make, simulators.elsewhere())
-            pool = ray_pool = RayPool(options.cluster, make, workers, servers.ROOT)
-            start_servers = ray_pool.start_servers
-        else:
-            simulators.prepare()
-            pool = LocalPool([simulators.make(number) for number in range(workers)])
-        stack.callback(pool.close)
-        setup = ArmSetup(options, plans[0], folder, environ, simulators, start_servers)
-        for arm in arms:
-            unfinished = [plan for plan in plans if left[arm.name, plan.seed]]
-            if not unfinished:
-                logger.info(
-                    "%s: all %d episodes are there", arm.name, sum(len(plan.jobs()) for plan in plans)
-                )
-                continue
-            with contextlib.ExitStack() as closing:
-                prepared = setup.prepare(arm, closing)
-                facts = prepared.facts
-                for plan in unfinished:
-                    if len(plans) > 1:
-                        logger.info("%s: seed %d", arm.name, plan.seed)
-                    run_arm(
-                        arm.name,
-                        plan,
-                        pool,
-                        prepared.make_agent,
-                        ArmConditions(
-                            **conditions,
-                            **{name: getattr(facts, name) for name in _OF_THE_ARM},
-                            versions={"gr00t": gr00t.__version__},
-                            identity=digest(facts.identity),
-                        ),
-                        folder,
-                        left_elsewhere=sum(left.values()) - left[arm.name, plan.seed],
-                    )
-                    left[arm.name, plan.seed] = 0
 
 
 def describe(

@@ -36,14 +36,19 @@ class NonInferiority:
         margin: In percentage points.
         more_pairs: If undecided: about how many pairs are missing, to two digits; None where more than
             `MOST_PAIRS` would be.
+        by_looks: What the looks of a run that plays until it is decided add to it, in words; empty for a
+            fixed number of pairs.
     """
 
     outcome: Outcome
     margin: float
     more_pairs: int | None = None
+    by_looks: str = ""
 
     def __str__(self) -> str:
         """The verdict in the words of tables."""
+        if self.by_looks:
+            return f"{self.outcome}{self.by_looks}"
         if self.outcome != "undecided":
             return self.outcome
         if self.more_pairs is None:

@@ -8,6 +8,7 @@ MuJoCo are another benchmark.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from gr00t.eval.arms.arms import CONTROLS
 from gr00t.eval.arms.facts import ArmFacts
 from gr00t.eval.arms.recipes import GREY
+from gr00t.eval.interim.records import Look, LookPlan, look_plan, read_looks
 from gr00t.eval.rollout.records import EpisodeRecord, read_records
 from gr00t.eval.rollout.run_files import read_arm, read_plan
 from gr00t.eval.statistics.versions import check_versions
@@ -39,12 +41,16 @@ class Run:
         plan: `plan.json`.
         arms: `arms/NAME.json` by the arm's name, for every arm that was started.
         records: Its finished episodes.
+        look_plan: When it is looked at, if it plays until it is decided.
+        looks: The last look at each arm, by its name.
     """
 
     path: Path
     plan: Mapping[str, Any]
     arms: Mapping[str, ArmFacts]
     records: Sequence[EpisodeRecord]
+    look_plan: LookPlan | None = None
+    looks: Mapping[str, Look] = dataclasses.field(default_factory=dict)
 
     @property
     def arm_names(self) -> list[str]:
@@ -56,15 +62,22 @@ class Run:
         """The suite that it plays."""
         return str(self.plan["suite"])
 
-    @property
-    def planned_episodes(self) -> int:
-        """Episodes that every arm is to play."""
-        return len(self.plan["tasks"]) * self.episodes_per_task
+    def planned_episodes(self, arm: str, task: int | None = None) -> int:
+        """Episodes that an arm is to play, of all tasks or of one: every initial state under every seed.
 
-    @property
-    def episodes_per_task(self) -> int:
-        """Of these, those of one task: every initial state under every seed."""
-        return len(self.plan["init_states"]) * len(self.plan["seeds"])
+        Where looks decide how many, those up to the last look at the arm, which may be still to come.
+        """
+        tasks = len(self.plan["tasks"]) if task is None else int(task in self.plan["tasks"])
+        if self.look_plan is None:
+            return tasks * len(self.plan["init_states"]) * len(self.plan["seeds"])
+        return tasks * (self._pairs_wanted(arm, self.look_plan) // len(self.plan["tasks"]))
+
+    def _pairs_wanted(self, arm: str, plan: LookPlan) -> int:
+        if arm == plan.baseline:
+            others = [name for name in self.arm_names if name != arm]
+            return max((self._pairs_wanted(name, plan) for name in others), default=plan.max_pairs)
+        last = self.looks.get(arm)
+        return plan.pairs[last.number - 1] if last is not None and last.is_last else plan.max_pairs
 
     def kind(self, name: str) -> str:
         """What acts: a policy's `recipe`, a server's `address`, or one of `CONTROL_KINDS`."""
@@ -94,7 +107,9 @@ def read_run(folder: Path) -> Run:
             _check_arm(arms[name], plan["arms"][name], played, path)
         elif own:
             raise LiberoError(f"{episodes} has episodes of arm {name!r}, but {path} is missing")
-    return Run(folder, plan, arms, records)
+    looks = look_plan(plan, folder / "plan.json")
+    seen = {} if looks is None else read_looks(folder, looks)
+    return Run(folder, plan, arms, records, looks, seen)
 
 
 def _check_arm(

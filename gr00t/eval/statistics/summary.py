@@ -18,6 +18,7 @@ import numpy as np
 from gr00t.eval.margin import DEFAULT_MARGIN
 from gr00t.eval.rollout.records import EpisodeRecord
 from gr00t.eval.statistics.bootstrap import task_bootstrap
+from gr00t.eval.statistics.decided import LookTaken, as_looked_at, looks_taken
 from gr00t.eval.statistics.intervals import Interval, mcnemar_exact, tango, wilson
 from gr00t.eval.statistics.noninferiority import CONFIDENCE, judge
 from gr00t.eval.statistics.pairs import Pairs, pair_up
@@ -47,6 +48,7 @@ class Verdicts:
         rows: For every arm: all, each suite, each task.
         drops: What each arm loses under each perturbation of a suite, where both suites were played.
         versions: Of the simulators that played, by package; more than one where mixing was allowed.
+        looks: The last look at each arm of every run that plays until it is decided.
     """
 
     baseline: str
@@ -56,6 +58,7 @@ class Verdicts:
     rows: Sequence[Row]
     drops: Sequence[Drop]
     versions: Mapping[str, Sequence[str]]
+    looks: Sequence[LookTaken] = ()
 
     def row(self, arm: str, suite: str | None = None, task: int | None = None) -> Row:
         """The row of an arm; of everything by default."""
@@ -107,17 +110,20 @@ def compare(
     by_arm = {arm.name: [r for run in runs for r in run.records if r.key.arm == arm.name] for arm in arms}
     rows = []
     for suite, task, language in _parts(runs):
-        planned = _planned(runs, suite, task)
         reference = _within(by_arm[base], suite, task)
         for arm in arms:
             ours = _within(by_arm[arm.name], suite, task)
+            planned = _planned(runs, suite, task, arm.name)
             comparison = None
             if arm.name != base:
                 expected = suite if task is None and arm.kind not in CONTROL_KINDS else None
                 comparison = _compare(pair_up(ours, reference), planned, margin, expected)
+                if comparison is not None and task is None:
+                    comparison = as_looked_at(comparison, runs, suite, arm.name, (base, margin))
             rows.append(Row(arm.name, suite, task, language, planned, _score(ours), comparison))
     suites = list(dict.fromkeys(run.suite for run in runs))
-    return Verdicts(base, margin, arms, suites, rows, drops(rows), known_versions(runs))
+    looks = list(looks_taken(runs, base, margin))
+    return Verdicts(base, margin, arms, suites, rows, drops(rows), known_versions(runs), looks)
 
 
 def _arms(runs: Sequence[Run], baseline: str | None) -> list[ComparedArm]:
@@ -151,12 +157,9 @@ def _parts(runs: Sequence[Run]) -> list[tuple[str | None, int | None, str]]:
     ]
 
 
-def _planned(runs: Sequence[Run], suite: str | None, task: int | None) -> int:
-    """Episodes per arm that were asked for in a part."""
-    chosen = [run for run in runs if suite is None or run.suite == suite]
-    if task is None:
-        return sum(run.planned_episodes for run in chosen)
-    return sum(run.episodes_per_task for run in chosen if task in run.plan["tasks"])
+def _planned(runs: Sequence[Run], suite: str | None, task: int | None, arm: str) -> int:
+    """Episodes of an arm that were asked for in a part."""
+    return sum(run.planned_episodes(arm, task) for run in runs if suite is None or run.suite == suite)
 
 
 def _within(records: Iterable[EpisodeRecord], suite: str | None, task: int | None) -> list[EpisodeRecord]:

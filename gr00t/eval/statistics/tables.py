@@ -55,6 +55,7 @@ def all_tables(verdicts: Verdicts) -> list[Table]:
     tables = [
         success_rows(verdicts),
         verdict_rows(verdicts),
+        look_rows(verdicts),
         drop_rows(verdicts),
         motion_rows(verdicts),
         task_rows(verdicts),
@@ -163,6 +164,35 @@ def _verdict_row(row: Row, is_control: bool) -> list[str]:
         _percents(found.retention_interval),
         _percents(found.expected_retention),
     ]
+
+
+def look_rows(verdicts: Verdicts) -> Table:
+    """The last look at every arm of runs that play until they are decided."""
+    rows = [
+        [
+            look.arm,
+            suite_title(look.suite),
+            look.decision,
+            f"{look.number} of {look.of}",
+            f"{look.pairs} of at most {look.most}",
+            f"{look.critical:.2f}",
+            points(look.difference),
+            f"{points(look.bounds.low)} to {points(look.bounds.high)}",
+        ]
+        for look in verdicts.looks
+    ]
+    return Table(
+        "Looks until decided",
+        ("arm", "suite", "decision", "look", "pairs", "z", "difference", "bounds"),
+        rows,
+        words=3,
+        small_print="When to look was fixed before the first episode. Bounds are those of the look, by its "
+        "own critical value of z: those of all looks together hold with one-sided 95 % (alpha spending; "
+        "the wider end of Tango's and of Student's over tasks). Intervals of 95 % in other tables are those "
+        "of a fixed number of pairs and take no account of the looks; of a run that ended when it looked "
+        "good they are somewhat too good. Hopeless: the pairs that were left would have brought a decision "
+        "in fewer than one of twenty runs.",
+    )
 
 
 def drop_rows(verdicts: Verdicts) -> Table:

@@ -66,6 +66,8 @@ def sentence(row: Row, verdicts: Verdicts) -> str:
             meaning = "It is better."
     elif judgement.outcome == "inferior":
         meaning = f"It is worse by more than {margin}."
+    elif judgement.by_looks:
+        meaning = f"Whether it is worse by {margin} is {judgement}."
     elif judgement.more_pairs is None:
         meaning = f"Its difference lies at the margin of {margin}: no number of pairs would decide."
     else:
@@ -96,6 +98,12 @@ def notes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
     found = [unfinished] if unfinished else []
     found += mixed(verdicts)
     found += _changed_arms(runs)
+    if any(not look.counts for look in verdicts.looks):
+        found.append(
+            "A run here was played until it was decided, at another margin, against another arm, or without "
+            "the other runs: what is below is judged as a fixed number of pairs is, and errs more often "
+            "than it says."
+        )
     found += _lost(verdicts) + _blind(verdicts) + _other_changes(verdicts, runs)
     tasks = len(verdicts.tasks)
     if tasks < 3 and len(verdicts.arms) > 1:

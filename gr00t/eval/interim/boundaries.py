@@ -1,14 +1,15 @@
 """Critical values of a test that is looked at several times and errs as rarely as one that is looked at once.
 
-Each look may use up a share of the error that is fixed in advance by how far the run has come: alpha spending
-(Lan and DeMets, Biometrika 70 (1983) 659), here alpha * t^1.5 at the share t of all pairs (the power family of
-Kim and DeMets, Biometrika 74 (1987) 149). O'Brien and Fleming's (t^3 resembles it) asks for a z of 5 at a
-fifth of the pairs, which no test over five tasks reaches; Pocock's (resembled by t) costs power at the end.
+Each look may use up a share of the error that is fixed in advance by how far the run has come: alpha
+spending (Lan and DeMets, Biometrika 70 (1983) 659), here alpha * t^1.5 at the share t of all pairs (the power
+family of Kim and DeMets, Biometrika 74 (1987) 149). O'Brien and Fleming's (t^3 resembles it) asks for a z of
+5 at a tenth of the pairs, which no test over five tasks reaches; Pocock's (t resembles it) costs power at the
+end.
 
 The critical values follow by numerical integration (Armitage, McPherson and Rowe, J. R. Stat. Soc. A 132
-(1969) 235): the statistic at several looks is a Brownian motion seen at their times. Where tasks differ, looks
-resemble each other more than that, so that crossing at any of them is rarer (Slepian, Bell System Technical
-Journal 41 (1962) 463): the error is then below what is stated.
+(1969) 235): the statistic at several looks is a Brownian motion seen at their times. Where tasks differ,
+looks resemble each other more than that, so that crossing at any of them is rarer (Slepian, Bell System
+Technical Journal 41 (1962) 463): the error is then below what is stated.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def critical_values(shares: Sequence[float], cumulative: Sequence[float]) -> lis
     """
     for name, values in (("shares", shares), ("errors", cumulative)):
         steps = np.diff([0.0, *values])
-        if len(steps) == 1 or steps.min() <= 0 or values[-1] > 1:
+        if len(steps) == 0 or steps.min() <= 0 or values[-1] > 1:
             raise ValueError(f"{name} {list(values)}: expected increasing numbers above 0 and at most 1")
     first = float(ndtri(1 - cumulative[0]))
     found = [first]
