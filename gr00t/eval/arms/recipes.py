@@ -5,6 +5,7 @@
     denoising_steps = 8        # optional: instead of the run's
     calibrate = true           # whether statistics of real inputs are recorded first
     images = "grey"            # optional: a control, the policy is shown grey instead of what cameras see
+    dtype = "float32"          # optional: precision of what is not quantized, instead of the run's
     [duquant]                  # the settings, by the short names of their variables
     WBITS_DEFAULT = 4
 
@@ -33,7 +34,7 @@ else:
 
 CAMERA: Literal["camera"] = "camera"
 GREY: Literal["grey"] = "grey"
-_KEYS = ("name", "description", "denoising_steps", "calibrate", "images", "duquant")
+_KEYS = ("name", "description", "denoising_steps", "calibrate", "images", "dtype", "duquant")
 
 
 class RecipeError(LiberoError):
@@ -58,6 +59,7 @@ class Recipe:
         calibrate: Whether statistics of real inputs are recorded before the policy is quantized.
         settings: The quantization's variables by their short names, as text; empty: not quantized.
         images: What the policy is shown in episodes, `CAMERA` or `GREY`; a calibration sees the cameras'.
+        dtype: Precision of what is not quantized; None leaves it to the run.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Recipe:
         Mapping[str, Annotated[str, BeforeValidator(_as_text)]], Field(validation_alias="duquant")
     ] = field(default_factory=dict)
     images: Literal["camera", "grey"] = CAMERA
+    dtype: Literal["bfloat16", "float32"] | None = None
 
     def definition(self) -> dict[str, Any]:
         """What makes results comparable, as plain data."""
@@ -75,6 +78,8 @@ class Recipe:
             "denoising_steps": self.denoising_steps,
             "calibrate": self.calibrate,
             "images": self.images,
+            # A run of a time that had no such key goes on.
+            **({} if self.dtype is None else {"dtype": self.dtype}),
             "settings": dict(sorted(self.settings.items())),
         }
 

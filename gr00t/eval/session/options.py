@@ -21,7 +21,7 @@ class EvaluationOptions:
     arms: str = ""
     """What to compare, comma-separated: recipes of examples/Libero/recipes (bf16, w4a8, recommended, mixed,
     dit8, w3a8, w4a4, rtn, wide; w2a8, static_one_batch, vision_w2, which must hurt, the milder vision_w3;
-    grey, which sees nothing)
+    bf16-again, rounded otherwise; grey, which sees nothing)
     or paths of your own (.toml), environment (the GR00T_DUQUANT_* that are exported), HOST:PORT of a running
     server, and the controls zero, replay, expert and expert:NOISE. NAME=ANY names one.
     Default: the server at --host and --port."""

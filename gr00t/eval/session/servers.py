@@ -49,7 +49,7 @@ def model_flags(options: EvaluationOptions, suite: Suite, recipe: Recipe) -> lis
     flags += ["--base", options.base] if options.base else []
     flags += ["--data-config", options.data_config or suite_data_config(suite.name)]
     flags += ["--denoising-steps", str(recipe.denoising_steps or options.denoising_steps)]
-    flags += ["--dtype", options.dtype, "--prompt-style", options.prompt_style]
+    flags += ["--dtype", recipe.dtype or options.dtype, "--prompt-style", options.prompt_style]
     flags += ["--device", options.device] if options.device else []
     flags += ["--tokenizer", options.tokenizer] if options.tokenizer else []
     return flags

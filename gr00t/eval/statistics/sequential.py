@@ -1,8 +1,8 @@
 """A verdict that is looked for several times while a run goes on, until there is one.
 
 At each look of a plan that was fixed before the first episode the one-sided tests of `noninferiority` are
-made, both at the critical value that `interim.boundaries` gives this look: so over all looks together an arm that
-truly loses the margin is called non-inferior in at most alpha of all runs, and inferior in at most as many.
+made, both at the critical value that `interim.boundaries` gives this look: so over all looks together an arm
+that truly loses the margin is called non-inferior in at most alpha of all runs, and inferior in as many.
 The bounds are at the same time a repeated confidence interval (Jennison and Turnbull, J. R. Stat. Soc. B 51
 (1989) 305): they hold at all looks together.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from gr00t.eval.statistics.intervals import wilson
 from gr00t.eval.statistics.rows import Row
 from gr00t.eval.statistics.runs import Run
 from gr00t.eval.statistics.summary import Verdicts
@@ -13,6 +14,9 @@ from gr00t.eval.statistics.versions import UNKNOWN
 # A control that keeps its eyes closed and reaches this share of the baseline's success makes a benchmark
 # blunt.
 BLIND_SHARE = 0.5
+
+# The arm that shows how many pairs are discordant by rounding alone.
+FLOOR = "bf16-again"
 
 _BLIND = ("replay", "zero", "grey")
 
@@ -104,7 +108,7 @@ def notes(verdicts: Verdicts, runs: Sequence[Run]) -> list[str]:
             "the other runs: what is below is judged as a fixed number of pairs is, and errs more often "
             "than it says."
         )
-    found += _lost(verdicts) + _blind(verdicts) + _other_changes(verdicts, runs)
+    found += _floor(verdicts) + _lost(verdicts) + _blind(verdicts) + _other_changes(verdicts, runs)
     tasks = len(verdicts.tasks)
     if tasks < 3 and len(verdicts.arms) > 1:
         found.append(
@@ -160,6 +164,22 @@ def _lost(verdicts: Verdicts) -> list[str]:
     lost = {arm.name: verdicts.row(arm.name).score.simulator_errors for arm in verdicts.arms}
     told = ", ".join(f"{count} of {name}" for name, count in lost.items() if count)
     return [f"Episodes lost to simulator errors, in no rate and no pair: {told}."] if told else []
+
+
+def _floor(verdicts: Verdicts) -> list[str]:
+    """How often rounding alone makes an episode end otherwise."""
+    if FLOOR not in [arm.name for arm in verdicts.arms] or verdicts.baseline == FLOOR:
+        return []
+    found = verdicts.row(FLOOR).comparison
+    if found is None:
+        return []
+    flips = found.wins + found.losses
+    share = wilson(flips, found.pairs)
+    return [
+        f"{FLOOR}, the same policy rounded otherwise, ends otherwise than {verdicts.baseline} in {flips} of "
+        f"{found.pairs:,} pairs, {percent(flips / found.pairs)} (95 %: {100 * share.low:.1f} to "
+        f"{100 * share.high:.1f}). So much discordance is chaos; only what an arm has beyond it is its own."
+    ]
 
 
 def _blind(verdicts: Verdicts) -> list[str]:

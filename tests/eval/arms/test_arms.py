@@ -56,7 +56,7 @@ def test_every_kind_of_arm_is_read() -> None:
         ("replya", r"did you mean replay\?"),
         (
             "something",
-            r"known: bf16, dit8, environment, expert, grey, mixed, recommended, replay, rtn, "
+            r"known: bf16, bf16-again, dit8, environment, expert, grey, mixed, recommended, replay, rtn, "
             r"static_one_batch, vision_w2",
         ),
         ("expert:2", r"'expert:2': expected noise from 0 to 1"),
@@ -73,7 +73,7 @@ def test_what_is_no_arm_is_refused_with_what_would_be(text: str, message: str) -
 
 def test_a_list_of_arms_needs_one_and_different_names() -> None:
     assert [arm.name for arm in parse_arms("bf16, w4a8,replay", RECIPES, {})] == ["bf16", "w4a8", "replay"]
-    with pytest.raises(ArmError, match="expected at least one; known: bf16, dit8, grey, mixed, recommended"):
+    with pytest.raises(ArmError, match="expected at least one; known: bf16-again, bf16, dit8, grey, mixed, recommended"):
         parse_arms(" ,", RECIPES, {})
     with pytest.raises(ArmError, match="two arms named 'zero'; name one yourself: NAME=zero"):
         parse_arms("zero,zero", RECIPES, {})
@@ -136,7 +136,7 @@ def test_the_recipe_of_the_documented_settings_is_the_default_but_for_the_roundi
 
 def test_every_shipped_recipe_is_what_its_name_says() -> None:
     assert list(find_recipes(RECIPES)) == [
-        *("bf16", "dit8", "grey", "mixed", "recommended", "rtn", "static_one_batch"),
+        *("bf16-again", "bf16", "dit8", "grey", "mixed", "recommended", "rtn", "static_one_batch"),
         *("vision_w2", "vision_w3", "w2a8", "w3a8", "w4a4", "w4a8", "wide"),
     ]
     for name, path in find_recipes(RECIPES).items():
@@ -144,6 +144,10 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
         assert load_recipe(path).description
     assert config("bf16") is None
     assert config("grey") is None
+    # The floor differs from what it is the floor of in its precision, and in nothing else.
+    again, bf16 = (load_recipe(RECIPES / f"{name}.toml").definition() for name in ("bf16-again", "bf16"))
+    assert config("bf16-again") is None
+    assert again == {**bf16, "dtype": "float32"}
     images = {name: load_recipe(path).images for name, path in find_recipes(RECIPES).items()}
     assert [name for name, shown in images.items() if shown != "camera"] == ["grey"]
     recommended, w4a4, rtn = config("recommended"), config("w4a4"), config("rtn")
@@ -178,7 +182,7 @@ def test_every_shipped_recipe_is_what_its_name_says() -> None:
     }
     # Smoothing without statistics has no effect, and statistics that nothing uses are a wasted hour.
     calibrates = {name: load_recipe(path).calibrate for name, path in find_recipes(RECIPES).items()}
-    assert {name for name, does in calibrates.items() if not does} == {"bf16", "grey", "rtn"}
+    assert {name for name, does in calibrates.items() if not does} == {"bf16", "bf16-again", "grey", "rtn"}
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def with_vision(weights: str, vision: str) -> dict[str, Counts]:
 # Recipe -> bits and how often, by part; None: not quantized.
 EXPECTED: dict[str, dict[str, Counts] | None] = {
     "bf16": None,
+    "bf16-again": None,
     "grey": None,
     "dit8": documented("W4 A8", "W8 A8"),
     "mixed": documented("W3 A8", "W6 A8"),

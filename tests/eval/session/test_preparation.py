@@ -11,12 +11,13 @@ import pytest
 
 from gr00t.eval.arms.arms import parse_arm
 from gr00t.eval.arms.facts import ServerDescription
+from gr00t.eval.arms.recipes import load_recipe
 from gr00t.eval.arms.server_process import free_port
 from gr00t.eval.rollout.agents import PolicyAgent
 from gr00t.eval.rollout.episode import noise_seed
 from gr00t.eval.session import preparation, server_checks, servers, session
 from gr00t.eval.session.options import EvaluationOptions
-from gr00t.libero.tasks.suites import LiberoError
+from gr00t.libero.tasks.suites import LiberoError, find_suite
 from gr00t.serving.client import ExternalRobotInferenceClient
 from gr00t.serving.robot import RobotInferenceServer
 from tests.eval.rollout.stubs import StubPolicy, records_of
@@ -236,3 +237,12 @@ def test_the_same_arm_does_the_same_to_the_last_bit_alone_and_with_company(
     layers = json.loads((tmp_path / "alone" / "arms" / "a.json").read_text())["quantized_layers"]
     assert layers > 0
     assert actions("company", "a=rtn", workers=3, deterministic=True)["a"] == alone["a"]
+
+
+def test_a_recipe_with_a_precision_of_its_own_is_served_in_it() -> None:
+    options, suite = EvaluationOptions(suite="object", model="m"), find_suite("object")
+    told = {}
+    for name in ("bf16", "bf16-again"):
+        program = servers.server_program(options, suite, load_recipe(RECIPES / f"{name}.toml"))
+        told[name] = program[program.index("--dtype") + 1]
+    assert told == {"bf16": "bfloat16", "bf16-again": "float32"}

@@ -293,3 +293,15 @@ def test_everything_survives_json(tmp_path: Path) -> None:
     assert rows[1]["comparison"]["difference"] == 0.5
     assert rows[1]["comparison"]["judgement"]["outcome"] == "non-inferior"
     assert EpisodeRecord.__name__ not in text
+
+
+def test_the_floor_of_discordance_is_told_before_the_numbers(tmp_path: Path) -> None:
+    outcomes = {"bf16": solves((0, 1)), "bf16-again": solves((0, 2)), "w4a8": solves()}
+    run = read_run(write_run(tmp_path / "run", outcomes))
+    told = [note for note in notes(compare([run]), [run]) if note.startswith("bf16-again")]
+    # Two of eight pairs; Wilson's interval of it by hand: 7.15 to 59.07.
+    assert told == [
+        "bf16-again, the same policy rounded otherwise, ends otherwise than bf16 in 2 of 8 pairs, 25.0 % "
+        "(95 %: 7.1 to 59.1). So much discordance is chaos; only what an arm has beyond it is its own."
+    ]
+    assert not [note for note in notes(compare([run], baseline="bf16-again"), [run]) if "chaos" in note]
