@@ -15,9 +15,11 @@ import torch
 from examples.Libero.custom_data_config import LiberoDataConfig, LiberoDataConfigMeanStd
 from gr00t.machine import describe_machine
 from gr00t.model.gr00t_n1 import GR00T_N1_5
+from gr00t.model.gr00t_n1d7.gr00t_n1d7 import Gr00tN1d7
 from gr00t.model.policy import Gr00tPolicy
 from tests.data.recorded import SETS as PREPROCESSED
 from tests.data.recorded import Recorded
+from tests.model.gr00t_n1d7.recorded_set import TINY, RecordedSet
 from tests.model.parity_set import PARITY, SETS, ParitySet
 
 STEPS = (4, 8)
@@ -35,6 +37,22 @@ def network(parity: ParitySet) -> dict[str, float]:
     found["NVIDIA's bfloat16 against its float32"] = largest(
         parity.golden["b1_n4_bf16/action_pred"], parity.golden["b1_n4/action_pred"]
     )
+    return found
+
+
+def network_n1_7(recorded: RecordedSet) -> dict[str, float]:
+    """Compare the chunk of actions of GR00T N1.7's network, in float32 and in bfloat16."""
+    found, golden = {}, recorded.golden
+    for steps in STEPS:
+        expected = golden[f"b1_n{steps}/action_pred"]
+        found[f"N1.7 network, float32, {steps} steps"] = largest(recorded.act(1, steps), expected)
+    alone = torch.cat([golden[f"b3_solo{sample}_n4/action_pred"] for sample in range(3)])
+    found["N1.7 network, float32, a padded batch against alone"] = largest(recorded.act(3), alone)
+    half = Gr00tN1d7.from_pretrained(recorded.folder, torch_dtype=torch.bfloat16)
+    action = half.get_action(recorded.inputs(1), noise=recorded.noise(1))["action_pred"]
+    theirs = golden["b1_n4_bf16/action_pred"].float()
+    found["N1.7 network, bfloat16, 4 steps"] = largest(action, theirs)
+    found["NVIDIA's bfloat16 against its float32, N1.7"] = largest(theirs, golden["b1_n4/action_pred"])
     return found
 
 
@@ -74,7 +92,8 @@ def largest(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 def main() -> None:
     """Compare, print a table, and the same as JSON in the last line."""
-    found = {**network(ParitySet.load(SETS[0])), **policy(Recorded.load(PREPROCESSED[0]))}
+    found = network(ParitySet.load(SETS[0])) | policy(Recorded.load(PREPROCESSED[0]))
+    found |= network_n1_7(RecordedSet.load(TINY))
     print(describe_machine())
     width = max(map(len, found))
     for name, value in found.items():
