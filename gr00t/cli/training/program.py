@@ -245,7 +245,7 @@ def dry_run(arguments: TrainArguments, processes: int) -> dict[str, Any]:
     """Say what a run would need; neither weights nor data are read, and nothing is written."""
     plan = plan_of(arguments, processes)
     found, source = find_config(arguments.checkpoint)
-    config = served_config(found, source)
+    config = served_config(found, arguments.checkpoint or source)
     logger.info("architecture: %s", source)
     estimate = estimated(arguments, plan, config, load_data_config(arguments.data_config), processes)
     device = SINGLE_PROCESS.device(arguments.device)
