@@ -14,7 +14,7 @@ from gr00t.libero.expert.scene import Array, Scene
 
 # In metres: the shoulder above the arm's foot; the wrist behind the finger tips, towards the foot, and above
 # them, when the hand points straight down; and from shoulder to wrist, of 0.719 at most.
-_SHOULDER, _BEHIND, _ABOVE, _REACH = 0.333, 0.088, 0.204, 0.700
+_SHOULDER, _BEHIND, _ABOVE, _REACH = 0.333, 0.088, 0.204, 0.680
 # Angles of the elbow, radians: where the arm is longest, and bent well enough.
 _STRAIGHT, _BENT = -0.467, -0.6
 # How far a hand may be turned out of the vertical and still count as one that comes from above.
@@ -42,6 +42,13 @@ def lean(scene: Scene, position: Array, rotation: Array) -> Array:
     angle = _LEANS[np.argmax(enough) if enough.any() else np.argmin(stretch)]
     # Outwards: about the horizontal axis to the left of the way, against its sense.
     return turn_about(_left(way), -float(angle)) @ rotation
+
+
+def upright(rotation: Array) -> Array:
+    """The hand pointing straight down, turned about the vertical as it is in `rotation`, (3, 3)."""
+    sine, cosine = -rotation[0, 0], rotation[1, 0]
+    across = np.array([-sine, cosine, 0.0]) / np.hypot(sine, cosine)
+    return np.stack([across, np.array([across[1], -across[0], 0.0]), [0.0, 0.0, -1.0]], axis=1)
 
 
 def is_snapped(scene: Scene, limit: float = _STRAIGHT + 0.1) -> bool:

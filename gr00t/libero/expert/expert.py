@@ -59,10 +59,10 @@ def plan(scene: Scene) -> Skill:
             skill = SKILLS.get(goal[0])
             if skill is not None and not scene.holds(goal):
                 yield from skill(scene, *goal[1:])
-        # Things come to rest, and LIBERO asks for contact.
-        yield from hold(scene, OPEN, 6)
+        # LIBERO asks for contact.
+        yield from settle(scene)
         if all(scene.holds(goal) for goal in scene.goals()):
-            return True
+            return (yield from hold(scene, OPEN, 6))
     return False
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gr00t.libero.expert.arm import lean
 from gr00t.libero.expert.motion import DOWN, about_z
 from gr00t.libero.expert.scene import Array, Boxes, Scene
 
@@ -24,9 +25,16 @@ WIDEST = 0.074
 _FINGER_HEIGHTS, _FINGER_DEPTH, _FINGER_RADIUS = (-0.004, 0.02, 0.045), 0.011, 0.012
 _HAND_OFFSETS, _HAND_HEIGHTS, _HAND_RADIUS = (
     (-0.085, -0.045, 0.0, 0.045, 0.085),
-    (0.085, 0.12, 0.16, 0.2),
+    (0.073, 0.12, 0.16, 0.2),
     0.03,
 )
+# Finger tips go so far below an object's top: deeper than 3.5 cm the palm would press on it.
+_DEPTH = 0.033
+# What begins above the finger tips and is no narrower there, by so much, hooks on fingers that open: a
+# carton's roof hangs on the pads. So that is done only where nothing else is nearly as good.
+_LEDGE, _LEDGE_COST, _NEARLY = 0.001, 0.15, 0.12
+# What it costs to take an object across more than its narrowest width: it turns in the hand.
+_WIDTH_COST = 1.0
 # What begins no lower than this below an object's top is a knob on it.
 _KNOB_HEIGHT = 0.03
 # More room than this is no better.
@@ -85,13 +93,17 @@ def grasps(scene: Scene, name: str, limit: int = 4) -> list[Grasp]:
         table = _across(knob, float(np.ptp(knob[:, :2], axis=0).min()))
     else:
         table = _at_the_rim(corners)
-    room = _room(obstacles, table)
+    upright = [about_z(yaw) @ DOWN for yaw in table.yaws]
+    leaning = [lean(scene, *pose) for pose in zip(table.positions, upright, strict=True)]
+    room = _room(obstacles, table, np.array(leaning))
     reach = np.linalg.norm((table.positions - scene.base_position)[:, :2], axis=1)
     stretch = np.maximum(reach - _EASY_REACH, 0.0) * _STRETCH_COST
     score = np.minimum(room, _ENOUGH_ROOM) * 10.0 + table.preference - stretch
     chosen: list[Grasp] = []
     # A stable sort: equal scores must not be ordered by chance.
     for index in np.argsort(-score, kind="stable"):
+        if score[index] < score.max() - _NEARLY:
+            break
         grasp = Grasp(
             table.positions[index], float(table.yaws[index]), float(table.openings[index]), float(room[index])
         )
@@ -105,7 +117,7 @@ def grasps(scene: Scene, name: str, limit: int = 4) -> list[Grasp]:
 def room_at(grasp: Grasp, shift: Array, obstacles: Boxes) -> float:
     """Distance of the gripper to the nearest obstacle when it lets go, `shift` (3,) away from the grasp."""
     row = _table([(*(grasp.position + shift), grasp.yaw, grasp.opening, 0.0)])
-    return float(_room(obstacles, row)[0])
+    return float(_room(obstacles, row, grasp.rotation[None])[0])
 
 
 def is_hollow(boxes: Boxes) -> bool:
@@ -128,14 +140,13 @@ def _knob(boxes: Boxes) -> Array | None:
 
 
 def _across(corners: Array, narrowest: float) -> _Candidates:
-    """Fingers on both sides of the narrow direction, at several places along and heights."""
+    """Fingers on both sides of the narrow direction, at several places along."""
     low, high = corners.min(axis=0), corners.max(axis=0)
     center, height = ((low + high) / 2)[:2], float(high[2] - low[2])
     outline = corners[:, :2] - center
-    # Heights of the finger tips, each with what it costs: at the top, and lower down on tall objects.
-    levels = [(max(low[2] + 0.012, high[2] - min(0.035, height / 2)), 0.0)]
-    if height >= 0.09:
-        levels.append((max(low[2] + 0.012, high[2] - 0.06), 0.01))
+    boxes = corners.reshape(-1, 8, 3)
+    level = max(low[2] + 0.012, high[2] - min(_DEPTH, height / 2))
+    above = boxes[boxes[..., 2].min(axis=1) > level].reshape(-1, 3)[:, :2] - center
     rows = []
     yaws = _half_turn()
     for yaw, axis in zip(yaws, _closing_axes(yaws), strict=True):
@@ -143,6 +154,8 @@ def _across(corners: Array, narrowest: float) -> _Candidates:
         width = float(np.ptp(across))
         if width > min(WIDEST, narrowest + 0.006):
             continue
+        has_ledge = len(above) > 0 and float(np.ptp(above @ axis)) > width - _LEDGE
+        cost = _LEDGE_COST * has_ledge + _WIDTH_COST * (width - narrowest)
         along = np.array([axis[1], -axis[0]])
         length = float(np.ptp(outline @ along))
         middle = center + axis * (across.max() + across.min()) / 2
@@ -153,10 +166,9 @@ def _across(corners: Array, narrowest: float) -> _Candidates:
         )
         for shift in shifts:
             place = middle + along * shift * length / 2
-            for level, cost in levels:
-                for opening in openings:
-                    preference = -0.012 * abs(yaw) - 0.03 * abs(shift) - cost
-                    rows.append((*place, level, yaw, opening, preference - 0.01 * (opening < FINGER_TRAVEL)))
+            for opening in openings:
+                preference = -0.012 * abs(yaw) - 0.03 * abs(shift) - 0.01 * (opening < FINGER_TRAVEL)
+                rows.append((*place, level, yaw, opening, preference - cost))
     return _table(rows)
 
 
@@ -178,18 +190,18 @@ def _at_the_rim(corners: Array) -> _Candidates:
     return _table(rows)
 
 
-def _room(obstacles: Boxes, table: _Candidates) -> Array:
-    """Distance of fingers and hand to the nearest obstacle for each candidate, (K,)."""
-    axes = np.concatenate([_closing_axes(table.yaws), np.zeros((len(table.yaws), 1))], axis=1)
+def _room(obstacles: Boxes, table: _Candidates, rotations: Array) -> Array:
+    """Distance of fingers and hand to the nearest obstacle for each candidate, (K,), turned so (K, 3, 3)."""
+    axes, ups = rotations[:, :, 0], -rotations[:, :, 2]
     reach = table.openings + _FINGER_DEPTH
     balls, radii = [], []
     for side in (-1.0, 1.0):
         for height in _FINGER_HEIGHTS:
-            balls.append(table.positions + side * reach[:, None] * axes + [0.0, 0.0, height])
+            balls.append(table.positions + side * reach[:, None] * axes + height * ups)
             radii.append(_FINGER_RADIUS)
     for offset in _HAND_OFFSETS:
         for height in _HAND_HEIGHTS:
-            balls.append(table.positions + offset * axes + [0.0, 0.0, height])
+            balls.append(table.positions + offset * axes + height * ups)
             radii.append(_HAND_RADIUS)
     points = np.stack(balls, axis=1)
     distances = obstacles.distances(points.reshape(-1, 3)).reshape(points.shape[:2])

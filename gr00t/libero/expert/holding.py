@@ -17,6 +17,9 @@ from gr00t.libero.expert.scene import Array, Scene
 TRAVEL_STEPS = 8
 # An object that rose by this much was gripped; it is raised by more, to see whether it comes along.
 RISEN, RAISE = 0.012, 0.05
+# Further apart by this, metres, than when they held something the fingers have left it, or when wide open;
+# and control steps that this takes, at least and at most.
+_RELEASED, _WIDE_OPEN, _RELEASE_STEPS = 0.012, 0.076, (6, 12)
 # What hangs no higher than this above the floor is let go of where it is.
 _LOW = 0.015
 # Room around what is put down for the fingers that let go of it, and where it is looked for: metres around.
@@ -63,6 +66,20 @@ def tighten(scene: Scene, name: str, steps: int = TRAVEL_STEPS) -> Skill:
     return False
 
 
+def release(scene: Scene) -> Skill:
+    """Open the fingers until they have left what they hold; returns True.
+
+    They were driven further together than the object let them, so that wide ones take their time. Raised too
+    early, a pad takes the object along by whatever sticks out of it.
+    """
+    opened = min(scene.finger_opening + _RELEASED, _WIDE_OPEN)
+    for step in range(_RELEASE_STEPS[1]):
+        if step >= _RELEASE_STEPS[0] and scene.finger_opening >= opened:
+            break
+        yield from hold(scene, OPEN, 1)
+    return True
+
+
 def free_hand(scene: Scene, keep: str = "") -> Skill:
     """Put down what is in the hand, if it is anything but `keep`; returns True."""
     name = scene.in_hand()
@@ -76,7 +93,7 @@ def free_hand(scene: Scene, keep: str = "") -> Skill:
         yield from move(scene, over, rotation, gripper=CLOSE, tolerance=0.015)
         down = scene.hand_position - [0.0, 0.0, scene.region(name).bottom - floor_of(scene) - 0.004]
         yield from move(scene, down, rotation, gripper=CLOSE, tolerance=0.007, max_speed=0.5)
-    yield from hold(scene, OPEN, TRAVEL_STEPS - 2)
+    yield from release(scene)
     yield from lift(scene, scene.hand_position[2] + 0.1, gripper=OPEN)
     return True
 

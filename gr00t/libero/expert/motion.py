@@ -16,7 +16,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from gr00t.libero.expert.arm import is_snapped, lean, unfold
+from gr00t.libero.expert.arm import is_snapped, lean, unfold, upright
 from gr00t.libero.expert.scene import Array, Scene
 
 Action = Array
@@ -30,8 +30,12 @@ _GAIN = 14.0
 _TURN_GAIN, _TURN_LIMIT = 2.0, 0.6
 # A motion that makes less headway than this, for so many steps, has met something.
 _STALL_DISTANCE, _STALL_STEPS = 4e-4, 8
+# What both fingers have not touched for so many steps has been lost.
+_LOST_STEPS = 3
 # Slower than this, metres per second, an object rests; this long is waited for it.
 _RESTING, _SETTLING_STEPS = 0.01, 30
+# A hand that comes from above is tilted by less than this, radians.
+_TILTED = 0.5
 # An elbow that was pushed over takes about ten steps.
 _STRAIGHTENING_STEPS = 25
 # Speed limits hold over the last centimetres of height only, so that they cost little time.
@@ -51,6 +55,7 @@ def move(
     max_steps: int = 60,
     max_speed: float = 1.0,
     funnel: float = 0.0,
+    holding: str = "",
 ) -> Skill:
     """Bring the hand to a pose in a straight line, or from above through a funnel.
 
@@ -65,13 +70,17 @@ def move(
         max_speed: Limit on the vertical command over the last 6 cm of height.
         funnel: How much higher to keep while the hand is 3 cm or more beside the position, metres; less in
             proportion nearer by, nothing from 0.8 cm on. A hand that was pushed aside rises as it returns.
+        holding: An object that is in the hand; where it has been lost there is no point in going on.
 
     Returns:
-        Whether it arrived; False after `max_steps` or when something holds the hand.
+        Whether it arrived; False after `max_steps`, when something holds the hand, or without `holding`.
     """
     last = np.full(3, np.inf)
-    stalled = 0
+    stalled = lost = 0
     for _ in range(max_steps):
+        lost = lost + 1 if holding and scene.in_hand() != holding else 0
+        if lost >= _LOST_STEPS:
+            return False
         if is_snapped(scene):
             yield from straighten(scene, gripper)
         here = scene.hand_position
@@ -105,10 +114,21 @@ def straighten(scene: Scene, gripper: float) -> Skill:
 
 
 def lift(
-    scene: Scene, height: float, rotation: Array | None = None, *, gripper: float, max_speed: float = 1.0
+    scene: Scene,
+    height: float,
+    rotation: Array | None = None,
+    *,
+    gripper: float,
+    max_speed: float = 1.0,
+    holding: str = "",
 ) -> Skill:
-    """Raise the hand straight up until it is `height` metres above the world's floor; never lowers it."""
+    """Raise the hand straight up until it is `height` metres above the world's floor; never lowers it.
+
+    Without `rotation` a hand that comes from above is set upright, any other stays as it is.
+    """
     here = scene.hand_position
+    if rotation is None and scene.hand_rotation[2, 2] < -np.cos(_TILTED):
+        rotation = upright(scene.hand_rotation)
     above = np.array([here[0], here[1], max(here[2], height)])
     return (
         yield from move(
@@ -120,6 +140,7 @@ def lift(
             turn_tolerance=np.inf,
             max_steps=30,
             max_speed=max_speed,
+            holding=holding,
         )
     )
 

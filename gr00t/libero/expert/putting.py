@@ -70,7 +70,7 @@ def pick_for(scene: Scene, name: str, goal: Target) -> Skill:
         candidates = grasps(scene, name, limit=12)
         # Sorted by the room there; Python's sort keeps the order among those that have enough.
         candidates.sort(key=lambda grasp: -min(room_at(grasp, shift, obstacles), _ENOUGH_ROOM))
-        if (yield from take(scene, name, candidates[attempt % len(candidates)])):
+        if (yield from take(scene, name, candidates[attempt // 2 % len(candidates)])):
             return True
     return False
 

@@ -83,9 +83,10 @@ def test_the_expert_goes_back_to_what_it_missed(monkeypatch: pytest.MonkeyPatch)
         for meant in pick(scene, "can"):
             executed = disturb(meant)
             if executed[6] == CLOSE and meant[6] == OPEN:
-                missing += 1
                 way = scene.object_position("can")[:2] - scene.hand_position[:2]
-                assert meant[:2] @ way > 0
+                # Straight up where it has given a grasp up, else nearer.
+                assert meant[:2] @ way >= 0
+                missing += 1
             scene.execute(executed)
         assert missing >= 10
         assert scene.held == "can"

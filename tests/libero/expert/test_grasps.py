@@ -10,7 +10,8 @@ from gr00t.libero.expert.grasps import Grasp, grasps, is_hollow
 from gr00t.libero.expert.motion import (
     about_z,
 )
-from tests.libero.expert.stub_scene import CAN, StubScene, bowl, box
+from gr00t.libero.expert.scene import Boxes
+from tests.libero.expert.stub_scene import CAN, StubScene, bowl, box, joined
 
 
 def fingers_of(grasp: Grasp) -> NDArray[np.float64]:
@@ -38,6 +39,26 @@ def test_the_arm_turns_the_same_way_to_whatever_lies_nearly_across() -> None:
             can = box((0.1, y, 0.05), (0.03, 0.03, 0.05))
             for grasp in grasps(StubScene({"bottle": bottle, "can": can}), "bottle"):
                 assert np.degrees(grasp.yaw) == pytest.approx(90 + np.degrees(tilt), abs=12)
+
+
+def gabled(yaw: float) -> Boxes:
+    """A carton whose roof is as wide as it is along its ridge, and narrower across."""
+    roof = box((0.1, 0.0, 0.12), (0.024, 0.0263, 0.012), yaw)
+    return joined(box((0.1, 0.0, 0.053), (0.0262, 0.0262, 0.053), yaw), roof)
+
+
+def test_a_carton_is_held_where_no_roof_hooks_on_opening_fingers() -> None:
+    """Oracle: the carton's own axes; square as it is, only its roof tells them apart."""
+    for yaw, across in ((0.0, 90.0), (np.pi / 2, 0.0)):
+        for grasp in grasps(StubScene({"milk": gabled(yaw)}), "milk"):
+            assert np.degrees(grasp.yaw) == pytest.approx(across, abs=1e-6)
+
+
+def test_the_palm_stays_off_a_tall_object_that_is_taken_across_its_narrowest_width() -> None:
+    """Oracle: a bottle's own axis, and its top at 0.12; the palm is 4 cm above the finger tips."""
+    best = grasps(StubScene({"bottle": box((0.1, 0.0, 0.06), (0.018, 0.026, 0.06))}), "bottle")[0]
+    assert np.degrees(best.yaw) == pytest.approx(90.0, abs=1e-6)
+    assert 0.12 - best.position[2] == pytest.approx(0.033, abs=1e-9)
 
 
 def test_a_grasp_keeps_away_from_what_stands_beside() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gr00t.libero.expert.expert import Expert
-from gr00t.libero.expert.holding import begins_to_grasp, bottom_above_support, free_hand, free_place
+from gr00t.libero.expert.holding import begins_to_grasp, bottom_above_support, free_hand, free_place, release
 from gr00t.libero.expert.motion import CLOSE, OPEN
 from tests.libero.expert.stub_scene import BASKET, CAN, StubScene, box, play
 
@@ -107,3 +107,16 @@ def test_the_nearest_free_place_has_room_for_the_fingers() -> None:
     room = np.abs(place).max() - 0.1
     assert np.hypot(0.03, 0.03) + 0.03 <= room < np.hypot(0.03, 0.03) + 0.03 + 0.04
     assert bottom_above_support(scene, "held") == pytest.approx(0.07)
+
+
+def test_fingers_leave_what_they_hold_before_they_are_raised() -> None:
+    """Oracle: the opening at which a wide object is held, and 1.2 cm more."""
+    scene = world("can")
+    scene.opening = 0.0
+    worked, actions = play(scene, release(scene))
+    assert worked is True
+    assert (actions[:, 6] == OPEN).all()
+    assert not actions[:, :6].any()
+    assert len(actions) == 6, "these fingers are quick"
+    scene.opening, scene.is_stuck = 0.027, True
+    assert len(play(scene, release(scene))[1]) == 12, "in time it gives up"

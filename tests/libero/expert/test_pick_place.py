@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from gr00t.libero.expert import pick_place as expert_pick_place
+from gr00t.libero.expert.arm import upright
 from gr00t.libero.expert.grasps import Grasp, grasps
 from gr00t.libero.expert.motion import (
     CLOSE,
@@ -20,7 +21,7 @@ from gr00t.libero.expert.motion import (
     Action,
     about_z,
 )
-from gr00t.libero.expert.pick_place import pick, put_on, upright
+from gr00t.libero.expert.pick_place import pick, put_on
 from gr00t.libero.expert.putting import put_inside
 from gr00t.libero.expert.scene import Scene
 from tests.libero.expert.stub_scene import BASKET, CAN, StubScene, box, play
@@ -86,7 +87,7 @@ def test_a_hand_that_is_pushed_aside_low_rises_before_it_takes_hold() -> None:
     assert max(after[:6]) > low + 0.02
 
 
-def test_every_attempt_tries_another_grasp(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_grasp_is_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     def fails(scene: Scene, name: str, grasp: Grasp) -> Iterator[Action]:
@@ -99,7 +100,35 @@ def test_every_attempt_tries_another_grasp(monkeypatch: pytest.MonkeyPatch) -> N
     worked, _ = play(scene, pick(scene, "can"))
     assert worked is False
     assert len(tried) == expert_pick_place.PICK_ATTEMPTS
-    assert len({(grasp.yaw, *grasp.position) for grasp in tried}) == len(grasps(scene, "can"))
+    ways = [(grasp.yaw, *grasp.position) for grasp in tried]
+    assert ways[::2] == ways[1::2]
+    assert len(set(ways)) == len(grasps(scene, "can")[:3])
+
+
+def test_what_falls_over_meanwhile_is_no_longer_taken_as_it_stood() -> None:
+    """The way to where it stood ends at once; from then on the hand heads for where it lies."""
+    scene = StubScene({"can": CAN})
+    skill = pick(scene, "can")
+    scene.execute(next(skill))
+    scene._shift("can", np.array([-0.3, 0.3, 0.0]))
+    way = scene.object_position("can") - scene.hand
+    assert next(skill)[:2] @ way[:2] > 0.0
+    assert play(scene, skill)[0] is True
+
+
+def test_what_is_lost_on_the_way_is_not_carried_on_to_the_goal() -> None:
+    scene = StubScene({"can": CAN}, {"basket": BASKET})
+    lost_at, farthest = None, 0.0
+    for action in put_inside(scene, "can", "basket"):
+        scene.execute(action)
+        if lost_at is None and scene.held and scene.hand[1] < -0.01:
+            scene.held, scene.opening, lost_at = None, 0.0, scene.hand.copy()
+            scene._shift("can", np.array([0.0, 0.0, -scene.corners("can")[:, 2].min()]))
+        elif lost_at is not None:
+            farthest = max(farthest, float(np.linalg.norm((scene.hand - lost_at)[:2])))
+    assert lost_at is not None
+    # Three steps, of at most 5 cm along each axis, until it is noticed.
+    assert 0.0 < farthest < 3 * 0.05 * 1.5
 
 
 def test_what_cannot_be_lifted_is_given_up_after_all_attempts() -> None:
