@@ -80,3 +80,15 @@ def test_a_hand_beside_its_target_comes_down_through_a_funnel() -> None:
         heights[beside] = way[2] / 14 + 0.04
         assert np.allclose(way[:2], np.clip(14 * beside * np.array([-0.6, 0.8]), -1, 1))
     assert heights == pytest.approx({0.0: 0.0, 0.008: 0.0, 0.019: 0.05, 0.03: 0.1, 0.1: 0.1})
+
+
+def test_a_tilted_hand_is_set_upright_while_it_rises_and_a_level_one_is_not() -> None:
+    """Oracle: the tilt itself; a hand at a handle is level on purpose."""
+    scene = StubScene({})
+    scene.turned = Rotation.from_euler("y", 0.3).as_matrix() @ DOWN
+    play(scene, lift(scene, 0.5, gripper=OPEN))
+    assert scene.turned[2, 2] < -np.cos(0.06)
+    scene = StubScene({})
+    scene.turned = level = Rotation.from_euler("y", 1.3).as_matrix() @ DOWN
+    play(scene, lift(scene, 0.5, gripper=OPEN))
+    np.testing.assert_allclose(scene.turned, level, atol=1e-12)

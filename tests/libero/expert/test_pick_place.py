@@ -136,3 +136,16 @@ def test_what_cannot_be_lifted_is_given_up_after_all_attempts() -> None:
     worked, actions = play(scene, pick(scene, "can"))
     assert worked is False
     assert closings(actions) == expert_pick_place.PICK_ATTEMPTS
+
+
+def test_a_tall_object_is_lowered_until_its_origin_is_between_the_walls() -> None:
+    """Oracle: LIBERO's predicate, which asks for the origin; the stub's is in the middle."""
+    for half in (0.03, 0.06):
+        can = box((0.1, 0.05, half), (0.02, 0.02, half))
+        scene = StubScene({"can": can}, {"basket": BASKET})
+        lowest = np.inf
+        for action in put_inside(scene, "can", "basket"):
+            if scene.held and abs(scene.object_position("can")[1] - BASKET.center[1]) < 0.02:
+                lowest = min(lowest, float(scene.object_position("can")[2]))
+            scene.execute(action)
+        assert lowest < BASKET.top
