@@ -7,14 +7,14 @@ makes demonstrations.
 A goal is a predicate with its arguments; the table below says which skill fulfils it. Skills look at the
 scene themselves, so an attempt that failed is simply followed by another.
 
-`Expert` plays on from any state of an episode that somebody else has played so far, with anything in the
-hand: made anew at a control step, it decides by what the simulator shows then.
+`ScriptedExpert` plays on from any state of an episode that somebody else has played so far, with anything in
+the hand: made anew at a control step, it decides by what the simulator shows then.
 
-    expert = Expert(Scene(env))  # LIBERO's `ControlEnv`; a `LiberoSimulator` has it as `env`
+    expert = ScriptedExpert(Scene(env))  # LIBERO's `ControlEnv`; a `LiberoSimulator` has it as `env`
     while not env.check_success():
         env.step(expert.act())
 
-`Expert(Scene(env)).act()` alone is what the expert would do now.
+`ScriptedExpert(Scene(env)).act()` alone is what the expert would do now.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def plan(scene: Scene) -> Skill:
     return False
 
 
-class Expert:
+class ScriptedExpert:
     """Plays on from the state that an environment is in, whatever it is.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gr00t.libero.expert.expert import Expert
+from gr00t.libero.expert.expert import ScriptedExpert
 from gr00t.libero.expert.holding import begins_to_grasp, bottom_above_support, free_hand, free_place, release
 from gr00t.libero.expert.motion import CLOSE, OPEN
 from tests.libero.expert.stub_scene import BASKET, CAN, StubScene, box, play
@@ -28,7 +28,7 @@ def world(held: str | None, lifted: float = 0.0) -> StubScene:
 
 def solve(scene: StubScene, limit: int = 150) -> list[float]:
     """The gripper commands of an expert made now, until the goal holds."""
-    expert, grips = Expert(scene), []
+    expert, grips = ScriptedExpert(scene), []
     while not scene.holds(GOAL) and len(grips) < limit:
         action = expert.act()
         grips.append(float(action[6]))
@@ -82,15 +82,15 @@ def test_fingers_that_close_around_the_object_go_on_and_those_that_close_on_noth
 def test_open_fingers_that_are_over_the_object_go_straight_down() -> None:
     scene = world(None)
     scene.hand = scene.object_position("can") + np.array([0.01, 0.0, 0.09])
-    assert Expert(scene).act()[2] < -0.5
+    assert ScriptedExpert(scene).act()[2] < -0.5
     scene.hand = scene.object_position("can") + np.array([0.06, 0.0, 0.01])
-    assert Expert(scene).act()[2] > 0.5, "from beside it rises first"
+    assert ScriptedExpert(scene).act()[2] > 0.5, "from beside it rises first"
 
 
 def test_an_object_at_its_goal_is_left_there() -> None:
     scene = world(None)
     scene._shift("can", np.array([*(BASKET.center - CAN.centers[0])[:2], 0.0]))
-    expert = Expert(scene)
+    expert = ScriptedExpert(scene)
     for _ in range(20):
         action = expert.act()
         assert action.tolist() == [0.0] * 6 + [OPEN]

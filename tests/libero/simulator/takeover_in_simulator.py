@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gr00t.libero.expert.expert import Expert, plan
+from gr00t.libero.expert.expert import ScriptedExpert, plan
 from gr00t.libero.expert.scene import Goal, Scene
 from gr00t.libero.simulator.observation import StepResult
 from gr00t.libero.simulator.simulator import LiberoSimulator
@@ -35,7 +35,7 @@ def take_over(simulator: LiberoSimulator, result: StepResult) -> dict[str, Any]:
     """What was in the hand, how the elbow stood, and in how many steps the expert solves it from there."""
     scene = Scene(simulator.env)
     found = {"in_hand": scene.in_hand(), "elbow": scene.elbow}
-    expert, steps = Expert(scene), 0
+    expert, steps = ScriptedExpert(scene), 0
     while not result.success and steps < LIMIT:
         simulator.step(expert.act(), result)
         steps += 1
