@@ -61,13 +61,16 @@ class PolicyReplyError(LiberoError):
 class Episode:
     """What happened in one episode; times are total seconds, `simulated_steps` include the settling ones.
 
-    `lifted_wrong` is the first object lifted that the task does not speak of.
+    `lifted_wrong` is the first object lifted that the task does not speak of; `actions` (N, 7) were executed.
     """
 
     success: bool = False
     steps: int = 0
     queries: int = 0
     jerk: float = 0.0
+    gripper_switches: int = 0
+    seam_jump: float | None = None
+    actions: NDArray[np.float64] | None = None
     actions_hash: str | None = None
     lifted_wrong: str | None = None
     query_seconds: list[float] = field(default_factory=list)
@@ -91,9 +94,12 @@ class Episode:
         else:
             self.last_image = progress.frames[-1] if progress.frames else None
 
-    def note_actions(self, actions: NDArray[np.float64]) -> None:
-        """Keep what is worth knowing of the executed actions (N, 7)."""
+    def note_actions(self, actions: NDArray[np.float64], chunk: int | None = None) -> None:
+        """Keep the executed actions (N, 7) and what is worth knowing of them; they came `chunk` at a time."""
+        self.actions = actions
         self.jerk = action_jerk(actions)
+        self.gripper_switches = gripper_switches(actions)
+        self.seam_jump = None if chunk is None else seam_jump(actions, chunk)
         self.actions_hash = hashlib.sha256(np.ascontiguousarray(actions).tobytes()).hexdigest()[:16]
 
 
@@ -144,7 +150,7 @@ def play_episode(
         episode.add(progress)
     episode.success = progress.success
     if executed:
-        episode.note_actions(np.concatenate(executed))
+        episode.note_actions(np.concatenate(executed), replan_steps)
     return episode
 
 
@@ -173,3 +179,22 @@ def action_jerk(actions: NDArray[np.float64]) -> float:
     if len(actions) < 3:
         return 0.0
     return float(np.linalg.norm(np.diff(actions[:, :6], n=2, axis=0), axis=-1).mean())
+
+
+def gripper_switches(actions: NDArray[np.float64]) -> int:
+    """How often the gripper (last of (N, 7)) is told to do the opposite of what it was told before."""
+    return int((np.diff(np.sign(actions[:, 6])) != 0).sum())
+
+
+def seam_jump(actions: NDArray[np.float64], chunk: int) -> float | None:
+    """Mean length of the step from the last motion of a chunk to the first of the next; None without any.
+
+    Args:
+        actions: (N, 7) as executed.
+        chunk: Actions executed of each chunk.
+    """
+    first = np.arange(chunk, len(actions), chunk)
+    if not len(first):
+        return None
+    jumps = actions[first, :6] - actions[first - 1, :6]
+    return float(np.linalg.norm(jumps, axis=-1).mean())

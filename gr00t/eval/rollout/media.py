@@ -1,4 +1,4 @@
-"""Videos and thumbnails of episodes, encoded to bytes: who plays an episode need not be who keeps it."""
+"""Videos, thumbnails and actions of episodes, as bytes: who plays an episode need not be who keeps it."""
 
 from __future__ import annotations
 
@@ -39,4 +39,11 @@ def encode_thumbnail(image: NDArray[np.uint8]) -> bytes:
     picture.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def encode_actions(actions: NDArray[np.float64]) -> bytes:
+    """Actions (N, 7) as .npy of float32: 28 bytes a step."""
+    buffer = io.BytesIO()
+    np.save(buffer, actions.astype(np.float32))
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gr00t.eval.rollout.agents import Agent, PolicyLostError
 from gr00t.eval.rollout.episode import Episode, Simulator
-from gr00t.eval.rollout.media import encode_thumbnail, encode_video
+from gr00t.eval.rollout.media import encode_actions, encode_thumbnail, encode_video
 from gr00t.eval.rollout.plan import EpisodeJob, EvalPlan
 from gr00t.eval.rollout.record_parts import (
     ArmConditions,
@@ -217,6 +217,9 @@ def describe_episode(
             simulator_error=None if error is None else error.encode("utf-8", "replace").decode("utf-8"),
             retried=retried,
             jerk=round(played.jerk, 6),
+            gripper_switches=None if episode is None else played.gripper_switches,
+            seam_jump=None if played.seam_jump is None else round(played.seam_jump, 6),
+            actions=None if played.actions is None else f"actions/{name}.npy",
             actions_hash=played.actions_hash,
             video=f"videos/{name}_{'success' if played.success else 'failure'}.mp4" if video else None,
             thumbnail=None if last_image is None else f"thumbnails/{name}.jpg",
@@ -228,4 +231,9 @@ def describe_episode(
             render_ms_per_image=round(1000 * played.render_seconds / max(1, played.renders), 3),
         ),
     )
-    return PlayedEpisode(record, video, None if last_image is None else encode_thumbnail(last_image))
+    return PlayedEpisode(
+        record,
+        video,
+        None if last_image is None else encode_thumbnail(last_image),
+        None if played.actions is None else encode_actions(played.actions),
+    )

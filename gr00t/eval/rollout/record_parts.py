@@ -97,6 +97,9 @@ class EpisodeOutcome(_Part):
         simulator_error: What the simulator said when it failed, also when the second attempt went well.
         retried: Whether there was a second attempt.
         jerk: Mean length of the second difference of the executed motions.
+        gripper_switches: How often the gripper was told the opposite; None in records of before.
+        seam_jump: Mean length of the step of the motion from one chunk to the next; None without a seam.
+        actions: The executed actions, (N, 7) float32 as .npy: path within the run's folder, or None.
         actions_hash: Short SHA-256 of the executed actions; equal for two runs that did the very same.
         video: Path within the run's folder, or None.
         thumbnail: The last view of the agent's camera, likewise.
@@ -109,6 +112,9 @@ class EpisodeOutcome(_Part):
     simulator_error: str | None
     retried: bool
     jerk: Amount
+    gripper_switches: Count | None
+    seam_jump: Amount | None
+    actions: str | None
     actions_hash: str | None
     video: str | None
     thumbnail: str | None

@@ -26,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 # Version of a line. Lines of a time before they told it are of the first one.
 UNNAMED_SCHEMA = 1
-SCHEMA = 2
+SCHEMA = 3
+
+
+_SINCE_3 = ("gripper_switches", "seam_jump", "actions")
 
 
 class RecordError(LiberoError):
@@ -92,6 +95,8 @@ class EpisodeRecord:
             raise RecordError(
                 f"{where}: schema {schema!r} is none that this version reads, {UNNAMED_SCHEMA} to {SCHEMA}"
             )
+        if schema < SCHEMA:
+            values = {**dict.fromkeys(_SINCE_3), **values}
         if schema == UNNAMED_SCHEMA:
             # The first of them had no identities either.
             values.setdefault("identity", None)

@@ -4,7 +4,7 @@
     arms/NAME.json         what each arm turned out to be
     sources/HASH.json      the files that arms of this hash of sources were played with
     episodes.jsonl         one line per episode, appended and synced; the only thing that says "played"
-    videos/ thumbnails/    by arm; written before the line that names them
+    videos/ thumbnails/ actions/    by arm; written before the line that names them
     servers/ simulators/   logs
 
 A kill can leave the last line unfinished, which is cut off, and a picture without its line, which is written
@@ -55,6 +55,7 @@ class PlayedEpisode:
     record: EpisodeRecord
     video: bytes | None = None
     thumbnail: bytes | None = None
+    actions: bytes | None = None
 
 
 class RunFolder:
@@ -100,6 +101,7 @@ class RunFolder:
         for name, content in (
             (record.outcome.video, played.video),
             (record.outcome.thumbnail, played.thumbnail),
+            (record.outcome.actions, played.actions),
         ):
             if name is not None and content is not None:
                 self._put(name, content)

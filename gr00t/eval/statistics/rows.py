@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gr00t.eval.statistics.intervals import Interval
 from gr00t.eval.statistics.noninferiority import NonInferiority
+from gr00t.eval.statistics.smoothness import Smoothness
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Comparison:
         expected_retention: What the documentation expects in this suite, in percent.
         jerk_ratio: Mean jerk of the arm over that of the baseline, over the pairs.
         judgement: Non-inferiority at the margin.
+        smoothness: How roughly the arm moves, against the baseline; of single tasks nothing.
     """
 
     pairs: int
@@ -88,6 +91,7 @@ class Comparison:
     expected_retention: Interval | None
     jerk_ratio: float | None
     judgement: NonInferiority
+    smoothness: Sequence[Smoothness] = ()
 
 
 @dataclass(frozen=True)

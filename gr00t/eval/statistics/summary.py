@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from gr00t.eval.statistics.pairs import Pairs, pair_up
 from gr00t.eval.statistics.robustness import Drop, drops
 from gr00t.eval.statistics.rows import ComparedArm, Comparison, Row, Score
 from gr00t.eval.statistics.runs import CONTROL_KINDS, Run, check_comparable, find_arm
+from gr00t.eval.statistics.smoothness import smoothness
 from gr00t.eval.statistics.versions import known_versions
 from gr00t.libero.tasks.suites import LiberoError
 
@@ -117,8 +118,10 @@ def compare(
             comparison = None
             if arm.name != base:
                 expected = suite if task is None and arm.kind not in CONTROL_KINDS else None
-                comparison = _compare(pair_up(ours, reference), planned, margin, expected)
+                pairs = pair_up(ours, reference)
+                comparison = _compare(pairs, planned, margin, expected)
                 if comparison is not None and task is None:
+                    comparison = replace(comparison, smoothness=smoothness(pairs))
                     comparison = as_looked_at(comparison, runs, suite, arm.name, (base, margin))
             rows.append(Row(arm.name, suite, task, language, planned, _score(ours), comparison))
     suites = list(dict.fromkeys(run.suite for run in runs))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gr00t.eval.statistics.intervals import Interval
 from gr00t.eval.statistics.rows import Comparison, Row
+from gr00t.eval.statistics.smoothness import MEASURES
 from gr00t.eval.statistics.summary import Verdicts
 from gr00t.eval.statistics.words import mixed, p_value, percent, points, progress, sentence, simulator
 from gr00t.libero.tasks.perturbations import PERTURBATIONS, suite_title
@@ -58,6 +59,7 @@ def all_tables(verdicts: Verdicts) -> list[Table]:
         look_rows(verdicts),
         drop_rows(verdicts),
         motion_rows(verdicts),
+        smoothness_rows(verdicts),
         task_rows(verdicts),
     ]
     return [table for table in tables if table.rows]
@@ -273,6 +275,32 @@ def motion_rows(verdicts: Verdicts) -> Table:
         small_print="Jerk is the mean length of the second difference of the executed motions, its ratio "
         "that of the means over pairs. Milliseconds are the client's, from request to reply, while all "
         "simulators ask.",
+    )
+
+
+def smoothness_rows(verdicts: Verdicts) -> Table:
+    """How roughly every arm moves, against the baseline, with what is flagged."""
+    rows = []
+    for row in _rows(verdicts):
+        found = {each.measure: each for each in row.comparison.smoothness} if row.comparison else {}
+        if not found:
+            continue
+        cells = [
+            f"{each.ratio:.2f} ({each.interval.low:.2f} to {each.interval.high:.2f})"
+            if (each := found.get(name)) is not None
+            else "-"
+            for name in MEASURES
+        ]
+        flagged = ", ".join(name for name, each in found.items() if each.is_rougher)
+        rows.append([row.arm, _part(row), f"rougher: {flagged}" if flagged else "no", *cells])
+    return Table(
+        f"Smoothness, times that of {verdicts.baseline}",
+        ("arm", "suite", "rougher by 10 %", "jerk", "gripper switches", "jump at seams"),
+        rows,
+        words=3,
+        small_print="Ratios of means over pairs, with 95 % by a bootstrap over tasks and their pairs. "
+        "Gripper switches per 100 steps; seams are where one chunk of actions ends and the next begins. "
+        "Rougher: the ratio is above 1.10 and its interval above 1.",
     )
 
 

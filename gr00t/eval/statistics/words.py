@@ -8,6 +8,7 @@ from typing import Any
 from gr00t.eval.statistics.intervals import wilson
 from gr00t.eval.statistics.rows import Row
 from gr00t.eval.statistics.runs import Run
+from gr00t.eval.statistics.smoothness import rougher_words
 from gr00t.eval.statistics.summary import Verdicts
 from gr00t.eval.statistics.versions import UNKNOWN
 
@@ -79,7 +80,7 @@ def sentence(row: Row, verdicts: Verdicts) -> str:
             f"Whether it is worse by {margin} is not decided: about {judgement.more_pairs:,} more pairs "
             "needed."
         )
-    return f"{rates} {meaning}"
+    return " ".join(filter(None, [rates, meaning, rougher_words(tuple(found.smoothness))]))
 
 
 def progress(verdicts: Verdicts) -> str:

@@ -11,10 +11,12 @@ import pytest
 from gr00t.eval.rollout.episode import (
     PolicyReplyError,
     action_jerk,
+    gripper_switches,
     noise_seed,
     play_episode,
     policy_input,
     robot_actions,
+    seam_jump,
 )
 from gr00t.libero.simulator.observation import Observation, axis_angle, state_vector
 from gr00t.serving.harnesses.libero import STATE_KEYS
@@ -140,3 +142,15 @@ def test_jerk_is_the_mean_second_difference_of_the_motion() -> None:
     actions[:, 0] = np.arange(5)
     assert action_jerk(actions) == 0.0
     assert action_jerk(actions[:2]) == 0.0
+
+
+def test_the_gripper_switches_and_seams_of_actions_by_hand() -> None:
+    actions = np.zeros((7, 7))
+    actions[:, 0] = [0, 0, 0, 3, 3, 3, 0]
+    actions[:, 1] = [0, 0, 0, 4, 4, 4, 0]
+    actions[:, 6] = [-1, -1, 1, 1, 0.5, -1, -1]
+    assert gripper_switches(actions) == 2
+    # Chunks of three begin at steps 3 and 6, each 5 away from the action before.
+    assert seam_jump(actions, 3) == 5.0
+    assert seam_jump(actions[:4], 2) == 0.0
+    assert seam_jump(actions[:3], 3) is None

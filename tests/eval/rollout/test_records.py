@@ -25,6 +25,9 @@ RECORD = EpisodeRecord.from_line(
         "simulator_error": None,
         "retried": False,
         "jerk": 0.125,
+        "gripper_switches": 2,
+        "seam_jump": 0.0625,
+        "actions": "actions/w4a8/task03_init07_seed0.npy",
         "actions_hash": "00ff",
         "wall_seconds": 8.5,
         "query_ms": [40.1, 39.9] * 6,
@@ -62,7 +65,7 @@ def test_a_record_survives_its_line() -> None:
 
 
 def changed(drop: str = "", **changes: object) -> str:
-    values = {"schema": 2, **RECORD.to_line(), **changes}
+    values = {"schema": 3, **RECORD.to_line(), **changes}
     values.pop(drop, None)
     return json.dumps(values)
 
@@ -108,7 +111,9 @@ def changed(drop: str = "", **changes: object) -> str:
         (changed(versions=None), "versions: input should be"),
         (changed(identity=7), "identity: input should be a valid string, got 7"),
         (changed("identity"), "missing identity"),
-        (changed(schema=3), "schema 3 is none that this version reads, 1 to 2"),
+        (changed("seam_jump"), "missing seam_jump"),
+        (changed(gripper_switches=-1), "gripper_switches: input should be greater than or equal to 0"),
+        (changed(schema=4), "schema 4 is none that this version reads, 1 to 3"),
         (changed(schema="2"), "schema '2' is none"),
         (changed(schema=True), "schema True is none"),
         (changed(success=None), "lost to the simulator .* but no simulator_error"),
@@ -151,7 +156,7 @@ def test_line_ends_of_other_systems_and_signs_that_look_like_some_are_read(tmp_p
 
 def test_a_record_of_a_time_without_schema_or_identities_is_read() -> None:
     line = json.loads(RECORD.to_json())
-    assert line.pop("schema") == 2
+    assert line.pop("schema") == 3
     assert EpisodeRecord.from_json(json.dumps(line)) == RECORD
     del line["identity"]
     assert EpisodeRecord.from_json(json.dumps(line)) == altered(RECORD, identity=None)

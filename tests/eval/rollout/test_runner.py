@@ -70,6 +70,11 @@ def test_every_episode_is_played_once_and_leaves_one_line(tmp_path: Path) -> Non
     assert (first.timing.simulator_ms_per_step, first.timing.render_ms_per_image) == (10.0, 10.0)
     assert first.conditions.versions == {"gr00t": "1", "mujoco": "3", "robosuite": "1.4.0"}
     assert (tmp_path / first.outcome.thumbnail).read_bytes()[:2] == b"\xff\xd8"
+    # The actions that were executed, as many as steps.
+    assert first.outcome.actions is not None
+    actions = np.load(tmp_path / first.outcome.actions)
+    assert (actions.shape, actions.dtype) == ((first.outcome.steps, 7), np.float32)
+    assert first.outcome.gripper_switches == 0
 
 
 def test_a_wrong_object_that_was_lifted_on_the_way_is_in_the_line(tmp_path: Path) -> None:
