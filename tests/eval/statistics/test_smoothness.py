@@ -49,6 +49,7 @@ def test_switches_count_by_the_step_and_what_no_record_tells_is_left_out() -> No
     assert list(measures) == ["jerk", "gripper"]
 
 
+@pytest.mark.slow
 def test_tasks_that_differ_widen_the_interval() -> None:
     """Oracle: 300 simulated arms of a true ratio of 1, whose tasks differ: 95 % of intervals hold it."""
     rng = np.random.default_rng(0)
