@@ -36,6 +36,37 @@ class Recording:
     actions: NDArray[np.float32]
 
 
+class StepRecorder:
+    """Looks on while the expert plays.
+
+    Args:
+        size: side of the recorded images, a divisor of the simulator's; they are averaged down.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._views: list[Observation] = []
+        self._meant: list[Action] = []
+
+    def __call__(self, observe: Callable[[], Observation], executed: Action, meant: Action) -> None:
+        """Take down a step; see `play_expert`."""
+        seen = observe()
+        image, wrist_image = (shrink(each, self._size) for each in (seen.image, seen.wrist_image))
+        self._views.append(Observation(image, wrist_image, seen.state))
+        self._meant.append(meant)
+
+    def recording(self) -> Recording:
+        """All steps so far, at least one."""
+        actions: NDArray[Any] = np.clip(np.stack(self._meant), -1.0, 1.0)
+        actions[:, 6] = (1.0 - actions[:, 6]) / 2.0
+        return Recording(
+            image=np.stack([view.image for view in self._views]),
+            wrist_image=np.stack([view.wrist_image for view in self._views]),
+            states=np.stack([view.state for view in self._views]).astype(np.float32),
+            actions=actions.astype(np.float32),
+        )
+
+
 def demonstrate(
     simulator: LiberoSimulator, init_state: int, max_steps: int, level: float, seed: int, size: int
 ) -> Recording | None:
@@ -47,32 +78,16 @@ def demonstrate(
         max_steps: control steps after which the expert has failed.
         level: of the `Disturbance`.
         seed: of the disturbance.
-        size: side of the recorded images; they are averaged down.
+        size: see `StepRecorder`.
 
     Returns:
         The recording; None if the task was not solved.
     """
-    views: list[Observation] = []
-    meant_actions: list[Action] = []
-
-    def on_step(observe: Callable[[], Observation], executed: Action, meant: Action) -> None:
-        seen = observe()
-        views.append(Observation(shrink(seen.image, size), shrink(seen.wrist_image, size), seen.state))
-        meant_actions.append(meant)
-
+    recorder = StepRecorder(size)
     disturb = Disturbance(level, np.random.default_rng([seed, init_state]))
     # Only what is solved is kept: that it can be need not be proven before.
-    episode = play_expert(simulator, init_state, max_steps, on_step=on_step, disturb=disturb, prove=False)
-    if not episode.success:
-        return None
-    actions: NDArray[Any] = np.clip(np.stack(meant_actions), -1.0, 1.0)
-    actions[:, 6] = (1.0 - actions[:, 6]) / 2.0
-    return Recording(
-        image=np.stack([view.image for view in views]),
-        wrist_image=np.stack([view.wrist_image for view in views]),
-        states=np.stack([view.state for view in views]).astype(np.float32),
-        actions=actions.astype(np.float32),
-    )
+    episode = play_expert(simulator, init_state, max_steps, on_step=recorder, disturb=disturb, prove=False)
+    return recorder.recording() if episode.success else None
 
 
 def shrink(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

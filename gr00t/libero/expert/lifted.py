@@ -7,6 +7,8 @@ object gets by being pushed or toppled, lower than any container that it could b
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from gr00t.libero.expert.scene import Array, Scene
@@ -21,6 +23,13 @@ def unnamed_objects(scene: Scene) -> list[str]:
     for _, *arguments in scene.goals():
         named |= {name if scene.is_object(name) else scene.parent_of(name) for name in arguments}
     return [name for name in scene.objects if scene.is_movable(name) and name not in named]
+
+
+class Lifted(NamedTuple):
+    """What a `LiftWatch` knows: where wrong objects rested, and the first one that was lifted."""
+
+    rest: Array
+    first: str | None
 
 
 class LiftWatch:
@@ -48,6 +57,14 @@ class LiftWatch:
             if risen.max() >= LIFT:
                 self._first = self._names[int(risen.argmax())]
         return self._first
+
+    def remembered(self) -> Lifted:
+        """What it knows of the episode so far."""
+        return Lifted(self._rest, self._first)
+
+    def remember(self, lifted: Lifted) -> None:
+        """Know what it knew at another moment."""
+        self._rest, self._first = lifted
 
     def _heights(self) -> Array:
         return np.array([self._scene.object_position(name)[2] for name in self._names])

@@ -14,6 +14,8 @@ from gr00t.libero.expert.scene import Scene
 from gr00t.libero.simulator.observation import Observation, StepResult
 from gr00t.libero.simulator.simulator import LiberoSimulator
 
+OnStep = Callable[[Callable[[], Observation], Action, Action], None]
+
 
 @dataclass
 class ExpertEpisode:
@@ -47,7 +49,7 @@ def play_expert(
     noise: float = 0.0,
     seed: int = 0,
     record_every: int = 0,
-    on_step: Callable[[Callable[[], Observation], Action, Action], None] | None = None,
+    on_step: OnStep | None = None,
     disturb: Callable[[Action], Action] | None = None,
     prove: bool = True,
 ) -> ExpertEpisode:
@@ -67,11 +69,33 @@ def play_expert(
     """
     result = simulator.settle(init_state, prove)
     random = np.random.default_rng([seed, simulator.task.index, init_state])
+    by_noise = disturb or (lambda meant: disturbed(meant, noise, random))
+    return play_on(simulator, result, max_steps, record_every, on_step, by_noise)
+
+
+def play_on(
+    simulator: LiberoSimulator,
+    result: StepResult,
+    max_steps: int,
+    record_every: int = 0,
+    on_step: OnStep | None = None,
+    disturb: Callable[[Action], Action] = np.copy,
+) -> ExpertEpisode:
+    """Let the expert go on from where the episode of `simulator` is, however it came there.
+
+    Args:
+        simulator: In an episode.
+        result: What led there; goes on.
+        max_steps: Control steps from there on after which the expert has failed.
+        record_every: See `play_expert`, as for the rest.
+        on_step: See there.
+        disturb: See there.
+    """
     actions: list[Action] = []
     for meant in plan(Scene(simulator.env)):
         if result.success or len(actions) == max_steps:
             break
-        executed = disturb(meant) if disturb is not None else disturbed(meant, noise, random)
+        executed = disturb(meant)
         if on_step is not None:
             on_step(lambda: simulator.observe(result), executed, meant)
         simulator.step(executed, result)

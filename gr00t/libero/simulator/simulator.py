@@ -10,13 +10,13 @@ What the class knows so that its callers need not:
 * The arm's operational-space controller keeps its last orientation goal while the commanded rotation is zero.
   Setting a state after another episode without restoring the controller makes the arm drift by centimetres.
 * Rendering costs more than physics: images are drawn only when someone will look at them.
+* An episode can be gone back to, bit for bit, so that another goes on from there: see `moment`.
 
 Imports of mujoco and LIBERO happen in `open_task`, after `simulator_environ` has prepared the process.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,13 +30,13 @@ from gr00t.libero.expert.scene import Scene
 from gr00t.libero.simulator.libero_environment import computed_once, environment_class, reset
 from gr00t.libero.simulator.observation import CAMERAS, Observation, StepResult, state_vector
 from gr00t.libero.simulator.rendering import FULL, Rendering, SceneEditor, draw
+from gr00t.libero.simulator.snapshot import Moment, Snapshot, restore, take_snapshot
 from gr00t.libero.tasks.prompts import problem_file
 from gr00t.libero.tasks.suites import Task, load_init_states
 
 CONTROL_HZ = 20
 SETTLING_STEPS = 10
 IDLE_ACTION = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
-_PLAIN = (np.ndarray, float, int, bool, str, list, tuple, type(None))
 
 
 class SimulatorError(RuntimeError):
@@ -71,7 +71,7 @@ class LiberoSimulator:
         self._env: Any = None
         self._task: Task  # the open one
         self._watch: LiftWatch  # of it
-        self._snapshot: dict[str, Any] = {}
+        self._snapshot: Snapshot | None = None
         self._init_states: NDArray[np.float64] = np.empty((0, 0))
         self._raw: dict[str, Any] = {}
         self._steps = 0
@@ -116,7 +116,7 @@ class LiberoSimulator:
         self._env.env.set_xml_processor(self._edit_scene)
         self._env.seed(seed)
         reset(self._env.env)
-        self._snapshot = self._take_snapshot()
+        self._snapshot = take_snapshot(self._env)
         self._watch = LiftWatch(Scene(self._env))
         return len(self._init_states)
 
@@ -162,6 +162,34 @@ class LiberoSimulator:
             seen = result.observation
             result.frames.append(seen.image if seen else self._draw(CAMERAS["image"], result))
 
+    def moment(self, action: NDArray[np.float64]) -> Moment:
+        """What `go_back` needs to come to where executing `action` (7,), the next thing to do, will lead."""
+        return Moment(
+            task=(self._task.suite, self._task.index, self._placement_seed),
+            before=take_snapshot(self._env, with_sensors=True),
+            action=np.array(action),
+            steps=self._steps,
+            lifted=self._watch.remembered(),
+        )
+
+    def go_back(self, moment: Moment, result: StepResult) -> None:
+        """Be where an episode of the open task was after the action of `moment`; the next may be another's.
+
+        What follows from positions, such as contacts and what cameras see, is of the last physics step: so
+        the state before the action is restored and the action executed again, and all is as it was, bit for
+        bit. `result` is told as by `step`.
+
+        Raises:
+            SimulatorError: it is of another task.
+        """
+        here = (self._task.suite, self._task.index, self._placement_seed)
+        if self._env is None or moment.task != here:
+            raise SimulatorError(f"a moment of the task {moment.task} cannot be gone back to in {here}")
+        restore(self._env, moment.before)
+        self._steps = moment.steps
+        self._watch.remember(moment.lifted)
+        self.step(moment.action, result)
+
     @property
     def task(self) -> Task:
         """The open task."""
@@ -185,7 +213,7 @@ class LiberoSimulator:
         if self._env is not None:
             self._env.close()
             self._env = None
-            self._snapshot = {}
+            self._snapshot = None
         if LiberoSimulator._owner is self:
             LiberoSimulator._owner = None
 
@@ -233,38 +261,7 @@ class LiberoSimulator:
         result.renders += 1
         return pixels
 
-    def _take_snapshot(self) -> dict[str, Any]:
-        import mujoco
-
-        robot, model = self._env.env.robots[0], self._env.sim.model._model
-        # Everything that a step depends on besides the model; the rest is computed from it.
-        state = np.empty(mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_INTEGRATION))
-        mujoco.mj_getState(model, self._env.sim.data._data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
-        return {
-            "state": state,
-            "controller": _plain_attributes(robot.controller),
-            "gripper": copy.deepcopy(robot.gripper.current_action),
-            "torques": copy.deepcopy(robot.torques),
-        }
-
     def _restore_snapshot(self) -> None:
-        import mujoco
-
-        if self._env is None:
+        if self._env is None or self._snapshot is None:
             raise SimulatorError("no task is open")
-        inner, sim = self._env.env, self._env.sim
-        model, data = sim.model._model, sim.data._data
-        # Warnings of a diverged episode, too, are forgotten here.
-        mujoco.mj_resetData(model, data)
-        mujoco.mj_setState(model, data, self._snapshot["state"], mujoco.mjtState.mjSTATE_INTEGRATION)
-        robot = inner.robots[0]
-        vars(robot.controller).update(copy.deepcopy(self._snapshot["controller"]))
-        robot.gripper.current_action = copy.deepcopy(self._snapshot["gripper"])
-        robot.torques = copy.deepcopy(self._snapshot["torques"])
-        inner.timestep, inner.cur_time, inner.done = 0, 0, False
-        for observable in inner._observables.values():
-            observable.reset()
-
-
-def _plain_attributes(thing: object) -> dict[str, Any]:
-    return {name: copy.deepcopy(value) for name, value in vars(thing).items() if isinstance(value, _PLAIN)}
+        restore(self._env, self._snapshot)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +177,47 @@ def error_of(call: Callable[..., Any], *arguments: Any) -> str:
     return ""
 
 
+def moments(assets: Path) -> dict[str, Any]:
+    """An episode of random actions, without turns from the 15th on; another one; and again from the 20th on."""
+    simulator = LiberoSimulator(assets)
+    simulator.open_task(TASKS[0], 0)
+    simulator.start_episode(3)
+    actions = random_actions(1, 40)
+    actions[15:, 3:6] = 0.0
+    kept, seen = [], []
+    for action in actions:
+        kept.append(simulator.moment(action))
+        simulator.step(action, StepResult())
+        seen.append(everything(simulator))
+        if len(kept) == 20:
+            views = simulator.observe(StepResult())
+    trajectory(simulator, 5, 2)
+    moment = pickle.loads(pickle.dumps(kept[19]))
+    again = []
+    for _ in range(2):
+        simulator.go_back(moment, StepResult())
+        back = simulator.observe(StepResult())
+        found = [everything(simulator)]
+        for action in actions[20:]:
+            simulator.step(action, StepResult())
+            found.append(everything(simulator))
+        again.append(found)
+    simulator.open_task(TASKS[1], 0)
+    refusal = error_of(lambda: simulator.go_back(moment, StepResult()))
+    simulator.close()
+    return {
+        "moved": float(np.abs(np.subtract(seen[-1]["state"], seen[19]["state"])).max()),
+        "compared": len(again[0]),
+        "same": [found == seen[19:] for found in again],
+        "same_views": bool(
+            np.array_equal(back.image, views.image) and np.array_equal(back.wrist_image, views.wrist_image)
+        ),
+        "same_state": bool(np.array_equal(back.state, views.state)),
+        "pickled_bytes": len(pickle.dumps(moment)),
+        "refusal": refusal,
+    }
+
+
 def all_tasks(assets: Path) -> list[dict[str, Any]]:
     """Every task with every initial state."""
     simulator = LiberoSimulator(assets)
@@ -225,6 +267,7 @@ def main() -> None:
     assets, name, arguments = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     measurements: dict[str, Callable[[], Any]] = {
         "facts": lambda: facts(assets),
+        "moments": lambda: moments(assets),
         "all_tasks": lambda: all_tasks(assets),
         "split_steps": lambda: split_steps(assets, *arguments),
         "trajectories": lambda: trajectories(assets, [int(text) for text in arguments]),

@@ -127,6 +127,22 @@ def test_every_task_moves_exactly_as_by_robosuites_own_steps(
 
 
 @pytest.mark.libero
+def test_an_episode_that_is_gone_back_to_goes_on_as_it_did(standins: Path, environ: dict[str, str]) -> None:
+    found = measure(environ, standins, "moments")
+    # State and sensors bit for bit after each of the 20 steps that follow, twice, and both views.
+    assert found["same"] == [True, True]
+    assert found["compared"] == 21
+    assert found["same_views"]
+    assert found["same_state"]
+    assert found["moved"] > 0.05
+    # Measured: 18 kB; an episode of 280 steps is remembered step by step.
+    assert found["pickled_bytes"] < 30_000
+    assert found["refusal"] == (
+        "a moment of the task ('libero_object', 0, 0) cannot be gone back to in ('libero_object', 1, 0)"
+    )
+
+
+@pytest.mark.libero
 def test_what_the_simulator_refuses_and_that_torch_stays_out(facts: Any) -> None:
     assert facts["rules"] == {
         "refusal": "another LIBERO environment is open in this process: close it first",
