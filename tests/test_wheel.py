@@ -80,7 +80,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     # A few by name: should the rule above see nothing, these are missed.
     for name in (
         "eval/report/page.css",
-        "libero/simulator/resting_poses.npz",
+        "libero/settled/resting_poses.npz",
         "examples/Libero/recipes/w4a8.toml",
     ):
         assert f"gr00t/{name}" in expected

@@ -18,9 +18,9 @@ from gr00t.cli.checks.assets import AssetsSource
 from gr00t.libero.assets import packages
 from gr00t.libero.assets.location import resolve_assets
 from gr00t.libero.assets.standins.folder import STANDIN_SUITES, write_standins
+from gr00t.libero.settled.resting_poses import SUITES, read_poses
+from gr00t.libero.settled.settling import Rest
 from gr00t.libero.simulator.mujoco_version import MUJOCO
-from gr00t.libero.simulator.resting_poses import SUITES, read_poses
-from gr00t.libero.simulator.settling import Rest
 from gr00t.libero.tasks.perturbations import listed, split_suite
 from gr00t.libero.tasks.suites import LiberoError, find_suite
 from tests.shell import REPO

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.test_layout import Graph, imports, neighbours
 from tests.test_structure import library
 
-ROOMS = ("wheels", "tasks", "assets", "expert", "simulator", "datagen")
+ROOMS = ("wheels", "tasks", "assets", "expert", "simulator", "settled", "datagen")
 
 
 def upward(graph: Graph) -> set[tuple[str, str]]:

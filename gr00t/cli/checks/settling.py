@@ -10,10 +10,10 @@ from typing import Any
 
 from gr00t.cli.checks.check import Check
 from gr00t.cli.checks.installed import check_machine
+from gr00t.libero.settled.resting_poses import SUITES, Poses, differences, read_poses, write_poses
+from gr00t.libero.settled.settling import Rest, settle
 from gr00t.libero.simulator.mujoco_version import MUJOCO
 from gr00t.libero.simulator.process import SimulatorProcess
-from gr00t.libero.simulator.resting_poses import SUITES, Poses, differences, read_poses, write_poses
-from gr00t.libero.simulator.settling import Rest, settle
 from gr00t.libero.simulator.setup import SimulatorSetup
 from gr00t.libero.tasks.suites import LiberoError, find_suite, libero_package, load_tasks
 from gr00t.spelling import did_you_mean

@@ -178,7 +178,7 @@ def error_of(call: Callable[..., Any], *arguments: Any) -> str:
 
 
 def moments(assets: Path) -> dict[str, Any]:
-    """An episode of random actions, without turns from the 15th on; another one; and again from the 20th on."""
+    """An episode of random actions, without turns from the 15th on; another; and again from the 20th on."""
     simulator = LiberoSimulator(assets)
     simulator.open_task(TASKS[0], 0)
     simulator.start_episode(3)

@@ -172,8 +172,9 @@ def test_the_simulators_process_imports_no_torch() -> None:
     # Nor do the functions that it is sent.
     sent = (
         "simulator.expert_episode",
-        "simulator.settling",
+        "settled.settling",
         "datagen.demonstrations",
+        "datagen.takeovers",
         "datagen.labelled_scenes",
     )
     names = ", ".join(f"gr00t.libero.{name}" for name in ("simulator.worker", *sent))

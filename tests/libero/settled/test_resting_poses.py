@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from gr00t.libero.assets.standins.folder import write_standins
+from gr00t.libero.settled.resting_poses import SUITES, differences, read_poses, write_poses
+from gr00t.libero.settled.settling import Rest, _tilts, settle
 from gr00t.libero.simulator.environ import choose_backend, simulator_environ
 from gr00t.libero.simulator.mujoco_version import MUJOCO, warn_of_other_mujoco
 from gr00t.libero.simulator.process import SimulatorProcess
-from gr00t.libero.simulator.resting_poses import SUITES, differences, read_poses, write_poses
-from gr00t.libero.simulator.settling import Rest, _tilts, settle
 from gr00t.libero.tasks.suites import find_suite, libero_package, load_tasks
 
 BOWL = "akita_black_bowl_1"

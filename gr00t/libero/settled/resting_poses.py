@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gr00t.libero.simulator.settling import Rest
+from gr00t.libero.settled.settling import Rest
 
 TABLE = Path(__file__).with_name("resting_poses.npz")
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
