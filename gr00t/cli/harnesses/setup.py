@@ -113,8 +113,10 @@ def _benchmarks(config: Path) -> list[dict[str, Any]]:
 
     try:
         told = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{config}: {str(error)!r:.300}") from None
+    except OSError as error:
+        raise UsageError(f"{config}: {error.strerror or error}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{config}: no YAML: {' '.join(str(error).split()):.300}") from None
     entries = told.get("benchmarks") if isinstance(told, dict) else None
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise UsageError(f"{config}: expected a map with a list under 'benchmarks', as vla-eval has them")

@@ -121,7 +121,12 @@ def test_what_is_not_set_up_is_told(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "run.yaml"), ("[]", "expected a map"), (None, "No such file")]
+    ("text", "message"),
+    [
+        ("a: [", "run.yaml: no YAML: while parsing"),
+        ("[]", "expected a map"),
+        (None, "run.yaml: No such file or directory$"),
+    ],
 )
 def test_a_file_that_cannot_be_read_is_told(
     tmp_path: Path, environ: dict[str, str], text: str | None, message: str
