@@ -18,7 +18,7 @@ from tests.test_structure import tracked_files
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 COMMANDS = (
     *("serve", "evaluate", "calibrate", "export", "inspect"),
-    *("train", "doctor", "compare", "scan", "drift", "allocate"),
+    *("train", "doctor", "compare", "scan", "drift", "allocate", "vla-eval"),
 )
 # What a module reads that lies beside it. A caller that builds finds the C++ of today, under whatever names.
 NO_CODE = {".css", ".j2", ".npz", ".json", ".toml", ".cpp", ".hpp"}
