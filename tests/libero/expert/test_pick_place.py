@@ -23,7 +23,7 @@ from gr00t.libero.expert.motion import (
 )
 from gr00t.libero.expert.pick_place import pick, put_on
 from gr00t.libero.expert.putting import put_inside
-from gr00t.libero.expert.scene import Scene
+from gr00t.libero.expert.scene import Region, Scene
 from tests.libero.expert.stub_scene import BASKET, CAN, StubScene, box, play
 
 
@@ -117,7 +117,9 @@ def test_what_falls_over_meanwhile_is_no_longer_taken_as_it_stood() -> None:
 
 
 def test_what_is_lost_on_the_way_is_not_carried_on_to_the_goal() -> None:
-    scene = StubScene({"can": CAN}, {"basket": BASKET})
+    # Half a metre away: whoever does not notice goes there.
+    basket = Region(np.array([-0.1, -0.5, 0.05]), np.eye(3), np.array([0.06, 0.06, 0.05]))
+    scene = StubScene({"can": CAN}, {"basket": basket})
     lost_at, farthest = None, 0.0
     for action in put_inside(scene, "can", "basket"):
         scene.execute(action)
