@@ -25,6 +25,7 @@ from gr00t.serving.client import ExternalRobotInferenceClient, ServerError
 from gr00t.serving.example_request import describe_locally, example_of
 from gr00t.serving.wires import n1_5 as wire
 from tests.serving.recorded import DOCUMENTED, ROOT, SCRIPT, recorded
+from tests.shell import heed_signals
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +43,19 @@ def served(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), *flags], cwd=ROOT, env=environ, stderr=stderr
+            [sys.executable, str(SCRIPT), *flags],
+            cwd=ROOT,
+            env=environ,
+            stderr=stderr,
+            preexec_fn=heed_signals,
         ) as process,
     ):
         try:
             with ExternalRobotInferenceClient(port=port) as client:
                 client.wait_until_ready(120)
             yield port, log
-            # A storm of signals is one clean end, with the status of the first; those that wait for a busy
-            # machine at the same time have no order.
-            process.send_signal(signal.SIGHUP)
-            time.sleep(0.1)
-            for number in [signal.SIGTERM, signal.SIGINT, signal.SIGHUP] * 10:
+            # A storm of signals is one clean end, with the status of the first.
+            for number in [signal.SIGHUP] + [signal.SIGTERM, signal.SIGINT, signal.SIGHUP] * 10:
                 process.send_signal(number)
                 time.sleep(0.02)
             assert process.wait(20) == 128 + signal.SIGHUP
